@@ -1,0 +1,81 @@
+"""A model as a folder: config.json, model.safetensors, vocabulary.json and a card, README.md. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from han_retrieval.errors import HANError
+from han_retrieval.files import write_whole
+from han_retrieval.matchers.config import HANConfig
+from han_retrieval.text import Vocabulary
+
+CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
+
+
+def save_folder(
+    folder: Path, config: HANConfig, state: dict[str, Tensor], vocabulary: Vocabulary | None, *, card: str | None
+) -> None:
+    """Write a model's files, each whole; the weights come last, so that a folder with weights is complete."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HANError(f"{folder}: the folder cannot be made ({error.strerror})") from None
+    if card is not None:
+        write_whole(folder / CARD, card)
+    if vocabulary is not None:
+        vocabulary.save(folder / VOCABULARY)
+    write_whole(folder / CONFIG, json.dumps({"matcher": "han", **config.model_dump()}, indent=2) + "\n")
+    write_whole(folder / WEIGHTS, save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
+
+
+def load_folder(folder: Path) -> tuple[HANConfig, dict[str, Tensor], Vocabulary | None]:
+    """Read what ``save_folder`` wrote.
+
+    Raises:
+        HANError: The folder or a file is missing, or a file is not what it should be; the message names it.
+    """
+    if not folder.is_dir():
+        raise HANError(f"{folder}: no such model folder")
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise HANError(f"{folder}: {name} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
+    try:
+        fields = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(fields, dict) or fields.pop("matcher", None) != "han":
+            raise HANError(f'{folder / CONFIG}: not the configuration of a HAN (its field "matcher" is not "han")')
+        config = HANConfig.model_validate(fields)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise HANError(f"{folder / CONFIG}: {wrong}") from None
+    except (OSError, ValueError) as error:
+        raise HANError(f"{folder / CONFIG}: cannot be read ({error})") from None
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise HANError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
+    vocabulary = Vocabulary.load(folder / VOCABULARY) if (folder / VOCABULARY).exists() else None
+    return config, state, vocabulary
+
+
+def refuse_other_weights(folder: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Raises:
+    HANError: Names or shapes of the weights are not those of the configuration.
+    """
+    for name in sorted(wanted.keys() | found.keys()):
+        there, here = (state[name].shape if name in state else None for state in (found, wanted))
+        if there != here:
+            raise HANError(
+                f"{folder / WEIGHTS}: {name} is {_shape(there)} there, {_shape(here)} by {CONFIG}: "
+                "the two files are of different models"
+            )
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else str(tuple(shape))

@@ -1,0 +1,120 @@
+"""All pairs of images and texts, cut into chunks: texts of one length together, as many pairs as memory allows.
+
+Legend: I images, T texts, m regions, n words, d the joint size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from han_retrieval.scoring.gram import joint_gram, matches_from_gram
+from han_retrieval.scoring.projections import AttentionBlock, Projections, project
+from han_retrieval.scoring.single_block import side, word_matches
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How final tokens become a score.
+
+    Attributes:
+        temperature: lambda.
+        gatherers: "words", "regions", or "both": the mean of the two scores.
+        pool: (..., g) matches and (..., g) mask to (...) scores.
+    """
+
+    temperature: float
+    gatherers: str
+    pool: Callable[[Tensor, Tensor], Tensor]
+
+
+def score_all_pairs(
+    image_tokens: Tensor,
+    region_mask: Tensor,
+    text_tokens: Tensor,
+    word_mask: Tensor,
+    *,
+    blocks: Sequence[AttentionBlock],
+    matching: Matching,
+    chunk_elements: int = 1 << 20,
+) -> Tensor:
+    """Scores of all pairs in Gram space, differentiable.
+
+    Args:
+        image_tokens: (I, m, d) unit-length tokens.
+        region_mask: (I, m) bool, at least one true an image.
+        text_tokens: (T, n, d) unit-length tokens.
+        word_mask: (T, n) bool, at least one true a text.
+        blocks: The rounds of attention.
+        matching: What makes a score of the attended tokens.
+        chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair. Some forty
+            blocks are alive at once; small ones stay in cache.
+
+    Returns:
+        (I, T) scores. A pair's score does not depend on the other pairs, on padding or on ``chunk_elements``.
+    """
+    if not len(region_mask) or not len(word_mask):
+        return image_tokens.new_zeros(len(region_mask), len(word_mask))
+    m = region_mask.shape[1]
+    lengths = word_mask.sum(1)
+    valid_regions = None if bool(region_mask.all()) else region_mask
+    fast = len(blocks) == 1 and matching.gatherers == "words"
+    flat = text_tokens[word_mask]  # (valid words of all texts, d), so that nothing is spent on padding
+    starts = lengths.cumsum(0) - lengths
+    per_token = project(blocks[0], flat) if fast else (flat,)
+
+    columns: list[Tensor] = []
+    text_order: list[Tensor] = []
+    groups = [(int(n), (lengths == n).nonzero().squeeze(1)) for n in lengths.unique()]
+    for images in _slices(image_tokens.shape[0], _images_a_chunk(groups, m, chunk_elements, fast=fast)):
+        rows: list[Tensor] = []
+        image_side = side(project(blocks[0], image_tokens[images]), region_mask[images]) if fast else None
+        for n, texts in groups:
+            elements = m * n if fast else (m + n) ** 2
+            for part in texts.split(max(1, chunk_elements // (elements * (images.stop - images.start)))):
+                at = starts[part].unsqueeze(1) + torch.arange(n, device=starts.device)  # (texts of the part, n)
+                tokens = [of_tokens[at] for of_tokens in per_token]
+                if image_side is not None:
+                    r = word_matches(
+                        image_side,
+                        side(Projections(*tokens)),
+                        None if valid_regions is None else valid_regions[images],
+                        temperature=matching.temperature,
+                    )
+                    scores = matching.pool(r, torch.ones_like(r, dtype=torch.bool))
+                else:
+                    scores = _by_joint_gram(image_tokens[images], region_mask[images], tokens[0], blocks, matching)
+                rows.append(scores)  # (texts of the part, images)
+                if not columns:
+                    text_order.append(part)
+        columns.append(torch.cat(rows))
+    back = torch.cat(text_order).argsort()
+    return torch.cat(columns, dim=1)[back].mT
+
+
+def _by_joint_gram(
+    image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Matching
+) -> Tensor:
+    """(T, I) scores of one chunk, for any number of blocks and either direction of alignment."""
+    gram = joint_gram(image_tokens, region_mask, text_tokens, blocks)
+    scores = []
+    for gatherers in ("words", "regions"):
+        if matching.gatherers in (gatherers, "both"):
+            r = matches_from_gram(gram, region_mask, temperature=matching.temperature, gatherers=gatherers)
+            mask = region_mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
+            scores.append(matching.pool(r, mask))
+    return torch.stack(scores).mean(0)
+
+
+def _images_a_chunk(groups: list[tuple[int, Tensor]], m: int, chunk_elements: int, *, fast: bool) -> int:
+    """As many images as leave room for some 16 texts of the longest group beside them."""
+    longest = max(n for n, _ in groups)
+    elements = m * longest if fast else (m + longest) ** 2
+    return max(1, chunk_elements // (16 * elements))
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,58 @@
+"""What an item brings to every pair: its tokens through a block's linear maps, computed once an item.
+
+Legend: d the joint size; "..." any leading axes of tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class AttentionBlock(Protocol):
+    """The parameters of one block of heterogeneous attention, as scoring needs them."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    output: nn.Linear
+    temperature: float
+    residual: str
+
+
+class Projections(NamedTuple):
+    """Tokens h (..., d) through one block: h~_i = sum_j A_ij u_j + c_i with A = softmax_j(q_i . k_j).
+
+    Attributes:
+        q: beta (W_q h + b_q), so that logits need no further factor.
+        k: W_k h + b_k.
+        u: W_f (W_v h + b_v): rows of A sum to 1, so W_f may act before the sum and its own bias after it.
+        c: What is added to the sum: the residual and b_f.
+    """
+
+    q: Tensor
+    k: Tensor
+    u: Tensor
+    c: Tensor
+
+
+def project(block: AttentionBlock, tokens: Tensor, *, with_bias: bool = True) -> Projections:
+    """(..., d) tokens to their four projections, (..., d) each.
+
+    Args:
+        block: The block's weights.
+        tokens: The tokens, or one term of a sum that makes them up.
+        with_bias: False for all but one term of such a sum, since a bias is added once.
+    """
+    fold = block.output.weight @ block.value.weight  # W_f W_v
+    maps = torch.cat([block.query.weight, block.key.weight, fold])
+    q, k, u = (tokens @ maps.mT).chunk(3, dim=-1)
+    c = q if block.residual == "query" else tokens
+    if with_bias:
+        c = c + block.output.bias + (block.query.bias if block.residual == "query" else 0)
+        q = q + block.query.bias
+        k = k + block.key.bias
+        u = u + block.output.weight @ block.value.bias
+    return Projections(block.temperature * q, k, u, c)

@@ -1,0 +1,94 @@
+"""HAN by hand: the formulas, number by number, in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.matchers.text_encoder import TextEncoder
+
+
+def by_hand(model: HAN, o: np.ndarray, w: np.ndarray) -> float:
+    """S of one image's tokens (m, d) and one text's (n, d), with loops and no masks."""
+
+    def linear(layer, x):
+        return layer.weight.detach().numpy() @ x + layer.bias.detach().numpy()
+
+    def softmax(x):
+        e = np.exp(np.array(x) - max(x))
+        return e / e.sum()
+
+    def cos(x, y):
+        return x @ y / (np.linalg.norm(x) * np.linalg.norm(y))
+
+    tokens = [*o, *w]
+    for block in model.blocks:
+        q, k, v = ([linear(layer, h) for h in tokens] for layer in (block.query, block.key, block.value))
+        weights = [softmax([model.config.attention_temperature * (q_i @ k_j) for k_j in k]) for q_i in q]
+        sums = [sum(a * v_j for a, v_j in zip(row, v, strict=True)) for row in weights]
+        tokens = [linear(block.output, s) + q_i for s, q_i in zip(sums, q, strict=True)]
+    regions, words = tokens[: len(o)], tokens[len(o) :]
+    matches = []
+    for word in words:
+        alpha = softmax([model.config.alignment_temperature * cos(word, region) for region in regions])
+        matches.append(cos(word, sum(a * region for a, region in zip(alpha, regions, strict=True))))
+    return float(np.mean(matches))
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+@pytest.mark.parametrize("backend", ["reference", "gram"])
+@torch.inference_mode()
+def test_scores_are_the_formulas(blocks, backend):
+    torch.manual_seed(blocks)
+    model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, joint_size=6, blocks=blocks)).double()
+    for parameter in model.blocks.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    regions, words = torch.randn(2, 4, 5, dtype=torch.float64), torch.randint(1, 9, (3, 3))
+    region_mask, word_mask = torch.ones(2, 4, dtype=torch.bool), torch.ones(3, 3, dtype=torch.bool)
+    scores = model.similarity(regions, region_mask, words, word_mask, backend=backend)
+    o, w = model.encode_images(regions, region_mask).numpy(), model.encode_texts(words, word_mask).numpy()
+    for i in range(2):
+        for t in range(3):
+            assert abs(float(scores[i, t]) - by_hand(model, o[i], w[t])) < 1e-12
+
+
+@torch.inference_mode()
+def test_evidence_is_of_the_score():
+    torch.manual_seed(0)
+    model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, joint_size=6, blocks=2)).eval()
+    regions, words = torch.randn(4, 5), torch.tensor([5, 2, 7])
+    evidence = model.explain(regions, words)
+    pair = regions[None], torch.ones(1, 4, dtype=torch.bool), words[None], torch.ones(1, 3, dtype=torch.bool)
+    assert evidence.score == pytest.approx(float(model.similarity(*pair)), abs=1e-6)
+    assert float(evidence.match.mean()) == pytest.approx(evidence.score, abs=1e-6)
+    assert evidence.alignment.shape == (3, 4)
+    assert evidence.attention.shape == (2, 7, 7)
+    assert torch.allclose(evidence.alignment.sum(1), torch.ones(3))
+    assert torch.allclose(evidence.attention.sum(2), torch.ones(2, 7))
+
+
+@torch.inference_mode()
+def test_tokens_have_unit_length_and_padding_none():
+    model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, joint_size=6)).eval()
+    mask = torch.tensor([[True, False, True]])
+    images = model.encode_images(torch.randn(1, 3, 5), mask)
+    texts = model.encode_texts(torch.tensor([[3, 4, 5]]), mask)
+    for tokens in (images, texts):
+        assert torch.allclose(tokens.norm(dim=-1), mask.float())
+
+
+@torch.inference_mode()
+def test_gaps_do_not_reach_the_gru():
+    encoder = TextEncoder(12, 4, 6)
+    gapped = encoder(torch.tensor([[5, 9, 6, 7]]), torch.tensor([[True, False, True, True]]))
+    plain = encoder(torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool))
+    assert torch.allclose(gapped[:, [0, 2, 3]], plain, atol=1e-7)
+
+
+def test_unknown_and_impossible_options_are_refused():
+    with pytest.raises(ValidationError) as error:
+        HANConfig(region_size=0, vocabulary_size=5, temprature=3, residual="none")
+    assert {e["loc"][0] for e in error.value.errors()} == {"region_size", "temprature", "residual"}

@@ -1,0 +1,105 @@
+"""Saved is loaded, and a broken folder says what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from han_retrieval.errors import HANError
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.text import Vocabulary
+
+
+@pytest.fixture
+def model() -> HAN:
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.from_sentences(["a red ball", "two dogs in the snow"])
+    config = HANConfig(
+        region_size=6, vocabulary_size=len(vocabulary), word_size=5, joint_size=8, detector_fingerprint="grid-1"
+    )
+    return HAN(config, vocabulary=vocabulary).eval()
+
+
+def test_saved_is_loaded(model, tmp_path):
+    model.save_pretrained(tmp_path / "model", card="# A card\n")
+    loaded = HAN.from_pretrained(tmp_path / "model")
+    assert loaded.config == model.config
+    assert loaded.vocabulary == model.vocabulary
+    assert not loaded.training
+    regions, mask = torch.randn(3, 4, 6), torch.ones(3, 4, dtype=torch.bool)
+    words = model.words(["a red dog", "snow"])
+    assert torch.equal(loaded.similarity(regions, mask, *words), model.similarity(regions, mask, *words))
+    names = {"README.md", "config.json", "model.safetensors", "vocabulary.json"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == names
+
+
+def test_names_of_the_state_are_kept(model):
+    names = set(model.state_dict())
+    assert {"image_encoder.projection.weight", "text_encoder.embedding.weight", "text_encoder.gru.weight_ih_l0"} < names
+    assert {f"blocks.0.{part}.{kind}" for part in ("query", "key", "value", "output") for kind in ("weight", "bias")} < names
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_missing_files_are_named(model, tmp_path, name):
+    model.save_pretrained(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(HANError, match=f"{name} is missing"):
+        HAN.from_pretrained(tmp_path)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(HANError, match="no such model folder"):
+        HAN.from_pretrained(tmp_path / "nowhere")
+
+
+def test_half_a_weights_file(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(HANError, match=r"model\.safetensors: not a whole safetensors file"):
+        HAN.from_pretrained(tmp_path)
+
+
+def test_a_pickle_is_not_read(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(HANError, match="not a whole safetensors file"):
+        HAN.from_pretrained(tmp_path)
+
+
+def test_files_of_two_models(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "blocks": 2}))
+    with pytest.raises(HANError, match=r"blocks\.1\.key\.bias is missing there"):
+        HAN.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "joint_size": "wide", "extra": 1}))
+    with pytest.raises(HANError, match=r"joint_size: .*extra: "):
+        HAN.from_pretrained(tmp_path)
+
+
+def test_a_vocabulary_of_another_model(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    Vocabulary.from_sentences(["one word"]).save(tmp_path / "vocabulary.json")
+    with pytest.raises(HANError, match="different models"):
+        HAN.from_pretrained(tmp_path)
+
+
+def test_words(model):
+    words, mask = model.words(["a red zebra", "snow"])
+    assert words.shape == (2, 3)
+    assert mask.tolist() == [[True, True, True], [True, False, False]]
+    assert words[0, 2] == 3  # <unk>
+    with pytest.raises(HANError, match="no words in the sentence"):
+        model.words(["!?"])
+
+
+def test_boundary_words_count_when_asked_for():
+    vocabulary = Vocabulary.from_sentences(["a ball"])
+    options = {"region_size": 4, "vocabulary_size": len(vocabulary), "word_size": 4, "joint_size": 4}
+    plain = HAN(HANConfig(**options), vocabulary=vocabulary)
+    bounded = HAN(HANConfig(**options, boundary_words=True), vocabulary=vocabulary)
+    assert plain.words(["a ball"])[0].shape == (1, 2)
+    assert bounded.words(["a ball"])[0].tolist()[0][::3] == [1, 2]

@@ -1,0 +1,171 @@
+"""The Gram-space scores are those of the formulas, whatever the masks, the options and the chunks."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.scoring import Matching, score_all_pairs
+
+
+def random_model(*, dtype: torch.dtype = torch.float64, **options: object) -> HAN:
+    model = HAN(HANConfig(region_size=11, vocabulary_size=40, word_size=8, joint_size=16, **options))
+    for parameter in model.parameters():  # far from the start, so that attention is far from even
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model.to(dtype).eval()
+
+
+def random_items(images: int, texts: int, m: int, n: int, *, dtype: torch.dtype = torch.float64):
+    region_mask = torch.rand(images, m) < 0.7
+    region_mask[torch.arange(images), torch.randint(m, (images,))] = True
+    word_mask = torch.rand(texts, n) < 0.7
+    word_mask[torch.arange(texts), torch.randint(n, (texts,))] = True
+    regions = torch.randn(images, m, 11, dtype=dtype)
+    return regions, region_mask, torch.randint(1, 40, (texts, n)), word_mask
+
+
+OPTIONS = list(itertools.product((0, 1, 2, 3), ("words", "regions", "both"), ("query", "token"), ("mean", "lse")))
+
+
+@pytest.mark.parametrize(("blocks", "alignment", "residual", "pooling"), OPTIONS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@torch.inference_mode()
+def test_gram_space_is_exact(blocks, alignment, residual, pooling, dtype, tolerance):
+    torch.manual_seed(blocks)
+    model = random_model(dtype=dtype, blocks=blocks, alignment=alignment, residual=residual, pooling=pooling)
+    items = random_items(5, 7, 9, 6, dtype=dtype)
+    plain = model.similarity(*items, backend="reference")
+    assert (model.similarity(*items) - plain).abs().max() < tolerance
+    assert plain.std() > 1e-3  # the comparison is of scores that differ
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 5), st.integers(1, 40), st.integers(1, 30), st.integers(0, 2), st.integers(0, 99)
+)
+@settings(max_examples=40, deadline=None)
+@torch.inference_mode()
+def test_any_sizes_and_masks(images, texts, m, n, blocks, seed):
+    torch.manual_seed(seed)
+    model = random_model(blocks=blocks)
+    items = random_items(images, texts, m, n)
+    assert (model.similarity(*items) - model.similarity(*items, backend="reference")).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("residual", ["query", "token"])
+def test_gradients_are_those_of_the_formulas(blocks, residual):
+    torch.manual_seed(0)
+    model = random_model(blocks=blocks, residual=residual)
+    items = random_items(4, 6, 7, 5)
+    weights = torch.randn(4, 6, dtype=torch.float64)
+    gradients = []
+    for backend in ("reference", "gram"):
+        model.zero_grad()
+        (model.similarity(*items, backend=backend) * weights).sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    for name, plain in gradients[0].items():
+        assert torch.allclose(gradients[1][name], plain, rtol=1e-7, atol=1e-10), name
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@torch.inference_mode()
+def test_chunks_do_not_change_scores(blocks):
+    torch.manual_seed(1)
+    model = random_model(blocks=blocks)
+    regions, region_mask, words, word_mask = random_items(6, 9, 5, 8)
+    images, texts = model.encode_images(regions, region_mask), model.encode_texts(words, word_mask)
+
+    def scores(chunk_elements: int) -> torch.Tensor:
+        matching = Matching(9.0, "words", lambda r, mask: torch.where(mask, r, 0).sum(-1) / mask.sum(-1))
+        return score_all_pairs(
+            images, region_mask, texts, word_mask, blocks=list(model.blocks), matching=matching,
+            chunk_elements=chunk_elements,
+        )  # fmt: skip
+
+    whole = scores(1 << 30)
+    for chunk_elements in (1, 100, 1000, 5000):
+        assert (scores(chunk_elements) - whole).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("backend", ["gram", "reference"])
+@torch.inference_mode()
+def test_a_pair_does_not_see_its_batch(backend):
+    torch.manual_seed(2)
+    model = random_model()
+    regions, region_mask, words, word_mask = random_items(6, 8, 7, 9)
+    together = model.similarity(regions, region_mask, words, word_mask, backend=backend)
+
+    i, t = 3, 5
+    alone = model.similarity(
+        regions[i : i + 1, region_mask[i]],
+        torch.ones(1, int(region_mask[i].sum()), dtype=torch.bool),
+        words[t : t + 1, word_mask[t]],
+        torch.ones(1, int(word_mask[t].sum()), dtype=torch.bool),
+        backend=backend,
+    )
+    assert abs(float(alone - together[i, t])) < 1e-12
+
+    order = torch.randperm(7)
+    shuffled = model.similarity(regions[:, order], region_mask[:, order], words, word_mask, backend=backend)
+    assert (shuffled - together).abs().max() < 1e-12
+
+    texts = torch.randperm(8)
+    reordered = model.similarity(regions, region_mask, words[texts], word_mask[texts], backend=backend)
+    assert (reordered - together[:, texts]).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("backend", ["gram", "reference"])
+def test_padding_reaches_neither_scores_nor_gradients(backend):
+    torch.manual_seed(3)
+    model = random_model()
+    regions, region_mask, words, word_mask = random_items(4, 4, 6, 6)
+    gradients = []
+    for garbage, unknown in ((0.0, 0), (float("nan"), 7)):
+        model.zero_grad()
+        filled = regions.masked_fill(~region_mask.unsqueeze(-1), garbage)
+        scores = model.similarity(
+            filled, region_mask, words.masked_fill(~word_mask, unknown), word_mask, backend=backend
+        )
+        scores.sum().backward()
+        gradients.append([scores.detach(), *(p.grad.clone() for p in model.parameters())])
+    for clean, padded in zip(*gradients, strict=True):
+        assert torch.equal(clean, padded)
+
+
+def test_scores_stay_finite_at_extremes():
+    model = random_model(dtype=torch.float32, attention_temperature=1000.0, alignment_temperature=1000.0)
+    regions, region_mask, words, word_mask = random_items(3, 4, 5, 6, dtype=torch.float32)
+    regions[0] = regions[0, :1]  # all regions the same
+    regions[1] *= 1e4
+    regions[2] = 0
+    scores = model.similarity(regions, region_mask, words, word_mask)
+    scores.sum().backward()
+    assert scores.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert scores.abs().max() <= 1 + 1e-5
+
+
+def test_bad_shapes_are_named():
+    model = random_model()
+    regions, region_mask, words, word_mask = random_items(2, 2, 3, 3)
+    empty = region_mask.clone()
+    empty[1] = False
+    with pytest.raises(ValueError, match="image 1 has no token"):
+        model.similarity(regions, empty, words, word_mask)
+    with pytest.raises(ValueError, match="backend must be"):
+        model.similarity(regions[:1], region_mask[:1], words, word_mask, backend="fast")
+    with pytest.raises(ValueError, match=r"text tokens must be .* got \(2, 3, 4\)"):
+        model.score(torch.zeros(1, 3, 16), region_mask[:1], torch.zeros(2, 3, 4), word_mask)
+
+
+@torch.inference_mode()
+def test_no_images_or_texts_give_no_scores():
+    model = random_model()
+    regions, region_mask, words, word_mask = random_items(2, 3, 4, 5)
+    assert model.similarity(regions[:0], region_mask[:0], words, word_mask).shape == (0, 3)
+    assert model.similarity(regions, region_mask, words[:0], word_mask[:0]).shape == (2, 0)
