@@ -1,0 +1,83 @@
+"""The model card: what a model was made of, how, and how good it is."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from han_retrieval.matchers import HANConfig
+from han_retrieval.training.config import TrainingConfig
+from han_retrieval.version import __version__
+
+
+def model_card(
+    config: TrainingConfig, shape: HANConfig, *, facts: dict[str, Any], best: dict[str, Any], command: str
+) -> str:
+    """A README.md for the model folder.
+
+    Args:
+        config: How it was trained.
+        shape: What it is.
+        facts: Its data: dataset, format, photos, captions.
+        best: The epoch whose weights these are, with its dev figures.
+        command: The command line, or "" where there was none.
+    """
+    lines = [
+        "---",
+        "library_name: han-retrieval",
+        "tags: [image-text-retrieval, cross-attention, visual-grounding]",
+        "---",
+        "",
+        "# A Heterogeneous Attention Network",
+        "",
+        "Matches photos and sentences by their regions and words (HAN, Yu et al., SIGIR 2021), trained by "
+        f"han-retrieval {__version__}.",
+        "",
+        "```python",
+        "from han_retrieval import HAN",
+        "model = HAN.from_pretrained(folder)",
+        "```",
+        "",
+        "## Data",
+        "",
+        f"- Training: {facts['photos']} photos and {facts['captions']} captions, split `{config.train_split}` of "
+        f"`{facts['dataset']}` ({facts['format']})."
+        + (f" {facts['without_regions']} more photos had no regions." if facts["without_regions"] else ""),
+        f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each.",
+        f"- Vocabulary: {shape.vocabulary_size} words that stand there at least {config.minimum_count} times.",
+        f"- Word vectors at the start: {config.word_vectors or 'none'}.",
+        "",
+        "The licence of the photos and captions binds the model as well.",
+        "",
+        "## Figures",
+        "",
+        *_figures(config, best),
+        "",
+        "## Made by",
+        "",
+        f"- Command: `{command}`" if command else "- Made through the Python interface.",
+        f"- Seed {config.seed}; torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.",
+        "- Configuration: `training/config.json` beside this file, and `config.json`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(config: TrainingConfig, best: dict[str, Any]) -> list[str]:
+    figures = best.get("figures")
+    if not figures:
+        return [f"Not watched while training; these are the weights after epoch {best['epoch']}."]
+    rows = [
+        f"| {way.replace('_', ' ')} | " + " | ".join(f"{figures[way][f'R@{k}']:.1f}" for k in (1, 5, 10)) + " |"
+        for way in ("image_to_text", "text_to_image")
+    ]
+    amount = f"{config.dev_photos} photos sampled from" if config.dev_photos else "all photos of"
+    return [
+        f"Recall in percent among {amount} split `{config.dev_split}`, after epoch {best['epoch']} of {config.epochs}, "
+        f"the epoch being chosen by these figures (rSum {best['rsum']:.1f}):",
+        "",
+        "| | R@1 | R@5 | R@10 |",
+        "|---|---|---|---|",
+        *rows,
+    ]

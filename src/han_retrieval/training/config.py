@@ -1,0 +1,74 @@
+"""How a model is trained: one frozen configuration."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from han_retrieval.matchers.config import HANOptions
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+# "inf" in TOML is a number; on a command line it arrives as a word.
+Power = Annotated[float, BeforeValidator(lambda value: math.inf if value == "inf" else value), Field(ge=1)]
+
+
+class TrainingConfig(BaseModel):
+    """Everything that decides a training run besides its data; unknown fields are refused.
+
+    The paper publishes no hyper-parameters; the defaults are this project's choice (docs/flickr8k.md).
+
+    Attributes:
+        seed: Of the weights, the order of captions, and what is dropped.
+        train_split, dev_split: The splits to train on and to watch; an empty dev_split trains without watching.
+        minimum_count: How often a word must stand in the training captions to enter the vocabulary.
+        word_vectors: Start of the word embeddings: "glove-6b-50d", a GloVe text file, or none. Vectors shorter than
+            ``model.word_size`` fill its first numbers.
+        epochs: Each caption is seen once an epoch.
+        batch_size: Captions a step, each of another image; every other image of the batch is a negative.
+        optimizer: "adamw" or "adam".
+        learning_rate: The peak, after warm-up.
+        weight_decay: Of adamw.
+        warm_up_steps: Steps over which the learning rate grows from 0.
+        final_rate: What the cosine decay leaves of the learning rate at the last step; 1 keeps it constant.
+        gradient_clip: Greatest norm of the gradient.
+        margin: mu of the loss.
+        power: p of the loss, from 1 (sum of hinges) to inf (hardest negative).
+        power_warm_up: Share of the training over which 1 / p falls from 1 to 1 / power: hard negatives, met too early,
+            can collapse all scores to one.
+        region_drop: Share of an image's regions left out at each step.
+        word_drop: Share of a caption's words left out at each step; one always stays.
+        average: Decay of the exponential moving average of the weights, which is what is evaluated and saved; 0 for
+            the weights themselves.
+        dev_photos: Photos of the dev split that are scored after each epoch; 0 for all.
+        keep: Which weights are saved: the "best" by dev rSum or the "last".
+        checkpoint_minutes: Time between checkpoints, from which an interrupted run goes on.
+        model: The matcher's options.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=0, ge=0)
+    train_split: str = "train"
+    dev_split: str = "dev"
+    minimum_count: int = Field(default=2, ge=1)
+    word_vectors: str | None = None
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=2)
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = Field(default=8e-4, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    warm_up_steps: int = Field(default=100, ge=0)
+    final_rate: float = Field(default=0.02, ge=0, le=1)
+    gradient_clip: float = Field(default=2.0, gt=0)
+    margin: float = Field(default=0.2, gt=0, allow_inf_nan=False)
+    power: Power = 4.0
+    power_warm_up: Share = 0.1
+    region_drop: Share = 0.25
+    word_drop: Share = 0.15
+    average: Share = 0.998
+    dev_photos: int = Field(default=250, ge=0)
+    keep: Literal["best", "last"] = "best"
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    model: HANOptions = HANOptions()

@@ -1,0 +1,47 @@
+"""The training curve as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from han_retrieval.training.log import read_log
+
+
+def draw_curve(metrics: Path, picture: Path) -> None:
+    """Loss by step and dev recalls by epoch, from a metrics file to a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    records = read_log(metrics)
+    steps = [record for record in records if "loss" in record]
+    epochs = [record for record in records if record.get("dev")]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+
+    loss = np.array([record["loss"] for record in steps])
+    window = max(1, min(50, len(loss) // 10))
+    smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
+    at = [record["step"] for record in steps]
+    left.plot(at, loss, color="#b8c4d6", linewidth=0.6, label="each step")
+    left.plot(at[window - 1 :], smooth, color="#1f4e8c", label=f"mean of {window} steps")
+    left.set(xlabel="step", ylabel="soft-max triplet loss", ylim=(0, None))
+    left.legend()
+
+    for way, colour in (("image_to_text", "#1f4e8c"), ("text_to_image", "#c2571a")):
+        for k, style in ((1, "-"), (5, "--"), (10, ":")):
+            right.plot(
+                [record["epoch"] for record in epochs],
+                [record["dev"][way][f"R@{k}"] for record in epochs],
+                color=colour,
+                linestyle=style,
+                marker=".",
+                label=f"{way.replace('_', ' ')} R@{k}",
+            )
+    right.set(xlabel="epoch", ylabel="recall on the watched dev photos, %", ylim=(0, 100))
+    if epochs:
+        right.legend(fontsize="small", ncols=2)
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,84 @@
+"""The metrics of a run: a JSON line a record, and TensorBoard events when asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from han_retrieval.errors import HANError
+from han_retrieval.files import write_whole
+
+METRICS = "metrics.jsonl"
+
+
+class Log:
+    """Writes ``folder/metrics.jsonl``.
+
+    Args:
+        folder: Where.
+        after_step: Records after this step are dropped first: the run goes on from there and writes them anew.
+        tensorboard: Write TensorBoard events to ``folder/tensorboard`` as well.
+    """
+
+    def __init__(self, folder: Path, *, after_step: int = 0, tensorboard: bool = False):
+        path = folder / METRICS
+        kept = [record for record in read_log(path) if record["step"] <= after_step] if path.exists() else []
+        write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = path.open("a", encoding="utf-8")
+        self._events = _events(folder / "tensorboard", after_step) if tensorboard else None
+
+    def step(self, step: int, **values: float) -> None:
+        """The figures of one optimiser step."""
+        self._write({"step": step, **values})
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(f"train/{name}", value, step)
+
+    def epoch(self, step: int, *, epoch: int, figures: dict[str, Any]) -> None:
+        """The dev figures after an epoch."""
+        self._write({"step": step, "epoch": epoch, "dev": figures})
+        if self._events is not None and figures:
+            self._events.add_scalar("dev/rsum", figures["rsum"], step)
+            for way in ("image_to_text", "text_to_image"):
+                for name, value in figures[way].items():
+                    self._events.add_scalar(f"dev/{way}/{name}", value, step)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        # JSON has no infinity; p = inf is written as the word that a configuration takes too.
+        record = {key: "inf" if value == float("inf") else value for key, value in record.items()}
+        self._file.write(json.dumps(record) + "\n")
+
+    def flush(self) -> None:
+        """Bring everything to the file, as before a checkpoint that vouches for it."""
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics file; a last line that a killed run left unfinished is passed over."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def _events(folder: Path, after_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise HANError("--tensorboard needs a package: pip install 'han-retrieval[tensorboard]'") from None
+    return SummaryWriter(str(folder), purge_step=after_step + 1)  # type: ignore[no-untyped-call]

@@ -1,0 +1,38 @@
+"""A watch for collapse: training that sticks where every score is the same."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+
+def collapse_value(*, margin: float, power: float, batch_size: int) -> float:
+    """The loss when all scores of a batch are equal: every hinge is the margin, in rows and in columns."""
+    negatives = batch_size - 1
+    return 2 * margin * (1.0 if math.isinf(power) else negatives ** (1 / power))
+
+
+class CollapseWatch:
+    """Says once when the loss has stood at its collapse value for ``patience`` steps.
+
+    At the start of a training scores are nearly equal as well, so a loss that is still moving does not count: only
+    steps within ``tolerance`` of the value, relative to it, one after the other.
+    """
+
+    def __init__(self, *, patience: int = 100, tolerance: float = 0.005):
+        self.near: deque[bool] = deque(maxlen=patience)
+        self.tolerance = tolerance
+        self.told = False
+
+    def see(self, loss: float, *, margin: float, power: float, batch_size: int) -> str | None:
+        """Take in a step; the warning when there is one to give."""
+        value = collapse_value(margin=margin, power=power, batch_size=batch_size)
+        self.near.append(abs(loss - value) <= self.tolerance * value)
+        if self.told or len(self.near) < (self.near.maxlen or 0) or not all(self.near):
+            return None
+        self.told = True
+        return (
+            f"the loss has stood at {loss:.3f} for {len(self.near)} steps, its value when all scores are equal: the "
+            "training has collapsed. Start again with a smaller power or a longer power_warm_up (hard negatives come "
+            "too early), or with a smaller learning_rate"
+        )
