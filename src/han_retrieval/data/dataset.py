@@ -1,0 +1,81 @@
+"""What every adapter gives: photos with their captions and splits, and an account of what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from han_retrieval.errors import HANError
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedPhoto:
+    """One photo and every sentence written about it.
+
+    Attributes:
+        id: The photo's name within its dataset, unique, always a string ("1000268201_693b08cb0e.jpg", "391895").
+            Region stores use the same ids.
+        path: The image file, or None where a dataset has only precomputed features.
+        captions: Any number of sentences, as written (the tokenizer lower-cases later).
+        split: "train", "dev", "test", or None where the dataset knows no splits. Other names that formats use are
+            brought to these three ("val" and "valid" become "dev", "restval" becomes "train").
+    """
+
+    id: str
+    path: Path | None
+    captions: tuple[str, ...]
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class CaptionedPhotos:
+    """A dataset of captioned photos, in the order of its files.
+
+    Attributes:
+        format: The name of the adapter that read it ("flickr", "karpathy", ...).
+        source: The file or folder that was read.
+        photos: The photos; ids are unique.
+        skipped: How many things were left out, by reason ("empty caption": 3, "photo file missing": 1).
+    """
+
+    format: str
+    source: Path
+    photos: tuple[CaptionedPhoto, ...]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        for photo_id, times in Counter(photo.id for photo in self.photos).most_common(1):
+            if times > 1:
+                raise HANError(f"{self.source}: photo id {photo_id!r} stands there {times} times; ids must be unique")
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def caption_count(self) -> int:
+        """How many captions the photos have together."""
+        return sum(len(photo.captions) for photo in self.photos)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Photos by split name, in order of appearance; photos without a split do not count."""
+        return dict(Counter(photo.split for photo in self.photos if photo.split is not None))
+
+    def split(self, name: str) -> CaptionedPhotos:
+        """The photos of one split.
+
+        Raises:
+            HANError: No photo belongs to it; the message names the splits there are.
+        """
+        photos = tuple(photo for photo in self.photos if photo.split == name)
+        if not photos:
+            known = ", ".join(f"{split} ({count})" for split, count in self.splits.items()) or "none"
+            raise HANError(f"{self.source}: no photo is in split {name!r}; splits there: {known}")
+        return replace(self, photos=photos, skipped=Counter())
+
+    def only(self, ids: Iterable[str]) -> CaptionedPhotos:
+        """The photos whose id is among ``ids``, in the dataset's order."""
+        wanted = set(ids)
+        return replace(self, photos=tuple(photo for photo in self.photos if photo.id in wanted), skipped=Counter())

@@ -1,0 +1,144 @@
+"""Text, JSON and CSV files, read so that an error says which file, line or field."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from han_retrieval.errors import HANError
+
+T = TypeVar("T")
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        HANError: It cannot be opened, or holds bytes that are no UTF-8; the message says in which line.
+    """
+    try:
+        content = path.read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise HANError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise HANError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    r"""The lines of a text file, broken at \n and \r\n only; what follows the last break counts unless it is empty."""
+    lines = read_text(path).replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        HANError: It cannot be read or is no JSON; the message says in which line.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise HANError(f"{path}, line {error.lineno}: broken JSON ({error.msg}, column {error.colno})") from None
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """The values of a JSON Lines file, each with its place ("FILE, line 3"); empty lines are passed over."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            try:
+                yield where, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise HANError(f"{where}: broken JSON ({error.msg}, column {error.colno})") from None
+
+
+def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file by the names in its first line, each with its place; separated by comma, semicolon or tab.
+
+    Args:
+        path: The file.
+        columns: The columns that must be there, each by any of several names.
+
+    Raises:
+        HANError: The file is empty, lacks a column, has a row with more or fewer fields than the first line, or a quote
+            that is not closed.
+    """
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    header: list[str] = []
+    try:
+        for row in rows:
+            where = f"{path}, line {rows.line_num}"
+            if not header:
+                header = [name.strip() for name in row]
+                for names in columns:
+                    if not set(names) & set(header):
+                        raise HANError(f"{where}: no column {' or '.join(names)}; the columns are {', '.join(header)}")
+            elif row and len(row) != len(header):
+                hint = "; a caption with commas needs quotes" if len(row) > len(header) else ""
+                raise HANError(f"{where}: {len(row)} fields, the first line has {len(header)}{hint}")
+            elif row:
+                yield where, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise HANError(f"{path}, line {rows.line_num}: broken CSV ({error})") from None
+    if not header:
+        raise HANError(f"{path}: the file is empty")
+
+
+def peek(path: Path, *, size: int = 262_144) -> str:
+    """The first and last ``size`` bytes of a file as text: enough to know a JSON file of any length by its keys."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(size)
+            rest = max(path.stat().st_size - size, 0)
+            file.seek(-min(rest, size), 2)
+            return (start + file.read()).decode("utf-8-sig", errors="replace").lstrip()
+    except OSError as error:
+        raise HANError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def field(record: Any, name: str, kind: type[T], where: str) -> T:
+    """The value of a field of a JSON object.
+
+    Raises:
+        HANError: ``record`` is no object, lacks the field, or has something else than ``kind`` there.
+    """
+    if not isinstance(record, dict):
+        raise HANError(f"{where}: expected an object with the field {name!r}, found {shown(record)}")
+    if name not in record:
+        raise HANError(f"{where}: the field {name!r} is missing; there are {', '.join(map(str, record)) or 'none'}")
+    value = record[name]
+    if not isinstance(value, kind):
+        expected = {str: "text", int: "a whole number", list: "a list", dict: "an object"}[kind]
+        raise HANError(f"{where}: the field {name!r} must be {expected}, found {shown(value)}")
+    return value
+
+
+def identifier(record: Any, name: str, where: str) -> str:
+    """The value of a field that holds an id, a whole number or text, as text."""
+    if isinstance(record, dict) and type(record.get(name)) is int:
+        return str(record[name])
+    return field(record, name, str, where)
+
+
+def sentences(value: Any, where: str) -> list[str]:
+    """One sentence or a list of them, as a list."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(sentence, str) for sentence in value):
+        return value
+    raise HANError(f"{where}: expected a caption or a list of captions, found {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value as an error message shows it: on one line, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,44 @@
+"""A folder of photos, or one photo, without captions.
+
+Every file below the folder whose name ends as a photo's does, in the order of its path, which is its id. Hidden files
+and folders are passed over, links to folders are not followed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.data.photos import PHOTO_SUFFIXES
+from han_retrieval.errors import HANError
+
+NAME = "photos"
+LOOKS_FOR = f"photos without captions: one, or a folder with any below it ({', '.join(sorted(PHOTO_SUFFIXES))})"
+
+
+def recognises(source: Path) -> bool:
+    """A photo, or a folder with at least one photo in it or below it."""
+    return next(_photo_files(source), None) is not None
+
+
+def read(source: Path) -> CaptionedPhotos:
+    """The photos in the order of their paths, without captions and splits."""
+    root = source if source.is_dir() else source.parent
+    paths = {path.relative_to(root).as_posix(): path for path in _photo_files(source)}
+    if not paths:
+        raise HANError(f"{source}: expected {LOOKS_FOR}; found none")
+    return CaptionedPhotos(NAME, source, tuple(CaptionedPhoto(name, paths[name], ()) for name in sorted(paths)))
+
+
+def _photo_files(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        yield from [source] if source.suffix.lower() in PHOTO_SUFFIXES else []
+        return
+    for folder, subfolders, names in os.walk(source):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            path = Path(folder, name)
+            if not name.startswith(".") and path.suffix.lower() in PHOTO_SUFFIXES and path.is_file():
+                yield path

@@ -1,0 +1,78 @@
+"""Photo files to upright RGB images, or to one clear reason why not."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from han_retrieval.errors import HANError
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
+"""File name endings, in lower case, that are taken for photos when a folder is walked."""
+
+# Pillow warns on stderr about what open_photo reports, refuses or, like odd metadata, gets over.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def open_photo(path: str | Path, *, max_pixels: int = 100_000_000) -> Image.Image:
+    """The photo as people see it: EXIF orientation applied, RGB, transparency over white, the first frame.
+
+    The size is read from the header and checked before any pixel is decoded.
+
+    Args:
+        path: An image file of any kind that Pillow reads.
+        max_pixels: The largest width x height that is decoded; Pillow's own limit, 178,956,970, holds too.
+
+    Raises:
+        HANError: The file is missing, empty, no image, broken or truncated, or larger than ``max_pixels``; the
+            message holds its path and the reason.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise HANError(f"{path}: {'is a folder, not a photo' if path.is_dir() else 'no such photo'}")
+        if path.stat().st_size == 0:
+            raise HANError(f"{path}: the file is empty")
+        with Image.open(path) as photo:
+            width, height = photo.size
+            if width * height > max_pixels:
+                raise HANError(f"{path}: {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}")
+            photo.load()
+            return _as_rgb(_upright(photo))
+    except UnidentifiedImageError:
+        raise HANError(f"{path}: not an image that can be read") from None
+    except Image.DecompressionBombError:
+        raise HANError(f"{path}: more pixels than the limit of {max_pixels:,}") from None
+    except HANError:
+        raise
+    except Exception as error:  # on broken files, each of Pillow's codecs raises as it likes
+        raise HANError(f"{path}: the image is broken or cannot be read ({error})") from None
+
+
+def _upright(photo: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(photo)
+    except Exception:  # broken EXIF in a sound photo
+        return photo
+
+
+def _as_rgb(photo: Image.Image) -> Image.Image:
+    if photo.mode in ("I", "F") or photo.mode.startswith("I;16"):
+        return _grey_as_rgb(photo)
+    if photo.has_transparency_data:
+        photo = photo.convert("RGBA")
+        white = Image.new("RGBA", photo.size, "white")
+        photo = Image.alpha_composite(white, photo)
+    return photo.convert("RGB")
+
+
+def _grey_as_rgb(photo: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and floating greys, which Pillow's own conversion would clip at 255."""
+    grey = np.nan_to_num(np.asarray(photo, dtype=np.float64), posinf=0.0, neginf=0.0)
+    # 16-bit files hold 0..65535 and floating ones 0..1 or 0..255; a 32-bit file beyond 16 bits fills its own range.
+    largest = float(grey.max(initial=0.0))
+    full = next(end for end in ((1.0, 255.0, largest) if photo.mode == "F" else (65535.0, largest)) if largest <= end)
+    return Image.fromarray(np.clip(grey / full * 255.0 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")

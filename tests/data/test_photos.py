@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from han_retrieval.data import open_photo
+from han_retrieval.errors import HANError
+
+pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # as open_photo has it, which pytest undoes
+
+# Red, green, blue, white from left to right and top to bottom, each 8 x 8 so that JPEG keeps the middles.
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
+QUARTERS = COLOURS.repeat(8, axis=0).repeat(8, axis=1)
+
+
+def middles(photo: Image.Image) -> np.ndarray:
+    """(2, 2, 3) colours at the middles of the four quarters."""
+    width, height = photo.size
+    pixels = np.asarray(photo, dtype=int)
+    return pixels[[height // 4, 3 * height // 4]][:, [width // 4, 3 * width // 4]]
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A sound PNG up to its pixels, which are missing."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 4) + b"IDAT" + b"\0" * 8
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_turned_upright(tmp_path: Path, orientation: int) -> None:
+    upright = QUARTERS.repeat(2, axis=1)  # wider than high
+    to_stored: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a),
+        7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+        8: lambda a: np.rot90(a, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(to_stored[orientation](upright))).save(tmp_path / "a.png", exif=exif)
+    photo = open_photo(tmp_path / "a.png")
+    assert photo.mode == "RGB"
+    assert np.array_equal(np.asarray(photo), upright)
+
+
+WRITTEN = {
+    "RGB": ["png", "jpg", "tif", "webp", "bmp", "ppm"],
+    "CMYK": ["jpg", "tif"],
+    "YCbCr": ["jpg", "tif"],
+    "P": ["png", "gif", "tif", "bmp"],
+    "RGBA": ["png", "tif", "webp"],
+}
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [(mode, suffix) for mode in WRITTEN for suffix in WRITTEN[mode]])
+def test_colours_survive_every_mode_and_format(tmp_path: Path, mode: str, suffix: str) -> None:
+    Image.fromarray(QUARTERS).convert(mode).save(tmp_path / f"a.{suffix}")
+    photo = open_photo(tmp_path / f"a.{suffix}")
+    assert photo.mode == "RGB"
+    assert np.abs(middles(photo) - COLOURS).max() <= 40
+
+
+def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
+    alpha = np.array([[0, 255, 128]], np.uint8)
+    black = np.zeros((1, 3, 3), np.uint8)
+    Image.fromarray(np.dstack([black, alpha])).save(tmp_path / "rgba.png")
+    assert np.asarray(open_photo(tmp_path / "rgba.png"))[0, :, 0].tolist() == [255, 0, 127]
+    grey = Image.merge("LA", [Image.fromarray(black[..., 0]), Image.fromarray(alpha)])
+    grey.save(tmp_path / "la.png")
+    assert np.asarray(open_photo(tmp_path / "la.png"))[0, :, 0].tolist() == [255, 0, 127]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert np.asarray(open_photo(tmp_path / "p.png")).tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "suffix"),
+    [
+        (np.array([[0, 32768, 65535]], np.uint16), "png"),
+        (np.array([[0, 32768, 65535]], np.uint16), "tif"),
+        (np.array([[0, 2**30, 2**31 - 1]], np.int32), "tif"),
+        (np.array([[0, 0.5, 1]], np.float32), "tif"),
+        (np.array([[0, 128, 255]], np.float32), "tif"),
+        (np.array([[0, 128, 255]], np.uint8), "png"),
+    ],
+)
+def test_greys_of_any_depth_keep_their_range(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+    assert np.asarray(open_photo(tmp_path / f"a.{suffix}"))[0].tolist() == [[0] * 3, [128] * 3, [255] * 3]
+
+
+def test_black_and_white_bits(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "a.png")
+    assert np.asarray(open_photo(tmp_path / "a.png"))[0].tolist() == [[255] * 3, [0] * 3]
+
+
+def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert np.asarray(open_photo(tmp_path / "a.gif"))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (10_001, 10_000), (12_000, 12_000)])
+def test_a_huge_photo_is_refused_before_it_is_decoded(tmp_path: Path, width: int, height: int) -> None:
+    # There are no pixels in the file: decoding would say that it is truncated.
+    (tmp_path / "huge.png").write_bytes(png_header(width, height))
+    with pytest.raises(HANError, match=r"huge\.png: .*more.* than the limit of 100,000,000") as error:
+        open_photo(tmp_path / "huge.png")
+    assert "\n" not in str(error.value)
+
+
+def test_the_limit_is_the_largest_size_that_opens(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    assert open_photo(tmp_path / "a.png", max_pixels=600).size == (30, 20)
+    with pytest.raises(HANError, match="30 x 20 pixels, more than the limit of 599"):
+        open_photo(tmp_path / "a.png", max_pixels=599)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tif", "bmp"])
+def test_a_photo_cut_at_any_point_gives_one_clear_line(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / f"whole.{suffix}")
+    whole = (tmp_path / f"whole.{suffix}").read_bytes()
+    path = tmp_path / f"cut.{suffix}"
+    for length in (1, 10, 30, 100, len(whole) // 2, len(whole) * 3 // 4):
+        path.write_bytes(whole[:length])
+        with pytest.raises(HANError) as error:
+            open_photo(path)
+        assert str(error.value).startswith(f"{path}: ")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_spoiled_bytes_open_or_are_refused(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    suffix = ["jpg", "png", "webp", "gif", "tif", "avif"][seed % 6]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / f"a.{suffix}", exif=exif)
+    spoiled = bytearray((tmp_path / f"a.{suffix}").read_bytes())
+    for place in rng.integers(0, min(len(spoiled), 200), 8):
+        spoiled[place] = rng.integers(256)
+    (tmp_path / f"a.{suffix}").write_bytes(spoiled)
+    with contextlib.suppress(HANError):
+        assert open_photo(tmp_path / f"a.{suffix}").mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "the file is empty"), (b"Not a photo, just some text.\n" * 20, "not an image")]
+)
+def test_what_is_no_photo_is_named_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(HANError, match=reason) as error:
+        open_photo(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_missing_photos_and_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(HANError, match=r"a\.jpg: no such photo"):
+        open_photo(tmp_path / "a.jpg")
+    with pytest.raises(HANError, match="is a folder"):
+        open_photo(tmp_path)
