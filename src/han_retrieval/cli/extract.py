@@ -1,0 +1,105 @@
+"""``han extract``: photos, or features that others made, to a region store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from han_retrieval.regions.detectors import load_detector
+
+from han_retrieval.data import read_dataset
+from han_retrieval.errors import HANError
+from han_retrieval.regions import ExtractReport, RegionStore, feature_format, import_features
+from han_retrieval.regions import extract as extract_regions
+from han_retrieval.regions.feature_files import FEATURE_FORMATS
+from han_retrieval.regions.store import SKIPPED_NAME
+
+_SHOWN = 5
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The region store, a folder; grown if there."
+)
+@click.option("--detector", help="What finds the regions [default: grid]; for features, what they were made by.")
+@click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="Regions a photo.")
+@click.option("--format", "format_name", help="The source's format, where it is not recognised.")
+@click.option("--split", help="Only the photos of this split.")
+@click.option("--ids", type=click.Path(path_type=Path), help="For features: keep them under the ids of this dataset.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos detected at once.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that open photos.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def extract(
+    source: Path,
+    out: Path,
+    detector: str | None,
+    regions: int,
+    format_name: str | None,
+    split: str | None,
+    ids: Path | None,
+    batch_size: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Find the regions of the photos of SOURCE, a dataset or a folder of photos, and keep their features and boxes.
+
+    SOURCE may also be features that others made: SCAN's precomputed folder, bottom-up-attention TSV or .npz files.
+
+    A run that was stopped goes on where it ended when it is started again; photos that could not be read are tried
+    again then.
+    """
+    try:
+        if format_name in FEATURE_FORMATS or (format_name is None and feature_format(source)):
+            wanted = [photo.id for photo in read_dataset(ids).photos] if ids else None
+            report = import_features(
+                source, out, format=format_name, split=split, ids=wanted, made_by=detector, progress=True
+            )
+        else:
+            if ids:
+                raise HANError("--ids is for features that others made; for photos, leave it out")
+            dataset = read_dataset(source, format=format_name)
+            for reason, count in dataset.skipped.items():
+                click.echo(f"note: {reason}: {count}", err=True)
+            if split:
+                dataset = dataset.split(split)
+            finder = load_detector(detector or "grid", regions=regions)
+            report = extract_regions(dataset, finder, out, batch_size=batch_size, threads=threads, progress=True)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; what was done is kept in {out}: the same command goes on from there", err=True)
+        sys.exit(130)
+    _show_skipped(report, out)
+    click.echo(_as_json(report, out) if as_json else _summary(report, out))
+
+
+def _show_skipped(report: ExtractReport, out: Path) -> None:
+    if report.skipped:
+        click.echo(f"photos skipped: {len(report.skipped)}, all listed in {out / SKIPPED_NAME}; the first:", err=True)
+        for name, reason in report.skipped[:_SHOWN]:
+            click.echo(f"  {name}: {reason}", err=True)
+
+
+def _summary(report: ExtractReport, out: Path) -> str:
+    store = RegionStore.open(out).describe()
+    regions = f"{store.regions_mean:.4g} regions a photo" if store.photos else "no regions"
+    return (
+        f"{out}: {store.photos:,} photos, {regions}, {store.feature_size} numbers a region; "
+        f"{report.done:,} added in {report.seconds:.0f} s ({report.done / max(report.seconds, 1e-9):.1f} photos/s), "
+        f"{report.already_there:,} there before, {len(report.skipped):,} skipped"
+    )
+
+
+def _as_json(report: ExtractReport, out: Path) -> str:
+    return json.dumps(
+        {
+            "features": str(out),
+            "done": report.done,
+            "already_there": report.already_there,
+            "skipped": [{"photo": name, "reason": reason} for name, reason in report.skipped],
+            "seconds": report.seconds,
+            **asdict(RegionStore.open(out).describe()),
+        }
+    )

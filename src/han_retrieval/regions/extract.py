@@ -1,0 +1,182 @@
+"""Photos to a region store: decoded ahead of the detector, kept in commits, gone on with after any end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from PIL import Image
+from tqdm import tqdm
+
+from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, open_photo
+from han_retrieval.errors import HANError
+from han_retrieval.regions.regions import Detector
+from han_retrieval.regions.rows import RegionRow
+from han_retrieval.regions.store import SKIPPED_NAME, RegionStore
+
+_ROWS_A_COMMIT = 256
+_SECONDS_A_COMMIT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractReport:
+    """What a run added to a region store.
+
+    Attributes:
+        done: Photos added by this run.
+        already_there: Photos of the source that the store had before.
+        skipped: Photos that could not be read: path (or id, where there is no path) and reason.
+        seconds: Wall-clock time.
+    """
+
+    done: int
+    already_there: int
+    skipped: list[tuple[str, str]]
+    seconds: float
+
+
+def extract(
+    dataset: CaptionedPhotos,
+    detector: Detector,
+    out: str | Path,
+    *,
+    batch_size: int = 8,
+    threads: int = 2,
+    progress: bool = False,
+) -> ExtractReport:
+    """Detect the regions of a dataset's photos and keep them at ``out``, a region store; go on with it where it exists.
+
+    Photos that are in the store already are not looked at. Those that cannot be read are skipped, listed in
+    ``out``/skipped.jsonl, and tried again by the next run. An interrupt keeps what was detected so far.
+
+    Args:
+        dataset: The photos; captions play no part.
+        detector: What finds regions; it is given ``batch_size`` photos at once.
+        out: The store's folder, new or of the same detector.
+        batch_size: Photos that the detector gets at once; twice as many are in memory.
+        threads: Threads that decode photos ahead of the detector.
+        progress: Show photos/s and time left on stderr.
+
+    Raises:
+        HANError: No photo can be read; ``out`` is of another detector, being written to, or no region store.
+    """
+    started = time.perf_counter()
+    skipped: list[tuple[str, str]] = []
+    with RegionStore.resume(out, fingerprint=detector.fingerprint, feature_size=detector.feature_size) as store:
+        wanted = [photo for photo in dataset.photos if photo.id not in store]
+        already_there = len(dataset) - len(wanted)
+        try:
+            with (
+                progress_bar(total=len(dataset), initial=already_there, show=progress) as bar,
+                Commits(store) as commits,
+                closing(_decoded(wanted, threads=threads, ahead=batch_size)) as decoded,
+            ):
+                while batch := list(islice(decoded, batch_size)):
+                    skipped += [(_name(photo), result) for photo, result in batch if isinstance(result, str)]
+                    readable = [(photo, result) for photo, result in batch if not isinstance(result, str)]
+                    found = detector.detect([image for _, image in readable]) if readable else []
+                    for (photo, _), regions in zip(readable, found, strict=True):
+                        if len(regions.features):
+                            commits.add(RegionRow(photo.id, photo.path and photo.path.absolute(), regions))
+                        else:
+                            skipped.append((_name(photo), "the detector found no region"))
+                    bar.update(len(batch))
+        finally:
+            _write_skipped(store.path, skipped)
+        if not already_there and len(skipped) == len(wanted):
+            first = f"; the first: {': '.join(skipped[0])}" if skipped else ""
+            raise HANError(f"{dataset.source}: none of its {len(wanted)} photos can be read{first}")
+        store.compact()
+    return ExtractReport(len(wanted) - len(skipped), already_there, skipped, time.perf_counter() - started)
+
+
+class Commits:
+    """Rows on their way to a store: some hundred a commit, or what there is after 20 seconds, the rest at the end.
+
+    A user's error or an interrupt ends it as a full run does; only the batch that is being written then may be lost.
+    """
+
+    def __init__(self, store: RegionStore) -> None:
+        self._store = store
+        self._rows: list[RegionRow] = []
+        self._last = time.monotonic()
+
+    def add(self, row: RegionRow) -> None:
+        """Take one more row, and commit where it is time."""
+        self._rows.append(row)
+        if len(self._rows) >= _ROWS_A_COMMIT or time.monotonic() - self._last >= _SECONDS_A_COMMIT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what there is."""
+        rows, self._rows = self._rows, []
+        self._store.append(rows)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, HANError | KeyboardInterrupt):
+            self.flush()
+
+
+def progress_bar(*, total: int | None, initial: int = 0, show: bool) -> tqdm[None]:
+    """A bar on stderr with photos/s and time left; a line every 30 seconds where stderr is a file."""
+    seconds = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, initial=initial, unit=" photos", mininterval=seconds, disable=not show, file=sys.stderr)
+
+
+def _write_skipped(folder: Path, skipped: Sequence[tuple[str, str]]) -> None:
+    """Keep the list of skipped photos beside the features, a JSON object a line; no file where there are none."""
+    path = folder / SKIPPED_NAME
+    if skipped:
+        path.write_text(
+            "".join(json.dumps({"photo": name, "reason": reason}) + "\n" for name, reason in skipped), encoding="utf-8"
+        )
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _decoded(
+    photos: Iterable[CaptionedPhoto], *, threads: int, ahead: int
+) -> Generator[tuple[CaptionedPhoto, Image.Image | str]]:
+    """Each photo with its image, or the reason why there is none; ``ahead`` of them are being decoded meanwhile."""
+    waiting: deque[tuple[CaptionedPhoto, Future[Image.Image | str]]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        for photo in photos:
+            waiting.append((photo, pool.submit(_open, photo)))
+            if len(waiting) > ahead:
+                first, image = waiting.popleft()
+                yield first, image.result()
+        while waiting:
+            first, image = waiting.popleft()
+            yield first, image.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _open(photo: CaptionedPhoto) -> Image.Image | str:
+    if photo.path is None:
+        return "the dataset names no file for it"
+    try:
+        return open_photo(photo.path)
+    except HANError as error:
+        return str(error).removeprefix(f"{photo.path}: ")
+
+
+def _name(photo: CaptionedPhoto) -> str:
+    return str(photo.path or photo.id)

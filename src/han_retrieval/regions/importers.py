@@ -1,0 +1,125 @@
+"""Features that others made, brought into a region store; an image is in memory at a time, and a commit of rows.
+
+Ids are those of the files: for SCAN's ``.npy`` as ``scan_image_ids`` has them, for TSV the field image_id, for ``.npz``
+the file's name without ending. Where a dataset calls its photos otherwise ("COCO_val2014_000000391895.jpg" for
+391895), give its ids, and features are kept under those.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from han_retrieval.data.photos import PHOTO_SUFFIXES
+from han_retrieval.errors import HANError
+from han_retrieval.regions.extract import Commits, ExtractReport, progress_bar
+from han_retrieval.regions.feature_files import FEATURE_FORMATS
+from han_retrieval.regions.rows import RegionRow
+from han_retrieval.regions.store import RegionStore
+
+
+def feature_format(source: str | Path) -> str | None:
+    """The name of the feature format of a file or folder, None where it holds no features that are known."""
+    source = Path(source)
+    return next((name for name, format in FEATURE_FORMATS.items() if format.recognises(source)), None)
+
+
+def import_features(
+    source: str | Path,
+    out: str | Path,
+    *,
+    format: str | None = None,
+    split: str | None = None,
+    ids: Iterable[str] | None = None,
+    made_by: str | None = None,
+    progress: bool = False,
+) -> ExtractReport:
+    """Copy features into a region store at ``out``, as float16; go on with it where it exists.
+
+    The files say nothing about the detector that made them, so the store's fingerprint is ``imported:<made_by>:<D>``:
+    features imported under one name and of one size are taken to be of one detector.
+
+    Args:
+        source: A SCAN folder or a ``{split}_ims.npy`` of it, a TSV file or a folder of such, a folder of ``.npz``.
+        out: The store's folder, new or of the same fingerprint.
+        format: A key of ``FEATURE_FORMATS``; by default it is recognised.
+        split: Only this split of a SCAN folder.
+        ids: A dataset's photo ids: features are kept under the one that ``matching_ids`` finds, others are left out.
+        made_by: A name for what made the features; the format's name by default.
+        progress: Show images/s and time left on stderr.
+
+    Raises:
+        HANError: ``source`` is none of this, or something in it is not as its format has it; the message says which
+            file, line and field. What came before it is kept.
+    """
+    source, started = Path(source), time.perf_counter()
+    name = _format_of(source, format)
+    total, images = FEATURE_FORMATS[name].images(source, split)
+    first = next(images, None)
+    if first is None:
+        raise HANError(f"{source}: there is no image in it")
+    feature_size = first.load().features.shape[1]
+    fingerprint = f"imported:{made_by or name}:{feature_size}"
+    find = matching_ids(ids) if ids is not None else str
+    already_there = 0
+    with RegionStore.resume(out, fingerprint=fingerprint, feature_size=feature_size) as store:
+        before = len(store)
+        with progress_bar(total=total, show=progress) as bar, Commits(store) as commits:
+            for image in chain([first], images):
+                bar.update()
+                photo_id = find(image.id)
+                if photo_id is None:
+                    continue
+                if photo_id in store:
+                    already_there += 1
+                    continue
+                regions = image.load()
+                found = regions.features.shape[1]
+                if found != feature_size:
+                    raise HANError(f"{image.where}: {found} numbers a region, the first image has {feature_size}")
+                commits.add(RegionRow(photo_id, None, regions))
+        if not len(store):
+            raise HANError(f"{source}: its ids, such as {first.id!r}, match none of the dataset's")
+        store.compact()
+    return ExtractReport(len(store) - before, already_there, [], time.perf_counter() - started)
+
+
+def matching_ids(ids: Iterable[str]) -> Callable[[str], str | None]:
+    """A function from an image's id in a feature file to the one among ``ids`` that means the same, or None.
+
+    That is the equal one, else the one of the same file stem, else the one that ends with the same number after "_",
+    "-" or "/". Stems and numbers that several ids share match none.
+    """
+    known: tuple[dict[str, str | None], ...] = ({}, {}, {})
+    for photo_id in ids:
+        for by_name, name in zip(known, _names(photo_id), strict=True):
+            by_name[name] = None if name in by_name else photo_id
+
+    def find(image_id: str) -> str | None:
+        found = (by_name.get(name) for by_name, name in zip(known, _names(image_id), strict=True) if name)
+        return next((photo_id for photo_id in found if photo_id is not None), None)
+
+    return find
+
+
+def _names(photo_id: str) -> tuple[str, str, str]:
+    """The id, its file stem, and the number at its end, empty where there is none."""
+    path = PurePosixPath(photo_id)
+    stem = path.stem if path.suffix.lower() in PHOTO_SUFFIXES else path.name
+    number = re.search(r"(?:^|[_-])0*(\d+)$", stem)
+    return photo_id, stem, number[1] if number else ""
+
+
+def _format_of(source: Path, name: str | None) -> str:
+    known = ", ".join(FEATURE_FORMATS)
+    if not source.exists():
+        raise HANError(f"{source}: no such file or folder")
+    if name is not None and name not in FEATURE_FORMATS:
+        raise HANError(f"unknown feature format {name!r}; known are {known}")
+    found = name or feature_format(source)
+    if found is None:
+        raise HANError(f"{source}: no features in a format that is known here: {known}")
+    return found

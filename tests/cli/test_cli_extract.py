@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from han_retrieval.cli.extract import extract
+from han_retrieval.errors import HANError
+from han_retrieval.regions import Regions, RegionStore
+
+# The command has the name of its module, so only the import system still finds the module.
+MODULE = importlib.import_module("han_retrieval.cli.extract")
+
+
+class MeanColour:
+    """As many equal regions as asked for, each the whole photo, its feature the mean colour."""
+
+    feature_size = 3
+
+    def __init__(self, name: str, regions: int) -> None:
+        self.fingerprint = f"{name}:{regions}"
+        self.count = regions
+
+    def detect(self, photos):
+        return [
+            Regions(
+                features=np.tile(np.asarray(photo).mean((0, 1)).astype(np.float16), (self.count, 1)),
+                boxes=np.array([[0, 0, *photo.size]] * self.count, dtype=np.float32),
+                width=photo.width,
+                height=photo.height,
+            )
+            for photo in photos
+        ]
+
+
+@pytest.fixture(autouse=True)
+def _detectors(monkeypatch):
+    monkeypatch.setattr(MODULE, "load_detector", lambda name, *, regions: MeanColour(name, regions))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGB", (20, 10), (i * 10, 0, 0)).save(folder / f"{i}.png")
+    return folder
+
+
+def han_extract(*arguments):
+    return CliRunner().invoke(extract, [str(argument) for argument in arguments])
+
+
+def test_photos_to_a_store_with_one_line_on_stdout(photos, tmp_path):
+    result = han_extract(photos, "--out", tmp_path / "out", "--regions", 5)
+    assert result.exit_code == 0, result.output
+    (line,) = result.stdout.splitlines()
+    assert line.startswith(f"{tmp_path / 'out'}: 4 photos, 5 regions a photo, 3 numbers a region; 4 added in ")
+    assert line.endswith("0 there before, 0 skipped")
+    assert "4/4" in result.stderr
+    store = RegionStore.open(tmp_path / "out")
+    assert store.fingerprint == "grid:5"
+    assert store.batch(["3.png"]).features.tolist() == [[[30.0, 0.0, 0.0]] * 5]
+
+
+def test_json_and_what_was_skipped(photos, tmp_path):
+    (photos / "text.jpg").write_text("no photo")
+    result = han_extract(photos, "--out", tmp_path / "out", "--json")
+    report = json.loads(result.stdout)
+    assert (report["done"], report["already_there"], report["photos"]) == (4, 0, 4)
+    assert report["fingerprint"] == "grid:36"
+    assert (report["feature_size"], report["regions_mean"]) == (3, 36.0)
+    assert [each["photo"] for each in report["skipped"]] == [str(photos / "text.jpg")]
+    assert "photos skipped: 1, all listed in" in result.stderr
+    assert f"{photos / 'text.jpg'}: not an image" in result.stderr
+    again = json.loads(han_extract(photos, "--out", tmp_path / "out", "--json").stdout)
+    assert (again["done"], again["already_there"], len(again["skipped"])) == (0, 4, 1)
+
+
+def test_one_split_of_a_dataset(photos, tmp_path):
+    (photos / "metadata.jsonl").write_text(
+        "".join(
+            json.dumps({"file_name": f"{i}.png", "caption": "red", "split": "dev" if i else "train"}) + "\n"
+            for i in range(4)
+        )
+    )
+    result = han_extract(photos, "--out", tmp_path / "out", "--split", "dev")
+    assert result.exit_code == 0, result.output
+    assert RegionStore.open(tmp_path / "out").ids == ["1.png", "2.png", "3.png"]
+
+
+def test_features_are_imported_under_the_ids_of_a_dataset(photos, tmp_path):
+    features, boxes = np.ones((2, 3), np.float32), np.ones((2, 4), np.float32)
+    encoded = [base64.b64encode(values.tobytes()).decode() for values in (boxes, features)]
+    (tmp_path / "features.tsv").write_text("\n".join("\t".join([str(i), "20", "10", "2", *encoded]) for i in (1, 2, 7)))
+    result = han_extract(tmp_path / "features.tsv", "--out", tmp_path / "out", "--ids", photos, "--detector", "resnet")
+    assert result.exit_code == 0, result.output
+    store = RegionStore.open(tmp_path / "out")
+    assert store.ids == ["1.png", "2.png"]
+    assert store.fingerprint == "imported:resnet:3"
+    assert "2 photos, 2 regions a photo, 3 numbers a region; 2 added" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none"], "none: no such file or folder"),
+        (["photos", "--format", "nonsense"], "unknown .*format 'nonsense'"),
+        (["photos", "--split", "dev"], "no photo is in split 'dev'"),
+        (["empty"], "empty: the folder is empty"),
+        (["photos", "--ids", "photos"], "--ids is for features"),
+    ],
+)
+def test_what_the_user_can_mend_is_said(photos, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    result = han_extract(*arguments, "--out", "out")
+    assert isinstance(result.exception, HANError)
+    with pytest.raises(HANError, match=message):
+        raise result.exception
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_ends_with_one_line_that_says_how_to_go_on(photos, tmp_path, monkeypatch):
+    class Interrupted(MeanColour):
+        calls = 0
+
+        def detect(self, batch):
+            self.calls += 1
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            return super().detect(batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MODULE, "load_detector", lambda name, *, regions: Interrupted(name, regions))
+        result = han_extract(photos, "--out", tmp_path / "out", "--batch-size", 2)
+    assert result.exit_code == 130
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1] == (
+        f"stopped; what was done is kept in {tmp_path / 'out'}: the same command goes on from there"
+    )
+    assert RegionStore.open(tmp_path / "out").ids == ["0.png", "1.png"]
+    assert "2 added" in han_extract(photos, "--out", tmp_path / "out").stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_real_process(photos, tmp_path):
+    program = textwrap.dedent(
+        """
+        import importlib, sys, time
+        module = importlib.import_module("han_retrieval.cli.extract")
+        from test_cli_extract import MeanColour
+
+        class Slow(MeanColour):
+            def detect(self, batch):
+                print("detecting", flush=True)
+                time.sleep(0.3)
+                return super().detect(batch)
+
+        module.load_detector = lambda name, *, regions: Slow(name, regions)
+        module.extract(sys.argv[1:])
+        """
+    )
+    command = [sys.executable, "-c", program, str(photos), "--out", str(tmp_path / "out"), "--batch-size", "1"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        for _ in range(2):
+            assert process.stdout.readline() == "detecting\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("stopped; what was done is kept in")
+    assert len(RegionStore.open(tmp_path / "out")) == 1
+    assert "3 added" in han_extract(photos, "--out", tmp_path / "out").stdout
