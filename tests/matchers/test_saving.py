@@ -38,7 +38,9 @@ def test_saved_is_loaded(model, tmp_path):
 def test_names_of_the_state_are_kept(model):
     names = set(model.state_dict())
     assert {"image_encoder.projection.weight", "text_encoder.embedding.weight", "text_encoder.gru.weight_ih_l0"} < names
-    assert {f"blocks.0.{part}.{kind}" for part in ("query", "key", "value", "output") for kind in ("weight", "bias")} < names
+    assert {
+        f"blocks.0.{part}.{kind}" for part in ("query", "key", "value", "output") for kind in ("weight", "bias")
+    } < names
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

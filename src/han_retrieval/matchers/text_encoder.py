@@ -27,6 +27,8 @@ class TextEncoder(nn.Module):
 
         The words of a text are those under its mask, in order: gaps do not reach the GRU.
         """
+        if not len(words):
+            return self.embedding.weight.new_zeros(*words.shape, self.gru.hidden_size)
         order = torch.argsort((~word_mask).to(torch.uint8), dim=1, stable=True)  # (T, n), a text's words first
         lengths = word_mask.sum(1)
         # A text without words still takes a step, which the mask then clears: an empty sequence cannot be packed.

@@ -19,8 +19,7 @@ from han_retrieval.regions.efficientnet_lite import CHANNELS, STRIDE, WEIGHTS_SH
 from han_retrieval.regions.regions import Regions
 
 # A photo is brought to about a size squared, at its true proportions. Large boxes are read from a small photo and small
-# boxes from a large one, so that what fills a box has about the size that the network knows things in: from the large
-# photo alone, or from both for every box, features retrieved worse (docs/flickr8k.md).
+# boxes from a large one, so that what fills a box has about the size that the network learned to know things in.
 _SIZES = (224, 448)
 _LARGE_BOXES = 11  # the first boxes of the pyramid: the whole photo, its middle, the half-size windows
 _SAMPLES = 4  # RoI align averages 4 x 4 cells of a box

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from han_retrieval.data import CaptionedPhotos
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation import evaluate
+from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.files import write_whole
 from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import HAN, HANConfig
@@ -198,9 +199,9 @@ class _Run:
                 bar.update()
                 warning = watch.see(loss, margin=self.config.margin, power=power, batch_size=len(batch.words))
                 if warning:
-                    tqdm.write(f"warning: {warning}", file=bar.fp)
+                    tqdm.write(f"warning: {warning}", file=sys.stderr)
                 if self.step % per_epoch == 0:
-                    self._end_epoch(self.step // per_epoch, log, bar)
+                    self._end_epoch(self.step // per_epoch, log)
                     self.seconds = before + time.monotonic() - started
                 if self.step % per_epoch == 0 or now - saved > 60 * self.config.checkpoint_minutes:
                     log.flush()
@@ -230,7 +231,7 @@ class _Run:
             self.average[name].lerp_(current, 1 - decay)
         return value
 
-    def _end_epoch(self, epoch: int, log: Log, bar: Any) -> None:
+    def _end_epoch(self, epoch: int, log: Log) -> None:
         """See how far the averaged weights are, and save them when they are the ones to keep."""
         figures: dict[str, Any] = {}
         rsum: float | None = None
@@ -239,13 +240,8 @@ class _Run:
                 result = evaluate(self.model, self.dev, self.batches.store, progress=False)
             rsum = result.rsum
             figures = {**result.metrics, "rsum": rsum}
-            recalls = " ".join(
-                "/".join(f"{result.metrics[way][f'R@{k}']:.1f}" for k in (1, 5, 10))
-                for way in ("image_to_text", "text_to_image")
-            )
-            tqdm.write(
-                f"epoch {epoch}: dev rSum {rsum:.1f} ({recalls}) among {result.counts['images']} photos", file=bar.fp
-            )
+            if self.progress:
+                tqdm.write(_epoch_line(epoch, result), file=sys.stderr)
         log.epoch(self.step, epoch=epoch, figures=figures)
         best = self.best["rsum"]
         if self.config.keep == "last" or rsum is None or best is None or rsum > best:
@@ -298,6 +294,14 @@ def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionS
         chosen = np.random.default_rng(config.seed).choice(len(dev), config.dev_photos, replace=False)
         dev = dev.only(dev.photos[i].id for i in chosen)
     return dev
+
+
+def _epoch_line(epoch: int, result: Evaluation) -> str:
+    recalls = " ".join(
+        "/".join(f"{result.metrics[way][f'R@{k}']:.1f}" for k in (1, 5, 10))
+        for way in ("image_to_text", "text_to_image")
+    )
+    return f"epoch {epoch}: dev rSum {result.rsum:.1f} ({recalls}) among {result.counts['images']} photos"
 
 
 def _start_from_vectors(model: HAN, vocabulary: Vocabulary, source: str) -> None:

@@ -1,0 +1,67 @@
+"""Batches: every caption once an epoch, no photo twice in a batch, the same at every call."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from training_data import make_data, small_config
+
+from han_retrieval.text import Vocabulary
+from han_retrieval.training.batches import Batches, compact, drop
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory) -> Batches:
+    dataset, store = make_data(tmp_path_factory.mktemp("data"))
+    vocabulary = Vocabulary.from_sentences(caption for photo in dataset.photos for caption in photo.captions)
+    return Batches.of(dataset.split("train"), store, vocabulary, small_config(region_drop=0.34, word_drop=0.2))
+
+
+def test_every_caption_once_an_epoch(batches):
+    for epoch in range(3):
+        pairs = [pair for batch in batches._epoch(epoch) for pair in batch]
+        assert Counter(pairs).most_common(1)[0][1] == 1
+        assert len(pairs) == batches.caption_count == 60
+        assert all(len({photo for photo, _ in batch}) == len(batch) > 1 for batch in batches._epoch(epoch))
+    assert batches._epoch(0) != batches._epoch(1)
+
+
+def test_a_step_is_the_same_whatever_came_before(batches):
+    per_epoch = batches.steps_per_epoch
+    whole = list(batches.steps(0, 2 * per_epoch))
+    assert len(whole) == 2 * per_epoch
+    for start in (1, per_epoch - 1, per_epoch, per_epoch + 2):
+        for late, early in zip(batches.steps(start, 2 * per_epoch), whole[start:], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(late, early, strict=True))
+
+
+def test_what_is_dropped(batches):
+    for batch in batches.steps(0, 3):
+        assert batch.regions.shape[1:] == (2, 12)  # a third of three
+        assert batch.region_mask.all()
+        assert batch.word_mask.any(1).all()
+        assert (batch.words[batch.word_mask] > 0).all()
+
+
+@given(st.integers(0, 99), st.floats(0, 0.99))
+def test_drop_takes_its_share(seed, share):
+    random = torch.Generator().manual_seed(seed)
+    mask = torch.rand(6, 9, generator=random) < 0.8
+    mask[:, 0] = True
+    kept = drop(mask, share, random)
+    assert not (kept & ~mask).any()
+    expected = (mask.sum(1) - (mask.sum(1) * share).long()).clamp(min=1)
+    assert kept.sum(1).tolist() == expected.tolist()
+
+
+def test_compact_keeps_order():
+    values = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    mask = torch.tensor([[True, False, True, True], [False, True, False, False]])
+    tokens, valid = compact(values, mask)
+    assert tokens[0].tolist() == [1, 3, 4]
+    assert tokens[1, 0] == 6
+    assert valid.tolist() == [[True, True, True], [True, False, False]]

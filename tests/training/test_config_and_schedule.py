@@ -1,0 +1,88 @@
+"""Configurations say everything that is wrong at once; schedules are functions of the step."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+
+from han_retrieval.config import load_config
+from han_retrieval.errors import HANError
+from han_retrieval.training import TrainingConfig
+from han_retrieval.training.schedule import learning_rate, loss_power
+from han_retrieval.training.watch import CollapseWatch, collapse_value
+
+
+def test_file_and_overrides(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("epochs = 3\npower = 2\n[model]\nblocks = 2\n")
+    config = load_config(
+        TrainingConfig, file, overrides=["power=inf", "model.joint_size=64", "word_vectors=glove-6b-50d"]
+    )
+    assert (config.epochs, config.power, config.model.blocks, config.model.joint_size) == (3, math.inf, 2, 64)
+    assert config.word_vectors == "glove-6b-50d"
+
+
+def test_everything_wrong_at_once(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('epocs = 3\nbatch_size = "many"\npower = 0.5\n[model]\njoint_sise = 2\n')
+    with pytest.raises(HANError) as error:
+        load_config(TrainingConfig, file)
+    message = str(error.value)
+    assert message.startswith(str(file))
+    assert "\n" not in message
+    for part in (
+        "epocs is no field (did you mean epochs?)",
+        "batch_size = 'many'",
+        "power = 0.5",
+        "model.joint_sise is no",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "epochs.a=3"])
+def test_overrides_that_are_none(override):
+    with pytest.raises(HANError, match="epochs"):
+        load_config(TrainingConfig, overrides=[override])
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(HANError, match="cannot be read"):
+        load_config(TrainingConfig, tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(HANError, match="not a TOML file"):
+        load_config(TrainingConfig, tmp_path / "bad.toml")
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = TrainingConfig(learning_rate=1.0, warm_up_steps=10, final_rate=0.1)
+    rates = [learning_rate(config, step, steps=100) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[9:]))
+    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize("power", [1.0, 4.0, math.inf])
+def test_power_grows_from_one(power):
+    config = TrainingConfig(power=power, power_warm_up=0.5)
+    powers = [loss_power(config, step, steps=100) for step in range(100)]
+    assert powers[0] == 1
+    assert powers[50:] == [power] * 50
+    assert all(1 <= earlier <= later for earlier, later in itertools.pairwise(powers))
+    assert loss_power(TrainingConfig(power=power, power_warm_up=0), 0, steps=100) == power
+
+
+def test_collapse_is_told_once():
+    watch = CollapseWatch(patience=20)
+    options = {"margin": 0.2, "power": math.inf, "batch_size": 128}
+    assert collapse_value(**options) == 0.4
+    assert all(watch.see(0.6 - 0.002 * i, **options) is None for i in range(90))  # still moving
+    said = [watch.see(0.4, **options) for _ in range(60)]
+    assert sum(warning is not None for warning in said) == 1
+    assert "smaller power" in next(filter(None, said))
+
+
+def test_a_loss_below_collapse_is_none():
+    watch = CollapseWatch(patience=20)
+    assert all(watch.see(0.35, margin=0.2, power=math.inf, batch_size=128) is None for _ in range(100))

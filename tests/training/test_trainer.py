@@ -1,0 +1,211 @@
+"""A training learns, resumes exactly from wherever it was stopped, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_data import make_data, small_config
+
+import han_retrieval.training.checkpoint
+from han_retrieval.errors import HANError
+from han_retrieval.matchers import HAN
+from han_retrieval.regions import RegionStore
+from han_retrieval.training import train
+from han_retrieval.training.log import Log, read_log
+
+EVERY_STEP = 1e-9  # minutes between checkpoints
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("unbroken") / "model"
+    train(small_config(checkpoint_minutes=EVERY_STEP), *data, out, progress=False)
+    return out
+
+
+def same_run(left: Path, right: Path) -> bool:
+    weights = [load_file(folder / "model.safetensors") for folder in (left, right)]
+    logs = [
+        [
+            {k: v for k, v in record.items() if k != "pairs_per_second"}
+            for record in read_log(folder / "training/metrics.jsonl")
+        ]
+        for folder in (left, right)
+    ]
+    equal = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    return weights[0].keys() == weights[1].keys() and equal and logs[0] == logs[1]
+
+
+def test_learns(data, tmp_path):
+    result = train(small_config(epochs=12, power_warm_up=0.2), *data, tmp_path / "model", progress=False)
+    records = read_log(tmp_path / "model/training/metrics.jsonl")
+    losses = [record["loss"] for record in records if "loss" in record]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert result.rsum > 250  # of 600; by chance among 10 photos and their 20 captions some 230
+    assert (tmp_path / "model/training/curve.png").stat().st_size > 1000
+    model = HAN.from_pretrained(tmp_path / "model")
+    assert model.config.detector_fingerprint == "made-up-1"
+    card = (tmp_path / "model/README.md").read_text()
+    assert "made-up-1" in card
+    assert "Seed 0" in card
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 17, 24])
+def test_resumes_exactly_after_an_interrupt(data, unbroken, tmp_path, monkeypatch, stop_at):
+    config = small_config(checkpoint_minutes=EVERY_STEP if stop_at % 2 else 1000.0)
+    step = Log.step
+
+    def interrupted(log, number, **values):
+        if number == stop_at:
+            raise KeyboardInterrupt
+        step(log, number, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, *data, tmp_path / "model", progress=False)
+    train(config, *data, tmp_path / "model", resume=True, progress=False)
+    assert same_run(tmp_path / "model", unbroken)
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+def test_resumes_exactly_after_a_stop_while_writing(data, unbroken, tmp_path, monkeypatch, call):
+    """The process ends in the midst of a checkpoint: at its n-th write to disk, half of the file being there."""
+    calls = 0
+    write = han_retrieval.training.checkpoint.write_whole
+
+    def half_written(path, content):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+        write(path, content)
+
+    config = small_config(checkpoint_minutes=EVERY_STEP)
+    with monkeypatch.context() as patch:
+        patch.setattr(han_retrieval.training.checkpoint, "write_whole", half_written)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, *data, tmp_path / "model", progress=False)
+    train(config, *data, tmp_path / "model", resume=True, progress=False)
+    assert same_run(tmp_path / "model", unbroken)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from training_data import make_data, small_config
+from han_retrieval.data import CaptionedPhotos
+from han_retrieval.training import train
+folder = Path({folder!r})
+dataset, store = make_data(folder / str(__import__("os").getpid()))
+dataset = CaptionedPhotos("made-up", Path("made-up"), dataset.photos)
+train(small_config(checkpoint_minutes=1e-9, epochs=12), dataset, store, folder / {out!r}, resume=True, progress=False)
+"""
+
+
+def killed_runs(folder: Path, *, kills: int, seed: int) -> None:
+    """A training killed with signal 9 at random moments, and the same left alone."""
+    tests = str(Path(__file__).parent)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(out: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(tests=tests, folder=str(folder), out=out)], env=environment
+        )
+
+    chance = random.Random(seed)
+    alone = start("alone")
+    killed = 0
+    while killed < kills:
+        run = start("killed")
+        metrics = folder / "killed/training/metrics.jsonl"
+        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+        while run.poll() is None and (not metrics.exists() or metrics.stat().st_mtime_ns == before):
+            time.sleep(0.02)  # until it trains
+        time.sleep(chance.uniform(0, 0.5))
+        if run.poll() is not None:
+            break  # it ended before it could be killed
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        killed += 1
+    assert start("killed").wait() == 0
+    assert alone.wait() == 0
+    assert killed > 0
+    assert same_run(folder / "killed", folder / "alone")
+
+
+def test_resumes_exactly_after_a_kill(tmp_path):
+    killed_runs(tmp_path, kills=1, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_resumes_exactly_after_many_kills(tmp_path, seed):
+    killed_runs(tmp_path, kills=6, seed=seed)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(data, unbroken):
+    with pytest.raises(HANError, match="--resume"):
+        train(small_config(checkpoint_minutes=EVERY_STEP), *data, unbroken, progress=False)
+    with pytest.raises(HANError, match="another configuration"):
+        train(small_config(epochs=9), *data, unbroken, resume=True, progress=False)
+
+
+def test_other_data_do_not_resume(unbroken, tmp_path):
+    dataset, store = make_data(tmp_path, photos=24)
+    with pytest.raises(HANError, match="begun on other data"):
+        train(small_config(checkpoint_minutes=EVERY_STEP), dataset, store, unbroken, resume=True, progress=False)
+
+
+def test_splits_and_features_that_are_not_there(data, tmp_path):
+    dataset, store = data
+    with pytest.raises(HANError, match=r"split 'training'; splits there: train \(30\), dev \(10\)"):
+        train(small_config(train_split="training"), dataset, store, tmp_path / "a", progress=False)
+    with RegionStore.create(tmp_path / "empty", fingerprint="x", feature_size=12) as empty, pytest.raises(HANError):
+        train(small_config(), dataset, empty, tmp_path / "b", progress=False)
+    assert not (tmp_path / "a").exists()
+
+
+def test_without_dev_split_the_last_weights_are_kept(data, tmp_path):
+    result = train(small_config(dev_split=""), *data, tmp_path / "model", progress=False)
+    assert (result.best_epoch, result.rsum) == (3, None)
+    assert HAN.from_pretrained(tmp_path / "model").config.region_size == 12
+
+
+def test_starts_from_word_vectors(data, tmp_path):
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("red 1 2 3\nball -1 0 1\nunseen 5 5 5\n")
+    config = small_config(word_vectors=str(vectors), epochs=1, learning_rate=1e-12)
+    train(config, *data, tmp_path / "model", progress=False)
+    model = HAN.from_pretrained(tmp_path / "model")
+    (ids, _) = model.words(["red ball"])
+    start = model.text_encoder.embedding.weight[ids[0], :3].detach()
+    expected = torch.tensor([[1.0, 2, 3], [-1, 0, 1]])
+    ratio = start / expected.where(expected != 0, torch.nan)
+    assert ratio.nan_to_num(ratio.nanmean().item()).allclose(ratio.nanmean(), rtol=1e-3)
+    with pytest.raises(HANError, match=r"more than model\.word_size"):
+        train(small_config(word_vectors=str(vectors), model={"word_size": 2}), *data, tmp_path / "b", progress=False)
+
+
+def test_records_are_json_lines_without_repeats(unbroken):
+    records = [json.loads(line) for line in (unbroken / "training/metrics.jsonl").read_text().splitlines()]
+    steps = [record["step"] for record in records if "loss" in record]
+    assert steps == list(range(1, len(steps) + 1))
+    assert [record["epoch"] for record in records if "epoch" in record] == [1, 2, 3]

@@ -1,0 +1,49 @@
+"""A dataset of a few photos whose captions say what their regions are, and its region store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.matchers.config import HANOptions
+from han_retrieval.regions import RegionRow, Regions, RegionStore
+from han_retrieval.training import TrainingConfig
+
+COLOURS = ("red", "blue", "green", "white", "black")
+THINGS = ("ball", "dog", "car", "tree", "boat")
+
+
+def make_data(folder: Path, *, photos: int = 40, seed: int = 0) -> tuple[CaptionedPhotos, RegionStore]:
+    """Photos of two coloured things each, with a noisy region a thing and one of nothing."""
+    random = np.random.default_rng(seed)
+    meanings = {word: random.normal(size=12) for word in (*COLOURS, *THINGS)}
+    captioned, rows = [], []
+    for number in range(photos):
+        things = [(random.choice(COLOURS), random.choice(THINGS)) for _ in range(2)]
+        named = " and ".join(f"a {colour} {thing}" for colour, thing in things)
+        captions = (f"{named}.", f"there is {named}", "")[: 2 + number % 2]
+        split = "dev" if number % 4 == 3 else "train"
+        captioned.append(CaptionedPhoto(f"photo-{number}", None, captions, split))
+        features = [meanings[colour] + meanings[thing] for colour, thing in things] + [np.zeros(12)]
+        features = np.array(features) + random.normal(scale=0.1, size=(3, 12))
+        regions = Regions(features.astype(np.float16), None, 0, 0)
+        rows.append(RegionRow(f"photo-{number}", None, regions))
+    with RegionStore.create(folder / "features", fingerprint="made-up-1", feature_size=12) as store:
+        store.append(rows)
+    return CaptionedPhotos("made-up", folder, tuple(captioned)), store
+
+
+def small_config(**changes: object) -> TrainingConfig:
+    """A training of some twenty steps."""
+    options = HANOptions(word_size=8, joint_size=16)
+    fields = {
+        "epochs": 3,
+        "batch_size": 8,
+        "minimum_count": 1,
+        "learning_rate": 3e-3,
+        "warm_up_steps": 3,
+        "model": options,
+    }
+    return TrainingConfig.model_validate({**fields, **changes})
