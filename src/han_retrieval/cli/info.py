@@ -1,0 +1,51 @@
+"""``han info``: what a model, a region store or a dataset holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(path: Path, as_json: bool) -> None:
+    """Say what PATH is and what it holds: a model's folder, a region store, or a dataset."""
+    facts = _facts(path)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    from han_retrieval.matchers.saving import CONFIG, WEIGHTS
+
+    if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
+        from han_retrieval.matchers import HAN
+
+        model = HAN.from_pretrained(path)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        return {"kind": "model", "parameters": parameters, **model.config.model_dump()}
+    from han_retrieval.regions import RegionStore
+    from han_retrieval.regions.disk import is_lance
+
+    if is_lance(path):
+        return {"kind": "region store", **asdict(RegionStore.open(path).describe())}
+    from han_retrieval.data import read_dataset
+
+    dataset = read_dataset(path)
+    return {
+        "kind": "dataset",
+        "format": dataset.format,
+        "photos": len(dataset),
+        "captions": dataset.caption_count,
+        "splits": ", ".join(f"{name} ({count})" for name, count in dataset.splits.items()) or "none",
+        "left out": ", ".join(f"{count} x {reason}" for reason, count in dataset.skipped.items()) or "nothing",
+    }

@@ -1,0 +1,84 @@
+"""The command as a whole: help, typos, one line an error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from han_retrieval.cli.main import VERBS, main
+from han_retrieval.matchers import HAN, HANConfig
+
+
+def run(capsys, *args: object) -> tuple[int, str, str]:
+    try:
+        main([str(arg) for arg in args])
+        code = 0
+    except SystemExit as stopped:
+        code = int(stopped.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(capsys, verb):
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: han {verb}")
+
+
+def test_a_typo_gets_a_hint(capsys):
+    code, out, err = run(capsys, "evalute")
+    assert (code, out) == (2, "")
+    assert err == "han: error: no verb is called 'evalute'; did you mean 'han evaluate'?\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("train",),
+        ("train", "nowhere", "--features", "no", "--out", "x"),
+        ("train", ".", "--features", "no", "--out", "x", "--set", "epochs=0"),
+        ("evaluate", "no-model", "no-data", "--features", "no", "--split", "dev"),
+        ("info", "nowhere"),
+        ("extract", "nowhere", "--out", "x"),
+        ("explain", "no.jpg", "a dog", "--model", "no"),
+        ("compare", "a.json", "b.json"),
+    ],
+    ids=lambda args: args[0],
+)
+def test_what_is_wrong_is_one_line_and_code_2(capsys, tmp_path, monkeypatch, args):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("han: error: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_info_tells_a_model(capsys, tmp_path):
+    HAN(HANConfig(region_size=5, vocabulary_size=9, joint_size=8)).save_pretrained(tmp_path / "model")
+    code, out, _ = run(capsys, "info", tmp_path / "model")
+    assert code == 0
+    assert "joint_size" in out
+    (tmp_path / "model" / "model.safetensors").unlink()
+    code, _, err = run(capsys, "info", tmp_path / "model")
+    assert code == 2
+    assert "model.safetensors is missing" in err
+
+
+def test_doctor_finds_nothing_wrong(capsys):
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    assert "detector: ok" in out
+    assert "both scorers agree: ok" in out
+
+
+def test_help_needs_no_torch():
+    program = (
+        "import sys; from han_retrieval.cli.main import cli; "
+        "cli(['--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
