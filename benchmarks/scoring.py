@@ -1,10 +1,10 @@
 """Pairs a second of the Gram-space scorer against the plain forward, in one run on one machine.
 
-    python benchmarks/scoring.py [--images 128] [--texts 128] [--joint-size 1024] [--blocks 1] [--json FILE]
+    python benchmarks/scoring.py [--images 128] [--texts 128] [--joint-size 1024] [--blocks 1]
 
-The reference is ``backend="reference"``: the d-wide forward, a caption at a time over all images, in float32, on a slice
-of the captions, with freed memory kept. Both are timed after a warm-up, the median of ``--repeats`` runs counts. The
-limit is 6 m n d multiply-adds a pair (valid words only) at the rate of a large matrix product measured just before.
+The reference is ``backend="reference"``: the d-wide forward, a caption at a time over all images, in float32, on a
+slice of the captions, with freed memory kept. Both are timed after a warm-up; the median of ``--repeats`` runs counts.
+The limit is 6 m n d multiply-adds a pair (valid words only) at the rate of a large matrix product measured just before.
 """
 
 from __future__ import annotations

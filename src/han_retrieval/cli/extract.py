@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from han_retrieval.regions.detectors import load_detector
 
 from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.regions import ExtractReport, RegionStore, feature_format, import_features
 from han_retrieval.regions import extract as extract_regions
+from han_retrieval.regions.detectors import load_detector
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
 from han_retrieval.regions.store import SKIPPED_NAME
 

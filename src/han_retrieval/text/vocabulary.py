@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from han_retrieval.errors import HANError
+from han_retrieval.files import write_whole
 from han_retrieval.text.tokenizer import tokenize
 
 PAD, START, END, UNK = 0, 1, 2, 3
@@ -73,19 +73,8 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as JSON; a reader finds the old file or the new one, never half of one."""
-        path = Path(path)
         text = json.dumps({"version": VERSION, "words": self.words}, ensure_ascii=False, indent=0)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            raise HANError(f"{path}: the vocabulary cannot be written ({error.strerror})") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(Path(path), text + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
