@@ -1,0 +1,34 @@
+"""``han compare``: do two evaluated systems differ?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from han_retrieval.evaluation import compare as compare_systems
+from han_retrieval.evaluation.report import difference_table, read_results
+
+RESULTS = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("a", type=RESULTS)
+@click.argument("b", type=RESULTS)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--seed", default=0, show_default=True, help="Of the resampling.")
+def compare(a: Path, b: Path, as_json: bool, seed: int) -> None:
+    """Compare two files of `han evaluate --json`, A and B, on the same queries.
+
+    Each metric's difference B - A comes with a 95 % bootstrap interval over images and the p-value of a paired
+    randomisation test.
+    """
+    (of_a, queries_a), (of_b, queries_b) = read_results(a), read_results(b)
+    differences = compare_systems(queries_a, queries_b, seed=seed)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in differences], indent=2))
+    else:
+        names = f"{a} ({of_a.get('model')})", f"{b} ({of_b.get('model')})"
+        click.echo(difference_table(differences, names=names))

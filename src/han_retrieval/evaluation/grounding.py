@@ -1,0 +1,190 @@
+"""Whether a phrase's most-aligned region is where the phrase's thing is: phrase grounding against Entities truth.
+
+Legend: m regions of a photo, n words of a sentence, k true boxes of a phrase.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+from tqdm import tqdm
+
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation.protocols import Matcher, check_regions, evaluating
+from han_retrieval.text import tokenize
+
+if TYPE_CHECKING:
+    from han_retrieval.data import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase
+    from han_retrieval.regions import Regions, RegionStore
+
+IOU = 0.5
+MEASURES = ("pointing", "iou", "pointing_union", "iou_union")
+GUESSES = ("model", "random", "centre", "best")
+
+
+class Explainer(Matcher, Protocol):
+    """A matcher that shows its alignment."""
+
+    def explain(self, regions: Tensor, words: Tensor) -> Any:
+        """(m, D), (n,) -> something with ``alignment`` (n, m)."""
+        ...
+
+
+Hits = dict[str, dict[str, float]]  # by measure, then by guess, in percent
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """The share of phrases that a guess at their region hits, in percent.
+
+    A phrase may have several boxes (two dogs). The main measures are ``pointing``: the region's centre lies in any of
+    them, and ``iou``: the region overlaps any of them at IoU >= 0.5, since a region that shows one of the two dogs is
+    true evidence. ``pointing_union`` and ``iou_union`` take the one box around all of them instead, as most published
+    figures do; they also accept a region between the dogs.
+
+    The guesses: ``model``, the region most aligned with the phrase (its words' weights averaged); ``random``, any
+    region, the exact expectation; ``centre``, the photo's centre for pointing and the whole photo for IoU; ``best``,
+    the best of the regions, which no choice among them can pass.
+
+    Attributes:
+        overall: Over all phrases.
+        by_type: Over the phrases of a type; a phrase of several types counts in each.
+        counts: "phrases" that were looked at, phrases of a type as "phrases: TYPE", and what was left out, by reason.
+    """
+
+    overall: Hits
+    by_type: dict[str, Hits]
+    counts: dict[str, int]
+
+
+def ground(
+    model: Explainer,
+    truth: EntitiesPhotos,
+    store: RegionStore,
+    *,
+    ids: Sequence[str],
+    progress: bool = True,
+) -> Grounding:
+    """Ground every boxed phrase of the photos ``ids``; what cannot be grounded is counted.
+
+    The Entities tokens become words by tokenizing each by itself. True boxes are brought to the size that the store
+    knows the photo in.
+
+    Args:
+        model: The matcher.
+        truth: The annotations by photo; phrases of photos other than ``ids`` are counted and left out.
+        store: The regions, with boxes.
+        ids: The photos of the split.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        HANError: The store is of another detector than the model was trained with, or has no boxes, or there is no
+            boxed phrase.
+    """
+    check_regions(model, store)
+    counts = Counter[str]()
+    counts["photos without annotation"] = sum(name not in truth for name in ids)
+    counts["phrases of photos not in the split"] = sum(map(_phrase_count, truth.values()))
+    hits: list[np.ndarray] = []  # (measures, guesses) a phrase
+    types: list[Sequence[str]] = []
+    with evaluating(model):
+        photos = [truth[name] for name in ids if name in truth]
+        for photo in tqdm(photos, desc="grounding phrases", unit="photo", disable=not progress):
+            counts["phrases of photos not in the split"] -= _phrase_count(photo)
+            if photo.id not in store:
+                counts["phrases of photos not in the features"] += _phrase_count(photo)
+                continue
+            regions = store.read([photo.id])[0]
+            judge = _Judge(photo, regions)
+            for sentence in photo.sentences:
+                boxed = [phrase for phrase in sentence.phrases if len(phrase.boxes)]
+                counts["phrases without a box"] += len(sentence.phrases) - len(boxed)
+                for phrase, region in _most_aligned(model, regions, sentence, boxed):
+                    if region is None:
+                        counts["phrases without a word"] += 1
+                        continue
+                    hits.append(judge.hits(phrase, region))
+                    types.append(phrase.types)
+    if not hits:
+        raise HANError("no boxed phrase belongs to a photo of the split that has regions: is this their Entities file?")
+    found = np.stack(hits)
+    members = {name: [i for i, of in enumerate(types) if name in of] for name in sorted(set().union(*types))}
+    return Grounding(
+        overall=_shares(found),
+        by_type={name: _shares(found[rows]) for name, rows in members.items()},
+        counts={"phrases": len(found)} | {f"phrases: {name}": len(rows) for name, rows in members.items()} | counts,
+    )
+
+
+def _phrase_count(photo: EntitiesPhoto) -> int:
+    return sum(len(sentence.phrases) for sentence in photo.sentences)
+
+
+def _most_aligned(
+    model: Explainer, regions: Regions, sentence: EntitiesSentence, phrases: Sequence[Phrase]
+) -> Iterable[tuple[Phrase, int | None]]:
+    """Each phrase with the region that its words' mean weight is greatest for; None where it has no word."""
+    words: list[str] = []
+    starts = [0]  # of each token among the words, and their end
+    for token in sentence.tokens:
+        words += tokenize(token)
+        starts.append(len(words))
+    if not phrases or not words:
+        return [(phrase, None) for phrase in phrases]
+    ids, mask = model.words([" ".join(words)])
+    features = torch.tensor(regions.features).float()
+    alignment = model.explain(features, ids[0][mask[0]]).alignment.cpu()  # (n, m)
+    if model.config.boundary_words:
+        alignment = alignment[1:-1]
+    if len(alignment) != len(words):
+        raise ValueError(f"{len(alignment)} words are aligned, {len(words)} stand in {sentence.tokens}")
+    found: list[tuple[Phrase, int | None]] = []
+    for phrase in phrases:
+        weights = alignment[starts[phrase.start] : starts[phrase.end]]
+        found.append((phrase, int(weights.mean(0).argmax()) if len(weights) else None))
+    return found
+
+
+class _Judge:
+    """One photo's regions, held against boxes."""
+
+    def __init__(self, photo: EntitiesPhoto, regions: Regions) -> None:
+        if regions.boxes is None:
+            raise HANError(f"the features of photo {photo.id!r} have no boxes to ground by: extract them anew")
+        width, height = regions.width or photo.width, regions.height or photo.height
+        whole = torch.tensor([[0, 0, width, height]], dtype=torch.float64)
+        self.boxes = torch.cat([whole, torch.tensor(regions.boxes).double()])  # (1 + m, 4), the whole photo first
+        self.centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2  # (1 + m, 2)
+        scale = torch.tensor([width / photo.width, height / photo.height], dtype=torch.float64)
+        self.scale = scale.repeat(2)  # (4,) from the truth's pixels to the regions'
+
+    def hits(self, phrase: Phrase, region: int) -> np.ndarray:
+        """What each guess scores under each measure: (measures, guesses)."""
+        true = torch.tensor(phrase.boxes).double() * self.scale  # (k, 4)
+        union = torch.cat([true[:, :2].amin(0), true[:, 2:].amax(0)]).unsqueeze(0)  # (1, 4)
+        rows = []
+        for boxes in (true, union):
+            centres = self.centres.unsqueeze(1)  # (1 + m, 1, 2)
+            inside = ((centres >= boxes[:, :2]) & (centres <= boxes[:, 2:])).all(-1).any(-1)  # (1 + m,)
+            overlap = (box_iou(self.boxes, boxes) >= IOU).any(-1)
+            rows += [inside, overlap]
+        return np.array([
+            [float(hit[1:][region]), float(hit[1:].double().mean()), float(hit[0]), float(hit[1:].any())]
+            for hit in rows
+        ])  # fmt: skip
+
+
+def _shares(hits: np.ndarray) -> Hits:
+    """(phrases, measures, guesses) -> percent."""
+    means = 100.0 * hits.mean(axis=0)
+    return {
+        measure: dict(zip(GUESSES, (float(share) for share in row), strict=True))
+        for measure, row in zip(MEASURES, means, strict=True)
+    }

@@ -1,0 +1,185 @@
+"""Ranks and recalls of both directions from one score matrix.
+
+Legend: I images, T captions, Q queries of a direction, R relevant items of a query.
+
+Ties count against the system: an item that is not relevant and scores as high as a relevant one stands before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation.relevance import Relevance
+
+DIRECTIONS = ("image_to_text", "text_to_image")
+CUTOFFS = (1, 5, 10)
+RECALLS = tuple(f"R@{cutoff}" for cutoff in CUTOFFS)
+CHUNK_CELLS = 2**24  # cells of the score matrix that are looked at together; a chunk's temporaries take a byte a cell
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What each query of one direction got.
+
+    Attributes:
+        ids: Q query ids (image ids, or caption ids).
+        images: Q ids of the image that each query belongs to: the query itself, or the caption's image.
+        rank: (Q,) int64, 1 + the number of non-relevant items that score at least as high as the best relevant one.
+        average_precision: (Q,) float64, AP@R: (1 / R) times the sum, over the relevant items among the first R, of
+            the precision at their place (Musgrave et al., ECCV 2020).
+        r_precision: (Q,) float64, the share of relevant items among the first R.
+        fold: (Q,) int64, the fold that the query was ranked in, from 0.
+    """
+
+    ids: tuple[str, ...]
+    images: tuple[str, ...]
+    rank: np.ndarray
+    average_precision: np.ndarray
+    r_precision: np.ndarray
+    fold: np.ndarray
+
+    def linear(self) -> dict[str, np.ndarray]:
+        """The (Q,) float64 values a query whose means are metrics, in percent except the rank."""
+        values = {name: 100.0 * (self.rank <= cutoff) for name, cutoff in zip(RECALLS, CUTOFFS, strict=True)}
+        return values | {
+            "mean_rank": self.rank.astype(np.float64),
+            "mAP@R": 100.0 * self.average_precision,
+            "R-Precision": 100.0 * self.r_precision,
+        }
+
+
+PerQuery = dict[str, Queries]  # by direction
+Metrics = dict[str, dict[str, float]]  # by direction, then by the metric's name
+
+
+def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
+    """Rank all captions for each image and all images for each caption.
+
+    Ties count against the system in every number. An image without captions is no query, but every caption's query
+    ranks it.
+
+    Args:
+        scores: (I, T) float, higher is better; an np.memmap will do, it is read once in chunks of rows.
+        relevance: Which caption belongs to which image.
+
+    Raises:
+        HANError: A score is NaN or infinite (the first such pair is named), or there is no caption.
+    """
+    images, captions = scores.shape
+    if (images, captions) != (len(relevance.image_ids), len(relevance.caption_ids)):
+        raise ValueError(f"scores are {scores.shape}, the relevance is of {len(relevance.image_ids)} images and "
+                         f"{len(relevance.caption_ids)} captions")  # fmt: skip
+    if not captions:
+        raise HANError("no caption to evaluate: every photo's captions are missing or without a word")
+    own_columns = relevance.captions_of()
+    own_scores = np.asarray(scores[relevance.caption_image, np.arange(captions)])  # (T,) with each caption's image
+
+    asked = [row for row in range(images) if len(own_columns[row])]
+    image_results = np.empty((images, 3))
+    at_least = np.zeros(captions, dtype=np.int64)  # images that score at least as high as the caption's own
+    step = max(1, CHUNK_CELLS // captions)
+    for start in range(0, images, step):
+        chunk = np.asarray(scores[start : start + step])  # (b, T)
+        refuse_not_finite(chunk, relevance.image_ids[start : start + step], relevance.caption_ids)
+        at_least += (chunk >= own_scores).sum(axis=0)
+        for row in range(start, start + len(chunk)):
+            if len(own_columns[row]):
+                image_results[row] = _rank_captions(chunk[row - start], own_columns[row])
+
+    image_results = image_results[asked]  # (Q, 3)
+    first = (at_least == 1).astype(np.float64)
+    image_ids = tuple(relevance.image_ids[row] for row in asked)
+    return {
+        "image_to_text": Queries(
+            ids=image_ids,
+            images=image_ids,
+            rank=image_results[:, 0].astype(np.int64),
+            average_precision=image_results[:, 1].copy(),
+            r_precision=image_results[:, 2].copy(),
+            fold=np.zeros(len(asked), dtype=np.int64),
+        ),
+        "text_to_image": Queries(
+            ids=relevance.caption_ids,
+            images=tuple(relevance.image_ids[row] for row in relevance.caption_image),
+            rank=at_least,
+            average_precision=first,
+            r_precision=first,
+            fold=np.zeros(captions, dtype=np.int64),
+        ),
+    }
+
+
+def _rank_captions(row: np.ndarray, own: np.ndarray) -> tuple[float, float, float]:
+    """Rank of the best own caption, AP@R and R-Precision of one image's (T,) scores."""
+    everything, relevant = np.sort(row), np.sort(row[own])
+    # Among the relevant, from the best: how many others come before each, ties counted.
+    others = (len(row) - np.searchsorted(everything, relevant)) - (len(own) - np.searchsorted(relevant, relevant))
+    found = np.arange(1, len(own) + 1)
+    places = found + others[::-1]
+    inside = places <= len(own)
+    return float(places[0]), float((found / places)[inside].sum() / len(own)), float(inside.mean())
+
+
+def refuse_not_finite(scores: np.ndarray, image_ids: tuple[str, ...], caption_ids: tuple[str, ...]) -> None:
+    """See that every one of the (I, T) scores is a number.
+
+    Raises:
+        HANError: One is NaN or infinite; the first such pair, in the order of the rows, is named.
+    """
+    finite = np.isfinite(scores)
+    if not finite.all():
+        row, column = np.unravel_index(np.argmin(finite), scores.shape)
+        raise HANError(
+            f"image {image_ids[row]!r} and caption {caption_ids[column]!r} score {scores[row, column]}: "
+            "a score that is not finite is refused, never ranked; the model's weights or these features are damaged"
+        )
+
+
+def fold_results(scores: np.ndarray, relevance: Relevance, *, folds: int = 1) -> PerQuery:
+    """Rank as ``query_results`` does, within each of ``folds`` consecutive runs of equally many images.
+
+    Raises:
+        HANError: As ``query_results``, or the images do not divide into that many folds.
+    """
+    if folds == 1:
+        return query_results(scores, relevance)
+    parts = []
+    for number, (rows, columns, part) in enumerate(relevance.folds(folds)):
+        results = query_results(scores[rows][:, columns], part)
+        parts.append({way: replace(queries, fold=queries.fold + number) for way, queries in results.items()})
+    return {way: _joined([part[way] for part in parts]) for way in DIRECTIONS}
+
+
+def _joined(parts: list[Queries]) -> Queries:
+    return Queries(
+        ids=tuple(chain.from_iterable(part.ids for part in parts)),
+        images=tuple(chain.from_iterable(part.images for part in parts)),
+        rank=np.concatenate([part.rank for part in parts]),
+        average_precision=np.concatenate([part.average_precision for part in parts]),
+        r_precision=np.concatenate([part.r_precision for part in parts]),
+        fold=np.concatenate([part.fold for part in parts]),
+    )
+
+
+def summarise(per_query: PerQuery) -> Metrics:
+    """The metrics of both directions: means and medians over the queries of a fold, then the mean over the folds.
+
+    Recalls, mAP@R and R-Precision are in percent. A caption has one image, so there mAP@R = R-Precision = R@1.
+    """
+    metrics: Metrics = {}
+    for way, queries in per_query.items():
+        folds = [queries.fold == number for number in np.unique(queries.fold)]
+        linear = queries.linear()
+        means = {name: float(np.mean([values[fold].mean() for fold in folds])) for name, values in linear.items()}
+        median = float(np.mean([np.median(queries.rank[fold]) for fold in folds]))
+        metrics[way] = {name: means[name] for name in RECALLS} | {"median_rank": median} | means
+    return metrics
+
+
+def recall_sum(metrics: Metrics) -> float:
+    """rSum: the sum of the six recalls, in percent points."""
+    return sum(metrics[way][recall] for way in DIRECTIONS for recall in RECALLS)

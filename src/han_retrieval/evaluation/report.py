@@ -1,0 +1,181 @@
+"""Figures as a table, as rows of markdown and as JSON."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation.grounding import GUESSES, Grounding
+from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, PerQuery, Queries
+from han_retrieval.evaluation.protocols import Evaluation
+from han_retrieval.evaluation.significance import Difference
+from han_retrieval.files import write_whole
+
+COLUMNS = (*RECALLS, "median_rank", "mean_rank", "mAP@R", "R-Precision")
+
+
+def table(evaluation: Evaluation, *, grounding: Grounding | None = None) -> str:
+    """The figures for a terminal."""
+    lines = [f"{evaluation.dataset}, split {evaluation.split}: {evaluation.protocol}", ""]
+    lines.append(f"{'':15}" + "".join(f"{name.replace('_', ' '):>13}" for name in COLUMNS))
+    for way in DIRECTIONS:
+        row = "".join(f"{evaluation.metrics[way][name]:13.1f}" for name in COLUMNS)
+        lines.append(f"{way.replace('_', ' '):15}{row}")
+    low, high = evaluation.intervals["rsum"]
+    lines += ["", f"rSum {evaluation.rsum:.1f} (95 % interval {low:.1f} to {high:.1f})"]
+    counts, seconds = evaluation.counts, evaluation.seconds
+    lines.append(
+        f"{counts['images']:,} images, {counts['captions']:,} captions, {counts['pairs']:,} pairs; encoding photos "
+        f"{seconds['encode_images']:.1f} s, scoring {seconds['score']:.1f} s ({pairs_per_second(evaluation):,.0f} "
+        f"pairs/s), ranking {seconds['rank']:.1f} s"
+    )
+    if grounding:
+        lines += ["", *_grounding_table(grounding)]
+    return "\n".join(lines)
+
+
+def pairs_per_second(evaluation: Evaluation) -> float:
+    """Pairs scored a second, encoding the captions included."""
+    return evaluation.counts["pairs"] / max(evaluation.seconds["score"], 1e-9)
+
+
+def _grounding_table(grounding: Grounding) -> list[str]:
+    """Pointing and IoU of each type of phrase, guess by guess."""
+    head = f"{'phrase grounding, %':20}{'phrases':>9}" + "".join(f"{'pointing ' + guess:>17}" for guess in GUESSES)
+    lines = [head + "".join(f"{'IoU ' + guess:>12}" for guess in GUESSES)]
+    rows = [("all", grounding.counts["phrases"], grounding.overall)]
+    rows += [(name, grounding.counts[f"phrases: {name}"], hits) for name, hits in grounding.by_type.items()]
+    for name, count, hits in rows:
+        pointing = "".join(f"{hits['pointing'][guess]:17.1f}" for guess in GUESSES)
+        lines.append(f"{name:20}{count:9}{pointing}" + "".join(f"{hits['iou'][guess]:12.1f}" for guess in GUESSES))
+    return lines
+
+
+def markdown_rows(evaluations: Mapping[str, Evaluation]) -> str:
+    """A markdown table of named evaluations, recalls as the field writes them."""
+    lines = ["| model | image to text R@1/5/10 | text to image R@1/5/10 | rSum |", "|---|---|---|---|"]
+    for name, evaluation in evaluations.items():
+        recalls = ["/".join(f"{evaluation.metrics[way][recall]:.1f}" for recall in RECALLS) for way in DIRECTIONS]
+        low, high = evaluation.intervals["rsum"]
+        lines.append(f"| {name} | {' | '.join(recalls)} | {evaluation.rsum:.1f} ({low:.1f} to {high:.1f}) |")
+    return "\n".join(lines)
+
+
+def difference_table(differences: Iterable[Difference], *, names: tuple[str, str]) -> str:
+    """Two systems' figures side by side for a terminal."""
+    lines = [f"A: {names[0]}", f"B: {names[1]}", ""]
+    lines.append(f"{'':26}{'A':>10}{'B':>10}{'B - A':>10}{'95 % interval':>22}{'p':>9}")
+    for row in differences:
+        interval = f"{row.low:+.2f} to {row.high:+.2f}"
+        metric = row.metric.replace("_", " ")
+        lines.append(f"{metric:26}{row.a:10.2f}{row.b:10.2f}{row.difference:+10.2f}{interval:>22}{row.p_value:9.4f}")
+    return "\n".join(lines)
+
+
+def results(evaluation: Evaluation, *, model: str, grounding: Grounding | None = None) -> dict[str, Any]:
+    """Everything that ``han evaluate --json`` writes; the recalls are in percent."""
+    return {
+        **evaluation.metrics,
+        "rsum": evaluation.rsum,
+        "intervals": evaluation.intervals,
+        "model": model,
+        "dataset": evaluation.dataset,
+        "split": evaluation.split,
+        "protocol": evaluation.protocol,
+        "folds": evaluation.folds,
+        "counts": evaluation.counts,
+        "seconds": evaluation.seconds,
+        "pairs_per_second": pairs_per_second(evaluation),
+        "notes": evaluation.notes,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("han-retrieval", "torch", "numpy")},
+        },
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "grounding": _grounding_json(grounding) if grounding else None,
+        "queries": {way: _queries_json(queries) for way, queries in evaluation.per_query.items()},
+    }
+
+
+def _grounding_json(grounding: Grounding) -> dict[str, Any]:
+    return {**grounding.overall, "by_type": grounding.by_type, "counts": grounding.counts}
+
+
+def _queries_json(queries: Queries) -> dict[str, list[Any]]:
+    return {
+        "id": list(queries.ids),
+        "image": list(queries.images),
+        "fold": queries.fold.tolist(),
+        "rank": queries.rank.tolist(),
+        "AP@R": queries.average_precision.tolist(),
+        "R-Precision": queries.r_precision.tolist(),
+    }
+
+
+def _processor() -> str:
+    """The processor's name as Linux knows it, else what Python says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def make_folder(file: Path) -> None:
+    """Make the folder that the file goes into.
+
+    Raises:
+        HANError: It cannot be made or written in.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HANError(f"{file}: its folder cannot be made ({error.strerror})") from None
+    if not os.access(file.parent, os.W_OK):
+        raise HANError(f"{file}: its folder cannot be written in; choose another place")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object, a line a field; a reader finds the old file or the new one, never half of one.
+
+    Raises:
+        HANError: The file cannot be written.
+    """
+    fields = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items())
+    make_folder(path)
+    write_whole(path, "{\n" + ",\n".join(fields) + "\n}\n")
+
+
+def read_results(path: Path) -> tuple[dict[str, Any], PerQuery]:
+    """What ``han evaluate --json`` wrote, and its per-query results.
+
+    Raises:
+        HANError: The file is missing, or was not written by ``han evaluate --json``.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        per_query = {
+            way: Queries(
+                ids=tuple(columns["id"]),
+                images=tuple(columns["image"]),
+                rank=np.array(columns["rank"], dtype=np.int64),
+                average_precision=np.array(columns["AP@R"], dtype=np.float64),
+                r_precision=np.array(columns["R-Precision"], dtype=np.float64),
+                fold=np.array(columns["fold"], dtype=np.int64),
+            )
+            for way, columns in ((way, content["queries"][way]) for way in DIRECTIONS)
+        }
+    except OSError as error:
+        raise HANError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise HANError(f"{path}: not the results of `han evaluate --json` ({type(error).__name__}: {error})") from None
+    return content, per_query

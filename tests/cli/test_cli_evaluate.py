@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+
+import ir_measures
+import pytest
+import torch
+from click.testing import CliRunner
+from ir_measures import Success
+
+from han_retrieval.cli import evaluate as evaluate_file
+from han_retrieval.cli.compare import compare
+from han_retrieval.cli.evaluate import evaluate
+from han_retrieval.data import read_dataset
+from han_retrieval.data.scenes import write_scenes
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation import evaluate as evaluate_model
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.regions import RegionStore, extract
+from han_retrieval.regions.scene_detector import SceneDetector
+from han_retrieval.text import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Scenes with their captions and truth, their features, and a HAN that has not been trained."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_scenes(folder / "scenes", train=4, dev=12)
+    dataset, detector = read_dataset(folder / "scenes"), SceneDetector()
+    extract(dataset.split("dev"), detector, folder / "features")
+    vocabulary = Vocabulary.from_sentences(s for photo in dataset.split("train").photos for s in photo.captions)
+    torch.manual_seed(0)
+    config = HANConfig(region_size=detector.feature_size, vocabulary_size=len(vocabulary), word_size=8, joint_size=16,
+                       detector_fingerprint=detector.fingerprint)  # fmt: skip
+    HAN(config, vocabulary=vocabulary).save_pretrained(folder / "model")
+    return folder
+
+
+def run(folder, *options, model="model", split="dev", features="features"):
+    arguments = [folder / model, folder / "scenes", "--features", folder / features, "--split", split, *options]
+    return CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
+
+
+def test_figures_queries_runs_and_grounding_of_a_real_model(folder, tmp_path):
+    result = run(
+        folder, "--json", tmp_path / "new" / "dev.json", "--run", tmp_path / "dev.run",
+        "--grounding", folder / "scenes" / "entities.jsonl", "--batch", "5",
+    )  # fmt: skip
+    assert result.exception is None
+    content = json.loads((tmp_path / "new" / "dev.json").read_text())
+    recalls = [content[way][f"R@{k}"] for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
+    assert content["rsum"] == pytest.approx(sum(recalls))
+    assert f"rSum {content['rsum']:.1f}" in result.stdout
+    assert content["counts"]["images"] == 12
+    assert content["split"] == "dev"
+    hits = content["grounding"]["pointing"]
+    assert 0 < hits["random"] < hits["best"] <= 100
+    assert 0 <= hits["model"] <= hits["best"]
+    for way in ("image_to_text", "text_to_image"):
+        found = ir_measures.calc_aggregate(
+            [Success @ 1, Success @ 5, Success @ 10],
+            list(ir_measures.read_trec_qrels(str(tmp_path / f"dev.{way}.qrels"))),
+            list(ir_measures.read_trec_run(str(tmp_path / f"dev.{way}.run"))),
+        )
+        for k in (1, 5, 10):
+            assert 100 * found[Success @ k] == pytest.approx(content[way][f"R@{k}"])
+    same = CliRunner().invoke(compare, [str(tmp_path / "new" / "dev.json")] * 2 + ["--json"], catch_exceptions=False)
+    assert {row["p_value"] for row in json.loads(same.stdout)} == {1}
+
+
+def test_the_scores_are_those_of_the_reference(folder):
+    dataset, model = read_dataset(folder / "scenes").split("dev"), HAN.from_pretrained(folder / "model")
+    store = RegionStore.open(folder / "features")
+    found = evaluate_model(model, dataset, store, batch=5, progress=False)
+    regions = store.batch([photo.id for photo in dataset.photos])
+    words, mask = model.words([sentence for photo in dataset.photos for sentence in photo.captions])
+    with torch.no_grad():
+        reference = model.similarity(regions.features, regions.mask, words, mask, backend="reference")
+    assert found.scores == pytest.approx(reference.numpy(), abs=1e-5)
+
+
+def test_folds(folder, tmp_path):
+    result = run(folder, "--folds", "3", "--json", tmp_path / "folds.json")
+    assert "mean over 3 folds of 4" in result.stdout
+    content = json.loads((tmp_path / "folds.json").read_text())
+    assert max(content["queries"]["image_to_text"]["rank"]) <= 1 + 4 * 5
+    assert max(content["queries"]["text_to_image"]["rank"]) <= 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "tset"}, "no photo is in split 'tset'; splits there: train"),
+        ({"split": "train"}, "4 of 4 photos"),
+        ({"features": "none"}, "none"),
+        ({"features": "model"}, "not a region store"),
+        ({"model": "scenes"}, "config.json"),
+        ({"model": "none"}, "none"),
+    ],
+)
+def test_faults_are_told_in_one_line(folder, options, message):
+    result = run(folder, **options)
+    assert isinstance(result.exception, HANError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_features_of_another_detector_and_bad_places_are_refused_before_scoring(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(HAN, "score", None)  # would fail if it came to that
+    extract(read_dataset(folder / "scenes").split("dev"), SceneDetector(regions=6), tmp_path / "other")
+    result = run(folder, features=tmp_path / "other")
+    assert isinstance(result.exception, HANError)
+    assert "scenes-1-6" in str(result.exception)
+    assert "scenes-1-14" in str(result.exception)
+    (tmp_path / "file").touch()
+    for option in ("--json", "--run"):
+        result = run(folder, option, tmp_path / "file" / "x.json")
+        assert isinstance(result.exception, HANError)
+        assert "its folder cannot be made" in str(result.exception)
+    result = run(folder, "--folds", "5")
+    assert "12 images do not make 5 equal folds" in str(result.exception)
+
+
+def test_an_interrupt_is_one_line_and_leaves_no_file(folder, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate_file, "evaluate_model", interrupted)
+    result = run(folder, "--json", tmp_path / "dev.json")
+    assert result.exit_code == 130
+    assert result.stderr == "stopped; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
