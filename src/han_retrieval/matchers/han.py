@@ -208,7 +208,7 @@ class HAN(nn.Module):
         attended_regions, attended_words = joint[:, : len(regions)], joint[:, len(regions) :]
         alpha = align(attended_words, attended_regions, region_mask, temperature=self.config.alignment_temperature)
         return Evidence(
-            score=float(self.score(image_tokens, region_mask, text_tokens, word_mask)),
+            score=float(self._forward_pairs(image_tokens, region_mask, text_tokens[0], word_mask[0])),
             match=match(attended_words, attended_regions, alpha)[0].cpu(),
             alignment=alpha[0].cpu(),
             attention=torch.cat(attention),
