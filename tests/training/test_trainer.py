@@ -19,7 +19,7 @@ from training_data import make_data, small_config
 import han_retrieval.training.checkpoint
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN
-from han_retrieval.regions import RegionStore
+from han_retrieval.regions import RegionRow, RegionStore
 from han_retrieval.training import train
 from han_retrieval.training.log import Log, read_log
 
@@ -172,6 +172,16 @@ def test_other_data_do_not_resume(unbroken, tmp_path):
     dataset, store = make_data(tmp_path, photos=24)
     with pytest.raises(HANError, match="begun on other data"):
         train(small_config(checkpoint_minutes=EVERY_STEP), dataset, store, unbroken, resume=True, progress=False)
+
+
+def test_another_detectors_features_do_not_resume(data, unbroken, tmp_path):
+    dataset, store = data
+    with RegionStore.create(tmp_path / "other", fingerprint="other-1", feature_size=12) as other:
+        other.append(
+            RegionRow(id_, None, regions) for id_, regions in zip(store.ids, store.read(store.ids), strict=True)
+        )
+    with pytest.raises(HANError, match=r"made-up-1.*other-1"):
+        train(small_config(checkpoint_minutes=EVERY_STEP), dataset, other, unbroken, resume=True, progress=False)
 
 
 def test_splits_and_features_that_are_not_there(data, tmp_path):

@@ -161,6 +161,7 @@ class _Run:
         run.facts = {
             "dataset": str(dataset.source),
             "format": dataset.format,
+            "detector": store.fingerprint,
             "photos": len(batches.photo_ids),
             "without_regions": len(photos) - len(batches.photo_ids),
             "captions": batches.caption_count,
