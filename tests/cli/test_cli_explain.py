@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from han_retrieval.cli.main import main
+from han_retrieval.data.scenes import compose, render
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.regions import load_detector
+from han_retrieval.text import Vocabulary
+
+DETECTOR = load_detector("scenes", regions=10)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "photo.png"
+    render(compose(rng), rng).save(path)
+    return path
+
+
+def saved(folder: Path, *, fingerprint: str | None = DETECTOR.fingerprint, size: int = DETECTOR.feature_size) -> Path:
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.from_sentences(["a red ball and a blue house"])
+    config = HANConfig(
+        region_size=size,
+        vocabulary_size=len(vocabulary),
+        word_size=8,
+        joint_size=16,
+        detector_fingerprint=fingerprint,
+    )
+    HAN(config, vocabulary=vocabulary).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return saved(tmp_path / "model")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", *map(str, args)])
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("han: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_json_agrees_with_the_model(photo: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["explain", str(photo), "A red ball.", "--model", str(model), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    (regions,) = DETECTOR.detect([Image.open(photo)])
+    han = HAN.from_pretrained(model)
+    evidence = han.explain(torch.tensor(regions.features, dtype=torch.float32), han.words(["A red ball."])[0][0])
+    assert found["score"] == pytest.approx(evidence.score)
+    assert [word["word"] for word in found["words"]] == ["a", "red", "ball"]
+    for i, word in enumerate(found["words"]):
+        assert word["match"] == pytest.approx(float(evidence.match[i]))
+        assert word["share"] == pytest.approx(float(evidence.alignment[i].max()))
+        assert word["region"] == int(evidence.alignment[i].argmax())
+        assert word["box"] == pytest.approx(regions.boxes[word["region"]].tolist())
+
+
+@pytest.mark.parametrize("name", ["evidence.png", "evidence.jpg", "evidence.html"])
+def test_it_draws_and_prints_a_line_a_word(
+    name: str, photo: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["explain", str(photo), "a red zebra", "--model", str(model), "--out", str(tmp_path / name)])
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 + 3
+    assert "'zebra' is not in the model's vocabulary" in err
+    if name.endswith("html"):
+        assert (tmp_path / name).read_text().startswith("<!doctype html>")
+    else:
+        assert Image.open(tmp_path / name).width == 720
+
+
+def test_what_cannot_be_explained_is_said_in_a_line(
+    photo: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "none of the words" in refused(capsys, photo, "zebra quagga", "--model", model)
+    assert "no words" in refused(capsys, photo, "?", "--model", model)
+    assert "nowhere.png" in refused(capsys, tmp_path / "nowhere.png", "a ball", "--model", model)
+    assert "nowhere" in refused(capsys, photo, "a ball", "--model", tmp_path / "nowhere")
+    assert "x.xyz" in refused(capsys, photo, "a ball", "--model", model, "--out", tmp_path / "x.xyz")
+    assert "no detector is called" in refused(capsys, photo, "a ball", "--model", model, "--detector", "magic")
+
+
+def test_regions_of_another_detector_are_refused(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = saved(tmp_path / "other", fingerprint="bottom-up")
+    assert "bottom-up" in refused(capsys, photo, "a ball", "--model", other)
+    assert "bottom-up" in refused(capsys, photo, "a ball", "--model", other, "--detector", "scenes")
+    unsaid = saved(tmp_path / "unsaid", fingerprint=None)
+    assert "--detector" in refused(capsys, photo, "a ball", "--model", unsaid)
+    main(["explain", str(photo), "a ball", "--model", str(unsaid), "--detector", "scenes", "--regions", "10"])
+    assert "score" in capsys.readouterr().out
+    narrow = saved(tmp_path / "narrow", fingerprint=None, size=7)
+    assert "7 numbers" in refused(capsys, photo, "a ball", "--model", narrow, "--detector", "scenes")

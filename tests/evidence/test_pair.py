@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from made_up import SENTENCE, made_up, small_model
+
+from han_retrieval.errors import HANError
+from han_retrieval.evidence import explain_pair
+from han_retrieval.evidence.colours import region_colours
+from han_retrieval.regions import Regions
+
+
+def regions_of(m: int, *, size: int = 12, boxes: bool = True) -> Regions:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 50, (m, 2))
+    found = np.concatenate([corner, corner + 10], 1).astype(np.float32) if boxes else None
+    return Regions(rng.standard_normal((m, size)).astype(np.float16), found, 100, 80)
+
+
+@pytest.mark.parametrize("boundary_words", [False, True])
+def test_the_evidence_is_the_model_s_for_the_words_alone(boundary_words: bool) -> None:
+    model, regions = small_model(region_size=12, boundary_words=boundary_words), regions_of(7)
+    evidence = explain_pair(model, regions, SENTENCE)
+    assert evidence.words == ("a", "red", "ball", "to", "the", "left", "of", "a", "blue", "house")
+    assert evidence.alignment.shape == (10, 7)
+    assert np.allclose(evidence.alignment.sum(1), 1, atol=1e-6)
+    features = torch.tensor(regions.features, dtype=torch.float32)
+    ids, mask = model.words([SENTENCE])
+    with torch.no_grad():
+        score = model.similarity(features[None], torch.ones(1, 7, dtype=torch.bool), ids, mask).item()
+    assert evidence.score == pytest.approx(score, abs=1e-6)
+    if not boundary_words:
+        assert evidence.score == pytest.approx(float(evidence.match.mean()), abs=1e-6)
+    assert (evidence.width, evidence.height) == (100, 80)
+
+
+def test_unknown_words_are_marked_and_only_unknown_ones_refused() -> None:
+    model, regions = small_model(region_size=12), regions_of(4)
+    assert explain_pair(model, regions, "a zebra, red").known == (True, False, True)
+    with pytest.raises(HANError, match="none of the words in 'zebra quagga'"):
+        explain_pair(model, regions, "zebra quagga")
+    with pytest.raises(HANError, match="no words"):
+        explain_pair(model, regions, "...")
+    with pytest.raises(HANError, match="no boxes"):
+        explain_pair(model, regions_of(4, boxes=False), "a red ball")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_phrases_are_the_words_in_order_split_where_the_region_changes(seed: int) -> None:
+    evidence = made_up(seed=seed)
+    phrases = evidence.phrases()
+    assert [i for phrase in phrases for i in range(phrase.start, phrase.end)] == list(range(len(evidence.words)))
+    assert all(a.region != b.region for a, b in pairwise(phrases))
+    for phrase in phrases:
+        assert set(evidence.looked_at[phrase.start : phrase.end].tolist()) == {phrase.region}
+        assert phrase.weight == pytest.approx(evidence.alignment[phrase.start : phrase.end, phrase.region].mean())
+
+
+@pytest.mark.parametrize("most", [1, 3, 6, 99])
+def test_colours_are_given_to_regions_that_words_looked_at(most: int) -> None:
+    evidence = made_up(regions=12)
+    colours = region_colours(evidence, most=most)
+    assert 1 <= len(colours) <= most
+    assert set(colours) <= set(evidence.looked_at.tolist())
+    assert len(set(colours.values())) == len(colours)
