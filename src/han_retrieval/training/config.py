@@ -64,7 +64,7 @@ class TrainingConfig(BaseModel):
     gradient_clip: float = Field(default=2.0, gt=0)
     margin: float = Field(default=0.2, gt=0, allow_inf_nan=False)
     power: Power = 4.0
-    power_warm_up: Share = 0.1
+    power_warm_up: Share = 0.0
     region_drop: Share = 0.25
     word_drop: Share = 0.15
     average: Share = 0.998
