@@ -43,7 +43,7 @@ def test_names_of_the_state_are_kept(model):
     } < names
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocabulary.json"])
 def test_missing_files_are_named(model, tmp_path, name):
     model.save_pretrained(tmp_path)
     (tmp_path / name).unlink()

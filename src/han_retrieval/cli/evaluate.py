@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset, read_entities
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.evaluation import ground, write_runs
@@ -57,7 +58,7 @@ def evaluate(
     dataset_read = read_dataset(dataset, format=format_name)
     for reason, count in dataset_read.skipped.items():
         click.echo(f"note: {reason}: {count}", err=True)
-    photos = dataset_read.split(split)
+    photos = with_splits(dataset_read).split(split)
     truth = read_entities(grounding) if grounding else None
     store = RegionStore.open(features)
     han = HAN.from_pretrained(model)

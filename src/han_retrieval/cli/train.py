@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset
 from han_retrieval.regions import RegionStore
@@ -47,7 +48,7 @@ def train(
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return
-    photos = read_dataset(dataset, format=format_name)
+    photos = with_splits(read_dataset(dataset, format=format_name))
     store = RegionStore.open(features)
     click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
     for reason, count in photos.skipped.items():

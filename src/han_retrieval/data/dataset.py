@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -74,6 +75,18 @@ class CaptionedPhotos:
             known = ", ".join(f"{split} ({count})" for split, count in self.splits.items()) or "none"
             raise HANError(f"{self.source}: no photo is in split {name!r}; splits there: {known}")
         return replace(self, photos=photos, skipped=Counter())
+
+    def divided(self, *, dev_share: float = 0.1) -> CaptionedPhotos:
+        """The same photos in splits "train" and "dev", for a dataset that knows none.
+
+        Which photo is dev depends on its id alone, so that it stays so when others are added.
+        """
+
+        def split(photo: CaptionedPhoto) -> str:
+            place = int.from_bytes(hashlib.sha256(photo.id.encode()).digest()[:8], "big") / 2**64
+            return "dev" if place < dev_share else "train"
+
+        return replace(self, photos=tuple(replace(photo, split=split(photo)) for photo in self.photos))
 
     def only(self, ids: Iterable[str]) -> CaptionedPhotos:
         """The photos whose id is among ``ids``, in the dataset's order."""

@@ -31,7 +31,8 @@ def save_folder(
         write_whole(folder / CARD, card)
     if vocabulary is not None:
         vocabulary.save(folder / VOCABULARY)
-    write_whole(folder / CONFIG, json.dumps({"matcher": "han", **config.model_dump()}, indent=2) + "\n")
+    own = {"matcher": "han", "vocabulary": VOCABULARY if vocabulary is not None else None}
+    write_whole(folder / CONFIG, json.dumps({**own, **config.model_dump()}, indent=2) + "\n")
     write_whole(folder / WEIGHTS, save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
 
 
@@ -50,6 +51,7 @@ def load_folder(folder: Path) -> tuple[HANConfig, dict[str, Tensor], Vocabulary 
         fields = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(fields, dict) or fields.pop("matcher", None) != "han":
             raise HANError(f'{folder / CONFIG}: not the configuration of a HAN (its field "matcher" is not "han")')
+        words = fields.pop("vocabulary", None)
         config = HANConfig.model_validate(fields)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
@@ -60,6 +62,8 @@ def load_folder(folder: Path) -> tuple[HANConfig, dict[str, Tensor], Vocabulary 
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise HANError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
+    if words is not None and not (folder / VOCABULARY).is_file():
+        raise HANError(f"{folder}: {VOCABULARY} is missing; without it sentences mean nothing to the model")
     vocabulary = Vocabulary.load(folder / VOCABULARY) if (folder / VOCABULARY).exists() else None
     return config, state, vocabulary
 

@@ -137,6 +137,8 @@ class _Run:
             raise HANError(f"{folder}: was begun with another configuration ({config_file}); resume with that one")
 
         photos = dataset.split(config.train_split)
+        if not photos.caption_count:
+            raise HANError(f"{dataset.source}: its photos have no captions; training needs some to each")
         dev = _dev_photos(config, dataset, store)
         torch.manual_seed(config.seed)
         sentences = [caption for photo in photos.photos for caption in photo.captions]
