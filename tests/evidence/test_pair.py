@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -44,8 +45,9 @@ def test_unknown_words_are_marked_and_only_unknown_ones_refused() -> None:
         explain_pair(model, regions, "zebra quagga")
     with pytest.raises(HANError, match="no words"):
         explain_pair(model, regions, "...")
-    with pytest.raises(HANError, match="no boxes"):
-        explain_pair(model, regions_of(4, boxes=False), "a red ball")
+    for unplaced in (regions_of(4, boxes=False), replace(regions_of(4), width=0, height=0)):
+        with pytest.raises(HANError, match="no boxes"):
+            explain_pair(model, unplaced, "a red ball")
 
 
 @pytest.mark.parametrize("seed", range(8))

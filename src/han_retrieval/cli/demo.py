@@ -26,10 +26,10 @@ from han_retrieval.matchers.config import HANOptions
 from han_retrieval.regions import RegionStore, extract, load_detector
 from han_retrieval.training import TrainingConfig, train
 
-TRAIN, DEV, REGIONS = 1500, 300, 14
-SENTENCE = "two birds above a boat on the water"
+TRAIN, DEV, REGIONS = 1500, 200, 14
+SENTENCE = "a yellow ball next to a cup"
 MARK = "demo.json"  # says that a folder is the demo's own, to be replaced
-AFTER_TRAINING = 14.0  # seconds that evaluation, grounding and drawing are given
+AFTER_TRAINING = 15.0  # seconds that evaluation, grounding and drawing are given
 ANSWERS = 4
 RECALLS = (1, 5, 10)
 
@@ -98,8 +98,8 @@ def _config(seed: int, photos: CaptionedPhotos, store: RegionStore, *, seconds: 
     config = TrainingConfig(
         seed=seed,
         epochs=1,
-        batch_size=100,
-        learning_rate=3e-3,
+        batch_size=50,
+        learning_rate=2e-3,
         warm_up_steps=20,
         average=0.98,
         dev_photos=100,
@@ -111,7 +111,7 @@ def _config(seed: int, photos: CaptionedPhotos, store: RegionStore, *, seconds: 
         trial = train(config.model_copy(update={"dev_split": ""}), few, store, Path(folder) / "trial", progress=False)
     steps = photos.split("train").caption_count / config.batch_size + 4  # an epoch's, and the watching after it
     epochs = int(seconds / (steps * trial.seconds / trial.steps))
-    return config.model_copy(update={"epochs": min(max(epochs, 2), 30)})
+    return config.model_copy(update={"epochs": min(max(epochs, 2), 10)})
 
 
 def _longest_caption(photos: CaptionedPhotos) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from han_retrieval.errors import HANError
@@ -76,22 +77,13 @@ def _draw_regions(photo: Image.Image, evidence: PairEvidence, colours: dict[int,
         if phrase.region in colours:
             weights[phrase.region] = max(weights[phrase.region], phrase.weight)
             names[phrase.region].append(" ".join(evidence.words[phrase.start : phrase.end]))
-    taken: list[Box] = []
+    scale, inset = np.array([across, down] * 2), 5 * unit
+    edges = np.clip(evidence.boxes * scale, inset, np.array(photo.size * 2) - inset)
+    boxes: dict[int, Box] = {region: tuple(edges[region].tolist()) for region in colours}
     areas = (evidence.boxes[:, 2:] - evidence.boxes[:, :2]).prod(1)
-    in_order = sorted(colours, key=lambda region: -areas[region])  # small boxes on top of large ones
-    inset = 5 * unit
-    boxes: dict[int, Box] = {}
-    for region in in_order:
-        x0, y0, x1, y1 = (float(edge) for edge in evidence.boxes[region])
-        x0, y0 = max(x0 * across, inset), max(y0 * down, inset)
-        boxes[region] = (
-            x0,
-            y0,
-            max(min(x1 * across, photo.width - inset), x0 + inset),
-            max(min(y1 * down, photo.height - inset), y0 + inset),
-        )
-    for region in in_order:
+    for region in sorted(colours, key=lambda region: -areas[region]):  # small boxes on top of large ones
         _draw_box(photo, boxes[region], colours[region], weights[region], unit)
+    taken: list[Box] = []
     for region in colours:
         _draw_tag(photo, boxes[region], " / ".join(names[region]), colours[region], font, taken, unit)
 
@@ -102,7 +94,8 @@ def _draw_box(photo: Image.Image, box: Box, colour: str, weight: float, unit: fl
     thick, opacity = (1.6 + 3.4 * weight) * unit, round(255 * (0.6 + 0.4 * weight))
     for extra, paint in ((2.6, (0, 0, 0, opacity // 2)), (1.2, (255, 255, 255, opacity)), (0, (*rgb(colour), opacity))):
         grown = extra * unit
-        edge = box[0] - grown, box[1] - grown, box[2] + grown, box[3] + grown
+        left, top = box[0] - grown, box[1] - grown
+        edge = left, top, max(box[2] + grown, left), max(box[3] + grown, top)
         draw.rounded_rectangle(edge, 5 * unit, outline=paint, width=round(thick + 2 * grown))
     photo.paste(layer, (0, 0), layer)
 
@@ -114,16 +107,7 @@ def _draw_tag(photo: Image.Image, box: Box, text: str, colour: str, font: Font, 
     wide, tall = font.getlength(text) + 2 * pad, _line(font) + pad
     x0, y0, x1, y1 = box
     left, right = min(x0, photo.width - wide), max(0.0, x1 - wide)
-    places = [
-        (left, y0 - tall),
-        (left, y0),
-        (left, y1),
-        (right, y0 - tall),
-        (right, y1),
-        (left, y1 - tall),
-        (right, y0),
-        (right, y1 - tall),
-    ]
+    places = [(x, y) for y in (y0 - tall, y0, y1, y1 - tall) for x in (left, right)]
     fitting = [(x, y) for x, y in places if x >= 0 and 0 <= y <= photo.height - tall]
     free = [(x, y) for x, y in fitting if not any(_touch((x, y, x + wide, y + tall), other) for other in taken)]
     x, y = (free or fitting or [(max(left, 0.0), max(0.0, min(y0, photo.height - tall)))])[0]

@@ -158,7 +158,7 @@ def _overlay(evidence: PairEvidence, colours: dict[int, str], strengths: np.ndar
         name = f"region looked at by {', '.join(evidence.words[i] for i in words)}"
         reach = f'tabindex="0" role="img" aria-label="{_text(name)}"' if shown else 'aria-hidden="true"'
         groups.append(
-            f'<g data-region="{region}" data-strength="{strength:.2f}" class="{"shown" if shown else ""}" '
+            f'<g data-region="{region}" data-strength="{strength:.2f}" class="{"shown" if shown else "unseen"}" '
             f'style="--colour:{colours.get(region, NEUTRAL)};--on:{strength if shown else 0:.2f}">'
             f'<rect class="halo" {box}/><rect class="edge" {box} {reach}/></g>'
         )

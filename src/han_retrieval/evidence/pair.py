@@ -86,8 +86,11 @@ def explain_pair(model: HAN, regions: Regions, sentence: str) -> PairEvidence:
             f"the model knows none of the words in {sentence!r}: its vocabulary is the {len(model.vocabulary)} words "
             "of its training captions"
         )
-    if regions.boxes is None:
-        raise HANError("these features have no boxes, so there is no evidence to show: extract them from the photos")
+    if regions.boxes is None or not regions.width:
+        raise HANError(
+            "these features have no boxes, or not the size of their photo, so there is no evidence to show: extract "
+            "them from the photos"
+        )
     evidence = model.explain(torch.tensor(regions.features, dtype=torch.float32), ids[0][mask[0]].cpu())
     inner = slice(1, -1) if model.config.boundary_words else slice(None)
     return PairEvidence(

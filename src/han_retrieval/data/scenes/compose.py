@@ -107,7 +107,7 @@ class _Composer:
         self.rng = rng
         self.setting = str(rng.choice(list(SETTINGS)))
         self.width, self.height = _SIZES[rng.integers(len(_SIZES))]
-        self.unit = 1.0 * float(np.sqrt(self.width * self.height))
+        self.unit = float(np.sqrt(self.width * self.height))
         self.horizon = round(self.height * rng.uniform(*SETTINGS[self.setting].horizon))
         self.things: list[Thing] = []
         self.bond: tuple[int, str, int] | None = None

@@ -29,7 +29,7 @@ class Kind:
 
     Attributes:
         aspect: Width over height.
-        height: How tall it usually stands, as a share of the photo's height.
+        height: How tall it usually stands, as a share of the root of the photo's area.
         volume: How round its shading is; 0 where the drawing's own facets say it all.
         faces: Whether it looks to one side, so that either may be drawn.
         tilt: Degrees that it may lean either way.
