@@ -199,6 +199,13 @@ def test_without_dev_split_the_last_weights_are_kept(data, tmp_path):
     assert HAN.from_pretrained(tmp_path / "model").config.region_size == 12
 
 
+def test_tensorboard_that_is_missing_leaves_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(HANError, match="pip install"):
+        train(small_config(), *data, tmp_path / "model", tensorboard=True, progress=False)
+    assert not (tmp_path / "model").exists()
+
+
 def test_starts_from_word_vectors(data, tmp_path):
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("red 1 2 3\nball -1 0 1\nunseen 5 5 5\n")

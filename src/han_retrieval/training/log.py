@@ -76,9 +76,18 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _events(folder: Path, after_step: int) -> Any:
+def events_writer() -> Any:
+    """TensorBoard's writer class.
+
+    Raises:
+        HANError: The package is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise HANError("--tensorboard needs a package: pip install 'han-retrieval[tensorboard]'") from None
-    return SummaryWriter(str(folder), purge_step=after_step + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter
+
+
+def _events(folder: Path, after_step: int) -> Any:
+    return events_writer()(str(folder), purge_step=after_step + 1)

@@ -35,7 +35,7 @@ from han_retrieval.training.checkpoint import (
 )
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.curve import draw_curve
-from han_retrieval.training.log import Log
+from han_retrieval.training.log import Log, events_writer
 from han_retrieval.training.schedule import learning_rate, loss_power
 from han_retrieval.training.watch import CollapseWatch
 
@@ -92,6 +92,8 @@ def train(
             the loss is no longer finite.
     """
     folder = Path(out)
+    if tensorboard:
+        events_writer()  # refused now, before anything is written
     run = _Run.begin(config, dataset, store, folder, resume=resume, command=command, progress=progress)
     with Log(folder / "training", after_step=run.step, tensorboard=tensorboard) as log:
         run.train(log)
