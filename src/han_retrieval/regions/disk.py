@@ -11,6 +11,7 @@ import lance
 import pyarrow as pa
 
 from han_retrieval.errors import HANError
+from han_retrieval.files import sync
 
 LOCK_NAME = "writer.lock"
 
@@ -52,9 +53,9 @@ class Syncing:
         for folder in folders:
             for file in (self._root / folder).iterdir():
                 if file not in self._done:
-                    _fsync(file)
+                    sync(file)
                     self._done.add(file)
-            _fsync(self._root / folder)
+            sync(self._root / folder)
 
 
 def is_lance(path: Path) -> bool:
@@ -86,11 +87,3 @@ def write_empty(path: Path, schema: pa.Schema) -> None:
     mode = "overwrite" if is_lance(path) else "create"
     lance.write_dataset(schema.empty_table(), path, mode=mode, data_storage_version="2.1")
     Syncing(path).sync("_transactions", "_versions", "")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

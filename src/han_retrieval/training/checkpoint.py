@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from han_retrieval.errors import HANError
-from han_retrieval.files import sync_folder, write_whole
+from han_retrieval.files import sync, write_whole
 
 _PREFIX, _STATE, _TENSORS = "checkpoint-", "state.json", "tensors.safetensors"
 
@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         if (folder / name).exists():
             shutil.rmtree(folder / name)
         temporary.replace(folder / name)
-        sync_folder(folder)
+        sync(folder)
     except OSError as error:
         raise HANError(f"{folder / name}: the checkpoint cannot be written ({error.strerror or error})") from None
     for older in _checkpoints(folder)[:-1]:
