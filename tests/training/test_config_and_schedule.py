@@ -24,6 +24,11 @@ def test_file_and_overrides(tmp_path):
     assert config.word_vectors == "glove-6b-50d"
 
 
+def test_what_a_run_writes_down_is_what_it_was_given():
+    config = TrainingConfig(power=math.inf)
+    assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
+
+
 def test_everything_wrong_at_once(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text('epocs = 3\nbatch_size = "many"\npower = 0.5\n[model]\njoint_sise = 2\n')

@@ -69,8 +69,10 @@ def load_folder(folder: Path) -> tuple[HANConfig, dict[str, Tensor], Vocabulary 
 
 
 def refuse_other_weights(folder: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """Raises:
-    HANError: Names or shapes of the weights are not those of the configuration.
+    """See that weights by name are those that the configuration asks for.
+
+    Raises:
+        HANError: Names or shapes differ; the message holds the first of them.
     """
     for name in sorted(wanted.keys() | found.keys()):
         there, here = (state[name].shape if name in state else None for state in (found, wanted))

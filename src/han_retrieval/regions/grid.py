@@ -51,7 +51,8 @@ class GridDetector:
     feature_size = CHANNELS
 
     def __init__(self, *, regions: int = 36, device: str | torch.device | None = None):
-        """
+        """Load the network.
+
         Args:
             regions: m, at most 36; the whole photo comes first.
             device: Where the network runs; a GPU when there is one.

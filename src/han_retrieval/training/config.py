@@ -47,7 +47,8 @@ class TrainingConfig(BaseModel):
         model: The matcher's options.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # As JSON, an infinite power is a word; pydantic would write null.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     seed: int = Field(default=0, ge=0)
     train_split: str = "train"
