@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from han_retrieval.scoring.fused import word_matches as word_matches_on_cpu
 from han_retrieval.scoring.gram import joint_gram, matches_from_gram
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
-from han_retrieval.scoring.single_block import side, word_matches
+from han_retrieval.scoring.single_block import tables, word_matches
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,13 @@ def score_all_pairs(
     if not len(region_mask) or not len(word_mask):
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
     m = region_mask.shape[1]
+    fast = len(blocks) == 1 and matching.gatherers == "words"
+    if fast and image_tokens.device.type == "cpu" and image_tokens.dtype == torch.float32:
+        r = word_matches_on_cpu(
+            image_tokens, region_mask, text_tokens, word_mask, block=blocks[0], temperature=matching.temperature
+        )
+        return matching.pool(r, word_mask.expand_as(r))
     lengths = word_mask.sum(1)
-    valid_regions = None if bool(region_mask.all()) else region_mask
     fast = len(blocks) == 1 and matching.gatherers == "words"
     flat = text_tokens[word_mask]  # (valid words of all texts, d), so that nothing is spent on padding
     starts = lengths.cumsum(0) - lengths
@@ -71,7 +77,7 @@ def score_all_pairs(
     groups = [(int(n), (lengths == n).nonzero().squeeze(1)) for n in lengths.unique()]
     for images in _slices(image_tokens.shape[0], _images_a_chunk(groups, m, chunk_elements, fast=fast)):
         rows: list[Tensor] = []
-        image_side = side(project(blocks[0], image_tokens[images]), region_mask[images]) if fast else None
+        image_side = project(blocks[0], image_tokens[images]) if fast else None
         for n, texts in groups:
             elements = m * n if fast else (m + n) ** 2
             for part in texts.split(max(1, chunk_elements // (elements * (images.stop - images.start)))):
@@ -80,8 +86,9 @@ def score_all_pairs(
                 if image_side is not None:
                     r = word_matches(
                         image_side,
-                        side(Projections(*tokens)),
-                        None if valid_regions is None else valid_regions[images],
+                        tables(image_side, region_mask[images]),
+                        Projections(*tokens),
+                        tables(Projections(*tokens), torch.ones_like(at, dtype=torch.bool)),
                         temperature=matching.temperature,
                     )
                     scores = matching.pool(r, torch.ones_like(r, dtype=torch.bool))

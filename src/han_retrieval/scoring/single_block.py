@@ -1,18 +1,21 @@
 """Gram space for one block: the same scores as ``gram``, with what belongs to one item kept out of the pairs.
 
-The soft-max over both sets is a mixture: with a_i the share of region i's attention that stays inside the image and
-p_i the sum it would gather there alone, h~_i = a_i p_i + sum_k A_ik u_k + c_i over words k only. p is an image's own,
-so a pair keeps one number a_i in place of m weights; likewise b_j and P_j for a word. All that is left for a pair are
-(n, m) blocks.
+The soft-max over both sets is a mixture. With a_i the share of region i's attention that stays inside its image and p_i
+the sum it would gather there alone, and likewise b_j and P_j for a word inside its text,
+
+    o^_i = a_i p_i + c_i + sum_k E_ik u_k        over words k,      E = A_ow, with a_i + sum_k E_ik = 1
+    w^_j = b_j P_j + c_j + sum_i F_ij u_i        over regions i,    F = A_wo', with b_j + sum_i F_ij = 1
+
+p is an image's own, so a pair keeps one number a_i in place of m weights. All that is left are (m, n) matrices.
 
 Legend: I images, T texts of equal length, m regions, n words, d the joint size. Indices: i, l regions; j, k words.
-Pair blocks have the layout (T, n, I, m) throughout, in which a matrix product of all texts with all images leaves them;
-image-wise products read it as (I, T n, m) and text-wise ones as (T, n, I m), without a copy.
+Products of a region's vector with a word's are named region first, word second: UC_ij = u_i.c_j, PU_ij = u_i.P_j.
+``single_block_kernel`` has the same statements for one image and a few texts at a time, and their derivatives.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,110 +23,89 @@ from torch import Tensor
 from han_retrieval.scoring.gram import positive_sqrt
 from han_retrieval.scoring.projections import Projections
 
+CLOSED = -1e30
+"""Added to the logits of a token that is not there. Finite, so that an item without tokens has no NaN."""
 
-@dataclass(frozen=True)
-class Side:
-    """One side of the pairs, z items with t tokens each: its projections and all dot products inside an item.
+
+class Tables(NamedTuple):
+    """All products of z items' vectors inside an item, t tokens each.
 
     Attributes:
-        q, k, u, c: (z, t, d), see ``Projections``.
-        p: (z, t, d), what a token gathers from its own item: softmax_l(q_i . k_l) u_l.
+        closed: (z, t), 0 or CLOSED.
         lse: (z, t), log-sum-exp of a token's logits inside its own item.
-        uu, pu, cu, pp, pc, cc: (z, t, t) dot products of rows' vectors with columns'.
         inner: (z, t, t), the soft-max inside the item: p = inner u.
+        uu, pu, cu, pp, cc: (z, t, t) dot products of rows' vectors with columns'.
+        pc: (z, t, t), 2 p.c, since it is only met doubled.
     """
 
-    q: Tensor
-    k: Tensor
-    u: Tensor
-    c: Tensor
-    p: Tensor
+    closed: Tensor
     lse: Tensor
+    inner: Tensor
     uu: Tensor
     pu: Tensor
     cu: Tensor
     pp: Tensor
     pc: Tensor
     cc: Tensor
-    inner: Tensor
 
 
-def side(projections: Projections, mask: Tensor | None = None) -> Side:
-    """The precomputed side of z items: projections (z, t, d); mask (z, t), or None where every token is valid."""
+def tables(projections: Projections, mask: Tensor) -> Tables:
+    """Products inside z items: projections (z, t, d), mask (z, t)."""
     q, k, u, c = projections
-    logits = q @ k.mT
-    if mask is not None:
-        logits = logits.masked_fill(~mask.unsqueeze(1), -torch.inf)
+    closed = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, CLOSED)
+    logits = q @ k.mT + closed.unsqueeze(1)
     inner = logits.softmax(-1)
-    p = inner @ u
-    return Side(
-        q, k, u, c, p, logits.logsumexp(-1),
-        uu=u @ u.mT, pu=p @ u.mT, cu=c @ u.mT, pp=p @ p.mT, pc=p @ c.mT, cc=c @ c.mT, inner=inner,
+    uu, cu = u @ u.mT, c @ u.mT
+    pu = inner @ uu
+    return Tables(
+        closed, logits.logsumexp(-1), inner, uu, pu, cu, pp=pu @ inner.mT, pc=2 * inner @ cu.mT, cc=c @ c.mT
     )  # fmt: skip
 
 
-def word_matches(images: Side, texts: Side, region_mask: Tensor | None, *, temperature: float) -> Tensor:
-    """r_j of every word of every pair: (T, I, n)."""
-    T, n, d = texts.u.shape
-    I, m, _ = images.u.shape
+def word_matches(
+    images: Projections, image_tables: Tables, texts: Projections, text_tables: Tables, *, temperature: float
+) -> Tensor:
+    """r_j of every word of every pair, (T, I, n): images (I, m, d), texts (T, n, d). In plain torch, differentiable."""
+    io, tw = image_tables, text_tables
+    N_o, N_w = io.inner, tw.inner.unsqueeze(1)  # (I, m, m), (T, 1, n, n)
 
-    def cross(of_texts: Tensor, of_images: Tensor) -> Tensor:
-        return (of_texts.reshape(-1, d) @ of_images.reshape(-1, d).mT).view(-1, n, I, m)
+    def cross(of_images: Tensor, of_texts: Tensor) -> Tensor:
+        return torch.einsum("imd,tnd->timn", of_images, of_texts)
 
-    def by_image(blocks: Tensor, matrices: Tensor) -> Tensor:
-        """(T, n, I, m) @ (I, m, r m) -> (T, n, I, r m), an image's own matrix on its columns."""
-        out = blocks.reshape(T * n, I, m).transpose(0, 1) @ matrices  # (I, T n, r m)
-        return out.transpose(0, 1).unflatten(0, (T, n))
+    UU, UC = cross(images.u, texts.u), cross(images.u, texts.c)
+    CU, CC = cross(images.c, texts.u), cross(images.c, texts.c)
 
-    def by_text(matrices: Tensor, blocks: Tensor) -> Tensor:
-        """(T, n, n) @ (T, n, I, m) -> (T, n, I, m), a text's own matrix on its rows."""
-        return (matrices @ blocks.reshape(T, n, I * m)).view(T, n, I, m)
+    # Attention: of regions to words E (T, I, m, n), to their own image a (T, I, m, 1); of words F and b (T, I, 1, n).
+    to_words = cross(images.q, texts.k) + tw.closed[:, None, None, :]
+    E, a = _mixture(to_words, io.lse[None, :, :, None], dim=3)
+    to_regions = cross(images.k, texts.q) + io.closed[None, :, :, None]
+    F, b = _mixture(to_regions, tw.lse[:, None, None, :], dim=2)
 
-    # Cross blocks, named by the word's vector and then the region's.
-    u_u, c_u = cross(torch.cat([texts.u, texts.c]), images.u).split(T)
-    u_c, c_c = cross(torch.cat([texts.u, texts.c]), images.c).split(T)
-    u_p, c_p = by_image(u_u, images.inner.mT), by_image(c_u, images.inner.mT)
-    P_u, P_c, P_p = by_text(texts.inner, u_u), by_text(texts.inner, u_c), by_text(texts.inner, u_p)
+    # Words: V = u_i.w^_j and W = w^_j.u_k, and their lengths (T, I, 1, n).
+    PU, PC = UU @ N_w.mT, CU @ N_w.mT
+    H = b * PU + UC
+    V = H + io.uu @ F
+    W = F.mT @ UU + b.mT * tw.pu.unsqueeze(1) + tw.cu.unsqueeze(1)
+    pp, pc, cc = (gram.diagonal(dim1=1, dim2=2)[:, None, None, :] for gram in (tw.pp, tw.pc, tw.cc))
+    w_norm = positive_sqrt((b * pp + pc) * b + cc + (F * (H + V)).sum(2, keepdim=True))
 
-    # Attention: of regions to words, A_ow with own share a (T, 1, I, m); of words to regions, A_wo with b (T, n, I, 1).
-    A_ow, a = _mixture(cross(texts.k, images.q), images.lse, dim=1)
-    to_regions = cross(texts.q, images.k)
-    if region_mask is not None:
-        to_regions = to_regions.masked_fill(~region_mask, -torch.inf)
-    A_wo, b = _mixture(to_regions, texts.lse.view(T, n, 1, 1), dim=3)
+    # S_ij = o^_i.w^_j
+    S = a * (N_o @ V) + io.cu @ F + b * PC + CC + E @ W.mT
 
-    # S_ji = w^_j . o^_i, with w^ = b P + c + A_wo u_o and o^ = a p + c + A_ow u_w.
-    wo_uu, wo_up, wo_uc = by_image(A_wo, torch.cat([images.uu, images.pu.mT, images.cu.mT], dim=2)).split(m, dim=3)
-    from_words = (
-        _per_pair_dot(A_wo, u_u)
-        + b.squeeze(3).transpose(1, 2).unsqueeze(3) * texts.pu.unsqueeze(1)
-        + texts.cu.unsqueeze(1)
-    )
-    S = a * (b * P_p + c_p + wo_up) + b * P_c + c_c + wo_uc + _per_pair_apply(from_words, A_ow)
-
-    # Squared lengths of w^ (T, n, I, 1) and of o^ (T, 1, I, m).
-    pp, pc, cc = (gram.diagonal(dim1=1, dim2=2).reshape(T, n, 1, 1) for gram in (texts.pp, texts.pc, texts.cc))
-    own = (b * pp + 2 * pc) * b + cc
-    w_norm = positive_sqrt(own + (A_wo * (wo_uu + 2 * (b * P_u + c_u))).sum(3, keepdim=True))
-    pp, pc, cc = (gram.diagonal(dim1=1, dim2=2) for gram in (images.pp, images.pc, images.cc))  # (I, m)
-    own = (a * pp + 2 * pc) * a + cc
-    on_words = a * u_p + u_c  # u_k . (a_i p_i + c_i)
-    o_norm = positive_sqrt(own + (A_ow * (by_text(texts.uu, A_ow) + 2 * on_words)).sum(1, keepdim=True))
+    # Regions: B = u_k.(o^_i + a_i p_i + c_i), and their lengths (T, I, m, 1).
+    B = 2 * (a * (N_o @ UU) + CU) + E @ tw.uu.unsqueeze(1)
+    pp, pc, cc = (gram.diagonal(dim1=1, dim2=2)[None, :, :, None] for gram in (io.pp, io.pc, io.cc))
+    o_norm = positive_sqrt((a * pp + pc) * a + cc + (E * B).sum(3, keepdim=True))
 
     # Alignment.
-    logits = S * (temperature / (w_norm * o_norm))
-    if region_mask is not None:
-        logits = logits.masked_fill(~region_mask, -torch.inf)
-    alpha = logits.softmax(3)
+    alpha = (temperature * S / (w_norm * o_norm) + io.closed[None, :, :, None]).softmax(2)
 
-    # |o~_j|^2, with o~ = delta p + alpha c over regions + gamma u over words, delta = alpha a and gamma = alpha A_ow'.
+    # Matching: the picture is delta p + alpha c over regions + gamma u over words.
     delta = alpha * a
-    d_pp, d_pc = by_image(delta, torch.cat([images.pp, 2 * images.pc], dim=2)).split(m, dim=3)
-    a_cc = by_image(alpha, images.cc)
-    gamma = _per_pair_dot(alpha, A_ow)  # (T, I, n, n)
-    squares = (delta * d_pp + alpha * (d_pc + a_cc)).sum(3).transpose(1, 2)  # (T, I, n)
-    squares = squares + (gamma * (2 * _per_pair_dot(alpha, on_words) + gamma @ texts.uu.unsqueeze(1))).sum(3)
-    return (alpha * S).sum(3).transpose(1, 2) / (w_norm.squeeze(3).transpose(1, 2) * positive_sqrt(squares))
+    squares = delta * (io.pp @ delta + io.pc @ alpha) + alpha * (io.cc @ alpha)
+    gamma, R = alpha.mT @ E, alpha.mT @ B
+    picture = positive_sqrt(squares.sum(2) + (gamma * R).sum(3))  # (T, I, n)
+    return (alpha * S).sum(2) / (w_norm.squeeze(2) * picture)
 
 
 def _mixture(logits: Tensor, lse: Tensor, *, dim: int) -> tuple[Tensor, Tensor]:
@@ -135,18 +117,3 @@ def _mixture(logits: Tensor, lse: Tensor, *, dim: int) -> tuple[Tensor, Tensor]:
     weights, own = (logits - top).exp(), (lse - top).exp()
     total = weights.sum(dim, keepdim=True) + own
     return weights / total, own / total
-
-
-def _per_pair_dot(left: Tensor, right: Tensor) -> Tensor:
-    """Sum over regions, pair by pair: (T, n, I, m), (T, n, I, m) -> (T, I, n, n).
-
-    A loop over texts, since only then the batch is one stride and no block is copied.
-    """
-    pairs = zip(left.unbind(), right.unbind(), strict=True)
-    return torch.stack([x.transpose(0, 1) @ y.permute(1, 2, 0) for x, y in pairs])
-
-
-def _per_pair_apply(weights: Tensor, blocks: Tensor) -> Tensor:
-    """Sum over words, pair by pair: (T, I, n, n), (T, n, I, m) -> (T, n, I, m)."""
-    pairs = zip(weights.unbind(), blocks.unbind(), strict=True)
-    return torch.stack([(x @ y.transpose(0, 1)).transpose(0, 1) for x, y in pairs])

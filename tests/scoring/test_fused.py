@@ -1,0 +1,167 @@
+"""The engine for one block on the CPU: the scores and gradients of the formulas, in float32, for any sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.scoring import lanes, tiles
+
+TIGHT = 1e-5  # of scores in [-1, 1]; the rounding of float32 leaves some 1e-7
+
+
+def random_model(*, joint_size: int = 32, **options: object) -> HAN:
+    model = HAN(HANConfig(region_size=11, vocabulary_size=40, word_size=8, joint_size=joint_size, **options))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def random_items(images: int, texts: int, m: int, n: int, *, full: bool = False):
+    region_mask = torch.rand(images, m) < 0.7
+    region_mask[torch.arange(images), torch.randint(m, (images,))] = True
+    word_mask = torch.rand(texts, n) < 0.7
+    word_mask[torch.arange(texts), torch.randint(n, (texts,))] = True
+    if full:
+        region_mask[:] = True
+    return torch.randn(images, m, 11), region_mask, torch.randint(1, 40, (texts, n)), word_mask
+
+
+def in_float64(model: HAN, items: tuple) -> tuple[HAN, tuple]:
+    twin = HAN(model.config).double().eval()
+    twin.load_state_dict(model.state_dict())
+    return twin, (items[0].double(), *items[1:])
+
+
+@given(
+    st.integers(1, 5), st.integers(1, 20), st.integers(1, 100), st.integers(1, 80), st.sampled_from(["query", "token"]),
+    st.integers(0, 999),
+)  # fmt: skip
+@settings(max_examples=30, deadline=None)
+@torch.inference_mode()
+def test_scores_are_those_of_the_formulas(images, texts, m, n, residual, seed):
+    torch.manual_seed(seed)
+    model = random_model(residual=residual)
+    items = random_items(images, texts, m, n)
+    twin, exact_items = in_float64(model, items)
+    exact = twin.similarity(*exact_items, backend="reference")
+    assert (model.similarity(*items) - exact).abs().max() < TIGHT
+
+
+def gradients(model: HAN, items: tuple, weights: torch.Tensor, backend: str) -> list[torch.Tensor]:
+    model.zero_grad()
+    (model.similarity(*items, backend=backend) * weights.to(items[0].dtype)).sum().backward()
+    return [p.grad.double() for p in model.parameters()]
+
+
+def assert_same_gradients(model: HAN, items: tuple, tolerance: float) -> None:
+    weights = torch.randn(len(items[0]), len(items[2]))
+    exact = gradients(*in_float64(model, items), weights, "reference")
+    whole = torch.stack([x.norm() for x in exact]).max()  # that of a key's bias is 0, for example
+    names = [name for name, _ in model.named_parameters()]
+    for name, got, wanted in zip(names, gradients(model, items, weights, "gram"), exact, strict=True):
+        assert (got - wanted).norm() <= tolerance * max(wanted.norm(), 0.01 * whole), name
+
+
+@pytest.mark.parametrize("residual", ["query", "token"])
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (7, 5), (36, 12), (5, 30)])
+def test_gradients_are_those_of_the_formulas(residual, m, n):
+    torch.manual_seed(m)
+    model = random_model(residual=residual)
+    assert_same_gradients(model, random_items(4, 19, m, n), 1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("kept", [0, 1 << 27])
+def test_threads_tiles_and_memory_do_not_matter(threads, kept, monkeypatch):
+    torch.manual_seed(0)
+    model = random_model()
+    items = random_items(9, 40, 13, 9, full=True)
+    weights = torch.randn(9, 40)
+    whole = gradients(model, items, weights, "gram")
+    monkeypatch.setattr(tiles, "KEPT_ELEMENTS", kept)
+    monkeypatch.setattr(tiles, "IMAGE_ROWS", 60)
+    monkeypatch.setattr(tiles, "WORD_ROWS", 200)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_same_gradients(model, items, 1e-4)
+        cut = gradients(model, items, weights, "gram")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for x, y in zip(whole, cut, strict=True):
+        assert torch.allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def test_a_second_backward_gives_the_same():
+    torch.manual_seed(0)
+    model = random_model()
+    scores = model.similarity(*random_items(3, 5, 4, 6))
+    first = torch.autograd.grad(scores.sum(), list(model.parameters()), retain_graph=True)
+    second = torch.autograd.grad(scores.sum(), list(model.parameters()))
+    for x, y in zip(first, second, strict=True):
+        assert torch.equal(x, y)
+
+
+def test_an_error_in_a_thread_is_raised_and_leaves_the_threads_as_they_were(monkeypatch):
+    model = random_model()
+    monkeypatch.setattr(tiles, "_multiply", lambda *_: 1 / 0)
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError):
+        model.similarity(*random_items(3, 5, 4, 6))
+    assert torch.get_num_threads() == before
+
+
+def test_layout_gives_each_word_its_own_row():
+    torch.manual_seed(0)
+    mask = torch.rand(37, 11) < 0.5
+    mask[:, 3] = True
+    layout = tiles.Layout.of(mask)
+    rows = layout.rows[mask]
+    assert len(rows.unique()) == len(rows)
+    assert rows.max() < layout.words * lanes.LANES
+    assert layout.words * lanes.LANES < 1.3 * mask.sum() + lanes.LANES * 11
+    assert sorted(layout.places.tolist()) == list(range(37))
+
+
+@lanes.njit
+def _apply(x, out):
+    for j in range(x.shape[1]):
+        lanes.store(lanes.exp(lanes.load(x, 0, j)), out, 0, j)
+
+
+def test_exp_is_that_of_numpy():
+    x = np.concatenate([-np.geomspace(1e-8, 86.9, 4000 * lanes.LANES - 1), [0.0]]).astype(np.float32)
+    x = x.reshape(1, -1, lanes.LANES)
+    out = np.empty_like(x)
+    _apply(x, out)
+    assert np.abs(out / np.exp(x.astype(np.float64)) - 1).max() < 2.5e-7
+    _apply(np.full((1, 1, lanes.LANES), -1e30, np.float32), out[:, :1])
+    assert not out[:, :1].any()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+@pytest.mark.parametrize("columns", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_products_are_those_of_numpy(rows, columns, count):
+    random = np.random.default_rng(0)
+
+    def some(*shape):
+        return random.standard_normal((*shape, lanes.LANES)).astype(np.float32)
+
+    left, right, out = some(rows, count), some(count, columns), some(rows, columns)
+    plain = left[..., 0].copy()
+    start, sums = out.copy(), random.standard_normal((rows, columns)).astype(np.float32)
+    wanted = np.einsum("ikv,kjv->ijv", left, right)
+    lanes.add_product(out, left, right)
+    assert np.allclose(out, start + wanted, atol=1e-5)
+    lanes.product(out, plain, right)
+    assert np.allclose(out, np.einsum("ik,kjv->ijv", plain, right), atol=1e-5)
+    before = sums.copy()
+    lanes.add_product(sums, left, right)
+    assert np.allclose(sums, before + wanted.sum(-1), atol=1e-4)
