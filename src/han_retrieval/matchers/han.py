@@ -28,7 +28,7 @@ from han_retrieval.matchers.heterogeneous_attention import HeterogeneousAttentio
 from han_retrieval.matchers.image_encoder import ImageEncoder
 from han_retrieval.matchers.saving import load_folder, refuse_other_weights, save_folder
 from han_retrieval.matchers.text_encoder import TextEncoder
-from han_retrieval.scoring import Matching, score_all_pairs
+from han_retrieval.scoring import Collection, Matching, score_all_pairs
 from han_retrieval.text import Vocabulary
 
 
@@ -165,8 +165,36 @@ class HAN(nn.Module):
             text_tokens,
             word_mask,
             blocks=list(self.blocks),  # type: ignore[arg-type]
-            matching=Matching(self.config.alignment_temperature, self.config.alignment, self._pool),
+            matching=self._matching,
         )
+
+    def store_images(self, image_tokens: Tensor, region_mask: Tensor, *, storage: str = "float16") -> Collection:
+        """Encoded images (I, m, d), (I, m), made ready for ``scores`` of one sentence after another.
+
+        Args:
+            image_tokens: As ``encode_images`` gives them.
+            region_mask: True where a region is.
+            storage: "float32", "float16", "bfloat16" or "int8".
+
+        Returns:
+            A collection whose ``scores`` takes a sentence's (n, d) tokens without padding and gives (I,) scores. The
+            weights of this model's attention must stay as they are meanwhile.
+        """
+        _check("image", image_tokens, region_mask, self.config.joint_size)
+        return self._store(image_tokens, region_mask, "images", storage)
+
+    def store_texts(self, text_tokens: Tensor, word_mask: Tensor, *, storage: str = "float16") -> Collection:
+        """Encoded texts (T, n, d), (T, n), made ready for ``scores`` of one photo's (m, d) tokens after another's."""
+        _check("text", text_tokens, word_mask, self.config.joint_size)
+        return self._store(text_tokens, word_mask, "texts", storage)
+
+    def _store(self, tokens: Tensor, mask: Tensor, of: str, storage: str) -> Collection:
+        blocks = list(self.blocks)
+        return Collection(tokens, mask, of=of, blocks=blocks, matching=self._matching, storage=storage)  # type: ignore[arg-type]
+
+    @property
+    def _matching(self) -> Matching:
+        return Matching(self.config.alignment_temperature, self.config.alignment, self._pool)
 
     def _forward_pairs(
         self, image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, word_mask: Tensor

@@ -15,35 +15,24 @@ from han_retrieval.scoring.lanes import LANES
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 from han_retrieval.scoring.single_block import tables
 from han_retrieval.scoring.single_block_kernel import ImageTables, TextTables, make_work
-from han_retrieval.scoring.tiles import Array, Images, Layout, Texts, matches_of_all_pairs
+from han_retrieval.scoring.tiles import Array, Images, Layout, Texts, by_text, matches_of_all_pairs, side_by_side
 
 
 def word_matches(
-    image_tokens: Tensor,
-    region_mask: Tensor,
-    text_tokens: Tensor,
-    word_mask: Tensor,
-    *,
-    block: AttentionBlock,
-    temperature: float,
+    images: Images, text_tokens: Tensor, word_mask: Tensor, *, block: AttentionBlock, temperature: float
 ) -> Tensor:
     """Matches r of every word of every pair, (I, T, n), differentiable; those of padding mean nothing.
 
     Args:
-        image_tokens: (I, m, d) float32 on the CPU.
-        region_mask: (I, m) bool.
-        text_tokens: (T, n, d) float32.
+        images: From ``image_side``.
+        text_tokens: (T, n, d) float32 on the CPU.
         word_mask: (T, n) bool.
         block: Weights of the attention.
         temperature: lambda.
     """
     layout = Layout.of(word_mask)
-    return matches_of_all_pairs(
-        _SingleBlock(temperature),
-        image_side(block, image_tokens, region_mask),
-        text_side(block, text_tokens, word_mask, layout),
-        layout,
-    )
+    texts = text_side(block, text_tokens, word_mask, layout)
+    return matches_of_all_pairs(_SingleBlock(temperature), images, texts, layout)
 
 
 def image_side(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Images:
@@ -51,35 +40,34 @@ def image_side(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Images:
     there = mask.unsqueeze(2)
     projections = Projections(*(x * there for x in project(block, tokens.masked_fill(~there, 0))))
     q, k, u, c = projections
-    inside = tables(projections, mask)
-    return Images(
-        (q, k, torch.cat([u, c], dim=1)),
-        (inside.closed, inside.lse, inside.inner, inside.uu, inside.cu, inside.pp, inside.pc, inside.cc),
-    )  # fmt: skip
+    return Images((q, k, torch.cat([u, c], dim=1)), image_tables(projections, mask))
 
 
 def text_side(block: AttentionBlock, tokens: Tensor, mask: Tensor, layout: Layout) -> Texts:
     """What texts bring to all pairs: tokens (T, n, d), mask (T, n)."""
     flat = project(block, tokens[mask])  # (valid words, d), so that nothing is spent on padding
-    size, place = layout.words * LANES, layout.rows[mask]
-    q, k, u, c = (x.new_zeros(size, x.shape[1]).index_copy(0, place, x) for x in flat)
-    valid = torch.zeros(size, dtype=torch.bool).index_fill(0, place, True)
-
-    runs: list[list[Tensor]] = []
-    for n, rows in layout.runs():
-
-        def by_text(x: Tensor, n: int = n, rows: slice = rows) -> Tensor:
-            """(rows, ...) -> (texts, n, ...)."""
-            return x[rows].unflatten(0, (-1, n, LANES)).transpose(1, 2).flatten(0, 1)
-
-        inside = tables(Projections(by_text(q), by_text(k), by_text(u), by_text(c)), by_text(valid))
-        diagonals = (gram.diagonal(dim1=1, dim2=2) for gram in (inside.pp, inside.pc, inside.cc))
-        of_words = (inside.closed, inside.lse, *diagonals, inside.inner, inside.uu, inside.pu, inside.cu)
-        # (texts, n) -> (groups n, LANES) and (texts, n, n) -> (groups n n, LANES)
-        runs.append([x.unflatten(0, (-1, LANES)).movedim(1, -1).flatten(0, -2) for x in of_words])
+    projections = Projections(*(layout.lay(x, mask) for x in flat))
+    valid = layout.lay(mask[mask], mask)
+    runs = []
+    for n, part in layout.runs():
+        of_texts = Projections(*(by_text(x[part], n) for x in projections))
+        runs.append([side_by_side(x) for x in text_tables(of_texts, by_text(valid[part], n))])
     all_tables = tuple(torch.cat(parts) for parts in zip(*runs, strict=True))
-    q, k, u, c = (x.unflatten(0, (-1, LANES)) for x in (q, k, u, c))  # (C, LANES, d)
+    q, k, u, c = (x.unflatten(0, (-1, LANES)) for x in projections)  # (C, LANES, d)
     return Texts((k, q, torch.cat([u, c], dim=1)), all_tables[:5], all_tables[5:])
+
+
+def image_tables(projections: Projections, mask: Tensor) -> tuple[Tensor, ...]:
+    """What the kernel reads of images: projections (I, m, d) and mask (I, m) to (I, m) and (I, m, m) each."""
+    inside = tables(projections, mask)
+    return inside.closed, inside.lse, inside.inner, inside.uu, inside.cu, inside.pp, inside.pc, inside.cc
+
+
+def text_tables(projections: Projections, mask: Tensor) -> tuple[Tensor, ...]:
+    """What the kernel reads of texts: projections (T, n, d) and mask (T, n) to (T, n) and (T, n, n) each."""
+    inside = tables(projections, mask)
+    diagonals = (gram.diagonal(dim1=1, dim2=2) for gram in (inside.pp, inside.pc, inside.cc))
+    return inside.closed, inside.lse, *diagonals, inside.inner, inside.uu, inside.pu, inside.cu
 
 
 @dataclass(frozen=True)

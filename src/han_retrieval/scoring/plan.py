@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from han_retrieval.scoring.fused import word_matches as word_matches_on_cpu
+from han_retrieval.scoring import fused
 from han_retrieval.scoring.gram import joint_gram, matches_from_gram
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 from han_retrieval.scoring.single_block import tables, word_matches
+
+# Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts.
+IMAGES_A_CHUNK, TEXTS_A_CHUNK = 1024, 512
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,17 @@ def score_all_pairs(
         word_mask: (T, n) bool, at least one true a text.
         blocks: The rounds of attention.
         matching: What makes a score of the attended tokens.
-        chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair. Some forty
-            blocks are alive at once; small ones stay in cache.
+        chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair, where no kernel
+            is at hand. Some forty blocks are alive at once; small ones stay in cache.
 
     Returns:
         (I, T) scores. A pair's score does not depend on the other pairs, on padding or on ``chunk_elements``.
     """
     if not len(region_mask) or not len(word_mask):
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
+    if on_cpu_by_kernel(image_tokens, blocks, matching):
+        return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks[0], matching)
     m = region_mask.shape[1]
-    fast = len(blocks) == 1 and matching.gatherers == "words"
-    if fast and image_tokens.device.type == "cpu" and image_tokens.dtype == torch.float32:
-        r = word_matches_on_cpu(
-            image_tokens, region_mask, text_tokens, word_mask, block=blocks[0], temperature=matching.temperature
-        )
-        return matching.pool(r, word_mask.expand_as(r))
     lengths = word_mask.sum(1)
     fast = len(blocks) == 1 and matching.gatherers == "words"
     flat = text_tokens[word_mask]  # (valid words of all texts, d), so that nothing is spent on padding
@@ -100,6 +99,35 @@ def score_all_pairs(
         columns.append(torch.cat(rows))
     back = torch.cat(text_order).argsort()
     return torch.cat(columns, dim=1)[back].mT
+
+
+def on_cpu_by_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Matching) -> bool:
+    """Whether ``fused`` can score: one block, words that gather, float32 on the CPU."""
+    here = tokens.device.type == "cpu" and tokens.dtype == torch.float32
+    return here and len(blocks) == 1 and matching.gatherers == "words"
+
+
+def _by_kernel(
+    image_tokens: Tensor,
+    region_mask: Tensor,
+    text_tokens: Tensor,
+    word_mask: Tensor,
+    block: AttentionBlock,
+    matching: Matching,
+) -> Tensor:
+    """(I, T) scores by ``fused``, some images and texts at a time to bound the memory of what they bring to pairs."""
+    lengths = word_mask.sum(1)
+    order = lengths.argsort(stable=True)
+    rows: list[Tensor] = []
+    for images in _slices(len(region_mask), IMAGES_A_CHUNK):
+        image_side = fused.image_side(block, image_tokens[images], region_mask[images])
+        row: list[Tensor] = []
+        for texts in order.split(TEXTS_A_CHUNK):
+            mask = word_mask[texts]
+            r = fused.word_matches(image_side, text_tokens[texts], mask, block=block, temperature=matching.temperature)
+            row.append(matching.pool(r, mask.expand_as(r)))
+        rows.append(torch.cat(row, dim=1))
+    return torch.cat(rows)[:, order.argsort()]
 
 
 def _by_joint_gram(

@@ -38,6 +38,41 @@ class Projections(NamedTuple):
     c: Tensor
 
 
+class LinearMap(NamedTuple):
+    """h W' + b: weight (d, d), or None for the identity; bias (d,)."""
+
+    weight: Tensor | None
+    bias: Tensor
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """(..., d) to (..., d)."""
+        return (tokens if self.weight is None else tokens @ self.weight.mT) + self.bias
+
+
+class Maps(NamedTuple):
+    """The linear maps that make the four projections."""
+
+    q: LinearMap
+    k: LinearMap
+    u: LinearMap
+    c: LinearMap
+
+
+def maps(block: AttentionBlock) -> Maps:
+    """The four maps of a block; W_f W_v is multiplied out, d^3 multiply-adds."""
+    beta = block.temperature
+    if block.residual == "query":
+        c = LinearMap(block.query.weight, block.query.bias + block.output.bias)
+    else:
+        c = LinearMap(None, block.output.bias)
+    return Maps(
+        q=LinearMap(beta * block.query.weight, beta * block.query.bias),
+        k=LinearMap(block.key.weight, block.key.bias),
+        u=LinearMap(block.output.weight @ block.value.weight, block.output.weight @ block.value.bias),
+        c=c,
+    )
+
+
 def project(block: AttentionBlock, tokens: Tensor, *, with_bias: bool = True) -> Projections:
     """(..., d) tokens to their four projections, (..., d) each.
 
@@ -47,8 +82,7 @@ def project(block: AttentionBlock, tokens: Tensor, *, with_bias: bool = True) ->
         with_bias: False for all but one term of such a sum, since a bias is added once.
     """
     fold = block.output.weight @ block.value.weight  # W_f W_v
-    maps = torch.cat([block.query.weight, block.key.weight, fold])
-    q, k, u = (tokens @ maps.mT).chunk(3, dim=-1)
+    q, k, u = (tokens @ torch.cat([block.query.weight, block.key.weight, fold]).mT).chunk(3, dim=-1)
     c = q if block.residual == "query" else tokens
     if with_bias:
         c = c + block.output.bias + (block.query.bias if block.residual == "query" else 0)

@@ -15,21 +15,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring.lanes import LANES
+from han_retrieval.scoring.lanes import LANES, multiply_all
 
 # Rows of a product's two factors in one tile. Fewer are slower products, since MKL packs each factor anew; more fall
 # out of a core's cache before the kernel reads them.
-IMAGE_ROWS, WORD_ROWS = 576, 1408
+IMAGE_ROWS, WORD_ROWS = 1152, 1408
 KEPT_ELEMENTS = 1 << 27
+GROUPS_A_RUN = 32
 
 Array = NDArray[np.float32]
+T = TypeVar("T")
 
 
 class Images(NamedTuple):
@@ -123,13 +125,29 @@ class Layout:
         """C."""
         return int(self.lengths.sum())
 
+    def lay(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(valid tokens of all texts, ...) to their rows (C LANES, ...), zero where there is none."""
+        rows = tokens.new_zeros(self.words * LANES, *tokens.shape[1:])
+        return rows.index_copy(0, self.rows[mask], tokens)
+
     def runs(self) -> Iterator[tuple[int, slice]]:
-        """Groups of equal length together: their words a text n, and their rows among the C LANES."""
+        """Some groups of equal length at a time: their words a text n, and their rows among the C LANES."""
         first = 0
         for n, groups in zip(*np.unique(self.lengths, return_counts=True), strict=True):
-            rows = slice(first, first + int(n * groups) * LANES)
-            first = rows.stop
-            yield int(n), rows
+            for start in range(0, groups, GROUPS_A_RUN):
+                size = int(n) * min(GROUPS_A_RUN, int(groups) - start) * LANES
+                yield int(n), slice(first, first + size)
+                first += size
+
+
+def by_text(rows: Tensor, n: int) -> Tensor:
+    """Rows of groups of n words to texts: (groups n LANES, ...) -> (texts, n, ...)."""
+    return rows.unflatten(0, (-1, n, LANES)).transpose(1, 2).flatten(0, 1)
+
+
+def side_by_side(table: Tensor) -> Tensor:
+    """What texts have, LANES texts together: (texts, n) -> (groups n, LANES), (texts, n, n) -> (groups n n, LANES)."""
+    return table.unflatten(0, (-1, LANES)).movedim(1, -1).flatten(0, -2)
 
 
 def matches_of_all_pairs(kernel: Kernel, images: Images, texts: Texts, layout: Layout) -> Tensor:
@@ -156,12 +174,13 @@ class _Matches(torch.autograd.Function):
         elements = sum(x.shape[1] * y.shape[1] for x, y in zip(images.factors, texts.factors, strict=True))
         keep = any(ctx.needs_input_grad) and I * layout.words * elements <= KEPT_ELEMENTS
         kept: dict[tuple[int, int], list[Tensor]] = {}
+        interleaved = texts._replace(factors=tuple(map(_interleave, texts.factors)))
 
         def work(tiles: Iterator[_Tile]) -> None:
             blocks: list[Tensor] = []
             for tile in tiles:
                 blocks = _room(tile, images, texts, [] if keep else blocks)
-                _multiply(blocks, tile.of_images(images).factors, tile.of_texts(texts).factors)
+                _multiply(blocks, tile.of_images(images).factors, tile.of_texts(interleaved).factors)
                 here = tile.images, tile.words if kernel.by_word else tile.groups
                 r = np.empty(matches[here].shape, np.float32)
                 kernel.forward(_arrays(blocks), *_tables(images, texts, tile), tile.lengths, r)
@@ -169,7 +188,7 @@ class _Matches(torch.autograd.Function):
                 if keep:
                     kept[tile.images.start, tile.words.start] = blocks
 
-        _share(work, _tiles(images, texts, layout))
+        share(work, _tiles(images, texts, layout))
         ctx.save_for_backward(*inputs)
         ctx.kernel, ctx.layout, ctx.counts, ctx.kept = kernel, layout, counts, kept
         return torch.from_numpy(matches)
@@ -194,7 +213,7 @@ class _Matches(torch.autograd.Function):
                     blocks = kept[tile.images.start, tile.words.start]
                 else:
                     blocks = _room(tile, images, texts, blocks)
-                    _multiply(blocks, *factors)
+                    _multiply(blocks, factors[0], tuple(map(_interleave, factors[1])))
                 d_r = d_matches[tile.images, tile.words if kernel.by_word else tile.groups].contiguous()
                 kernel.backward(
                     _arrays(blocks), *_tables(images, texts, tile), tile.lengths, d_r.numpy(), _arrays(d_blocks),
@@ -206,7 +225,7 @@ class _Matches(torch.autograd.Function):
                     d_right.flatten(0, 1).addmm_(d.T, left.flatten(0, 1))
             d_texts.append(mine)
 
-        _share(work, _tiles(images, texts, ctx.layout))
+        share(work, _tiles(images, texts, ctx.layout))
         sums = [sum(parts[1:], start=parts[0]) for parts in zip(*(sum(x, start=()) for x in d_texts), strict=True)]
         return (None, None, None, *d_images.factors, *d_images.tables, *sums)
 
@@ -258,9 +277,16 @@ def _room(tile: _Tile, images: Images, texts: Texts, last: list[Tensor]) -> list
     return last if [x.shape for x in last] == shapes else [torch.empty(shape) for shape in shapes]
 
 
+def _interleave(factor: Tensor) -> Tensor:
+    """(C, columns, d) -> (C, columns / LANES, d, LANES)."""
+    return factor.unflatten(1, (-1, LANES)).transpose(2, 3).contiguous()
+
+
 def _multiply(blocks: list[Tensor], lefts: tuple[Tensor, ...], rights: tuple[Tensor, ...]) -> None:
+    """Fill the blocks with the products of images' factors and interleaved factors of texts."""
     for block, left, right in zip(blocks, lefts, rights, strict=True):
-        torch.mm(left.flatten(0, 1), right.flatten(0, 1).T, out=block.flatten(2).flatten(0, 1))
+        out = block.flatten(2).unflatten(2, (-1, LANES))  # (I, rows, C columns / LANES, LANES)
+        multiply_all(out.numpy(), left.numpy(), right.flatten(0, 1).numpy())
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Array, ...]:
@@ -278,12 +304,12 @@ def _sides(inputs: Sequence[Tensor], counts: tuple[int, ...]) -> tuple[Images, T
     return Images(a, b), Texts(c, d, tuple(left))
 
 
-def _share(work: Callable[[Iterator[_Tile]], None], tiles: list[list[_Tile]]) -> None:
-    """Give every thread all tiles of a slice of images, then of another, until there are no more."""
-    waiting = iter(tiles)
+def share(work: Callable[[Iterator[T]], None], parts: Sequence[Sequence[T]]) -> None:
+    """Let every thread work on all of one part, then of another, until there are no more."""
+    waiting = iter(parts)
     lock = threading.Lock()
 
-    def mine() -> Iterator[_Tile]:
+    def mine() -> Iterator[T]:
         while True:
             with lock:
                 part = next(waiting, None)
@@ -298,11 +324,11 @@ def _share(work: Callable[[Iterator[_Tile]], None], tiles: list[list[_Tile]]) ->
 
     threads = torch.get_num_threads()
     try:
-        running = [_executor(threads).submit(run) for _ in range(min(threads, len(tiles)))]
+        running = [_executor(threads).submit(run) for _ in range(min(threads, len(parts)))]
         for one in running:
             one.result()
     finally:
-        waiting = iter(())  # after an error or an interrupt no further slice is begun
+        waiting = iter(())  # after an error or an interrupt no further part is begun
         torch.set_num_threads(threads)  # MKL counts its threads for the whole process
 
 

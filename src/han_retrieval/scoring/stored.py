@@ -1,0 +1,250 @@
+"""One query against a stored collection: exact scores from raw tokens and what is computed once an item.
+
+Every product of a pair is (a vector of the query) . (a raw token of the collection) plus a number of the query, for
+example q_w . k_o = (W_k' q_w) . o + q_w . b_k. So a query projects its few tokens six ways once, the whole collection is
+one matrix product with its raw tokens, and the kernel of ``single_block`` does the rest.
+
+Legend: N items of t tokens; a query of s tokens; d the joint size. Items lie LANES to a group as in ``tiles``, C
+tokens together over the groups, a group's tokens interleaved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from han_retrieval.scoring.fused import image_tables, text_tables
+from han_retrieval.scoring.lanes import LANES, multiply_stored
+from han_retrieval.scoring.plan import Matching, on_cpu_by_kernel, score_all_pairs
+from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, project
+from han_retrieval.scoring.single_block_kernel import (
+    ImageTables,
+    TextTables,
+    against_images,
+    against_texts,
+    make_work,
+)
+from han_retrieval.scoring.tiles import Layout, by_text, share, side_by_side
+
+STORAGES = ("float32", "float16", "bfloat16", "int8")
+GROUPS_A_CHUNK = 4
+
+# The six products of a pair, the region's vector first, in the order of ``against_images``.
+PRODUCTS = (("q", "k"), ("k", "q"), ("u", "u"), ("u", "c"), ("c", "u"), ("c", "c"))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens in few bytes; one scale a token for int8, which its largest number sets.
+
+    Attributes:
+        values: (..., d) in the storage's dtype.
+        scale: (...) float32; 1 unless int8.
+    """
+
+    values: Tensor
+    scale: Tensor
+
+    @classmethod
+    def store(cls, tokens: Tensor, storage: str) -> Tokens:
+        """(..., d) float32 tokens, rounded to one of ``STORAGES``."""
+        if storage not in STORAGES:
+            raise ValueError(f"storage must be one of {', '.join(STORAGES)}; got {storage!r}")
+        if storage == "int8":
+            scale = tokens.abs().amax(-1).clamp_min(1e-12) / 127
+            return cls((tokens / scale.unsqueeze(-1)).round().to(torch.int8), scale)
+        return cls(tokens.to(getattr(torch, storage)), torch.ones(tokens.shape[:-1], device=tokens.device))
+
+    def load(self) -> Tensor:
+        """(..., d) float32."""
+        return self.values.float() * self.scale.unsqueeze(-1)
+
+
+class Collection:
+    """Images or texts that queries of the other kind are scored against.
+
+    Args:
+        tokens: (N, t, d) float32 tokens, as a model's encoder gives them.
+        mask: (N, t) bool.
+        of: "images" or "texts".
+        blocks: The rounds of attention, whose weights must stay as they are.
+        matching: What makes a score.
+        storage: How tokens are kept, one of ``STORAGES``. Scores are exactly those of the rounded tokens.
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        *,
+        of: str,
+        blocks: Sequence[AttentionBlock],
+        matching: Matching,
+        storage: str = "float16",
+    ):
+        if of not in ("images", "texts"):
+            raise ValueError(f"of must be 'images' or 'texts'; got {of!r}")
+        self.of, self.blocks, self.matching, self.mask = of, blocks, matching, mask
+        stored = Tokens.store(tokens.detach() * mask.unsqueeze(2), storage)
+        self._tokens = self._side = None
+        if len(tokens) and on_cpu_by_kernel(tokens, blocks, matching):
+            with torch.no_grad():
+                self._side = _Interleaved.build(stored, mask, blocks[0], of=of)
+        else:
+            self._tokens = stored
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def __repr__(self) -> str:
+        return f"Collection({len(self)} {self.of}, {self.bytes_an_item / 1024:.0f} KiB each)"
+
+    @property
+    def bytes_an_item(self) -> float:
+        """Memory an item takes."""
+        parts: Sequence[NDArray[np.generic] | Tensor]
+        if self._side:
+            parts = (self._side.tokens, self._side.scale, *self._side.tables)
+        else:
+            assert self._tokens is not None
+            parts = (self._tokens.values, self._tokens.scale)
+        return sum(x.nbytes for x in parts) / max(1, len(self))
+
+    @torch.no_grad()
+    def scores(self, query: Tensor) -> Tensor:
+        """(s, d) tokens of one sentence (or of one photo, if texts are stored), none of them padding -> (N,) scores."""
+        if self._side is None:
+            assert self._tokens is not None
+            mine, its = (
+                (query.unsqueeze(0), torch.ones(1, len(query), dtype=torch.bool)),
+                (self._tokens.load(), self.mask),
+            )
+            pair = (its, mine) if self.of == "images" else (mine, its)
+            scores = score_all_pairs(*pair[0], *pair[1], blocks=self.blocks, matching=self.matching)
+            return scores.flatten()
+        r = self._side.matches(query, self.matching.temperature)  # (N, words)
+        there = self.mask if self.of == "texts" else torch.ones(len(self), len(query), dtype=torch.bool)
+        return self.matching.pool(r, there)
+
+
+@dataclass(frozen=True)
+class _Interleaved:
+    """A collection as the kernel reads it.
+
+    Attributes:
+        of: "images" or "texts".
+        maps: Of the block.
+        layout: Where the items' tokens are.
+        tokens: (C, d, LANES), float32, uint16 (float16's bits), int16 (bfloat16's) or int8.
+        scale: (C, LANES).
+        tables: ``ImageTables`` or ``TextTables``: (C, LANES) for a token's numbers, (sum of t^2, LANES) for matrices.
+    """
+
+    of: str
+    maps: Maps
+    layout: Layout
+    tokens: NDArray[np.generic]
+    scale: NDArray[np.float32]
+    tables: ImageTables | TextTables
+
+    @classmethod
+    def build(cls, stored: Tokens, mask: Tensor, block: AttentionBlock, *, of: str) -> _Interleaved:
+        """Lay out items (N, t, d) and compute what the kernel needs of them, some at a time."""
+        layout = Layout.of(mask)
+        rows = Tokens(layout.lay(stored.values[mask], mask), layout.lay(stored.scale[mask], mask))
+        valid = layout.lay(mask[mask], mask)
+        tables_of = image_tables if of == "images" else text_tables
+        runs = []
+        for t, part in layout.runs():
+            there = by_text(valid[part], t)
+            tokens = by_text(Tokens(rows.values[part], rows.scale[part]).load(), t)
+            projections = Projections(*(x * there.unsqueeze(2) for x in project(block, tokens)))
+            runs.append([side_by_side(x) for x in tables_of(projections, there)])
+        kind = ImageTables if of == "images" else TextTables
+        values = rows.values.unflatten(0, (-1, LANES)).mT.contiguous()  # (C, d, LANES)
+        if values.dtype in (torch.float16, torch.bfloat16):
+            values = values.view(torch.uint16 if values.dtype == torch.float16 else torch.int16)
+        return cls(
+            of, maps(block), layout, values.numpy(), rows.scale.unflatten(0, (-1, LANES)).contiguous().numpy(),
+            kind(*(torch.cat(parts).numpy() for parts in zip(*runs, strict=True))),
+        )  # fmt: skip
+
+    def matches(self, query: Tensor, temperature: float) -> Tensor:
+        """Matches r of every word of every pair, (N, words): of the query's words, or of the stored texts'."""
+        s = len(query)
+        projections = Projections(*(x(query) for x in self.maps))
+        alone = torch.ones(1, s, dtype=torch.bool)
+        one = Projections(*(x.unsqueeze(0) for x in projections))
+        if self.of == "images":
+            mine: ImageTables | TextTables = TextTables(
+                *(x.flatten(0, -2).contiguous().numpy() for x in text_tables(one, alone))
+            )
+        else:
+            mine = ImageTables(*(x.contiguous().numpy() for x in image_tables(one, alone)))
+        vectors, biases = self._fold(projections)
+        groups = len(self.layout.lengths)
+        shape = (groups, s, LANES) if self.of == "images" else (1, self.layout.words, LANES)
+        matches = np.empty(shape, np.float32)
+        longest = int(self.layout.lengths.max())
+        pair = (longest, s) if self.of == "images" else (s, longest)
+
+        def work(chunks: Iterator[_Chunk]) -> None:
+            room = make_work(*pair)
+            for chunk in chunks:
+                products = np.empty((len(vectors), chunk.words.stop - chunk.words.start, LANES), np.float32)
+                multiply_stored(products, vectors, self.tokens[chunk.words], self.scale[chunk.words], biases)
+                its = self._tables_of(chunk)
+                if self.of == "images":
+                    against_images(products, its, mine, chunk.lengths, temperature, room, matches[chunk.groups])
+                else:
+                    r = np.empty((1, *products.shape[1:]), np.float32)
+                    against_texts(products, mine, its, chunk.lengths, temperature, room, r)
+                    matches[:, chunk.words] = r
+
+        share(work, [[chunk] for chunk in self._chunks()])
+        if self.of == "images":
+            return torch.from_numpy(matches).transpose(1, 2).flatten(0, 1)[self.layout.places]
+        return torch.from_numpy(matches).flatten()[self.layout.rows]
+
+    def _fold(self, query: Projections) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A query's six sets of vectors to multiply raw tokens with, (6 s, d), and numbers to add, (6 s, 1).
+
+        x . (W h + b) = (W' x) . h + x . b
+        """
+        vectors, biases = [], []
+        for of_region, of_word in PRODUCTS:
+            its, mine = (of_region, of_word) if self.of == "images" else (of_word, of_region)
+            x, (weight, bias) = getattr(query, mine), getattr(self.maps, its)
+            vectors.append(x if weight is None else x @ weight)
+            biases.append(x @ bias)
+        return torch.cat(vectors).numpy(), torch.cat(biases).unsqueeze(1).numpy()
+
+    def _tables_of(self, chunk: _Chunk) -> ImageTables | TextTables:
+        numbers = 2 if self.of == "images" else 5
+        return type(self.tables)(
+            *(x[chunk.words] for x in self.tables[:numbers]), *(x[chunk.squares] for x in self.tables[numbers:])
+        )
+
+    def _chunks(self) -> Iterator[_Chunk]:
+        """A few groups at a time, so that their products stay in cache."""
+        first = first_square = 0
+        for start in range(0, len(self.layout.lengths), GROUPS_A_CHUNK):
+            lengths = self.layout.lengths[start : start + GROUPS_A_CHUNK]
+            last, last_square = first + int(lengths.sum()), first_square + int((lengths**2).sum())
+            yield _Chunk(
+                slice(start, start + len(lengths)), slice(first, last), slice(first_square, last_square), lengths
+            )
+            first, first_square = last, last_square
+
+
+class _Chunk(NamedTuple):
+    groups: slice
+    words: slice  # of the C
+    squares: slice
+    lengths: NDArray[np.int64]

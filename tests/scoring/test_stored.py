@@ -1,0 +1,79 @@
+"""One query against a stored collection gives what all pairs give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.scoring.stored import STORAGES, Tokens
+
+
+def random_model(**options: object) -> HAN:
+    model = HAN(HANConfig(region_size=11, vocabulary_size=40, word_size=8, joint_size=32, **options))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def random_tokens(model: HAN, images: int, texts: int, m: int, n: int):
+    region_mask = torch.rand(images, m) < 0.7
+    region_mask[:, 0] = True
+    word_mask = torch.rand(texts, n) < 0.7
+    word_mask[:, 0] = True
+    image_tokens = model.encode_images(torch.randn(images, m, 11), region_mask)
+    text_tokens = model.encode_texts(torch.randint(1, 40, (texts, n)), word_mask)
+    return image_tokens, region_mask, text_tokens, word_mask
+
+
+OPTIONS = [
+    {},
+    {"residual": "token"},
+    {"pooling": "lse"},
+    {"blocks": 0},
+    {"blocks": 2},
+    {"alignment": "both"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("storage", STORAGES)
+@torch.inference_mode()
+def test_scores_are_those_of_the_rounded_tokens(options, storage):
+    torch.manual_seed(0)
+    model = random_model(**options)
+    image_tokens, region_mask, text_tokens, word_mask = random_tokens(model, 21, 19, 9, 7)
+
+    images = model.store_images(image_tokens, region_mask, storage=storage)
+    rounded = Tokens.store(image_tokens, storage).load()
+    wanted = model.score(rounded, region_mask, text_tokens, word_mask, backend="reference")
+    for t in range(3):
+        assert (images.scores(text_tokens[t, word_mask[t]]) - wanted[:, t]).abs().max() < 1e-5
+
+    texts = model.store_texts(text_tokens, word_mask, storage=storage)
+    rounded = Tokens.store(text_tokens, storage).load()
+    wanted = model.score(image_tokens, region_mask, rounded, word_mask, backend="reference")
+    for i in range(3):
+        assert (texts.scores(image_tokens[i, region_mask[i]]) - wanted[i]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("storage", "error"), [("float32", 0), ("float16", 5e-4), ("bfloat16", 4e-3), ("int8", 4e-3)])
+def test_storage_rounds_no_more_than_it_must(storage, error):
+    torch.manual_seed(0)
+    tokens = torch.nn.functional.normalize(torch.randn(5, 3, 64), dim=-1)
+    stored = Tokens.store(tokens, storage)
+    assert stored.values.element_size() == {"float32": 4, "int8": 1}.get(storage, 2)
+    greatest = tokens.abs().amax(-1, keepdim=True)
+    assert ((stored.load() - tokens).abs() <= error * greatest).all()
+    assert Tokens.store(torch.zeros(1, 2, 4), storage).load().eq(0).all()
+
+
+@torch.inference_mode()
+def test_one_item_none_and_bad_input():
+    model = random_model()
+    image_tokens, region_mask, text_tokens, _ = random_tokens(model, 1, 2, 1, 1)
+    assert model.store_images(image_tokens, region_mask).scores(text_tokens[0]).shape == (1,)
+    assert model.store_images(image_tokens[:0], region_mask[:0]).scores(text_tokens[0]).shape == (0,)
+    assert "1 images" in repr(model.store_images(image_tokens, region_mask))
+    with pytest.raises(ValueError, match="storage must be one of"):
+        model.store_images(image_tokens, region_mask, storage="float8")
