@@ -105,6 +105,12 @@ def test_faults_are_told_in_one_line(folder, options, message):
     assert result.stdout == ""
 
 
+def test_processors_that_are_not_there(folder, monkeypatch):
+    monkeypatch.setattr("han_retrieval.cli.evaluate.has_bfloat16", lambda device: False)
+    assert "no device 'tpu9' here: take one of cpu" in str(run(folder, "--device", "tpu9").exception)
+    assert "has no such products" in str(run(folder, "--precision", "bfloat16").exception)
+
+
 def test_features_of_another_detector_and_bad_places_are_refused_before_scoring(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(HAN, "score", None)  # would fail if it came to that
     extract(read_dataset(folder / "scenes").split("dev"), SceneDetector(regions=6), tmp_path / "other")

@@ -46,7 +46,7 @@ class MaxMatcher:
         table = torch.randn(1003, SIZE, generator=torch.Generator().manual_seed(0))
         return F.normalize(table[words], dim=-1) * word_mask.unsqueeze(-1)
 
-    def score(self, image_tokens, region_mask, text_tokens, word_mask):
+    def score(self, image_tokens, region_mask, text_tokens, word_mask, *, precision="float32"):
         self.calls.append((len(image_tokens), *text_tokens.shape[:2]))
         cosines = torch.einsum("imd,tnd->itnm", image_tokens, text_tokens)
         best = cosines.masked_fill(~region_mask[:, None, None], -torch.inf).amax(-1)

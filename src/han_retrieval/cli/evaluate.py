@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset, read_entities
+from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.evaluation import ground, write_runs
 from han_retrieval.evaluation.protocols import BATCH
@@ -16,6 +18,7 @@ from han_retrieval.evaluation.report import make_folder, results, table, write_j
 from han_retrieval.evaluation.runs import DEPTH
 from han_retrieval.matchers import HAN
 from han_retrieval.regions import RegionStore
+from han_retrieval.scoring import PRECISIONS, has_bfloat16
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -35,7 +38,17 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--json", "json_file", type=FILE, help="Write all figures and each query's results here.")
 @click.option("--run", "run_file", type=FILE, help="Write TREC runs and qrels here, a pair of files a direction.")
 @click.option("--depth", type=click.IntRange(min=1), default=DEPTH, show_default=True, help="Lines a query in --run.")
-@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Photos, captions at once.")
+@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Photos at once.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Of the large products; bfloat16 where the processor has it.",
+)
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one."
+)
 @click.option("--allow-missing", is_flag=True, help="Leave out photos without features, however many.")
 def evaluate(
     model: Path,
@@ -49,6 +62,8 @@ def evaluate(
     run_file: Path | None,
     depth: int,
     batch: int,
+    precision: str,
+    device: str,
     allow_missing: bool,
 ) -> None:
     """Rank the captions of DATASET for each photo and the photos for each caption by MODEL, a folder.
@@ -61,13 +76,19 @@ def evaluate(
     photos = with_splits(dataset_read).split(split)
     truth = read_entities(grounding) if grounding else None
     store = RegionStore.open(features)
-    han = HAN.from_pretrained(model)
+    han = HAN.from_pretrained(model).to(find_device(device))
+    if precision == "bfloat16" and not has_bfloat16(han.device):
+        raise HANError(
+            "--precision bfloat16: this processor has no products in it, so they would be slower: leave it out"
+        )
     for file in (json_file, run_file):
         if file:
             make_folder(file)  # refused now, not after the scoring
     try:
         grounded = ground(han, truth, store, ids=[photo.id for photo in photos.photos]) if truth else None
-        found = evaluate_model(han, photos, store, folds=folds, allow_missing=allow_missing, batch=batch)
+        found = evaluate_model(
+            han, photos, store, folds=folds, allow_missing=allow_missing, batch=batch, precision=precision
+        )
     except KeyboardInterrupt:
         click.echo("stopped; nothing was written", err=True)
         sys.exit(130)

@@ -56,8 +56,16 @@ class Matcher(Protocol):
         """(T, n), (T, n) -> (T, n, d)."""
         ...
 
-    def score(self, image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, word_mask: Tensor) -> Tensor:
-        """Tokens and masks of I images and T texts -> (I, T)."""
+    def score(
+        self,
+        image_tokens: Tensor,
+        region_mask: Tensor,
+        text_tokens: Tensor,
+        word_mask: Tensor,
+        *,
+        precision: str = "float32",
+    ) -> Tensor:
+        """Tokens and masks of I images and T texts -> (I, T), the large products in ``precision``."""
         ...
 
 
@@ -111,13 +119,14 @@ def evaluate(
     folds: int = 1,
     allow_missing: bool = False,
     batch: int = BATCH,
+    precision: str = "float32",
     progress: bool = True,
 ) -> Evaluation:
     """Score every caption against every photo and rank, both ways.
 
     The published protocols by their arguments: Flickr30K 1K test and COCO 5K are ``folds=1`` on those splits, COCO 1K
     is ``folds=5`` on the COCO 5K split (consecutive folds in the dataset's order). Image tokens are held for all
-    photos (I m d floats), caption tokens only ``batch`` at a time, the scores for all pairs.
+    photos (I m d floats), caption tokens only 2 ``batch`` at a time, the scores for all pairs.
 
     Args:
         model: The matcher.
@@ -125,7 +134,8 @@ def evaluate(
         store: Their regions. Photos that it lacks are left out and counted; captions without a word too.
         folds: How many consecutive folds to rank within.
         allow_missing: Go on though more than 1 % of the photos lack regions.
-        batch: Photos, and captions, that are encoded and scored together.
+        batch: Photos that are encoded and scored together, and half the captions.
+        precision: Of the large products, "float32" or "bfloat16" where the processor has it.
         progress: Show progress bars on standard error.
 
     Raises:
@@ -141,7 +151,7 @@ def evaluate(
     with clock("encode_images"), evaluating(model):
         images = list(_encode_images(model, store, relevance.image_ids, batch=batch, progress=progress))
     with clock("score"), evaluating(model):
-        scores = _score_all(model, images, sentences, relevance, batch=batch, progress=progress)
+        scores = _score_all(model, images, sentences, relevance, batch=batch, precision=precision, progress=progress)
     del images
     with clock("rank"):
         per_query = fold_results(scores, relevance, folds=folds)
@@ -269,19 +279,21 @@ def _score_all(
     relevance: Relevance,
     *,
     batch: int,
+    precision: str,
     progress: bool,
 ) -> np.ndarray:
     """All pairs -> (I, T) float32; captions of like length are encoded together, so that little is padding."""
     scores = np.empty((len(relevance.image_ids), len(sentences)), dtype=np.float32)
     order = np.argsort([len(tokenize(sentence)) for sentence in sentences], kind="stable")
     with tqdm(total=scores.size, desc="scoring pairs", unit="pair", unit_scale=True, disable=not progress) as bar:
-        for start in range(0, len(order), batch):
-            columns = order[start : start + batch]
+        for start in range(0, len(order), 2 * batch):  # a photo's tokens are projected anew for each of these
+            columns = order[start : start + 2 * batch]
             words, word_mask = model.words([sentences[column] for column in columns])
             text_tokens = model.encode_texts(words, word_mask)  # (t, n, d)
             row = 0
             for image_tokens, region_mask in images:
-                block = model.score(image_tokens, region_mask, text_tokens, word_mask).float().cpu().numpy()  # (i, t)
+                found = model.score(image_tokens, region_mask, text_tokens, word_mask, precision=precision)  # (i, t)
+                block = found.float().cpu().numpy()
                 rows = slice(row, row + len(block))
                 caption_ids = tuple(relevance.caption_ids[column] for column in columns)
                 refuse_not_finite(block, relevance.image_ids[rows], caption_ids)

@@ -129,6 +129,7 @@ class HAN(nn.Module):
         word_mask: Tensor,
         *,
         backend: str = "gram",
+        precision: str = "float32",
     ) -> Tensor:
         """Scores of all pairs of encoded items, differentiable.
 
@@ -139,12 +140,15 @@ class HAN(nn.Module):
             word_mask: (T, n) bool, true where a word is.
             backend: "gram" (fast, the same to rounding) or "reference" (the plain forward of the formulas, d-wide, a
                 caption at a time over all images).
+            precision: "bfloat16" to compute the large products of "gram" in it, where the processor can and no gradient
+                is asked for: scores move by some 1e-3.
 
         Returns:
             (I, T) scores; a pair's does not depend on the other pairs or on padding.
 
         Raises:
-            ValueError: An unknown backend, shapes that do not fit together, or an item without any token.
+            ValueError: An unknown backend or precision, bfloat16 where the processor has none, shapes that do not fit
+                together, or an item without any token.
         """
         region_mask, word_mask = region_mask.to(self.device), word_mask.to(self.device)
         _check("image", image_tokens, region_mask, self.config.joint_size)
@@ -166,6 +170,7 @@ class HAN(nn.Module):
             word_mask,
             blocks=list(self.blocks),  # type: ignore[arg-type]
             matching=self._matching,
+            precision=precision,
         )
 
     def store_images(self, image_tokens: Tensor, region_mask: Tensor, *, storage: str = "float16") -> Collection:

@@ -1,6 +1,6 @@
 """All pairs of image tokens and text tokens to scores, in Gram space."""
 
-from han_retrieval.scoring.plan import Matching, score_all_pairs
+from han_retrieval.scoring.plan import PRECISIONS, Matching, has_bfloat16, score_all_pairs
 from han_retrieval.scoring.stored import STORAGES, Collection
 
-__all__ = ["STORAGES", "Collection", "Matching", "score_all_pairs"]
+__all__ = ["PRECISIONS", "STORAGES", "Collection", "Matching", "has_bfloat16", "score_all_pairs"]

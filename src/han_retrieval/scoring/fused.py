@@ -19,7 +19,13 @@ from han_retrieval.scoring.tiles import Array, Images, Layout, Texts, by_text, m
 
 
 def word_matches(
-    images: Images, text_tokens: Tensor, word_mask: Tensor, *, block: AttentionBlock, temperature: float
+    images: Images,
+    text_tokens: Tensor,
+    word_mask: Tensor,
+    *,
+    block: AttentionBlock,
+    temperature: float,
+    precision: str = "float32",
 ) -> Tensor:
     """Matches r of every word of every pair, (I, T, n), differentiable; those of padding mean nothing.
 
@@ -29,10 +35,11 @@ def word_matches(
         word_mask: (T, n) bool.
         block: Weights of the attention.
         temperature: lambda.
+        precision: Of the large products, see ``tiles.matches_of_all_pairs``.
     """
     layout = Layout.of(word_mask)
     texts = text_side(block, text_tokens, word_mask, layout)
-    return matches_of_all_pairs(_SingleBlock(temperature), images, texts, layout)
+    return matches_of_all_pairs(_SingleBlock(temperature), images, texts, layout, precision=precision)
 
 
 def image_side(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Images:

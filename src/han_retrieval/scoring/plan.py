@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import llvmlite.binding
 import torch
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from han_retrieval.scoring import fused
 from han_retrieval.scoring.gram import joint_gram, matches_from_gram
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 from han_retrieval.scoring.single_block import tables, word_matches
+
+PRECISIONS = ("float32", "bfloat16")
 
 # Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts.
 IMAGES_A_CHUNK, TEXTS_A_CHUNK = 1024, 512
@@ -43,6 +46,7 @@ def score_all_pairs(
     *,
     blocks: Sequence[AttentionBlock],
     matching: Matching,
+    precision: str = "float32",
     chunk_elements: int = 1 << 20,
 ) -> Tensor:
     """Scores of all pairs in Gram space, differentiable.
@@ -54,16 +58,25 @@ def score_all_pairs(
         word_mask: (T, n) bool, at least one true a text.
         blocks: The rounds of attention.
         matching: What makes a score of the attended tokens.
+        precision: "float32" for all, or "bfloat16" for the large products of float32 tokens through one block where
+            words gather and no gradient is asked for; all else stays in float32.
         chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair, where no kernel
             is at hand. Some forty blocks are alive at once; small ones stay in cache.
 
     Returns:
         (I, T) scores. A pair's score does not depend on the other pairs, on padding or on ``chunk_elements``.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    if precision == "bfloat16" and not has_bfloat16(image_tokens.device):
+        raise ValueError(
+            "precision 'bfloat16' needs a processor that multiplies in it (AVX-512 BF16, AMX, Arm BF16, a GPU), "
+            "which this one does not: leave it at 'float32'"
+        )
     if not len(region_mask) or not len(word_mask):
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
     if on_cpu_by_kernel(image_tokens, blocks, matching):
-        return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks[0], matching)
+        return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks[0], matching, precision)
     m = region_mask.shape[1]
     lengths = word_mask.sum(1)
     fast = len(blocks) == 1 and matching.gatherers == "words"
@@ -101,6 +114,14 @@ def score_all_pairs(
     return torch.cat(columns, dim=1)[back].mT
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 run in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = llvmlite.binding.get_host_cpu_features()
+    return any(features.get(name) for name in ("avx512bf16", "amx-bf16", "bf16"))
+
+
 def on_cpu_by_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Matching) -> bool:
     """Whether ``fused`` can score: one block, words that gather, float32 on the CPU."""
     here = tokens.device.type == "cpu" and tokens.dtype == torch.float32
@@ -114,6 +135,7 @@ def _by_kernel(
     word_mask: Tensor,
     block: AttentionBlock,
     matching: Matching,
+    precision: str,
 ) -> Tensor:
     """(I, T) scores by ``fused``, some images and texts at a time to bound the memory of what they bring to pairs."""
     lengths = word_mask.sum(1)
@@ -124,7 +146,10 @@ def _by_kernel(
         row: list[Tensor] = []
         for texts in order.split(TEXTS_A_CHUNK):
             mask = word_mask[texts]
-            r = fused.word_matches(image_side, text_tokens[texts], mask, block=block, temperature=matching.temperature)
+            r = fused.word_matches(
+                image_side, text_tokens[texts], mask, block=block, temperature=matching.temperature,
+                precision=precision,
+            )  # fmt: skip
             row.append(matching.pool(r, mask.expand_as(r)))
         rows.append(torch.cat(row, dim=1))
     return torch.cat(rows)[:, order.argsort()]

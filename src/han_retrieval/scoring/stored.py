@@ -1,8 +1,8 @@
 """One query against a stored collection: exact scores from raw tokens and what is computed once an item.
 
 Every product of a pair is (a vector of the query) . (a raw token of the collection) plus a number of the query, for
-example q_w . k_o = (W_k' q_w) . o + q_w . b_k. So a query projects its few tokens six ways once, the whole collection is
-one matrix product with its raw tokens, and the kernel of ``single_block`` does the rest.
+example q_w . k_o = (W_k' q_w) . o + q_w . b_k. So a query projects its few tokens six ways once, the whole collection
+is one matrix product with its raw tokens, and the kernel of ``single_block`` does the rest.
 
 Legend: N items of t tokens; a query of s tokens; d the joint size. Items lie LANES to a group as in ``tiles``, C
 tokens together over the groups, a group's tokens interleaved.

@@ -32,6 +32,7 @@ GROUPS_A_RUN = 32
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
+Multiply = Callable[[list[Tensor], tuple[Tensor, ...], tuple[Tensor, ...]], None]
 
 
 class Images(NamedTuple):
@@ -150,15 +151,25 @@ def side_by_side(table: Tensor) -> Tensor:
     return table.unflatten(0, (-1, LANES)).movedim(1, -1).flatten(0, -2)
 
 
-def matches_of_all_pairs(kernel: Kernel, images: Images, texts: Texts, layout: Layout) -> Tensor:
+def matches_of_all_pairs(
+    kernel: Kernel, images: Images, texts: Texts, layout: Layout, *, precision: str = "float32"
+) -> Tensor:
     """Matches of all pairs, differentiable in all that images and texts bring.
+
+    Args:
+        kernel: What is done with the products.
+        images: I images.
+        texts: T texts.
+        layout: Where the texts' words are.
+        precision: "bfloat16" rounds the products' factors and results, unless a gradient is asked for.
 
     Returns:
         (I, T, n) of words, or (I, T, m) of regions, as the kernel has it.
     """
     inputs = (*images.factors, *images.tables, *texts.factors, *texts.tables, *texts.squares)
     counts = (len(images.factors), len(images.tables), len(texts.factors), len(texts.tables))
-    matches = _Matches.apply(kernel, layout, counts, *inputs)
+    multiply = _multiply_in_bfloat16 if precision == "bfloat16" else _multiply
+    matches = _Matches.apply(kernel, layout, counts, multiply, *inputs)
     if kernel.by_word:
         return matches.flatten(1).index_select(1, layout.rows.flatten()).unflatten(1, layout.rows.shape)
     return matches.movedim(3, 2).flatten(1, 2).index_select(1, layout.places)
@@ -166,7 +177,9 @@ def matches_of_all_pairs(kernel: Kernel, images: Images, texts: Texts, layout: L
 
 class _Matches(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, layout: Layout, counts: tuple[int, ...], *inputs: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, kernel: Kernel, layout: Layout, counts: tuple[int, ...], multiply: Multiply, *inputs: Tensor
+    ) -> Tensor:
         images, texts = _sides(inputs, counts)
         I, m = images.tables[0].shape[:2]
         shape = (I, layout.words, LANES) if kernel.by_word else (I, len(layout.lengths), m, LANES)
@@ -174,13 +187,15 @@ class _Matches(torch.autograd.Function):
         elements = sum(x.shape[1] * y.shape[1] for x, y in zip(images.factors, texts.factors, strict=True))
         keep = any(ctx.needs_input_grad) and I * layout.words * elements <= KEPT_ELEMENTS
         kept: dict[tuple[int, int], list[Tensor]] = {}
+        if any(ctx.needs_input_grad):
+            multiply = _multiply
         interleaved = texts._replace(factors=tuple(map(_interleave, texts.factors)))
 
         def work(tiles: Iterator[_Tile]) -> None:
             blocks: list[Tensor] = []
             for tile in tiles:
                 blocks = _room(tile, images, texts, [] if keep else blocks)
-                _multiply(blocks, tile.of_images(images).factors, tile.of_texts(interleaved).factors)
+                multiply(blocks, tile.of_images(images).factors, tile.of_texts(interleaved).factors)
                 here = tile.images, tile.words if kernel.by_word else tile.groups
                 r = np.empty(matches[here].shape, np.float32)
                 kernel.forward(_arrays(blocks), *_tables(images, texts, tile), tile.lengths, r)
@@ -227,7 +242,7 @@ class _Matches(torch.autograd.Function):
 
         share(work, _tiles(images, texts, ctx.layout))
         sums = [sum(parts[1:], start=parts[0]) for parts in zip(*(sum(x, start=()) for x in d_texts), strict=True)]
-        return (None, None, None, *d_images.factors, *d_images.tables, *sums)
+        return (None, None, None, None, *d_images.factors, *d_images.tables, *sums)
 
 
 class _Tile(NamedTuple):
@@ -287,6 +302,14 @@ def _multiply(blocks: list[Tensor], lefts: tuple[Tensor, ...], rights: tuple[Ten
     for block, left, right in zip(blocks, lefts, rights, strict=True):
         out = block.flatten(2).unflatten(2, (-1, LANES))  # (I, rows, C columns / LANES, LANES)
         multiply_all(out.numpy(), left.numpy(), right.flatten(0, 1).numpy())
+
+
+def _multiply_in_bfloat16(blocks: list[Tensor], lefts: tuple[Tensor, ...], rights: tuple[Tensor, ...]) -> None:
+    """The same by the processor's own bfloat16 products, which add up in float32 and round the sums."""
+    for block, left, right in zip(blocks, lefts, rights, strict=True):
+        rows = right.transpose(2, 3).flatten(0, 2)  # (C columns, d)
+        product = left.flatten(0, 1).bfloat16() @ rows.bfloat16().mT
+        block.flatten(2).flatten(0, 1).copy_(product)
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Array, ...]:

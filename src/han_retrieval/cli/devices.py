@@ -1,0 +1,22 @@
+"""Which processor a verb runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from han_retrieval.errors import HANError
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name as torch has it; "auto" is a GPU if there is one.
+
+    Raises:
+        HANError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):
+        found = ", ".join(["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))])
+        raise HANError(f"no device {name!r} here: take one of {found}") from None
