@@ -1,20 +1,27 @@
-"""Pairs a second of the Gram-space scorer against the plain forward, in one run on one machine.
+"""How fast pairs are scored: the engine, the plain forward, a peer's loop, and the limit of this machine, in one run.
 
-    python benchmarks/scoring.py [--images 128] [--texts 128] [--joint-size 1024] [--blocks 1]
+    python benchmarks/scoring.py [--quick] [--json FILE] [--picture FILE]
 
-The reference is ``backend="reference"``: the d-wide forward, a caption at a time over all images, in float32, on a
-slice of the captions, with freed memory kept. Both are timed after a warm-up; the median of ``--repeats`` runs counts.
-The limit is 6 m n d multiply-adds a pair (valid words only) at the rate of a large matrix product measured just before.
+Each section runs in a process of its own, in which the rate of a large matrix product is measured just before and just
+after; the greater one counts. The *limit* is 6 m n d multiply-adds a pair (valid words only) at that rate. The
+*reference* is ``backend="reference"``, the d-wide forward of the formulas, a caption at a time over a batch of images,
+in float32 with freed memory kept, on some of the captions. Times are medians after a warm-up. Lengths of captions are
+those of Flickr8k's.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import platform
+import resource
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 
@@ -24,87 +31,349 @@ tune_process()  # before torch is imported
 
 import torch  # noqa: E402
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scan_loop import scan_loop  # noqa: E402
+
+from han_retrieval.losses import soft_max_triplet_loss  # noqa: E402
 from han_retrieval.matchers import HAN, HANConfig  # noqa: E402
+from han_retrieval.scoring import STORAGES, Matching, score_all_pairs  # noqa: E402
+from han_retrieval.scoring.stored import Collection  # noqa: E402
 
 # How many of Flickr8k's training and dev captions have 2, 3, ... 24 words, in thousandths.
 LENGTHS = (1, 6, 13, 32, 66, 85, 97, 109, 110, 103, 90, 76, 62, 43, 32, 23, 17, 12, 7, 5, 4, 2, 2)
+REGIONS = 36
+STEPS_AN_EPOCH = 234  # of Flickr8k's 30,000 captions, 128 at a time
+
+Figures = dict[str, Any]
 
 
-@click.command()
-@click.option("--images", default=128, show_default=True)
-@click.option("--texts", default=128, show_default=True)
-@click.option("--regions", default=36, show_default=True)
-@click.option("--joint-size", default=1024, show_default=True)
-@click.option("--blocks", default=1, show_default=True)
-@click.option("--repeats", default=3, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there as well.")
-def main(
-    images: int, texts: int, regions: int, joint_size: int, blocks: int, repeats: int, json_file: Path | None
-) -> None:
-    """Print the rates of both scorers, forward and training step, and what they differ by."""
-    torch.manual_seed(0)
-    model = HAN(HANConfig(region_size=64, vocabulary_size=1000, joint_size=joint_size, blocks=blocks))
-    lengths = torch.multinomial(torch.tensor(LENGTHS, dtype=torch.float), texts, replacement=True) + 2
-    word_mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
-    region_mask = torch.ones(images, regions, dtype=torch.bool)
-    with torch.no_grad():
-        image_tokens = model.encode_images(torch.randn(images, regions, 64), region_mask)
-        text_tokens = model.encode_texts(torch.randint(4, 1000, word_mask.shape), word_mask)
+class Setting:
+    """A model and its tokens of some images and texts."""
 
-    def score(count: int, backend: str) -> torch.Tensor:
-        return model.score(image_tokens, region_mask, text_tokens[:count], word_mask[:count], backend=backend)
+    def __init__(
+        self, images: int, texts: int, *, d: int, regions: int = REGIONS, words: int | None = None, **options: Any
+    ):
+        torch.manual_seed(0)
+        self.model = HAN(HANConfig(region_size=64, vocabulary_size=1000, joint_size=d, **options))
+        if words:
+            self.lengths = torch.full((texts,), words)
+        else:
+            self.lengths = torch.multinomial(torch.tensor(LENGTHS, dtype=torch.float), texts, replacement=True) + 2
+        self.word_mask = torch.arange(int(self.lengths.max())) < self.lengths.unsqueeze(1)
+        self.region_mask = torch.ones(images, regions, dtype=torch.bool)
+        with torch.no_grad():
+            self.images = self.model.encode_images(torch.randn(images, regions, 64), self.region_mask)
+            self.texts = self.model.encode_texts(torch.randint(4, 1000, self.word_mask.shape), self.word_mask)
+        self.words = float(self.lengths.float().mean())
+        self.flops = 2 * 6 * regions * self.words * d  # of the products of a pair
 
-    def step(count: int, backend: str) -> None:
-        model.zero_grad()
-        score(count, backend).sum().backward()
+    def score(self, *, images: int | None = None, texts: int | None = None, backend: str = "gram") -> torch.Tensor:
+        """Scores of the first of both."""
+        return self.model.score(
+            self.images[:images], self.region_mask[:images], self.texts[:texts], self.word_mask[:texts], backend=backend
+        )
 
-    slice_ = min(4, texts)
-    with torch.inference_mode():
-        gram_seconds = _seconds(lambda: score(texts, "gram"), repeats)
-        reference_seconds = _seconds(lambda: score(slice_, "reference"), repeats)
-        difference = float((score(slice_, "gram") - score(slice_, "reference")).abs().max())
-    gram_step = _seconds(lambda: step(texts, "gram"), repeats)
-    reference_step = _seconds(lambda: step(min(2, texts), "reference"), repeats)
-
-    rate = _matrix_product_rate(repeats)
-    words = float(lengths.float().mean())
-    multiply_adds = 6 * regions * words * joint_size
-    gram, reference = images * texts / gram_seconds, images * slice_ / reference_seconds
-    trained, trained_reference = images * texts / gram_step, images * min(2, texts) / reference_step
-    figures = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "sizes": f"{images} images x {texts} texts, m {regions}, n {words:.1f}, d {joint_size}, L {blocks}",
-        "matrix product, GFLOP/s": round(rate / 1e9, 1),
-        "reference, pairs/s": round(reference, 1),
-        "Gram space, pairs/s": round(gram, 1),
-        "ratio": round(gram / reference, 1),
-        "share of the limit": round(gram * 2 * multiply_adds / rate, 3),
-        "reference step, pairs/s": round(trained_reference, 1),
-        "Gram space step, pairs/s": round(trained, 1),
-        "ratio of steps": round(trained / trained_reference, 1),
-        "greatest difference": difference,
-    }
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        click.echo(f"{name:<{width}}  {value}")
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    def step(self, images: torch.Tensor, texts: torch.Tensor, *, backend: str = "gram") -> None:
+        """Scores, loss, and the gradients of all that scoring has."""
+        self.model.zero_grad()
+        images, texts = images.detach().requires_grad_(), texts.detach().requires_grad_()
+        rows, columns = self.region_mask[: len(images)], self.word_mask[: len(texts)]
+        scores = self.model.score(images, rows, texts, columns, backend=backend)
+        if len(images) == len(texts):
+            soft_max_triplet_loss(scores, margin=0.2, power=4).backward()
+        else:
+            scores.sum().backward()
 
 
-def _seconds(run: Callable[[], object], repeats: int) -> float:
-    """The median of a few runs after one that is not counted."""
+def seconds(run: Callable[[], object], repeats: int, *, warm: bool = True) -> float:
+    """The median of a few runs, after one that is not counted."""
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats + warm):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return median(times[1:])
+    return median(times[warm:])
 
 
-def _matrix_product_rate(repeats: int) -> float:
+def product_rate() -> float:
     """Floating-point operations a second of a 2048-cubed float32 product."""
     left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    return 2 * 2048**3 / _seconds(lambda: left @ right, repeats)
+    return 2 * 2048**3 / seconds(lambda: left @ right, 7)
+
+
+def peak_memory() -> float:
+    """Greatest memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def all_pairs(*, images: int, texts: int, d: int, blocks: int = 1, references: int = 3, quick: bool) -> Figures:
+    """The engine against the reference on all pairs."""
+    rate = product_rate()
+    setting = Setting(images, texts, d=d, blocks=blocks)
+    before = peak_memory()
+    with torch.inference_mode():
+        setting.score(images=16, texts=64)
+        engine = seconds(setting.score, 1 if quick or images * texts > 10**6 else 3, warm=False)
+        memory = peak_memory() - before
+        # The faster of two ways of cutting the images is the reference's.
+        reference = min(
+            seconds(partial(setting.score, images=batch, texts=references, backend="reference"), 3) / batch
+            for batch in {min(images, 128), min(images, 512)}
+        )
+        few = setting.score(images=64, texts=references)
+        difference = (few - setting.score(images=64, texts=references, backend="reference")).abs().max()
+    rate = max(rate, product_rate())
+    pairs, reference_pairs = images * texts / engine, references / reference
+    return {
+        "pairs": images * texts,
+        "words a caption": round(setting.words, 2),
+        "GFLOP/s of a large product": round(rate / 1e9, 1),
+        "reference, pairs/s": round(reference_pairs, 1),
+        "engine, pairs/s": round(pairs, 1),
+        "ratio": round(pairs / reference_pairs, 1),
+        **({"share of the limit": round(pairs * setting.flops / rate, 3)} if blocks == 1 else {}),
+        "seconds": round(engine, 2),
+        "memory beyond the inputs, MB": round(memory),
+        "greatest difference": float(difference),
+    }
+
+
+def training(*, size: int, d: int, blocks: int = 1, references: int = 4, quick: bool) -> Figures:
+    """Forward and backward of size x size pairs; the reference's on a few captions, scaled."""
+    rate = product_rate()
+    setting = Setting(size, size, d=d, blocks=blocks)
+    before = peak_memory()
+    engine = seconds(lambda: setting.step(setting.images, setting.texts), 2 if quick else 5)
+    memory = peak_memory() - before
+    some = setting.texts[:references]
+    reference = seconds(lambda: setting.step(setting.images, some, backend="reference"), 1) * size / references
+    rate = max(rate, product_rate())
+    limit = 3 * size * size * setting.flops / rate
+    return {
+        "pairs": size * size,
+        "GFLOP/s of a large product": round(rate / 1e9, 1),
+        "reference, s a step": round(reference, 2),
+        "engine, s a step": round(engine, 3),
+        "ratio": round(reference / engine, 1),
+        **({"share of the limit": round(limit / engine, 3)} if blocks == 1 else {}),
+        "memory, MB": round(memory),
+        f"minutes an epoch of {STEPS_AN_EPOCH} steps": round(engine * STEPS_AN_EPOCH / 60, 2),
+    }
+
+
+def query(*, items: int, d: int, quick: bool) -> Figures:
+    """One sentence against stored images and one photo against stored captions."""
+    rate = product_rate()
+    setting = Setting(items, items, d=d)
+    repeats = 9 if quick else 25
+    figures: Figures = {}
+    with torch.inference_mode():
+        middle = int((setting.lengths - setting.words).abs().argmin())
+        sentence = setting.texts[middle, setting.word_mask[middle]]
+        for storage in STORAGES:
+            collection = setting.model.store_images(setting.images, setting.region_mask, storage=storage)
+            figures[f"a sentence, {items} images in {storage}, ms"] = _milliseconds(
+                lambda collection=collection: collection.scores(sentence), repeats
+            )
+            figures[f"an image in {storage}, KiB"] = round(collection.bytes_an_item / 1024, 1)
+        texts = setting.model.store_texts(setting.texts, setting.word_mask)
+        figures[f"a photo, {items} captions in float16, ms"] = _milliseconds(
+            lambda: texts.scores(setting.images[0]), repeats
+        )
+        kept = setting.model.store_images(setting.images, setting.region_mask)
+        block = setting.model.blocks[0]
+        figures["the images' tables computed anew, ms"] = _milliseconds(
+            lambda: Collection(
+                setting.images, setting.region_mask, of="images", blocks=[block], matching=setting.model._matching
+            ), 1,
+        )  # fmt: skip
+    rate = max(rate, product_rate())
+    limit = 2 * 6 * REGIONS * len(sentence) * d * items / rate * 1e3
+    figures["multiply-adds of the sentence at the product's rate, ms"] = round(limit, 1)
+    figures["multiply-adds of the photo at the product's rate, ms"] = round(limit * setting.words / len(sentence), 1)
+    figures["GFLOP/s of a large product"] = round(rate / 1e9, 1)
+    assert len(kept) == items
+    return figures
+
+
+def _milliseconds(run: Callable[[], object], repeats: int) -> float:
+    return round(seconds(run, repeats) * 1e3, 1)
+
+
+def peer(*, images: int, texts: int, d: int, quick: bool) -> Figures:
+    """SCAN the peers' way, a Python loop a caption, against SCAN and HAN in the engine."""
+    setting = Setting(images, texts, d=d)
+    figures: Figures = {}
+    some = max(20, texts // 10)
+    loop = {}
+    with torch.inference_mode():
+        for gatherers in ("words", "regions"):
+            matching = Matching(9.0, gatherers, setting.model._pool, attention="clipped")
+            loop[gatherers] = images * some / seconds(
+                lambda g=gatherers: scan_loop(
+                    setting.images, setting.texts[:some], setting.lengths[:some], gatherers=g, temperature=9.0
+                ), 1 if quick else 3,
+            )  # fmt: skip
+            engine = images * texts / seconds(
+                lambda m=matching: score_all_pairs(
+                    setting.images, setting.region_mask, setting.texts, setting.word_mask, blocks=[], matching=m
+                ), 1 if quick else 3,
+            )  # fmt: skip
+            figures[f"SCAN's loop, {gatherers} gather, pairs/s"] = round(loop[gatherers])
+            figures[f"SCAN in the engine, {gatherers} gather, pairs/s"] = round(engine)
+            figures[f"ratio, {gatherers} gather"] = round(engine / loop[gatherers], 1)
+        han = images * texts / seconds(setting.score, 1 if quick else 2)
+        figures["HAN in the engine, pairs/s"] = round(han)
+        figures["HAN in the engine against SCAN's loop, words gather"] = round(han / loop["words"], 2)
+    size = 100
+    pair = setting.images[:size].clone(), setting.texts[:size].clone()
+
+    def loop_step() -> None:
+        left, right = (x.requires_grad_() for x in pair)
+        scores = scan_loop(left, right, setting.lengths[:size], gatherers="words", temperature=9.0)
+        soft_max_triplet_loss(scores, margin=0.2, power=4).backward()
+
+    def engine_step() -> None:
+        left, right = (x.requires_grad_() for x in pair)
+        scores = score_all_pairs(
+            left, setting.region_mask[:size], right, setting.word_mask[:size], blocks=[],
+            matching=Matching(9.0, "words", setting.model._pool, attention="clipped"),
+        )  # fmt: skip
+        soft_max_triplet_loss(scores, margin=0.2, power=4).backward()
+
+    times = {
+        "SCAN's loop": seconds(loop_step, 2),
+        "SCAN in the engine": seconds(engine_step, 5),
+        "HAN in the engine": seconds(lambda: setting.step(*pair), 5),
+    }
+    figures |= {f"{name}, s a step of {size} x {size}": round(value, 3) for name, value in times.items()}
+    return figures
+
+
+def growth(*, quick: bool) -> Figures:
+    """Microseconds a pair as one size changes and the others stay at 128 x 128 pairs, m 36, n 11, d 256, L 1."""
+    ranges: dict[str, tuple[int, ...]] = {
+        "m": (9, 18, 36, 72, 100), "n": (3, 6, 11, 22, 44, 80), "d": (64, 128, 256, 512, 1024), "L": (0, 1, 2, 3),
+        "I": (1, 4, 16, 64, 256, 1024), "T": (1, 8, 64, 512, 2048),
+    }  # fmt: skip
+    figures: Figures = {"GFLOP/s of a large product": round(product_rate() / 1e9, 1)}
+    for name, values in ranges.items():
+        figures[name] = {}
+        for value in values[:: 2 if quick else 1]:
+            sizes = {"m": 36, "n": 11, "d": 256, "L": 1, "I": 128, "T": 128} | {name: value}
+            if sizes["L"] > 1:
+                sizes |= {"I": 32, "T": 32}
+            setting = Setting(
+                sizes["I"], sizes["T"], d=sizes["d"], regions=sizes["m"], words=sizes["n"], blocks=sizes["L"]
+            )
+            with torch.inference_mode():
+                figures[name][value] = round(seconds(setting.score, 3) / (sizes["I"] * sizes["T"]) * 1e6, 2)
+    return figures
+
+
+def sections(quick: bool) -> dict[str, tuple[Callable[..., Figures], dict[str, Any]]]:
+    """What is measured."""
+    images, texts = (200, 1000) if quick else (1000, 5000)
+    return {
+        "all pairs, d 1024": (all_pairs, {"images": images, "texts": texts, "d": 1024}),
+        "all pairs, d 256": (all_pairs, {"images": images, "texts": texts, "d": 256, "references": 10}),
+        "all pairs, two blocks, d 1024": (
+            all_pairs, {"images": 64, "texts": 64 if quick else 256, "d": 1024, "blocks": 2},
+        ),
+        "a training step, d 1024": (training, {"size": 128, "d": 1024}),
+        "a training step, d 256": (training, {"size": 128, "d": 256}),
+        "a training step, two blocks, d 1024": (training, {"size": 32, "d": 1024, "blocks": 2}),
+        "one query, d 1024": (query, {"items": 1000, "d": 1024}),
+        "one query, d 256": (query, {"items": 1000, "d": 256}),
+        "beside a peer, d 256": (peer, {"images": images, "texts": 500 if quick else 1000, "d": 256}),
+        "growth": (growth, {}),
+    }  # fmt: skip
+
+
+def draw(found: dict[str, Figures], file: Path) -> None:
+    """How the time of a pair grows with each size, beside the limit."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = {
+        "m": "regions an image, m", "n": "words a caption, n", "d": "joint size, d", "L": "blocks, L", "I": "images, I",
+        "T": "captions, T",
+    }  # fmt: skip
+    rate = found["growth"]["GFLOP/s of a large product"] * 1e3  # operations a microsecond
+    figure, axes = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
+    for axis, (name, label) in zip(axes.flat, names.items(), strict=True):
+        points = {int(value): time for value, time in found["growth"][name].items()}
+        axis.plot(list(points), list(points.values()), "o-", color="#1f6f8b", label="measured")
+        if name != "L":
+            sizes = [{"m": 36, "n": 11, "d": 256} | {name: value} for value in points]
+            limits = [2 * 6 * s["m"] * s["n"] * s["d"] / rate for s in sizes]
+            axis.plot(list(points), limits, "--", color="#b0562c", label="limit: 6 m n d multiply-adds")
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(list(points), [str(value) for value in points])
+            axis.minorticks_off()
+        else:
+            axis.set_xticks(list(points))
+        axis.set_yscale("log")
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.3)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("microseconds a pair")
+    axes[0, 0].legend(frameon=False)
+    figure.suptitle("Time of a pair, all else being 128 x 128 pairs, m 36, n 11, d 256, L 1", fontsize=11)
+    figure.savefig(file, dpi=120)
+
+
+def _run(name: str, quick: bool) -> Figures:
+    function, arguments = sections(quick)[name]
+    return function(**arguments, quick=quick)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Fewer pairs and repeats: some three minutes.")
+@click.option("--only", multiple=True, help="Run only sections whose name has this in it.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw how the time grows with each size.")
+def main(quick: bool, only: tuple[str, ...], json_file: Path | None, picture: Path | None) -> None:
+    """Print every figure of docs/performance.md."""
+    found: dict[str, Figures] = {
+        "machine": {
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "system": platform.platform(terse=True),
+            "Python": platform.python_version(),
+            "torch": torch.__version__,
+            "SIMD": torch.backends.cpu.get_cpu_capability(),
+        }
+    }
+    _print("machine", found["machine"])
+    context = multiprocessing.get_context("spawn")
+    for name in sections(quick):
+        if only and not any(part in name for part in only):
+            continue
+        with context.Pool(1) as pool:
+            found[name] = pool.apply(_run, (name, quick))
+        _print(name, found[name])
+    if json_file:
+        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if picture and "growth" in found:
+        draw(found, picture)
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _print(name: str, figures: Figures) -> None:
+    click.echo(f"\n{name}")
+    width = max(map(len, figures))
+    for key, value in figures.items():
+        click.echo(f"  {key:<{width}}  {value}")
 
 
 if __name__ == "__main__":

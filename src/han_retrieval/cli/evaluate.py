@@ -78,9 +78,7 @@ def evaluate(
     store = RegionStore.open(features)
     han = HAN.from_pretrained(model).to(find_device(device))
     if precision == "bfloat16" and not has_bfloat16(han.device):
-        raise HANError(
-            "--precision bfloat16: this processor has no products in it, so they would be slower: leave it out"
-        )
+        raise HANError("--precision bfloat16: this processor has no such products, they would be slower: leave it out")
     for file in (json_file, run_file):
         if file:
             make_folder(file)  # refused now, not after the scoring
