@@ -8,7 +8,10 @@ remainders and no sums across a register. A *lanes matrix* is a float32 array (r
 
 from __future__ import annotations
 
+import functools
+import logging
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -304,7 +307,30 @@ add_product = _product(add=True)
 """out += left @ right. If out is a plain matrix, the lanes of each element are summed."""
 
 
-cached_njit: Any = numba.njit(nogil=True, cache=True)
+def cached_njit(function: Callable[..., Any]) -> Any:
+    """A function to call from Python: compiled at its first call on a machine, which the log says, and kept on disk."""
+    try:
+        compiled = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no folder to keep it in
+        compiled = numba.njit(nogil=True)(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        if compiled.signatures:
+            return compiled(*args)
+        note = threading.Timer(2, _say_that_it_compiles)
+        note.start()
+        try:
+            return compiled(*args)
+        finally:
+            note.cancel()
+
+    return call
+
+
+@functools.cache
+def _say_that_it_compiles() -> None:
+    logging.getLogger(__name__).warning("compiling the scoring kernels for this processor: once, under a minute")
 
 
 @cached_njit

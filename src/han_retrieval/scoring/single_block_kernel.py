@@ -9,15 +9,15 @@ Indices: i, l regions of m; j, k words of n. A word that a text does not have is
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from han_retrieval.scoring.lanes import (
     LANES,
     add_product,
+    cached_njit,
     exp,
     keep_if_greater,
     lanes_sum,
@@ -32,8 +32,7 @@ from han_retrieval.scoring.lanes import (
 
 Array = NDArray[np.float32]
 
-# Compiled once a machine. Numba looks at this file alone to see whether it changed: touch it when ``lanes`` does.
-cached_njit: Any = numba.njit(nogil=True, cache=True)
+# What is compiled is kept by this file's time stamp alone: touch this file when ``lanes`` changes.
 
 TINY = np.float32(1e-24)  # as in ``gram.positive_sqrt``
 
