@@ -12,7 +12,8 @@ import llvmlite.binding
 import torch
 from torch import Tensor
 
-from han_retrieval.scoring import fused
+from han_retrieval.scoring import fused, fused_alignment
+from han_retrieval.scoring.alignment import matches_of_pairs
 from han_retrieval.scoring.gram import joint_gram, matches_from_gram
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 from han_retrieval.scoring.single_block import tables, word_matches
@@ -31,11 +32,18 @@ class Matching:
         temperature: lambda.
         gatherers: "words", "regions", or "both": the mean of the two scores.
         pool: (..., g) matches and (..., g) mask to (...) scores.
+        attention: "cosine", or "clipped" as in SCAN, without blocks only; see ``alignment``.
     """
 
     temperature: float
     gatherers: str
     pool: Callable[[Tensor, Tensor], Tensor]
+    attention: str = "cosine"
+
+    @property
+    def each_gatherers(self) -> tuple[str, ...]:
+        """Those whose scores are averaged."""
+        return ("words", "regions") if self.gatherers == "both" else (self.gatherers,)
 
 
 def score_all_pairs(
@@ -58,14 +66,16 @@ def score_all_pairs(
         word_mask: (T, n) bool, at least one true a text.
         blocks: The rounds of attention.
         matching: What makes a score of the attended tokens.
-        precision: "float32" for all, or "bfloat16" for the large products of float32 tokens through one block where
-            words gather and no gradient is asked for; all else stays in float32.
+        precision: "float32" for all, or "bfloat16" for the large products of float32 tokens without blocks, or through
+            one where words gather, if no gradient is asked for; all else stays in float32.
         chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair, where no kernel
             is at hand. Some forty blocks are alive at once; small ones stay in cache.
 
     Returns:
         (I, T) scores. A pair's score does not depend on the other pairs, on padding or on ``chunk_elements``.
     """
+    if matching.attention not in (("cosine",) if blocks else ("cosine", "clipped")):
+        raise ValueError(f"attention must be 'cosine' or, without blocks, 'clipped'; got {matching.attention!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     if precision == "bfloat16" and not has_bfloat16(image_tokens.device):
@@ -75,11 +85,13 @@ def score_all_pairs(
         )
     if not len(region_mask) or not len(word_mask):
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
-    if on_cpu_by_kernel(image_tokens, blocks, matching):
-        return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks[0], matching, precision)
+    on_cpu = image_tokens.device.type == "cpu" and image_tokens.dtype == torch.float32
+    if on_cpu_by_kernel(image_tokens, blocks, matching) or (on_cpu and not blocks):
+        return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, precision)
     m = region_mask.shape[1]
     lengths = word_mask.sum(1)
     fast = len(blocks) == 1 and matching.gatherers == "words"
+    m_by_n = fast or not blocks
     flat = text_tokens[word_mask]  # (valid words of all texts, d), so that nothing is spent on padding
     starts = lengths.cumsum(0) - lengths
     per_token = project(blocks[0], flat) if fast else (flat,)
@@ -87,11 +99,11 @@ def score_all_pairs(
     columns: list[Tensor] = []
     text_order: list[Tensor] = []
     groups = [(int(n), (lengths == n).nonzero().squeeze(1)) for n in lengths.unique()]
-    for images in _slices(image_tokens.shape[0], _images_a_chunk(groups, m, chunk_elements, fast=fast)):
+    for images in _slices(image_tokens.shape[0], _images_a_chunk(groups, m, chunk_elements, fast=m_by_n)):
         rows: list[Tensor] = []
         image_side = project(blocks[0], image_tokens[images]) if fast else None
         for n, texts in groups:
-            elements = m * n if fast else (m + n) ** 2
+            elements = m * n if m_by_n else (m + n) ** 2
             for part in texts.split(max(1, chunk_elements // (elements * (images.stop - images.start)))):
                 at = starts[part].unsqueeze(1) + torch.arange(n, device=starts.device)  # (texts of the part, n)
                 tokens = [of_tokens[at] for of_tokens in per_token]
@@ -105,7 +117,7 @@ def score_all_pairs(
                     )
                     scores = matching.pool(r, torch.ones_like(r, dtype=torch.bool))
                 else:
-                    scores = _by_joint_gram(image_tokens[images], region_mask[images], tokens[0], blocks, matching)
+                    scores = _in_general(image_tokens[images], region_mask[images], tokens[0], blocks, matching)
                 rows.append(scores)  # (texts of the part, images)
                 if not columns:
                     text_order.append(part)
@@ -133,39 +145,54 @@ def _by_kernel(
     region_mask: Tensor,
     text_tokens: Tensor,
     word_mask: Tensor,
-    block: AttentionBlock,
+    blocks: Sequence[AttentionBlock],
     matching: Matching,
     precision: str,
 ) -> Tensor:
-    """(I, T) scores by ``fused``, some images and texts at a time to bound the memory of what they bring to pairs."""
+    """(I, T) scores by a kernel, some images and texts at a time to bound the memory of what they bring to pairs."""
     lengths = word_mask.sum(1)
     order = lengths.argsort(stable=True)
     rows: list[Tensor] = []
     for images in _slices(len(region_mask), IMAGES_A_CHUNK):
-        image_side = fused.image_side(block, image_tokens[images], region_mask[images])
+        of_images = image_tokens[images], region_mask[images]
+        image_side = fused.image_side(blocks[0], *of_images) if blocks else fused_alignment.image_side(*of_images)
         row: list[Tensor] = []
         for texts in order.split(TEXTS_A_CHUNK):
-            mask = word_mask[texts]
-            r = fused.word_matches(
-                image_side, text_tokens[texts], mask, block=block, temperature=matching.temperature,
-                precision=precision,
-            )  # fmt: skip
-            row.append(matching.pool(r, mask.expand_as(r)))
+            of_texts = text_tokens[texts], word_mask[texts]
+            scores: list[Tensor] = []
+            for gatherers in matching.each_gatherers:
+                if blocks:
+                    r = fused.word_matches(
+                        image_side, *of_texts, block=blocks[0], temperature=matching.temperature, precision=precision
+                    )
+                else:
+                    r = fused_alignment.matches(
+                        image_side, *of_texts, gatherers=gatherers, temperature=matching.temperature,
+                        attention=matching.attention, precision=precision,
+                    )  # fmt: skip
+                mask = word_mask[texts] if gatherers == "words" else region_mask[images].unsqueeze(1)
+                scores.append(matching.pool(r, mask.expand_as(r)))
+            row.append(torch.stack(scores).mean(0))
         rows.append(torch.cat(row, dim=1))
     return torch.cat(rows)[:, order.argsort()]
 
 
-def _by_joint_gram(
+def _in_general(
     image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Matching
 ) -> Tensor:
     """(T, I) scores of one chunk, for any number of blocks and either direction of alignment."""
-    gram = joint_gram(image_tokens, region_mask, text_tokens, blocks)
+    gram = joint_gram(image_tokens, region_mask, text_tokens, blocks) if blocks else None
     scores = []
-    for gatherers in ("words", "regions"):
-        if matching.gatherers in (gatherers, "both"):
+    for gatherers in matching.each_gatherers:
+        if gram is not None:
             r = matches_from_gram(gram, region_mask, temperature=matching.temperature, gatherers=gatherers)
-            mask = region_mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
-            scores.append(matching.pool(r, mask))
+        else:
+            r = matches_of_pairs(
+                image_tokens, region_mask, text_tokens, gatherers=gatherers, temperature=matching.temperature,
+                attention=matching.attention,
+            )  # fmt: skip
+        mask = region_mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
+        scores.append(matching.pool(r, mask))
     return torch.stack(scores).mean(0)
 
 

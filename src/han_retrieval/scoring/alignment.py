@@ -1,0 +1,100 @@
+"""Sets without attention: words gather from regions, or regions from words, as SCAN and HAN's last step do it.
+
+With gatherers g_j and sources s_i of unit length, whose own lengths are |s_i|, and their cosines x_ij = s_i . g_j,
+
+    alpha_ij = softmax_i(lambda f(x)_ij),   delta_ij = alpha_ij |s_i|
+    r_j = cos(g_j, sum_i delta_ij s_i) = (delta_j . x_j) / sqrt(delta_j' (s s') delta_j)
+
+so a pair needs one (m, n) block of cosines, and what is gathered is never written down.
+
+``attention`` names f. "cosine": x itself (HAN, Yu et al., SIGIR 2021). "clipped": SCAN's (Lee et al., ECCV 2018; in
+func_attention of their code "clipped_l2norm"): a leaky ReLU multiplies cosines below 0 by 0.1 (the paper makes them 0),
+then those of each source are divided by their Euclidean norm over all gatherers of the pair, plus 1e-8. With words that
+gather, a region that is like many words thus counts for less with each. Tokens that are not there are zeros here, so as
+gatherers they add nothing to that norm; SCAN's code cuts each caption to its words for the same end.
+
+Legend: I images, T texts of equal length, m regions, n words, s sources, g gatherers, d the joint size.
+``alignment_kernel`` has the same statements for one image and a few texts at a time, and their derivatives.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from han_retrieval.scoring.gram import positive_sqrt
+from han_retrieval.scoring.single_block import CLOSED
+
+SLOPE, ADDED = 0.1, 1e-8  # of the leaky ReLU; to the norm
+
+
+class Sources(NamedTuple):
+    """What sets of t tokens bring as sources, beside their cosines with gatherers.
+
+    Attributes:
+        closed: (..., t), 0 or CLOSED.
+        lengths: (..., t), positive.
+        gram: (..., t, t), cosines among themselves.
+    """
+
+    closed: Tensor
+    lengths: Tensor
+    gram: Tensor
+
+
+def matches_of_pairs(
+    images: Tensor, region_mask: Tensor, texts: Tensor, *, gatherers: str, temperature: float, attention: str
+) -> Tensor:
+    """r of every word or every region of all pairs, in plain torch, differentiable.
+
+    Args:
+        images: (I, m, d).
+        region_mask: (I, m) bool.
+        texts: (T, n, d), no padding.
+        gatherers: "words" or "regions".
+        temperature: lambda.
+        attention: "cosine" or "clipped".
+
+    Returns:
+        (T, I, n) of words or (T, I, m) of regions; those of padding mean nothing.
+    """
+    images, of_regions = sources(images, region_mask)
+    texts, of_words = sources(texts, torch.ones_like(texts[..., 0], dtype=torch.bool))
+    x = torch.einsum("imd,tnd->timn", images, texts)
+    if gatherers == "words":
+        return matches(x, of_regions, temperature=temperature, attention=attention)
+    of_words = Sources(*(table.unsqueeze(1) for table in of_words))  # (T, 1, ...)
+    return matches(x.mT, of_words, temperature=temperature, attention=attention)
+
+
+def matches(cosines: Tensor, of_sources: Sources, *, temperature: float, attention: str) -> Tensor:
+    """r of every gatherer: cosines (..., s, g) to (..., g)."""
+    closed, lengths, gram = of_sources
+    logits = cosines
+    if attention == "clipped":
+        clipped = F.leaky_relu(cosines, SLOPE)
+        logits = clipped / (positive_sqrt(clipped.square().sum(-1, keepdim=True)) + ADDED)
+    alpha = (temperature * logits + closed.unsqueeze(-1)).softmax(-2)
+    delta = alpha * lengths.unsqueeze(-1)
+    picture = positive_sqrt((delta * (gram @ delta)).sum(-2))
+    return (delta * cosines).sum(-2) / picture
+
+
+def sources(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Sources]:
+    """Tokens (..., t, d), mask (..., t) to tokens of unit length, zeros where none is, and what else they bring."""
+    unit, lengths = unit_tokens(tokens.masked_fill(~mask.unsqueeze(-1), 0))
+    return unit, Sources(closed_tokens(mask, unit), lengths, unit @ unit.mT)
+
+
+def unit_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens (..., d) to tokens of unit length and their lengths (...); zeros stay zeros."""
+    lengths = tokens.norm(dim=-1).clamp_min(1e-12)
+    return tokens / lengths.unsqueeze(-1), lengths
+
+
+def closed_tokens(mask: Tensor, like: Tensor) -> Tensor:
+    """What is added to logits of sources: 0, or CLOSED where the mask is false."""
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, CLOSED)

@@ -1,0 +1,268 @@
+"""``alignment`` for one image and LANES texts at a time, all of it in cache: forward and backward.
+
+The statements are those of ``alignment.matches`` with the same names; what is added is their derivatives, in reverse.
+One thing is left out: the soft-max's denominator, since the cosine of what is gathered does not depend on its length.
+
+The same code serves both gatherers. Regions as sources: their tables are plain matrices, shared by all lanes. Words as
+sources: theirs are lanes matrices, and the block of cosines is read turned. Indices: i sources of s; j gatherers of g.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from han_retrieval.scoring.alignment import ADDED, SLOPE
+from han_retrieval.scoring.lanes import (
+    LANES,
+    add_product,
+    cached_njit,
+    exp,
+    keep_if_greater,
+    lanes_sum,
+    load,
+    maximum,
+    njit,
+    product,
+    splat,
+    sqrt,
+    store,
+)
+
+Array = NDArray[np.float32]
+
+# What is compiled is kept by this file's time stamp alone: touch this file when ``lanes`` changes.
+
+TINY = np.float32(1e-24)  # as in ``gram.positive_sqrt``
+
+
+class Work(NamedTuple):
+    """Room for one pair."""
+
+    pair: Array  # (PAIR_SLOTS, s, g, LANES)
+    rows: Array  # (ROW_SLOTS, 1, s or g, LANES)
+
+
+def make_work(m: int, n: int) -> Work:
+    """Room for pairs of m regions and at most n words, whichever gather."""
+    most = max(m, n)
+    return Work(np.empty((3, most, most, LANES), np.float32), np.empty((5, 1, most, LANES), np.float32))
+
+
+@cached_njit
+def forward(
+    cosines: Array,
+    closed: Array,
+    lengths: Array,
+    gram: Array,
+    words: NDArray[np.int64],
+    temperature: float,
+    clipped: bool,
+    work: Work,
+    matches: Array,
+) -> None:
+    """Matches r of all pairs of a tile.
+
+    Args:
+        cosines: (I, m, C, LANES), zeros where there is no gatherer.
+        closed: Of regions (I, m), of words (1, C, LANES): 0, or -1e30 where there is no source.
+        lengths: Of the sources, likewise.
+        gram: Of regions (I, m, m), of words (sum of n^2 over groups, LANES): cosines among sources.
+        words: (groups,) words of the longest text of each group.
+        temperature: lambda.
+        clipped: Whether attention is that of SCAN.
+        work: From ``make_work``.
+        matches: (I, C, LANES) of words, or (I, groups, m, LANES) of regions; filled.
+    """
+    first = first_square = 0
+    for group in range(len(words)):
+        n = words[group]
+        for z in range(cosines.shape[0]):
+            x = _cosines(cosines, closed, z, first, n)
+            _match(
+                x, _row(closed, z, first, n), _row(lengths, z, first, n), _square(gram, z, first_square, n),
+                temperature, clipped, work,
+            )  # fmt: skip
+            r = _matches(matches, z, group, first, n)
+            for j in range(x.shape[1]):
+                store(load(work.rows[0], 0, j), r, 0, j)
+        first += n
+        first_square += n * n
+
+
+@njit
+def _match(x: Array, closed: Array, lengths: Array, gram: Array, temperature: float, clipped: bool, work: Work) -> None:
+    s, g = x.shape[0], x.shape[1]
+    delta, gathered = work.pair[0, :s, :g], work.pair[1, :s, :g]
+    r, squares, scales, norms = work.rows[0], work.rows[1], work.rows[2], work.rows[3]
+    zero, tiny = splat(np.float32(0)), splat(TINY)
+
+    # Logits are f(x), its norm taken into the scale, times the scale.
+    for i in range(s):
+        scale = splat(np.float32(temperature))
+        if clipped:
+            square = zero
+            for j in range(g):
+                y = _clip(load(x, i, j))
+                square = square + y * y
+            norm = sqrt(maximum(square, tiny))
+            store(norm, norms, 0, i)
+            scale = scale / (norm + splat(np.float32(ADDED)))
+        store(scale, scales, 0, i)
+
+    for j in range(g):
+        top = splat(np.float32(-1e30))
+        for i in range(s):
+            y = load(x, i, j)
+            if clipped:
+                y = _clip(y)
+            logit = y * load(scales, 0, i) + load(closed, 0, i)
+            top = maximum(top, logit)
+            store(logit, delta, i, j)
+        for i in range(s):
+            store(exp(load(delta, i, j) - top) * load(lengths, 0, i), delta, i, j)
+
+    product(gathered, gram, delta)
+    for j in range(g):
+        square, along = zero, zero
+        for i in range(s):
+            square = square + load(delta, i, j) * load(gathered, i, j)
+            along = along + load(delta, i, j) * load(x, i, j)
+        square = maximum(square, tiny)
+        store(square, squares, 0, j)
+        store(along / sqrt(square), r, 0, j)
+
+
+@cached_njit
+def backward(
+    cosines: Array,
+    closed: Array,
+    lengths: Array,
+    gram: Array,
+    words: NDArray[np.int64],
+    temperature: float,
+    clipped: bool,
+    work: Work,
+    d_matches: Array,
+    d_cosines: Array,
+    d_lengths: Array,
+    d_gram: Array,
+) -> None:
+    """Gradients of a tile, from those of its matches.
+
+    ``d_cosines`` are filled; ``d_lengths`` and ``d_gram`` are added to. The forward is computed again in cache.
+    """
+    first = first_square = 0
+    for group in range(len(words)):
+        n = words[group]
+        for z in range(cosines.shape[0]):
+            x = _cosines(cosines, closed, z, first, n)
+            of_lengths = _row(lengths, z, first, n)
+            _match(
+                x, _row(closed, z, first, n), of_lengths, _square(gram, z, first_square, n), temperature, clipped, work
+            )
+            _match_backward(
+                x, of_lengths, clipped, work, _matches(d_matches, z, group, first, n),
+                _cosines(d_cosines, closed, z, first, n), _row(d_lengths, z, first, n),
+                _square(d_gram, z, first_square, n),
+            )  # fmt: skip
+        first += n
+        first_square += n * n
+
+
+@njit
+def _match_backward(
+    x: Array, lengths: Array, clipped: bool, work: Work, d_r: Array, d_x: Array, d_lengths: Array, d_gram: Array
+) -> None:
+    s, g = x.shape[0], x.shape[1]
+    delta, gathered, pulled = work.pair[0, :s, :g], work.pair[1, :s, :g], work.pair[2, :s, :g]
+    r, squares, scales, norms, alongs = work.rows[0], work.rows[1], work.rows[2], work.rows[3], work.rows[4]
+    zero, half, two = splat(np.float32(0)), splat(np.float32(0.5)), splat(np.float32(2))
+    slope, rest, added = splat(np.float32(SLOPE)), splat(np.float32(1 - SLOPE)), splat(np.float32(ADDED))
+    tiny = splat(np.float32(1.5e-24))  # a square that was cut off at TINY has no gradient
+
+    # Matching.
+    for j in range(g):
+        square, of_r = load(squares, 0, j), load(d_r, 0, j)
+        store(of_r / sqrt(square), alongs, 0, j)
+        store(keep_if_greater(zero - half * of_r * load(r, 0, j) / square, square, tiny), squares, 0, j)
+
+    for i in range(s):
+        total, dot = zero, zero
+        for j in range(g):
+            weight, along, d_square = load(delta, i, j), load(alongs, 0, j), load(squares, 0, j)
+            d_logit = weight * (along * load(x, i, j) + two * d_square * load(gathered, i, j))
+            store(along * weight, d_x, i, j)
+            store(d_square * weight, pulled, i, j)
+            store(d_logit, gathered, i, j)
+            total = total + d_logit
+            if clipped:
+                dot = dot + d_logit * _clip(load(x, i, j))
+        _add(total / load(lengths, 0, i), d_lengths, i)
+
+        # Alignment.
+        scale = load(scales, 0, i)
+        if clipped:
+            norm = load(norms, 0, i)
+            pull = keep_if_greater(scale * dot / (norm * (norm + added)), norm * norm, tiny)
+            for j in range(g):
+                d = scale * load(gathered, i, j) - pull * _clip(load(x, i, j))
+                store(load(d_x, i, j) + d * (keep_if_greater(rest, load(x, i, j), zero) + slope), d_x, i, j)
+        else:
+            for j in range(g):
+                store(load(d_x, i, j) + scale * load(gathered, i, j), d_x, i, j)
+    add_product(d_gram, pulled, _turn(delta))
+
+
+@njit
+def _clip(x: Any) -> Any:
+    return maximum(x, splat(np.float32(SLOPE)) * x)
+
+
+@njit
+def _turn(matrix: Array) -> Array:
+    """The transposed lanes matrix, as a view."""
+    return matrix.transpose((1, 0, 2))
+
+
+@njit
+def _cosines(cosines: Array, closed: Array, z: int, first: int, n: int) -> Array:
+    """Those of image z with n words, sources by gatherers."""
+    if closed.ndim == 2:
+        return cosines[z, :, first : first + n]
+    return _turn(cosines[z, :, first : first + n])
+
+
+@njit
+def _row(table: Array, z: int, first: int, n: int) -> Array:
+    """One number a source: (1, s) of image z, or (1, s, LANES) of n words."""
+    if table.ndim == 2:
+        return table[z : z + 1]
+    return table[:, first : first + n]
+
+
+@njit
+def _square(gram: Array, z: int, first_square: int, n: int) -> Array:
+    """(s, s) of image z, or (s, s, LANES) of n words."""
+    if gram.ndim == 3:
+        return gram[z]
+    return gram[first_square : first_square + n * n].reshape((n, n, LANES))
+
+
+@njit
+def _matches(matches: Array, z: int, group: int, first: int, n: int) -> Array:
+    """(1, g, LANES) of n words, or of image z with one group of texts."""
+    if matches.ndim == 3:
+        return matches[z : z + 1, first : first + n]
+    return matches[z : z + 1, group]
+
+
+@njit
+def _add(value: Any, table: Array, i: int) -> None:
+    """Add to the i-th number of a row; to a plain row the sum of all lanes."""
+    if table.ndim == 3:
+        store(load(table, 0, i) + value, table, 0, i)
+    else:
+        table[0, i] += lanes_sum(value)

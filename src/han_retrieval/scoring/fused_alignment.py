@@ -1,0 +1,108 @@
+"""Sets without attention on the CPU in float32: ``alignment`` by way of ``tiles`` and ``alignment_kernel``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from han_retrieval.scoring import alignment_kernel
+from han_retrieval.scoring.alignment import closed_tokens, sources, unit_tokens
+from han_retrieval.scoring.alignment_kernel import make_work
+from han_retrieval.scoring.lanes import LANES
+from han_retrieval.scoring.tiles import Array, Images, Layout, Texts, by_text, matches_of_all_pairs, side_by_side
+
+
+def matches(
+    images: Images,
+    text_tokens: Tensor,
+    word_mask: Tensor,
+    *,
+    gatherers: str,
+    temperature: float,
+    attention: str,
+    precision: str = "float32",
+) -> Tensor:
+    """Matches r of all pairs, differentiable: (I, T, n) of words, (I, T, m) of regions; of padding they mean nothing.
+
+    Args:
+        images: From ``image_side``.
+        text_tokens: (T, n, d) float32 on the CPU.
+        word_mask: (T, n) bool.
+        gatherers: "words" or "regions".
+        temperature: lambda.
+        attention: "cosine" or "clipped".
+        precision: Of the large products, see ``tiles.matches_of_all_pairs``.
+    """
+    layout = Layout.of(word_mask)
+    kernel = _Alignment(temperature, clipped=attention == "clipped", by_word=gatherers == "words")
+    texts = text_side(text_tokens, word_mask, layout)
+    return matches_of_all_pairs(kernel, images, texts, layout, precision=precision)
+
+
+def image_side(tokens: Tensor, mask: Tensor) -> Images:
+    """What images bring to all pairs: tokens (I, m, d), mask (I, m)."""
+    unit, of_sources = sources(tokens, mask)
+    return Images((unit,), tuple(of_sources))
+
+
+def text_side(tokens: Tensor, mask: Tensor, layout: Layout) -> Texts:
+    """What texts bring to all pairs: tokens (T, n, d), mask (T, n)."""
+    unit, lengths = unit_tokens(layout.lay(tokens[mask], mask))
+    closed = closed_tokens(layout.lay(mask[mask], mask), unit)
+    grams = []
+    for n, part in layout.runs():
+        texts = by_text(unit[part], n)
+        grams.append(side_by_side(texts @ texts.mT))
+    unit, closed, lengths = (x.unflatten(0, (-1, LANES)) for x in (unit, closed, lengths))  # (C, LANES, ...)
+    return Texts((unit,), (closed, lengths), (torch.cat(grams),))
+
+
+@dataclass
+class _Alignment:
+    """The ``tiles.Kernel`` of sets without attention."""
+
+    temperature: float
+    clipped: bool
+    by_word: bool
+
+    def forward(
+        self,
+        blocks: Sequence[Array],
+        images: Sequence[Array],
+        texts: Sequence[Array],
+        lengths: NDArray[np.int64],
+        matches: Array,
+    ) -> None:
+        alignment_kernel.forward(
+            blocks[0], *self._sources(images, texts), lengths, self.temperature, self.clipped,
+            make_work(blocks[0].shape[1], int(lengths.max())), matches,
+        )  # fmt: skip
+
+    def backward(
+        self,
+        blocks: Sequence[Array],
+        images: Sequence[Array],
+        texts: Sequence[Array],
+        lengths: NDArray[np.int64],
+        d_matches: Array,
+        d_blocks: Sequence[Array],
+        d_images: Sequence[Array],
+        d_texts: Sequence[Array],
+    ) -> None:
+        _, d_lengths, d_gram = self._sources(d_images, d_texts)
+        alignment_kernel.backward(
+            blocks[0], *self._sources(images, texts), lengths, self.temperature, self.clipped,
+            make_work(blocks[0].shape[1], int(lengths.max())), d_matches, d_blocks[0], d_lengths, d_gram,
+        )  # fmt: skip
+
+    def _sources(self, images: Sequence[Array], texts: Sequence[Array]) -> tuple[Array, Array, Array]:
+        if self.by_word:
+            closed, lengths, gram = images
+            return closed, lengths, gram
+        closed, lengths, gram = texts
+        return closed[np.newaxis], lengths[np.newaxis], gram
