@@ -1,6 +1,7 @@
 """All pairs of image tokens and text tokens to scores, in Gram space."""
 
-from han_retrieval.scoring.plan import PRECISIONS, Matching, has_bfloat16, score_all_pairs
+from han_retrieval.scoring.matching import Matching
+from han_retrieval.scoring.plan import PRECISIONS, has_bfloat16, score_all_pairs
 from han_retrieval.scoring.stored import STORAGES, Collection
 
 __all__ = ["PRECISIONS", "STORAGES", "Collection", "Matching", "has_bfloat16", "score_all_pairs"]

@@ -5,16 +5,15 @@ Legend: I images, T texts, m regions, n words, d the joint size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import llvmlite.binding
 import torch
 from torch import Tensor
 
-from han_retrieval.scoring import fused, fused_alignment
+from han_retrieval.scoring import fused, fused_alignment, many_blocks
 from han_retrieval.scoring.alignment import matches_of_pairs
-from han_retrieval.scoring.gram import joint_gram, matches_from_gram
+from han_retrieval.scoring.matching import Matching
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 from han_retrieval.scoring.single_block import tables, word_matches
 
@@ -22,28 +21,6 @@ PRECISIONS = ("float32", "bfloat16")
 
 # Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts.
 IMAGES_A_CHUNK, TEXTS_A_CHUNK = 1024, 512
-
-
-@dataclass(frozen=True)
-class Matching:
-    """How final tokens become a score.
-
-    Attributes:
-        temperature: lambda.
-        gatherers: "words", "regions", or "both": the mean of the two scores.
-        pool: (..., g) matches and (..., g) mask to (...) scores.
-        attention: "cosine", or "clipped" as in SCAN, without blocks only; see ``alignment``.
-    """
-
-    temperature: float
-    gatherers: str
-    pool: Callable[[Tensor, Tensor], Tensor]
-    attention: str = "cosine"
-
-    @property
-    def each_gatherers(self) -> tuple[str, ...]:
-        """Those whose scores are averaged."""
-        return ("words", "regions") if self.gatherers == "both" else (self.gatherers,)
 
 
 def score_all_pairs(
@@ -88,10 +65,14 @@ def score_all_pairs(
     on_cpu = image_tokens.device.type == "cpu" and image_tokens.dtype == torch.float32
     if on_cpu_by_kernel(image_tokens, blocks, matching) or (on_cpu and not blocks):
         return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, precision)
+    if len(blocks) > 1 or (blocks and matching.gatherers != "words"):
+        return many_blocks.scores(
+            image_tokens, region_mask, text_tokens, word_mask, blocks=blocks, matching=matching,
+            chunk_elements=chunk_elements,
+        )  # fmt: skip
     m = region_mask.shape[1]
     lengths = word_mask.sum(1)
-    fast = len(blocks) == 1 and matching.gatherers == "words"
-    m_by_n = fast or not blocks
+    fast = bool(blocks)
     flat = text_tokens[word_mask]  # (valid words of all texts, d), so that nothing is spent on padding
     starts = lengths.cumsum(0) - lengths
     per_token = project(blocks[0], flat) if fast else (flat,)
@@ -99,12 +80,11 @@ def score_all_pairs(
     columns: list[Tensor] = []
     text_order: list[Tensor] = []
     groups = [(int(n), (lengths == n).nonzero().squeeze(1)) for n in lengths.unique()]
-    for images in _slices(image_tokens.shape[0], _images_a_chunk(groups, m, chunk_elements, fast=m_by_n)):
+    for images in _slices(image_tokens.shape[0], _images_a_chunk(groups, m, chunk_elements)):
         rows: list[Tensor] = []
         image_side = project(blocks[0], image_tokens[images]) if fast else None
         for n, texts in groups:
-            elements = m * n if m_by_n else (m + n) ** 2
-            for part in texts.split(max(1, chunk_elements // (elements * (images.stop - images.start)))):
+            for part in texts.split(max(1, chunk_elements // (m * n * (images.stop - images.start)))):
                 at = starts[part].unsqueeze(1) + torch.arange(n, device=starts.device)  # (texts of the part, n)
                 tokens = [of_tokens[at] for of_tokens in per_token]
                 if image_side is not None:
@@ -117,7 +97,7 @@ def score_all_pairs(
                     )
                     scores = matching.pool(r, torch.ones_like(r, dtype=torch.bool))
                 else:
-                    scores = _in_general(image_tokens[images], region_mask[images], tokens[0], blocks, matching)
+                    scores = _without_blocks(image_tokens[images], region_mask[images], tokens[0], matching)
                 rows.append(scores)  # (texts of the part, images)
                 if not columns:
                     text_order.append(part)
@@ -177,30 +157,22 @@ def _by_kernel(
     return torch.cat(rows)[:, order.argsort()]
 
 
-def _in_general(
-    image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Matching
-) -> Tensor:
-    """(T, I) scores of one chunk, for any number of blocks and either direction of alignment."""
-    gram = joint_gram(image_tokens, region_mask, text_tokens, blocks) if blocks else None
+def _without_blocks(image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, matching: Matching) -> Tensor:
+    """(T, I) scores of one chunk."""
     scores = []
     for gatherers in matching.each_gatherers:
-        if gram is not None:
-            r = matches_from_gram(gram, region_mask, temperature=matching.temperature, gatherers=gatherers)
-        else:
-            r = matches_of_pairs(
-                image_tokens, region_mask, text_tokens, gatherers=gatherers, temperature=matching.temperature,
-                attention=matching.attention,
-            )  # fmt: skip
+        r = matches_of_pairs(
+            image_tokens, region_mask, text_tokens, gatherers=gatherers, temperature=matching.temperature,
+            attention=matching.attention,
+        )  # fmt: skip
         mask = region_mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
         scores.append(matching.pool(r, mask))
     return torch.stack(scores).mean(0)
 
 
-def _images_a_chunk(groups: list[tuple[int, Tensor]], m: int, chunk_elements: int, *, fast: bool) -> int:
+def _images_a_chunk(groups: list[tuple[int, Tensor]], m: int, chunk_elements: int) -> int:
     """As many images as leave room for some 16 texts of the longest group beside them."""
-    longest = max(n for n, _ in groups)
-    elements = m * longest if fast else (m + longest) ** 2
-    return max(1, chunk_elements // (16 * elements))
+    return max(1, chunk_elements // (16 * m * max(n for n, _ in groups)))
 
 
 def _slices(count: int, size: int) -> list[slice]:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from han_retrieval.scoring.fused import image_tables, text_tables
 from han_retrieval.scoring.lanes import LANES, multiply_stored
-from han_retrieval.scoring.plan import Matching, on_cpu_by_kernel, score_all_pairs
+from han_retrieval.scoring.matching import Matching
+from han_retrieval.scoring.plan import on_cpu_by_kernel, score_all_pairs
 from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, project
 from han_retrieval.scoring.single_block_kernel import (
     ImageTables,

@@ -1,0 +1,70 @@
+"""All pairs through any number of blocks, whoever gathers: ``gram`` in chunks.
+
+Items are projected for many pairs at once (the terms of a few hundred images and texts fit in memory), pairs are lifted
+for few at once (their tables fit in cache).
+
+Legend: I images, T texts, m regions, n words, s = m + n tokens of a pair, d the joint size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from han_retrieval.scoring.gram import joint_grams, matches_from_gram, project_terms, side
+from han_retrieval.scoring.matching import Matching
+from han_retrieval.scoring.projections import AttentionBlock
+
+ITEMS_AT_ONCE = 256  # that are projected
+IMAGES_AT_ONCE = 16  # whose pairs are lifted
+
+
+def scores(
+    image_tokens: Tensor,
+    region_mask: Tensor,
+    text_tokens: Tensor,
+    word_mask: Tensor,
+    *,
+    blocks: Sequence[AttentionBlock],
+    matching: Matching,
+    chunk_elements: int,
+) -> Tensor:
+    """(I, T) scores of tokens (I, m, d), (T, n, d) and their masks; ``chunk_elements`` bounds a chunk's s^2 tables."""
+    m = region_mask.shape[1]
+    lengths = word_mask.sum(1)
+    order = lengths.argsort(stable=True)
+    columns: list[Tensor] = []
+    for tokens, mask in zip(image_tokens.split(ITEMS_AT_ONCE), region_mask.split(ITEMS_AT_ONCE), strict=True):
+        masks = mask.split(IMAGES_AT_ONCE)
+        terms = project_terms(tokens.masked_fill(~mask.unsqueeze(2), 0).flatten(0, 1), blocks)
+        images = [
+            side(some, [(len(of), m)])
+            for some, of in zip(terms.split(IMAGES_AT_ONCE * m, dim=1), masks, strict=True)
+        ]  # fmt: skip
+        rows: list[Tensor] = []
+        for texts in order.split(ITEMS_AT_ONCE):
+            groups: list[Tensor] = []  # of one length, and few enough
+            for n in lengths[texts].unique().tolist():
+                at_once = chunk_elements // (min(IMAGES_AT_ONCE, len(mask)) * (m + n) ** 2)
+                groups += texts[lengths[texts] == n].split(max(1, at_once))
+            words = torch.cat([text_tokens[group][word_mask[group]] for group in groups])
+            of_texts = side(project_terms(words, blocks), [(len(group), int(lengths[group[0]])) for group in groups])
+            row = [
+                torch.cat([_pooled(gram, of, matching) for gram in joint_grams(of_images, of, of_texts)])
+                for of_images, of in zip(images, masks, strict=True)
+            ]
+            rows.append(torch.cat(row, dim=1))
+        columns.append(torch.cat(rows))
+    return torch.cat(columns, dim=1)[order.argsort()].mT
+
+
+def _pooled(gram: Tensor, region_mask: Tensor, matching: Matching) -> Tensor:
+    """(T, I, s, s) to (T, I)."""
+    found = []
+    for gatherers in matching.each_gatherers:
+        r = matches_from_gram(gram, region_mask, temperature=matching.temperature, gatherers=gatherers)
+        mask = region_mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
+        found.append(matching.pool(r, mask))
+    return torch.stack(found).mean(0)

@@ -1,0 +1,80 @@
+"""Gram matrices of several blocks are those of the d-wide tokens, group by group, with their gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from han_retrieval.matchers.heterogeneous_attention import HeterogeneousAttention
+from han_retrieval.scoring.gram import joint_gram, joint_grams, matches_from_gram, project_terms, side
+
+I, M, D = 3, 5, 12
+GROUPS = [(2, 1), (4, 3), (1, 6)]  # texts, words
+
+
+def random_blocks(count: int, residual: str) -> list[HeterogeneousAttention]:
+    blocks = [HeterogeneousAttention(D, temperature=2.0, residual=residual).double() for _ in range(count)]
+    for block in blocks:
+        for parameter in block.parameters():
+            torch.nn.init.normal_(parameter, std=0.4)
+    return blocks
+
+
+def random_tokens():
+    images = torch.randn(I, M, D, dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [0, 0, 1, 0, 0]], dtype=torch.bool)
+    return images, mask, [torch.randn(T, n, D, dtype=torch.float64) for T, n in GROUPS]
+
+
+def wide_gram(images, mask, texts, blocks):
+    """The Gram matrix of the final d-wide tokens, (T, I, s, s), one text after another."""
+    grams = []
+    for text in texts:
+        joint = torch.cat([images, text.expand(len(images), -1, -1)], dim=1)
+        for block in blocks:
+            joint = block(joint, torch.cat([mask, mask.new_ones(len(images), len(text))], dim=1))
+        grams.append(joint @ joint.mT)
+    return torch.stack(grams)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 3])
+@pytest.mark.parametrize("residual", ["query", "token"])
+def test_every_group_has_the_gram_matrix_of_its_wide_tokens(blocks, residual):
+    torch.manual_seed(blocks)
+    blocks = random_blocks(blocks, residual)
+    images, mask, texts = random_tokens()
+    o = side(project_terms(images.flatten(0, 1), blocks), [(I, M)])
+    w = side(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
+    for gram, text in zip(joint_grams(o, mask, w), texts, strict=True):
+        wide = wide_gram(images, mask, text, blocks)
+        scale = wide.abs().max()
+        assert (gram - wide).abs().max() < 1e-12 * scale
+        assert (joint_gram(images, mask, text, blocks) - wide).abs().max() < 1e-12 * scale
+        with torch.inference_mode():
+            assert (joint_gram(images, mask, text, blocks) - wide).abs().max() < 1e-12 * scale
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+@pytest.mark.parametrize("residual", ["query", "token"])
+@pytest.mark.parametrize("gatherers", ["words", "regions"])
+def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, gatherers):
+    torch.manual_seed(blocks)
+    blocks = random_blocks(blocks, residual)
+    images, mask, texts = random_tokens()
+    leaves = [images.requires_grad_(), *(x.requires_grad_() for x in texts)]
+    leaves += [p for block in blocks for p in block.parameters()]
+
+    def gradients(grams):
+        total = 0
+        for gram in grams:
+            r = matches_from_gram(gram, mask, temperature=3.0, gatherers=gatherers)
+            of = mask if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
+            total = total + (torch.where(of, r, 0) * torch.linspace(-1, 2, r.numel()).view_as(r)).sum()
+        return torch.autograd.grad(total, leaves)
+
+    o = side(project_terms(images.flatten(0, 1), blocks), [(I, M)])
+    w = side(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
+    wide = gradients(wide_gram(images, mask, text, blocks) for text in texts)
+    for ours, plain in zip(gradients(joint_grams(o, mask, w)), wide, strict=True):
+        assert torch.allclose(ours, plain, rtol=1e-8, atol=1e-10)
+    assert all(x.abs().max() > 1e-3 for x in wide[: 1 + len(texts)])  # there is something to compare
