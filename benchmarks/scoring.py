@@ -33,12 +33,11 @@ import torch  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from scan_loop import scan_loop  # noqa: E402
-
 from han_retrieval.losses import soft_max_triplet_loss  # noqa: E402
 from han_retrieval.matchers import HAN, HANConfig  # noqa: E402
 from han_retrieval.scoring import STORAGES, Matching, score_all_pairs  # noqa: E402
 from han_retrieval.scoring.stored import Collection  # noqa: E402
+from scan_loop import scan_loop  # noqa: E402
 
 # How many of Flickr8k's training and dev captions have 2, 3, ... 24 words, in thousandths.
 LENGTHS = (1, 6, 13, 32, 66, 85, 97, 109, 110, 103, 90, 76, 62, 43, 32, 23, 17, 12, 7, 5, 4, 2, 2)
@@ -54,6 +53,7 @@ class Setting:
     def __init__(
         self, images: int, texts: int, *, d: int, regions: int = REGIONS, words: int | None = None, **options: Any
     ):
+        self.base = peak_memory()
         torch.manual_seed(0)
         self.model = HAN(HANConfig(region_size=64, vocabulary_size=1000, joint_size=d, **options))
         if words:
@@ -67,6 +67,10 @@ class Setting:
             self.texts = self.model.encode_texts(torch.randint(4, 1000, self.word_mask.shape), self.word_mask)
         self.words = float(self.lengths.float().mean())
         self.flops = 2 * 6 * regions * self.words * d  # of the products of a pair
+
+    def memory(self) -> int:
+        """Greatest memory of this process so far beyond what it had before and beyond the tokens, in MB."""
+        return round(peak_memory() - self.base - (self.images.nbytes + self.texts.nbytes) / 2**20)
 
     def score(self, *, images: int | None = None, texts: int | None = None, backend: str = "gram") -> torch.Tensor:
         """Scores of the first of both."""
@@ -111,11 +115,10 @@ def all_pairs(*, images: int, texts: int, d: int, blocks: int = 1, references: i
     """The engine against the reference on all pairs."""
     rate = product_rate()
     setting = Setting(images, texts, d=d, blocks=blocks)
-    before = peak_memory()
     with torch.inference_mode():
         setting.score(images=16, texts=64)
         engine = seconds(setting.score, 1 if quick or images * texts > 10**6 else 3, warm=False)
-        memory = peak_memory() - before
+        memory = setting.memory()
         # The faster of two ways of cutting the images is the reference's.
         reference = min(
             seconds(partial(setting.score, images=batch, texts=references, backend="reference"), 3) / batch
@@ -134,7 +137,7 @@ def all_pairs(*, images: int, texts: int, d: int, blocks: int = 1, references: i
         "ratio": round(pairs / reference_pairs, 1),
         **({"share of the limit": round(pairs * setting.flops / rate, 3)} if blocks == 1 else {}),
         "seconds": round(engine, 2),
-        "memory beyond the inputs, MB": round(memory),
+        "memory beyond the inputs, MB": memory,
         "greatest difference": float(difference),
     }
 
@@ -143,9 +146,8 @@ def training(*, size: int, d: int, blocks: int = 1, references: int = 4, quick: 
     """Forward and backward of size x size pairs; the reference's on a few captions, scaled."""
     rate = product_rate()
     setting = Setting(size, size, d=d, blocks=blocks)
-    before = peak_memory()
     engine = seconds(lambda: setting.step(setting.images, setting.texts), 2 if quick else 5)
-    memory = peak_memory() - before
+    memory = setting.memory()
     some = setting.texts[:references]
     reference = seconds(lambda: setting.step(setting.images, some, backend="reference"), 1) * size / references
     rate = max(rate, product_rate())
@@ -157,7 +159,7 @@ def training(*, size: int, d: int, blocks: int = 1, references: int = 4, quick: 
         "engine, s a step": round(engine, 3),
         "ratio": round(reference / engine, 1),
         **({"share of the limit": round(limit / engine, 3)} if blocks == 1 else {}),
-        "memory, MB": round(memory),
+        "memory beyond the inputs, MB": memory,
         f"minutes an epoch of {STEPS_AN_EPOCH} steps": round(engine * STEPS_AN_EPOCH / 60, 2),
     }
 
@@ -297,6 +299,7 @@ def draw(found: dict[str, Figures], file: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     names = {
         "m": "regions an image, m", "n": "words a caption, n", "d": "joint size, d", "L": "blocks, L", "I": "images, I",
@@ -317,11 +320,14 @@ def draw(found: dict[str, Figures], file: Path) -> None:
         else:
             axis.set_xticks(list(points))
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
+        axis.margins(y=0.25)
     for axis in axes[:, 0]:
         axis.set_ylabel("microseconds a pair")
-    axes[0, 0].legend(frameon=False)
+    axes[0, 0].legend(frameon=False, loc="upper left", fontsize=9)
     figure.suptitle("Time of a pair, all else being 128 x 128 pairs, m 36, n 11, d 256, L 1", fontsize=11)
     figure.savefig(file, dpi=120)
 
