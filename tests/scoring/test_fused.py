@@ -98,6 +98,19 @@ def test_threads_tiles_and_memory_do_not_matter(threads, kept, monkeypatch):
         assert torch.allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+def test_gradients_are_the_same_to_the_last_bit_each_time(monkeypatch):
+    monkeypatch.setattr(tiles, "IMAGE_ROWS", 60)  # many tiles a thread
+    monkeypatch.setattr(tiles, "WORD_ROWS", 200)
+    torch.manual_seed(0)
+    model = random_model()
+    items = random_items(9, 40, 13, 9)
+    weights = torch.randn(9, 40)
+    first = gradients(model, items, weights, "gram")
+    for _ in range(5):
+        for x, y in zip(gradients(model, items, weights, "gram"), first, strict=True):
+            assert torch.equal(x, y)
+
+
 def test_a_second_backward_gives_the_same():
     torch.manual_seed(0)
     model = random_model()

@@ -32,6 +32,7 @@ GROUPS_A_RUN = 32
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
+R = TypeVar("R")
 Multiply = Callable[[list[Tensor], tuple[Tensor, ...], tuple[Tensor, ...]], None]
 
 
@@ -214,9 +215,9 @@ class _Matches(torch.autograd.Function):
         kernel, kept = ctx.kernel, ctx.kept
         images, texts = _sides(ctx.saved_tensors, ctx.counts)
         d_images = Images(*(tuple(map(torch.zeros_like, part)) for part in images))
-        d_texts: list[Texts] = []  # a thread's own each: images are shared out among threads, texts are not
 
-        def work(tiles: Iterator[_Tile]) -> None:
+        def work(tiles: Iterator[_Tile]) -> Texts:
+            # A thread's own: images are shared out among threads, texts are not.
             mine = Texts(*(tuple(map(torch.zeros_like, part)) for part in texts))
             blocks: list[Tensor] = []
             d_blocks: list[Tensor] = []
@@ -238,9 +239,9 @@ class _Matches(torch.autograd.Function):
                     d = d.flatten(2).flatten(0, 1)
                     d_left.flatten(0, 1).addmm_(d, right.flatten(0, 1))
                     d_right.flatten(0, 1).addmm_(d.T, left.flatten(0, 1))
-            d_texts.append(mine)
+            return mine
 
-        share(work, _tiles(images, texts, ctx.layout))
+        d_texts = share(work, _tiles(images, texts, ctx.layout))
         sums = [sum(parts[1:], start=parts[0]) for parts in zip(*(sum(x, start=()) for x in d_texts), strict=True)]
         return (None, None, None, None, *d_images.factors, *d_images.tables, *sums)
 
@@ -327,31 +328,31 @@ def _sides(inputs: Sequence[Tensor], counts: tuple[int, ...]) -> tuple[Images, T
     return Images(a, b), Texts(c, d, tuple(left))
 
 
-def share(work: Callable[[Iterator[T]], None], parts: Sequence[Sequence[T]]) -> None:
-    """Let every thread work on all of one part, then of another, until there are no more."""
-    waiting = iter(parts)
-    lock = threading.Lock()
+def share(work: Callable[[Iterator[T]], R], parts: Sequence[Sequence[T]]) -> list[R]:
+    """Let every thread work on its share of the parts: what each gave, always in the same order.
 
-    def mine() -> Iterator[T]:
-        while True:
-            with lock:
-                part = next(waiting, None)
-            if part is None:
-                return
-            yield from part
+    Who works on what does not depend on who is faster, so that sums come out the same to the last bit.
+    """
+    threads = torch.get_num_threads()
+    stopped = threading.Event()
 
-    def run() -> None:
+    def mine(first: int) -> Iterator[T]:
+        for part in parts[first::threads]:
+            for one in part:
+                if stopped.is_set():
+                    return
+                yield one
+
+    def run(first: int) -> R:
         torch.set_num_threads(1)  # of this thread's products
         with torch.no_grad():
-            work(mine())
+            return work(mine(first))
 
-    threads = torch.get_num_threads()
     try:
-        running = [_executor(threads).submit(run) for _ in range(min(threads, len(parts)))]
-        for one in running:
-            one.result()
+        running = [_executor(threads).submit(run, first) for first in range(min(threads, len(parts)))]
+        return [one.result() for one in running]
     finally:
-        waiting = iter(())  # after an error or an interrupt no further part is begun
+        stopped.set()  # after an error or an interrupt nothing further is begun
         torch.set_num_threads(threads)  # MKL counts its threads for the whole process
 
 
