@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from han_retrieval.matchers.heterogeneous_attention import HeterogeneousAttention
-from han_retrieval.scoring.gram import joint_gram, joint_grams, matches_from_gram, project_terms, side
+from han_retrieval.scoring.gram import joint_grams, matches_from_gram, project_terms, side
 
 I, M, D = 3, 5, 12
 GROUPS = [(2, 1), (4, 3), (1, 6)]  # texts, words
@@ -35,6 +35,12 @@ def wide_gram(images, mask, texts, blocks):
             joint = block(joint, torch.cat([mask, mask.new_ones(len(images), len(text))], dim=1))
         grams.append(joint @ joint.mT)
     return torch.stack(grams)
+
+
+def joint_gram(images, mask, text, blocks):
+    """Of one group of texts alone."""
+    o, w = (side(project_terms(x.flatten(0, 1), blocks), [x.shape[:2]]) for x in (images, text))
+    return next(joint_grams(o, mask, w))
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2, 3])

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from han_retrieval.matchers import HAN, HANConfig
-from han_retrieval.scoring import lanes, plan, tiles
+from han_retrieval.scoring import lanes, plan, products, tiles
+from han_retrieval.scoring.compiling import njit
+from han_retrieval.scoring.layout import Layout
 
 TIGHT = 1e-5  # of scores in [-1, 1]; the rounding of float32 leaves some 1e-7
 
@@ -134,7 +136,7 @@ def test_layout_gives_each_word_its_own_row():
     torch.manual_seed(0)
     mask = torch.rand(37, 11) < 0.5
     mask[:, 3] = True
-    layout = tiles.Layout.of(mask)
+    layout = Layout.of(mask)
     rows = layout.rows[mask]
     assert len(rows.unique()) == len(rows)
     assert rows.max() < layout.words * lanes.LANES
@@ -142,7 +144,7 @@ def test_layout_gives_each_word_its_own_row():
     assert sorted(layout.places.tolist()) == list(range(37))
 
 
-@lanes.njit
+@njit
 def _apply(x, out):
     for j in range(x.shape[1]):
         lanes.store(lanes.exp(lanes.load(x, 0, j)), out, 0, j)
@@ -171,12 +173,12 @@ def test_products_are_those_of_numpy(rows, columns, count):
     plain = left[..., 0].copy()
     start, sums = out.copy(), random.standard_normal((rows, columns)).astype(np.float32)
     wanted = np.einsum("ikv,kjv->ijv", left, right)
-    lanes.add_product(out, left, right)
+    products.add_product(out, left, right)
     assert np.allclose(out, start + wanted, atol=1e-5)
-    lanes.product(out, plain, right)
+    products.product(out, plain, right)
     assert np.allclose(out, np.einsum("ik,kjv->ijv", plain, right), atol=1e-5)
     before = sums.copy()
-    lanes.add_product(sums, left, right)
+    products.add_product(sums, left, right)
     assert np.allclose(sums, before + wanted.sum(-1), atol=1e-4)
 
 

@@ -184,12 +184,20 @@ class HAN(nn.Module):
         Returns:
             A collection whose ``scores`` takes a sentence's (n, d) tokens without padding and gives (I,) scores. The
             weights of this model's attention must stay as they are meanwhile.
+
+        Raises:
+            ValueError: Shapes that do not fit together, an item without any token, or an unknown storage.
         """
+        region_mask = region_mask.to(self.device)
         _check("image", image_tokens, region_mask, self.config.joint_size)
         return self._store(image_tokens, region_mask, "images", storage)
 
     def store_texts(self, text_tokens: Tensor, word_mask: Tensor, *, storage: str = "float16") -> Collection:
-        """Encoded texts (T, n, d), (T, n), made ready for ``scores`` of one photo's (m, d) tokens after another's."""
+        """Encoded texts (T, n, d), (T, n), made ready for ``scores`` of one photo's (m, d) tokens after another's.
+
+        As ``store_images``, with (T,) scores.
+        """
+        word_mask = word_mask.to(self.device)
         _check("text", text_tokens, word_mask, self.config.joint_size)
         return self._store(text_tokens, word_mask, "texts", storage)
 

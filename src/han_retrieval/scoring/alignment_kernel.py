@@ -15,27 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from han_retrieval.scoring.alignment import ADDED, SLOPE
+from han_retrieval.scoring.compiling import cached_njit, njit
 from han_retrieval.scoring.lanes import (
+    GONE,
     LANES,
-    add_product,
-    cached_njit,
+    TINY,
+    Array,
+    add_to_row,
     exp,
     keep_if_greater,
-    lanes_sum,
     load,
     maximum,
-    njit,
-    product,
     splat,
     sqrt,
     store,
+    turn,
 )
-
-Array = NDArray[np.float32]
-
-# What is compiled is kept by this file's time stamp alone: touch this file when ``lanes`` changes.
-
-TINY = np.float32(1e-24)  # as in ``gram.positive_sqrt``
+from han_retrieval.scoring.products import add_product, product
 
 
 class Work(NamedTuple):
@@ -181,13 +177,13 @@ def _match_backward(
     r, squares, scales, norms, alongs = work.rows[0], work.rows[1], work.rows[2], work.rows[3], work.rows[4]
     zero, half, two = splat(np.float32(0)), splat(np.float32(0.5)), splat(np.float32(2))
     slope, rest, added = splat(np.float32(SLOPE)), splat(np.float32(1 - SLOPE)), splat(np.float32(ADDED))
-    tiny = splat(np.float32(1.5e-24))  # a square that was cut off at TINY has no gradient
+    gone = splat(GONE)
 
     # Matching.
     for j in range(g):
         square, of_r = load(squares, 0, j), load(d_r, 0, j)
         store(of_r / sqrt(square), alongs, 0, j)
-        store(keep_if_greater(zero - half * of_r * load(r, 0, j) / square, square, tiny), squares, 0, j)
+        store(keep_if_greater(zero - half * of_r * load(r, 0, j) / square, square, gone), squares, 0, j)
 
     for i in range(s):
         total, dot = zero, zero
@@ -200,20 +196,20 @@ def _match_backward(
             total = total + d_logit
             if clipped:
                 dot = dot + d_logit * _clip(load(x, i, j))
-        _add(total / load(lengths, 0, i), d_lengths, i)
+        add_to_row(total / load(lengths, 0, i), d_lengths, i)
 
         # Alignment.
         scale = load(scales, 0, i)
         if clipped:
             norm = load(norms, 0, i)
-            pull = keep_if_greater(scale * dot / (norm * (norm + added)), norm * norm, tiny)
+            pull = keep_if_greater(scale * dot / (norm * (norm + added)), norm * norm, gone)
             for j in range(g):
                 d = scale * load(gathered, i, j) - pull * _clip(load(x, i, j))
                 store(load(d_x, i, j) + d * (keep_if_greater(rest, load(x, i, j), zero) + slope), d_x, i, j)
         else:
             for j in range(g):
                 store(load(d_x, i, j) + scale * load(gathered, i, j), d_x, i, j)
-    add_product(d_gram, pulled, _turn(delta))
+    add_product(d_gram, pulled, turn(delta))
 
 
 @njit
@@ -222,17 +218,11 @@ def _clip(x: Any) -> Any:
 
 
 @njit
-def _turn(matrix: Array) -> Array:
-    """The transposed lanes matrix, as a view."""
-    return matrix.transpose((1, 0, 2))
-
-
-@njit
 def _cosines(cosines: Array, closed: Array, z: int, first: int, n: int) -> Array:
     """Those of image z with n words, sources by gatherers."""
     if closed.ndim == 2:
         return cosines[z, :, first : first + n]
-    return _turn(cosines[z, :, first : first + n])
+    return turn(cosines[z, :, first : first + n])
 
 
 @njit
@@ -257,12 +247,3 @@ def _matches(matches: Array, z: int, group: int, first: int, n: int) -> Array:
     if matches.ndim == 3:
         return matches[z : z + 1, first : first + n]
     return matches[z : z + 1, group]
-
-
-@njit
-def _add(value: Any, table: Array, i: int) -> None:
-    """Add to the i-th number of a row; to a plain row the sum of all lanes."""
-    if table.ndim == 3:
-        store(load(table, 0, i) + value, table, 0, i)
-    else:
-        table[0, i] += lanes_sum(value)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring import single_block_kernel
-from han_retrieval.scoring.lanes import LANES
+from han_retrieval.scoring import single_block_gradient_kernel, single_block_kernel
+from han_retrieval.scoring.lanes import LANES, Array
+from han_retrieval.scoring.layout import Layout, by_item, side_by_side
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 from han_retrieval.scoring.single_block import tables
 from han_retrieval.scoring.single_block_kernel import ImageTables, TextTables, make_work
-from han_retrieval.scoring.tiles import Array, Images, Layout, Texts, by_text, matches_of_all_pairs, side_by_side
+from han_retrieval.scoring.tiles import Given, Images, Texts, matches_of_all_pairs
 
 
 def word_matches(
@@ -57,8 +56,8 @@ def text_side(block: AttentionBlock, tokens: Tensor, mask: Tensor, layout: Layou
     valid = layout.lay(mask[mask], mask)
     runs = []
     for n, part in layout.runs():
-        of_texts = Projections(*(by_text(x[part], n) for x in projections))
-        runs.append([side_by_side(x) for x in text_tables(of_texts, by_text(valid[part], n))])
+        of_texts = Projections(*(by_item(x[part], n) for x in projections))
+        runs.append([side_by_side(x) for x in text_tables(of_texts, by_item(valid[part], n))])
     all_tables = tuple(torch.cat(parts) for parts in zip(*runs, strict=True))
     q, k, u, c = (x.unflatten(0, (-1, LANES)) for x in projections)  # (C, LANES, d)
     return Texts((k, q, torch.cat([u, c], dim=1)), all_tables[:5], all_tables[5:])
@@ -84,32 +83,16 @@ class _SingleBlock:
     temperature: float
     by_word = True
 
-    def forward(
-        self,
-        blocks: Sequence[Array],
-        images: Sequence[Array],
-        texts: Sequence[Array],
-        lengths: NDArray[np.int64],
-        matches: Array,
-    ) -> None:
-        single_block_kernel.forward(
-            tuple(blocks), ImageTables(*images), TextTables(*texts), lengths, self.temperature,
-            make_work(blocks[0].shape[1], int(lengths.max())), matches,
+    def forward(self, given: Given, matches: Array) -> None:
+        single_block_kernel.forward(*self._arguments(given), matches)
+
+    def backward(self, given: Given, d_matches: Array, d_given: Given) -> None:
+        single_block_gradient_kernel.backward(
+            *self._arguments(given), d_matches, d_given.blocks, ImageTables(*d_given.images),
+            TextTables(*d_given.texts),
         )  # fmt: skip
 
-    def backward(
-        self,
-        blocks: Sequence[Array],
-        images: Sequence[Array],
-        texts: Sequence[Array],
-        lengths: NDArray[np.int64],
-        d_matches: Array,
-        d_blocks: Sequence[Array],
-        d_images: Sequence[Array],
-        d_texts: Sequence[Array],
-    ) -> None:
-        single_block_kernel.backward(
-            tuple(blocks), ImageTables(*images), TextTables(*texts), lengths, self.temperature,
-            make_work(blocks[0].shape[1], int(lengths.max())), d_matches, tuple(d_blocks), ImageTables(*d_images),
-            TextTables(*d_texts),
-        )  # fmt: skip
+    def _arguments(self, given: Given) -> tuple[Any, ...]:
+        m, n = given.blocks[0].shape[1], int(given.lengths.max())
+        images, texts = ImageTables(*given.images), TextTables(*given.texts)
+        return given.blocks, images, texts, given.lengths, self.temperature, make_work(m, n)

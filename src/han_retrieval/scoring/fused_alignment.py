@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from han_retrieval.scoring import alignment_kernel
 from han_retrieval.scoring.alignment import closed_tokens, sources, unit_tokens
 from han_retrieval.scoring.alignment_kernel import make_work
-from han_retrieval.scoring.lanes import LANES
-from han_retrieval.scoring.tiles import Array, Images, Layout, Texts, by_text, matches_of_all_pairs, side_by_side
+from han_retrieval.scoring.lanes import LANES, Array
+from han_retrieval.scoring.layout import Layout, by_item, side_by_side
+from han_retrieval.scoring.tiles import Given, Images, Texts, matches_of_all_pairs
 
 
 def matches(
@@ -56,7 +56,7 @@ def text_side(tokens: Tensor, mask: Tensor, layout: Layout) -> Texts:
     closed = closed_tokens(layout.lay(mask[mask], mask), unit)
     grams = []
     for n, part in layout.runs():
-        texts = by_text(unit[part], n)
+        texts = by_item(unit[part], n)
         grams.append(side_by_side(texts @ texts.mT))
     unit, closed, lengths = (x.unflatten(0, (-1, LANES)) for x in (unit, closed, lengths))  # (C, LANES, ...)
     return Texts((unit,), (closed, lengths), (torch.cat(grams),))
@@ -70,39 +70,21 @@ class _Alignment:
     clipped: bool
     by_word: bool
 
-    def forward(
-        self,
-        blocks: Sequence[Array],
-        images: Sequence[Array],
-        texts: Sequence[Array],
-        lengths: NDArray[np.int64],
-        matches: Array,
-    ) -> None:
-        alignment_kernel.forward(
-            blocks[0], *self._sources(images, texts), lengths, self.temperature, self.clipped,
-            make_work(blocks[0].shape[1], int(lengths.max())), matches,
-        )  # fmt: skip
+    def forward(self, given: Given, matches: Array) -> None:
+        alignment_kernel.forward(*self._arguments(given), matches)
 
-    def backward(
-        self,
-        blocks: Sequence[Array],
-        images: Sequence[Array],
-        texts: Sequence[Array],
-        lengths: NDArray[np.int64],
-        d_matches: Array,
-        d_blocks: Sequence[Array],
-        d_images: Sequence[Array],
-        d_texts: Sequence[Array],
-    ) -> None:
-        _, d_lengths, d_gram = self._sources(d_images, d_texts)
-        alignment_kernel.backward(
-            blocks[0], *self._sources(images, texts), lengths, self.temperature, self.clipped,
-            make_work(blocks[0].shape[1], int(lengths.max())), d_matches, d_blocks[0], d_lengths, d_gram,
-        )  # fmt: skip
+    def backward(self, given: Given, d_matches: Array, d_given: Given) -> None:
+        _, d_lengths, d_gram = self._sources(d_given)
+        alignment_kernel.backward(*self._arguments(given), d_matches, d_given.blocks[0], d_lengths, d_gram)
 
-    def _sources(self, images: Sequence[Array], texts: Sequence[Array]) -> tuple[Array, Array, Array]:
+    def _arguments(self, given: Given) -> tuple[Any, ...]:
+        (cosines,) = given.blocks
+        work = make_work(cosines.shape[1], int(given.lengths.max()))
+        return cosines, *self._sources(given), given.lengths, self.temperature, self.clipped, work
+
+    def _sources(self, given: Given) -> tuple[Array, Array, Array]:
         if self.by_word:
-            closed, lengths, gram = images
+            closed, lengths, gram = given.images
             return closed, lengths, gram
-        closed, lengths, gram = texts
+        closed, lengths, gram = given.texts
         return closed[np.newaxis], lengths[np.newaxis], gram

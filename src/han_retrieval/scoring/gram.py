@@ -76,16 +76,6 @@ def _by_block(terms: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [*pairs, (terms, terms)]
 
 
-def joint_gram(
-    image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, blocks: Sequence[AttentionBlock]
-) -> Tensor:
-    """The Gram matrix of all final tokens of each pair: (I, m, d), (I, m), (T, n, d) -> (T, I, s, s)."""
-    images, texts = (
-        side(project_terms(x.flatten(0, 1), blocks), [(x.shape[0], x.shape[1])]) for x in (image_tokens, text_tokens)
-    )
-    return next(joint_grams(images, region_mask, texts))
-
-
 def joint_grams(images: Side, region_mask: Tensor, texts: Side) -> Iterator[Tensor]:
     """The Gram matrix (T, I, s, s) of all final tokens of each pair, group of texts after group.
 

@@ -62,48 +62,14 @@ def score_all_pairs(
         )
     if not len(region_mask) or not len(word_mask):
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
-    on_cpu = image_tokens.device.type == "cpu" and image_tokens.dtype == torch.float32
-    if on_cpu_by_kernel(image_tokens, blocks, matching) or (on_cpu and not blocks):
+    if has_kernel(image_tokens, blocks, matching):
         return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, precision)
     if len(blocks) > 1 or (blocks and matching.gatherers != "words"):
         return many_blocks.scores(
             image_tokens, region_mask, text_tokens, word_mask, blocks=blocks, matching=matching,
             chunk_elements=chunk_elements,
         )  # fmt: skip
-    m = region_mask.shape[1]
-    lengths = word_mask.sum(1)
-    fast = bool(blocks)
-    flat = text_tokens[word_mask]  # (valid words of all texts, d), so that nothing is spent on padding
-    starts = lengths.cumsum(0) - lengths
-    per_token = project(blocks[0], flat) if fast else (flat,)
-
-    columns: list[Tensor] = []
-    text_order: list[Tensor] = []
-    groups = [(int(n), (lengths == n).nonzero().squeeze(1)) for n in lengths.unique()]
-    for images in _slices(image_tokens.shape[0], _images_a_chunk(groups, m, chunk_elements)):
-        rows: list[Tensor] = []
-        image_side = project(blocks[0], image_tokens[images]) if fast else None
-        for n, texts in groups:
-            for part in texts.split(max(1, chunk_elements // (m * n * (images.stop - images.start)))):
-                at = starts[part].unsqueeze(1) + torch.arange(n, device=starts.device)  # (texts of the part, n)
-                tokens = [of_tokens[at] for of_tokens in per_token]
-                if image_side is not None:
-                    r = word_matches(
-                        image_side,
-                        tables(image_side, region_mask[images]),
-                        Projections(*tokens),
-                        tables(Projections(*tokens), torch.ones_like(at, dtype=torch.bool)),
-                        temperature=matching.temperature,
-                    )
-                    scores = matching.pool(r, torch.ones_like(r, dtype=torch.bool))
-                else:
-                    scores = _without_blocks(image_tokens[images], region_mask[images], tokens[0], matching)
-                rows.append(scores)  # (texts of the part, images)
-                if not columns:
-                    text_order.append(part)
-        columns.append(torch.cat(rows))
-    back = torch.cat(text_order).argsort()
-    return torch.cat(columns, dim=1)[back].mT
+    return _in_torch(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, chunk_elements)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -114,10 +80,10 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(features.get(name) for name in ("avx512bf16", "amx-bf16", "bf16"))
 
 
-def on_cpu_by_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Matching) -> bool:
-    """Whether ``fused`` can score: one block, words that gather, float32 on the CPU."""
+def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Matching) -> bool:
+    """Whether ``fused`` or ``fused_alignment`` can score: float32 on the CPU, no block or one where words gather."""
     here = tokens.device.type == "cpu" and tokens.dtype == torch.float32
-    return here and len(blocks) == 1 and matching.gatherers == "words"
+    return here and (not blocks or (len(blocks) == 1 and matching.gatherers == "words"))
 
 
 def _by_kernel(
@@ -157,17 +123,51 @@ def _by_kernel(
     return torch.cat(rows)[:, order.argsort()]
 
 
-def _without_blocks(image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, matching: Matching) -> Tensor:
-    """(T, I) scores of one chunk."""
-    scores = []
-    for gatherers in matching.each_gatherers:
-        r = matches_of_pairs(
-            image_tokens, region_mask, text_tokens, gatherers=gatherers, temperature=matching.temperature,
-            attention=matching.attention,
-        )  # fmt: skip
-        mask = region_mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
-        scores.append(matching.pool(r, mask))
-    return torch.stack(scores).mean(0)
+def _in_torch(
+    image_tokens: Tensor,
+    region_mask: Tensor,
+    text_tokens: Tensor,
+    word_mask: Tensor,
+    blocks: Sequence[AttentionBlock],
+    matching: Matching,
+    chunk_elements: int,
+) -> Tensor:
+    """(I, T) scores by ``single_block`` or ``alignment``, texts of one length together and some pairs at a time."""
+    m = region_mask.shape[1]
+    lengths = word_mask.sum(1)
+    flat = text_tokens[word_mask]  # (valid words of all texts, d), so that nothing is spent on padding
+    starts = lengths.cumsum(0) - lengths
+    per_word = project(blocks[0], flat) if blocks else (flat,)
+    groups = [(int(n), (lengths == n).nonzero().squeeze(1)) for n in lengths.unique()]
+    columns: list[Tensor] = []
+    for images in _slices(len(region_mask), _images_a_chunk(groups, m, chunk_elements)):
+        tokens, mask = image_tokens[images], region_mask[images]
+        if blocks:
+            projections = project(blocks[0], tokens)
+            of_images = tables(projections, mask)
+        rows: list[Tensor] = []
+        for n, texts in groups:
+            for part in texts.split(max(1, chunk_elements // (m * n * len(mask)))):
+                at = starts[part].unsqueeze(1) + torch.arange(n, device=starts.device)  # (texts of the part, n)
+                words = [x[at] for x in per_word]
+                scores: list[Tensor] = []
+                for gatherers in matching.each_gatherers:
+                    if blocks:
+                        of_texts = tables(Projections(*words), torch.ones_like(at, dtype=torch.bool))
+                        r = word_matches(
+                            projections, of_images, Projections(*words), of_texts, temperature=matching.temperature
+                        )
+                    else:
+                        r = matches_of_pairs(
+                            tokens, mask, words[0], gatherers=gatherers, temperature=matching.temperature,
+                            attention=matching.attention,
+                        )  # fmt: skip
+                    there = mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
+                    scores.append(matching.pool(r, there))
+                rows.append(torch.stack(scores).mean(0))  # (texts of the part, images)
+        columns.append(torch.cat(rows))
+    order = torch.cat([texts for _, texts in groups])
+    return torch.cat(columns, dim=1)[order.argsort()].mT
 
 
 def _images_a_chunk(groups: list[tuple[int, Tensor]], m: int, chunk_elements: int) -> int:

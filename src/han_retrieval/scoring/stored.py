@@ -20,18 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from han_retrieval.scoring.fused import image_tables, text_tables
-from han_retrieval.scoring.lanes import LANES, multiply_stored
+from han_retrieval.scoring.lanes import LANES
+from han_retrieval.scoring.layout import Layout, by_item, side_by_side
 from han_retrieval.scoring.matching import Matching
-from han_retrieval.scoring.plan import on_cpu_by_kernel, score_all_pairs
+from han_retrieval.scoring.plan import has_kernel, score_all_pairs
+from han_retrieval.scoring.products import multiply_stored
 from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, project
-from han_retrieval.scoring.single_block_kernel import (
-    ImageTables,
-    TextTables,
-    against_images,
-    against_texts,
-    make_work,
-)
-from han_retrieval.scoring.tiles import Layout, by_text, share, side_by_side
+from han_retrieval.scoring.single_block_kernel import ImageTables, TextTables, make_work
+from han_retrieval.scoring.stored_kernel import against_images, against_texts
+from han_retrieval.scoring.threads import share
 
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 GROUPS_A_CHUNK = 4
@@ -77,6 +74,9 @@ class Collection:
         blocks: The rounds of attention, whose weights must stay as they are.
         matching: What makes a score.
         storage: How tokens are kept, one of ``STORAGES``. Scores are exactly those of the rounded tokens.
+
+    Raises:
+        ValueError: ``of`` or ``storage`` is none of those.
     """
 
     def __init__(
@@ -92,9 +92,10 @@ class Collection:
         if of not in ("images", "texts"):
             raise ValueError(f"of must be 'images' or 'texts'; got {of!r}")
         self.of, self.blocks, self.matching, self.mask = of, blocks, matching, mask
-        stored = Tokens.store(tokens.detach() * mask.unsqueeze(2), storage)
+        self.joint_size = tokens.shape[2]
+        stored = Tokens.store(tokens.detach().masked_fill(~mask.unsqueeze(2), 0), storage)
         self._tokens = self._side = None
-        if len(tokens) and on_cpu_by_kernel(tokens, blocks, matching):
+        if len(tokens) and len(blocks) == 1 and has_kernel(tokens, blocks, matching):
             with torch.no_grad():
                 self._side = _Interleaved.build(stored, mask, blocks[0], of=of)
         else:
@@ -108,7 +109,7 @@ class Collection:
 
     @property
     def bytes_an_item(self) -> float:
-        """Memory an item takes."""
+        """Bytes of memory an item takes, the tables that are computed once included."""
         parts: Sequence[NDArray[np.generic] | Tensor]
         if self._side:
             parts = (self._side.tokens, self._side.scale, *self._side.tables)
@@ -119,16 +120,25 @@ class Collection:
 
     @torch.no_grad()
     def scores(self, query: Tensor) -> Tensor:
-        """(s, d) tokens of one sentence (or of one photo, if texts are stored), none of them padding -> (N,) scores."""
+        """Scores of one sentence with all stored images, or of one photo with all stored texts.
+
+        Args:
+            query: (s, d) tokens as the model's encoder gives them, none of them padding.
+
+        Returns:
+            (N,) scores, in the order in which the items were given.
+
+        Raises:
+            ValueError: A query of another shape.
+        """
+        if query.ndim != 2 or not len(query) or query.shape[1] != self.joint_size:
+            raise ValueError(f"a query must be (tokens, {self.joint_size}) without padding; got {tuple(query.shape)}")
         if self._side is None:
             assert self._tokens is not None
-            mine, its = (
-                (query.unsqueeze(0), torch.ones(1, len(query), dtype=torch.bool)),
-                (self._tokens.load(), self.mask),
-            )
-            pair = (its, mine) if self.of == "images" else (mine, its)
-            scores = score_all_pairs(*pair[0], *pair[1], blocks=self.blocks, matching=self.matching)
-            return scores.flatten()
+            mine = query.unsqueeze(0), torch.ones(1, len(query), dtype=torch.bool, device=query.device)
+            its = self._tokens.load().to(query.dtype), self.mask
+            images, texts = (its, mine) if self.of == "images" else (mine, its)
+            return score_all_pairs(*images, *texts, blocks=self.blocks, matching=self.matching).flatten()
         r = self._side.matches(query, self.matching.temperature)  # (N, words)
         there = self.mask if self.of == "texts" else torch.ones(len(self), len(query), dtype=torch.bool)
         return self.matching.pool(r, there)
@@ -163,8 +173,8 @@ class _Interleaved:
         tables_of = image_tables if of == "images" else text_tables
         runs = []
         for t, part in layout.runs():
-            there = by_text(valid[part], t)
-            tokens = by_text(Tokens(rows.values[part], rows.scale[part]).load(), t)
+            there = by_item(valid[part], t)
+            tokens = by_item(Tokens(rows.values[part], rows.scale[part]).load(), t)
             projections = Projections(*(x * there.unsqueeze(2) for x in project(block, tokens)))
             runs.append([side_by_side(x) for x in tables_of(projections, there)])
         kind = ImageTables if of == "images" else TextTables

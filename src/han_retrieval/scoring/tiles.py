@@ -1,38 +1,31 @@
 """All pairs on the CPU, tile by tile: large matrix products, each consumed by a kernel while it is in cache.
 
-Every thread works alone on tiles of images times texts: a few matrix products on one core, then a kernel (see
-``single_block_kernel``) on their results. So no thread waits for another, and no product of a pair leaves the cache.
+Every thread works alone on tiles of images times texts: a few matrix products on one core, then a kernel on their
+results. So no thread waits for another, and no product of a pair leaves the cache.
 For the backward pass the products are kept if they fit into ``KEPT_ELEMENTS``, else computed again.
 
-Legend: I images, T texts, m regions an image, d the joint size. Texts sorted by length go LANES to a group; a group has
-as many words as its longest text, C in all groups together, so C LANES rows hold all words of all texts.
+Legend: I images, T texts, m regions an image, d the joint size; C words of all groups of LANES texts, see ``layout``.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring.lanes import LANES, multiply_all
+from han_retrieval.scoring.lanes import LANES, Array
+from han_retrieval.scoring.layout import Layout
+from han_retrieval.scoring.products import multiply_all
+from han_retrieval.scoring.threads import share
 
-# Rows of a product's two factors in one tile. Fewer are slower products, since MKL packs each factor anew; more fall
-# out of a core's cache before the kernel reads them.
+# Rows of a product's two factors in a tile. Fewer cost more calls, more fall out of cache before the kernel reads them.
 IMAGE_ROWS, WORD_ROWS = 1152, 1408
 KEPT_ELEMENTS = 1 << 27
-GROUPS_A_RUN = 32
 
-Array = NDArray[np.float32]
-T = TypeVar("T")
-R = TypeVar("R")
 Multiply = Callable[[list[Tensor], tuple[Tensor, ...], tuple[Tensor, ...]], None]
 
 
@@ -58,10 +51,24 @@ class Texts(NamedTuple):
     squares: tuple[Tensor, ...]
 
 
-class Kernel(Protocol):
-    """What is done with the products of a tile, one (I, rows, C, columns) array for each pair of factors.
+class Given(NamedTuple):
+    """What a kernel reads of a tile, or its gradients: contiguous float32, as Numba compiles anew for other layouts.
 
-    All arrays are contiguous float32, since Numba compiles anew for every other layout.
+    Attributes:
+        blocks: (I, rows, C, columns) products, one for each pair of factors.
+        images: Tables of the images.
+        texts: Tables and then squares of the texts.
+        lengths: (groups,) words of each group.
+    """
+
+    blocks: tuple[Array, ...]
+    images: tuple[Array, ...]
+    texts: tuple[Array, ...]
+    lengths: NDArray[np.int64]
+
+
+class Kernel(Protocol):
+    """What is done with the products of a tile.
 
     Attributes:
         by_word: Whether matches are of words, (I, C, LANES), or of regions, (I, groups, m, LANES).
@@ -69,87 +76,11 @@ class Kernel(Protocol):
 
     by_word: bool
 
-    def forward(
-        self,
-        blocks: Sequence[Array],
-        images: Sequence[Array],
-        texts: Sequence[Array],
-        lengths: NDArray[np.int64],
-        matches: Array,
-    ) -> None:
+    def forward(self, given: Given, matches: Array) -> None:
         """Fill in the matches."""
 
-    def backward(
-        self,
-        blocks: Sequence[Array],
-        images: Sequence[Array],
-        texts: Sequence[Array],
-        lengths: NDArray[np.int64],
-        d_matches: Array,
-        d_blocks: Sequence[Array],
-        d_images: Sequence[Array],
-        d_texts: Sequence[Array],
-    ) -> None:
-        """Fill in the gradients of the blocks, and add to those of the tables."""  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the words of T texts are.
-
-    Attributes:
-        lengths: (groups,) words of the longest text of each group.
-        rows: (T, n) int64, the row of each word among the C LANES; 0 where there is none.
-        places: (T,) int64, the place of each text among the groups' LANES.
-    """
-
-    lengths: NDArray[np.int64]
-    rows: Tensor
-    places: Tensor
-
-    @classmethod
-    def of(cls, word_mask: Tensor) -> Layout:
-        """Sort texts by length and lay LANES of them side by side: (T, n) bool."""
-        counts = word_mask.sum(1)
-        order = counts.argsort(stable=True)
-        groups = counts[order].split(LANES)
-        lengths = torch.stack([group[-1] for group in groups])
-        places = torch.empty_like(order)
-        places[order] = torch.arange(len(order))
-        first = lengths.cumsum(0) - lengths  # words before each group
-        start = first[places // LANES] * LANES + places % LANES
-        nth = (word_mask.cumsum(1) - 1).clamp_min(0)  # of a word among its text's words
-        rows = start.unsqueeze(1) + nth * LANES
-        return cls(lengths.numpy(), rows.masked_fill(~word_mask, 0), places)
-
-    @property
-    def words(self) -> int:
-        """C."""
-        return int(self.lengths.sum())
-
-    def lay(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(valid tokens of all texts, ...) to their rows (C LANES, ...), zero where there is none."""
-        rows = tokens.new_zeros(self.words * LANES, *tokens.shape[1:])
-        return rows.index_copy(0, self.rows[mask], tokens)
-
-    def runs(self) -> Iterator[tuple[int, slice]]:
-        """Some groups of equal length at a time: their words a text n, and their rows among the C LANES."""
-        first = 0
-        for n, groups in zip(*np.unique(self.lengths, return_counts=True), strict=True):
-            for start in range(0, groups, GROUPS_A_RUN):
-                size = int(n) * min(GROUPS_A_RUN, int(groups) - start) * LANES
-                yield int(n), slice(first, first + size)
-                first += size
-
-
-def by_text(rows: Tensor, n: int) -> Tensor:
-    """Rows of groups of n words to texts: (groups n LANES, ...) -> (texts, n, ...)."""
-    return rows.unflatten(0, (-1, n, LANES)).transpose(1, 2).flatten(0, 1)
-
-
-def side_by_side(table: Tensor) -> Tensor:
-    """What texts have, LANES texts together: (texts, n) -> (groups n, LANES), (texts, n, n) -> (groups n n, LANES)."""
-    return table.unflatten(0, (-1, LANES)).movedim(1, -1).flatten(0, -2)
+    def backward(self, given: Given, d_matches: Array, d_given: Given) -> None:
+        """Fill in the gradients of the blocks, and add to those of the tables."""
 
 
 def matches_of_all_pairs(
@@ -199,7 +130,7 @@ class _Matches(torch.autograd.Function):
                 multiply(blocks, tile.of_images(images).factors, tile.of_texts(interleaved).factors)
                 here = tile.images, tile.words if kernel.by_word else tile.groups
                 r = np.empty(matches[here].shape, np.float32)
-                kernel.forward(_arrays(blocks), *_tables(images, texts, tile), tile.lengths, r)
+                kernel.forward(_given(blocks, images, texts, tile), r)
                 matches[here] = r
                 if keep:
                     kept[tile.images.start, tile.words.start] = blocks
@@ -232,9 +163,8 @@ class _Matches(torch.autograd.Function):
                     _multiply(blocks, factors[0], tuple(map(_interleave, factors[1])))
                 d_r = d_matches[tile.images, tile.words if kernel.by_word else tile.groups].contiguous()
                 kernel.backward(
-                    _arrays(blocks), *_tables(images, texts, tile), tile.lengths, d_r.numpy(), _arrays(d_blocks),
-                    *_tables(d_images, mine, tile),
-                )  # fmt: skip
+                    _given(blocks, images, texts, tile), d_r.numpy(), _given(d_blocks, d_images, mine, tile)
+                )
                 for d, left, right, d_left, d_right in zip(d_blocks, *factors, *d_factors, strict=True):
                     d = d.flatten(2).flatten(0, 1)
                     d_left.flatten(0, 1).addmm_(d, right.flatten(0, 1))
@@ -313,49 +243,16 @@ def _multiply_in_bfloat16(blocks: list[Tensor], lefts: tuple[Tensor, ...], right
         block.flatten(2).flatten(0, 1).copy_(product)
 
 
+def _given(blocks: list[Tensor], images: Images, texts: Texts, tile: _Tile) -> Given:
+    _, tables, squares = tile.of_texts(texts)
+    return Given(_arrays(blocks), _arrays(tile.of_images(images).tables), _arrays(tables + squares), tile.lengths)
+
+
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Array, ...]:
     return tuple(x.numpy() for x in tensors)
-
-
-def _tables(images: Images, texts: Texts, tile: _Tile) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    _, tables, squares = tile.of_texts(texts)
-    return _arrays(tile.of_images(images).tables), _arrays(tables + squares)
 
 
 def _sides(inputs: Sequence[Tensor], counts: tuple[int, ...]) -> tuple[Images, Texts]:
     left = iter([x.detach().contiguous() for x in inputs])
     a, b, c, d = (tuple(next(left) for _ in range(count)) for count in counts)
     return Images(a, b), Texts(c, d, tuple(left))
-
-
-def share(work: Callable[[Iterator[T]], R], parts: Sequence[Sequence[T]]) -> list[R]:
-    """Let every thread work on its share of the parts: what each gave, always in the same order.
-
-    Who works on what does not depend on who is faster, so that sums come out the same to the last bit.
-    """
-    threads = torch.get_num_threads()
-    stopped = threading.Event()
-
-    def mine(first: int) -> Iterator[T]:
-        for part in parts[first::threads]:
-            for one in part:
-                if stopped.is_set():
-                    return
-                yield one
-
-    def run(first: int) -> R:
-        torch.set_num_threads(1)  # of this thread's products
-        with torch.no_grad():
-            return work(mine(first))
-
-    try:
-        running = [_executor(threads).submit(run, first) for first in range(min(threads, len(parts)))]
-        return [one.result() for one in running]
-    finally:
-        stopped.set()  # after an error or an interrupt nothing further is begun
-        torch.set_num_threads(threads)  # MKL counts its threads for the whole process
-
-
-@cache
-def _executor(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="scoring")

@@ -1,0 +1,136 @@
+"""Products of lanes matrices, with as many sums in registers as there is room for.
+
+A factor may be a lanes matrix (rows, columns, LANES) or a plain one (rows, columns), the same for all lanes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+
+from han_retrieval.scoring.compiling import cached_njit, njit
+from han_retrieval.scoring.lanes import (
+    FUSED,
+    INDEX,
+    VECTOR,
+    Matrix,
+    constant,
+    intrinsic,
+    load,
+    store,
+    sum_of_lanes,
+    turn,
+)
+
+
+def _tile(rows: int, columns: int, *, add: bool) -> Any:
+    """out[i + r, j + c] (+)= sum_k left[i + r, k] right[k, j + c], with all rows x columns sums in registers.
+
+    Either factor may be a plain matrix. If out is a plain matrix, the lanes of each sum are summed as well.
+    """
+
+    @intrinsic
+    def tile(typing: Any, out: Any, left: Any, right: Any, i: Any, j: Any, count: Any) -> Any:
+        def emit(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            target, first, second = (Matrix(context, b, sig.args[k], args[k]) for k in range(3))
+            i, j, count = args[3:]
+            at = [[(b.add(i, INDEX(r)), b.add(j, INDEX(c))) for c in range(columns)] for r in range(rows)]
+            cells = [(r, c) for r in range(rows) for c in range(columns)]
+            in_place = add and target.is_lanes
+            start = {(r, c): target.load(*at[r][c]) if in_place else constant(0.0) for r, c in cells}
+
+            before, body, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
+            b.cbranch(b.icmp_signed(">", count, INDEX(0)), body, after)
+            b.position_at_end(body)
+            k = b.phi(INDEX)
+            sums = {cell: b.phi(VECTOR) for cell in cells}
+            right_row = [second.load(k, at[0][c][1]) for c in range(columns)]
+            left_column = [first.load(at[r][0][0], k) for r in range(rows)]
+            new = {
+                (r, c): b.fadd(b.fmul(left_column[r], right_row[c], flags=FUSED), sums[r, c], flags=FUSED)
+                for r, c in cells
+            }
+            next_k = b.add(k, INDEX(1))
+            k.add_incoming(INDEX(0), before)
+            k.add_incoming(next_k, body)
+            b.cbranch(b.icmp_signed("<", next_k, count), body, after)
+            b.position_at_end(after)
+            results = {}
+            for cell in cells:
+                sums[cell].add_incoming(start[cell], before)
+                sums[cell].add_incoming(new[cell], body)
+                results[cell] = b.phi(VECTOR)
+                results[cell].add_incoming(start[cell], before)
+                results[cell].add_incoming(new[cell], body)
+            for r, c in cells:
+                value = results[r, c]
+                if not target.is_lanes:
+                    value = b.fadd(sum_of_lanes(b, value), b.load(target.address(*at[r][c])))
+                target.store(value, *at[r][c])
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(out, left, right, index, index, index), emit
+
+    return tile
+
+
+def _product(*, add: bool) -> Any:
+    """A matrix product cut into tiles of 4 x 3 sums, the most that 16 registers hold beside their factors."""
+    tile_4_3, tile_4_2, tile_4_1 = (_tile(4, columns, add=add) for columns in (3, 2, 1))
+    tile_1_3, tile_1_1 = (_tile(1, columns, add=add) for columns in (3, 1))
+
+    @njit
+    def product(out: Any, left: Any, right: Any) -> None:
+        rows, columns, count = out.shape[0], out.shape[1], right.shape[0]
+        whole_rows, whole_columns = rows - rows % 4, columns - columns % 3
+        for j in range(0, whole_columns, 3):
+            for i in range(0, whole_rows, 4):
+                tile_4_3(out, left, right, i, j, count)
+            for i in range(whole_rows, rows):
+                tile_1_3(out, left, right, i, j, count)
+        if columns - whole_columns == 2:
+            for i in range(0, whole_rows, 4):
+                tile_4_2(out, left, right, i, whole_columns, count)
+            for i in range(whole_rows, rows):
+                tile_1_1(out, left, right, i, whole_columns, count)
+                tile_1_1(out, left, right, i, whole_columns + 1, count)
+        elif columns > whole_columns:
+            for i in range(0, whole_rows, 4):
+                tile_4_1(out, left, right, i, whole_columns, count)
+            for i in range(whole_rows, rows):
+                tile_1_1(out, left, right, i, whole_columns, count)
+
+    return product
+
+
+product = _product(add=False)
+"""out = left @ right, out a lanes matrix, each factor a lanes matrix or a plain one."""
+
+add_product = _product(add=True)
+"""out += left @ right. If out is a plain matrix, the lanes of each element are summed."""
+
+
+@cached_njit
+def multiply_all(out: Any, left: Any, right: Any) -> None:
+    """out[z] = left[z] @ right for every z: (z, rows, columns, LANES), (z, rows, count), (columns, count, LANES).
+
+    As fast as MKL on one core or faster, since right is already in the order in which it is read.
+    """
+    turned = turn(right)
+    for z in range(len(out)):
+        product(out[z], left[z], turned)
+
+
+@cached_njit
+def multiply_stored(out: Any, left: Any, right: Any, scale: Any, bias: Any) -> None:
+    """out = (left @ right) scale + bias, right in any dtype that a lanes matrix may be stored in.
+
+    Shapes: (rows, columns, LANES) = (rows, count) @ (columns, count, LANES) * (columns, LANES) + (rows, 1).
+    """
+    product(out, left, turn(right))
+    factors = scale.reshape(1, scale.shape[0], scale.shape[1])
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            store(load(out, i, j) * load(factors, 0, j) + load(bias, i, 0), out, i, j)
