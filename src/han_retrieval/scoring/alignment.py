@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from han_retrieval.scoring.gram import positive_sqrt
-from han_retrieval.scoring.single_block import CLOSED
+from han_retrieval.scoring.single_block import CLOSED, cross
 
 SLOPE, ADDED = 0.1, 1e-8  # of the leaky ReLU; to the norm
 
@@ -46,7 +46,14 @@ class Sources(NamedTuple):
 
 
 def matches_of_pairs(
-    images: Tensor, region_mask: Tensor, texts: Tensor, *, gatherers: str, temperature: float, attention: str
+    images: Tensor,
+    region_mask: Tensor,
+    texts: Tensor,
+    *,
+    gatherers: str,
+    temperature: float,
+    attention: str,
+    factors: torch.dtype,
 ) -> Tensor:
     """r of every word or every region of all pairs, in plain torch, differentiable.
 
@@ -57,13 +64,14 @@ def matches_of_pairs(
         gatherers: "words" or "regions".
         temperature: lambda.
         attention: "cosine" or "clipped".
+        factors: What the large product's factors are rounded to.
 
     Returns:
         (T, I, n) of words or (T, I, m) of regions; those of padding mean nothing.
     """
     images, of_regions = sources(images, region_mask)
     texts, of_words = sources(texts, torch.ones_like(texts[..., 0], dtype=torch.bool))
-    x = torch.einsum("imd,tnd->timn", images, texts)
+    x = cross(images.to(factors), texts.to(factors), dtype=images.dtype)
     if gatherers == "words":
         return matches(x, of_regions, temperature=temperature, attention=attention)
     of_words = Sources(*(table.unsqueeze(1) for table in of_words))  # (T, 1, ...)

@@ -11,16 +11,22 @@ import llvmlite.binding
 import torch
 from torch import Tensor
 
-from han_retrieval.scoring import fused, fused_alignment, many_blocks
+from han_retrieval.scoring import fused, fused_alignment, many_blocks, single_block, single_block_cuda
 from han_retrieval.scoring.alignment import matches_of_pairs
 from han_retrieval.scoring.matching import Matching
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
-from han_retrieval.scoring.single_block import tables, word_matches
 
 PRECISIONS = ("float32", "bfloat16")
 
 # Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts.
 IMAGES_A_CHUNK, TEXTS_A_CHUNK = 1024, 512
+
+# Elements of a pair block: those of a CPU stay in cache, those of a GPU keep it busy.
+CPU_ELEMENTS, GPU_ELEMENTS = 1 << 20, 1 << 24
+
+# Pairs on a GPU up to which texts of unlike length are put together: with so few, starting the same operations for each
+# length is taken to cost more than words that are not there.
+FEW_PAIRS = 1 << 18
 
 
 def score_all_pairs(
@@ -32,7 +38,7 @@ def score_all_pairs(
     blocks: Sequence[AttentionBlock],
     matching: Matching,
     precision: str = "float32",
-    chunk_elements: int = 1 << 20,
+    chunk_elements: int | None = None,
 ) -> Tensor:
     """Scores of all pairs in Gram space, differentiable.
 
@@ -46,7 +52,7 @@ def score_all_pairs(
         precision: "float32" for all, or "bfloat16" for the large products of float32 tokens without blocks, or through
             one where words gather, if no gradient is asked for; all else stays in float32.
         chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair, where no kernel
-            is at hand. Some forty blocks are alive at once; small ones stay in cache.
+            for the CPU is at hand. Some forty blocks are alive at once. None: ``CPU_ELEMENTS`` or ``GPU_ELEMENTS``.
 
     Returns:
         (I, T) scores. A pair's score does not depend on the other pairs, on padding or on ``chunk_elements``.
@@ -64,12 +70,14 @@ def score_all_pairs(
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
     if has_kernel(image_tokens, blocks, matching):
         return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, precision)
+    if chunk_elements is None:
+        chunk_elements = GPU_ELEMENTS if image_tokens.is_cuda else CPU_ELEMENTS
     if len(blocks) > 1 or (blocks and matching.gatherers != "words"):
         return many_blocks.scores(
             image_tokens, region_mask, text_tokens, word_mask, blocks=blocks, matching=matching,
             chunk_elements=chunk_elements,
         )  # fmt: skip
-    return _in_torch(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, chunk_elements)
+    return _in_torch(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, precision, chunk_elements)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -84,6 +92,11 @@ def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Match
     """Whether ``fused`` or ``fused_alignment`` can score: float32 on the CPU, no block or one where words gather."""
     here = tokens.device.type == "cpu" and tokens.dtype == torch.float32
     return here and (not blocks or (len(blocks) == 1 and matching.gatherers == "words"))
+
+
+def _on_gpu(tokens: Tensor) -> bool:
+    """Whether tokens are such as ``single_block_cuda`` scores."""
+    return tokens.is_cuda and tokens.dtype == torch.float32
 
 
 def _by_kernel(
@@ -130,49 +143,68 @@ def _in_torch(
     word_mask: Tensor,
     blocks: Sequence[AttentionBlock],
     matching: Matching,
+    precision: str,
     chunk_elements: int,
 ) -> Tensor:
-    """(I, T) scores by ``single_block`` or ``alignment``, texts of one length together and some pairs at a time."""
+    """(I, T) scores by ``single_block`` or ``alignment``, texts of about one length together and some pairs at a time.
+
+    On a GPU in float32 the small part of ``single_block`` is a kernel, see ``single_block_cuda``.
+    """
     m = region_mask.shape[1]
     lengths = word_mask.sum(1)
-    flat = text_tokens[word_mask]  # (valid words of all texts, d), so that nothing is spent on padding
+    flat = text_tokens[word_mask]  # (valid words of all texts, d), so that little is spent on padding
     starts = lengths.cumsum(0) - lengths
     per_word = project(blocks[0], flat) if blocks else (flat,)
-    groups = [(int(n), (lengths == n).nonzero().squeeze(1)) for n in lengths.unique()]
+    widths = _widths(lengths, len(region_mask)) if blocks else lengths
+    order = widths.argsort(stable=True)
+    sizes, counts = (x.tolist() for x in widths.unique(return_counts=True))
+    groups = list(zip(sizes, order.split(counts), strict=True))
+
+    on_gpu = _on_gpu(image_tokens)
+    side, word_matches = single_block.side, single_block.word_matches
+    if on_gpu:
+        side, word_matches = single_block_cuda.side, single_block_cuda.word_matches
+    gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (image_tokens, *per_word))
+    factors = torch.bfloat16 if on_gpu and precision == "bfloat16" and not gradient else flat.dtype
+
     columns: list[Tensor] = []
-    for images in _slices(len(region_mask), _images_a_chunk(groups, m, chunk_elements)):
+    for images in _slices(len(region_mask), _images_a_chunk(max(sizes), m, chunk_elements)):
         tokens, mask = image_tokens[images], region_mask[images]
         if blocks:
-            projections = project(blocks[0], tokens)
-            of_images = tables(projections, mask)
+            of_images = side(project(blocks[0], tokens), mask, factors=factors)
         rows: list[Tensor] = []
         for n, texts in groups:
-            for part in texts.split(max(1, chunk_elements // (m * n * len(mask)))):
-                at = starts[part].unsqueeze(1) + torch.arange(n, device=starts.device)  # (texts of the part, n)
+            for part in texts.split(min(TEXTS_A_CHUNK, max(1, chunk_elements // (m * n * len(mask))))):
+                nth, last = torch.arange(n, device=part.device), lengths[part].unsqueeze(1) - 1
+                at = starts[part].unsqueeze(1) + nth.minimum(last)  # (texts of the part, n), in padding the last word
+                word = nth <= last
                 words = [x[at] for x in per_word]
                 scores: list[Tensor] = []
                 for gatherers in matching.each_gatherers:
                     if blocks:
-                        of_texts = tables(Projections(*words), torch.ones_like(at, dtype=torch.bool))
-                        r = word_matches(
-                            projections, of_images, Projections(*words), of_texts, temperature=matching.temperature
-                        )
+                        of_texts = side(Projections(*words), word, factors=factors)
+                        r = word_matches(of_images, of_texts, temperature=matching.temperature)
                     else:
                         r = matches_of_pairs(
                             tokens, mask, words[0], gatherers=gatherers, temperature=matching.temperature,
-                            attention=matching.attention,
+                            attention=matching.attention, factors=factors,
                         )  # fmt: skip
-                    there = mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
-                    scores.append(matching.pool(r, there))
+                    there = mask if gatherers == "regions" else word.unsqueeze(1)
+                    scores.append(matching.pool(r, there.expand_as(r)))
                 rows.append(torch.stack(scores).mean(0))  # (texts of the part, images)
         columns.append(torch.cat(rows))
-    order = torch.cat([texts for _, texts in groups])
     return torch.cat(columns, dim=1)[order.argsort()].mT
 
 
-def _images_a_chunk(groups: list[tuple[int, Tensor]], m: int, chunk_elements: int) -> int:
-    """As many images as leave room for some 16 texts of the longest group beside them."""
-    return max(1, chunk_elements // (16 * m * max(n for n, _ in groups)))
+def _widths(lengths: Tensor, images: int) -> Tensor:
+    """(T,) words that each text is given room for: its own, or with few pairs on a GPU the next multiple of 8."""
+    few = lengths.is_cuda and images * len(lengths) <= FEW_PAIRS
+    return (lengths + 7) // 8 * 8 if few else lengths
+
+
+def _images_a_chunk(n: int, m: int, chunk_elements: int) -> int:
+    """As many images as leave room for some 16 texts of n words beside them."""
+    return min(IMAGES_A_CHUNK, max(1, chunk_elements // (16 * m * n)))
 
 
 def _slices(count: int, size: int) -> list[slice]:

@@ -10,7 +10,8 @@ p is an image's own, so a pair keeps one number a_i in place of m weights. All t
 
 Legend: I images, T texts of equal length, m regions, n words, d the joint size. Indices: i, l regions; j, k words.
 Products of a region's vector with a word's are named region first, word second: UC_ij = u_i.c_j, PU_ij = u_i.P_j.
-``single_block_kernel`` has the same statements for one image and a few texts at a time, and their derivatives.
+``single_block_kernel`` has the same statements for one image and a few texts at a time, and their derivatives;
+``single_block_triton`` for one pair at a time on a GPU.
 """
 
 from __future__ import annotations
@@ -62,23 +63,70 @@ def tables(projections: Projections, mask: Tensor) -> Tables:
     )  # fmt: skip
 
 
-def word_matches(
-    images: Projections, image_tables: Tables, texts: Projections, text_tables: Tables, *, temperature: float
+class Side(NamedTuple):
+    """What z items of t tokens bring to pairs.
+
+    Attributes:
+        vectors: (z, t, d) each, the factors of the large products, rounded to bfloat16 or not.
+        tables: All products inside the items, of vectors that are not rounded.
+        squares: The square tables once more, as ``single_block_cuda`` lays them out for its kernel, or None.
+    """
+
+    vectors: Projections
+    tables: Tables
+    squares: Tensor | None = None
+
+
+def side(projections: Projections, mask: Tensor, *, factors: torch.dtype) -> Side:
+    """Projections (z, t, d) and mask (z, t) of items; ``factors``: what the large products' factors are rounded to."""
+    return Side(Projections(*(x.to(factors) for x in projections)), tables(projections, mask))
+
+
+def cross(of_images: Tensor, of_texts: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """Dot products (T, I, m, n) of regions' vectors (I, m, d) with words' (T, n, d), by one matrix product.
+
+    ``dtype`` is the vectors' own, or float32 for vectors in bfloat16, which torch has on CUDA alone.
+    """
+    left, right = of_images.flatten(0, 1), of_texts.flatten(0, 1).mT
+    rows = left @ right if left.dtype == dtype else torch.mm(left, right, out_dtype=dtype)  # (I m, T n)
+    return rows.view(*of_images.shape[:2], *of_texts.shape[:2]).permute(2, 0, 1, 3)
+
+
+class Products(NamedTuple):
+    """The six large products of all pairs, (T, I, m, n) each: the first letter is the region's vector."""
+
+    qk: Tensor
+    kq: Tensor
+    uu: Tensor
+    uc: Tensor
+    cu: Tensor
+    cc: Tensor
+
+
+def products(images: Side, texts: Side) -> Products:
+    """Those of I images of m regions and T texts of n words, in the tables' dtype."""
+    (q, k, u, c), w = images.vectors, texts.vectors
+    factors = (q, w.k), (k, w.q), (u, w.u), (u, w.c), (c, w.u), (c, w.c)
+    return Products(*(cross(*pair, dtype=images.tables.uu.dtype) for pair in factors))
+
+
+def word_matches(images: Side, texts: Side, *, temperature: float) -> Tensor:
+    """r_j of every word of every pair, (T, I, n). In plain torch, differentiable."""
+    return matches_from_products(products(images, texts), images.tables, texts.tables, temperature=temperature)
+
+
+def matches_from_products(
+    between: Products, image_tables: Tables, text_tables: Tables, *, temperature: float
 ) -> Tensor:
-    """r_j of every word of every pair, (T, I, n): images (I, m, d), texts (T, n, d). In plain torch, differentiable."""
+    """The small part of ``word_matches``: all that follows the large products."""
+    qk, kq, UU, UC, CU, CC = between
     io, tw = image_tables, text_tables
     N_o, N_w = io.inner, tw.inner.unsqueeze(1)  # (I, m, m), (T, 1, n, n)
 
-    def cross(of_images: Tensor, of_texts: Tensor) -> Tensor:
-        return torch.einsum("imd,tnd->timn", of_images, of_texts)
-
-    UU, UC = cross(images.u, texts.u), cross(images.u, texts.c)
-    CU, CC = cross(images.c, texts.u), cross(images.c, texts.c)
-
     # Attention: of regions to words E (T, I, m, n), to their own image a (T, I, m, 1); of words F and b (T, I, 1, n).
-    to_words = cross(images.q, texts.k) + tw.closed[:, None, None, :]
+    to_words = qk + tw.closed[:, None, None, :]
     E, a = _mixture(to_words, io.lse[None, :, :, None], dim=3)
-    to_regions = cross(images.k, texts.q) + io.closed[None, :, :, None]
+    to_regions = kq + io.closed[None, :, :, None]
     F, b = _mixture(to_regions, tw.lse[:, None, None, :], dim=2)
 
     # Words: V = u_i.w^_j and W = w^_j.u_k, and their lengths (T, I, 1, n).

@@ -1,0 +1,83 @@
+"""How pairs are cut and rounded on a GPU, tried on the CPU, and the scores of a card where there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.scoring import plan, single_block, single_block_cuda
+
+TIGHT = 1e-5  # of scores in [-1, 1]
+
+
+def random_model(**options: object) -> HAN:
+    model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, **options))
+    for parameter in model.parameters():  # far from the start, so that attention is far from even
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model.eval()
+
+
+def random_mask(items: int, tokens: int) -> torch.Tensor:
+    mask = torch.rand(items, tokens) < 0.7
+    mask[torch.arange(items), torch.randint(tokens, (items,))] = True
+    return mask
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_products_in_bfloat16_where_no_gradient_is_asked_for(blocks, monkeypatch):
+    """CUDA alone multiplies bfloat16 into float32: here by rounding the factors."""
+    multiplied = []
+
+    def multiply(left, right, *, out_dtype):
+        multiplied.append((left.dtype, right.dtype, out_dtype))
+        return left.to(out_dtype) @ right.to(out_dtype)
+
+    monkeypatch.setattr(torch, "mm", multiply)
+    monkeypatch.setattr(plan, "has_kernel", lambda *_: False)
+    monkeypatch.setattr(plan, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(plan, "_on_gpu", lambda tokens: True)
+    monkeypatch.setattr(single_block_cuda, "_fits", lambda *_: False)
+    torch.manual_seed(4)
+    model, masks = random_model(joint_size=64, blocks=blocks), (random_mask(8, 7), torch.ones(20, 5, dtype=torch.bool))
+    images, texts = (torch.nn.functional.normalize(torch.randn(*x.shape, 64), dim=-1) for x in masks)
+    exact = model.score(images, masks[0], texts, masks[1], precision="bfloat16" if blocks else "float32")
+    assert not multiplied  # a gradient of the weights is asked for
+    with torch.no_grad():
+        rounded = model.score(images, masks[0], texts, masks[1], precision="bfloat16")
+    assert multiplied == [(torch.bfloat16, torch.bfloat16, torch.float32)] * (6 if blocks else 1)
+    assert 0 < (exact - rounded).square().mean().sqrt() < 0.05 * exact.std()
+
+
+def test_texts_of_about_one_length_are_scored_together(monkeypatch):
+    torch.manual_seed(5)
+    model = random_model(joint_size=8).double()
+    lengths = torch.tensor([19, 1, 8, 3, 16, 9, 17, 8, 2, 12])
+    mask = torch.arange(19) < lengths.unsqueeze(1)
+    items = torch.randn(3, 4, 5).double(), random_mask(3, 4), torch.randint(1, 9, mask.shape), mask
+    gradients, widths = [], []
+    side = single_block.side
+    monkeypatch.setattr(plan, "_widths", lambda lengths, images: (lengths + 7) // 8 * 8)
+    monkeypatch.setattr(
+        plan.single_block, "side", lambda of, mask, **options: widths.append(mask.shape[1]) or side(of, mask, **options)
+    )
+    for backend in ("reference", "gram"):
+        model.zero_grad()
+        scores = model.similarity(*items, backend=backend)
+        (scores * torch.linspace(-1, 1, 30, dtype=torch.float64).view(3, 10)).sum().backward()
+        gradients.append([scores.detach(), *(p.grad.clone() for p in model.parameters())])
+    assert sorted(widths) == [4, 8, 16, 24]  # the images', and three groups of texts
+    for exact, got in zip(*gradients, strict=True):
+        assert torch.allclose(got, exact, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("texts", [30, 4000])
+@torch.inference_mode()
+def test_scores_on_a_card_are_those_of_the_formulas(texts):
+    torch.manual_seed(6)
+    model = random_model(joint_size=64).double()
+    items = torch.randn(80, 36, 5), random_mask(80, 36), torch.randint(1, 9, (texts, 20)), random_mask(texts, 20)
+    exact = model.similarity(items[0].double(), *items[1:], backend="reference")
+    model, items = model.float().cuda(), tuple(x.cuda() for x in items)
+    assert (model.similarity(*items).cpu() - exact).abs().max() < TIGHT
