@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.regions import Regions
 from han_retrieval.text import tokenize
 
 SIZE = 8
@@ -21,7 +22,9 @@ class MaxMatcher:
     """The mean over words of the highest cosine with a region."""
 
     def __init__(self, *, fingerprint="boxes-1", boundary_words=False):
-        self.config = SimpleNamespace(region_size=SIZE, detector_fingerprint=fingerprint, boundary_words=boundary_words)
+        self.config = SimpleNamespace(
+            region_size=SIZE, box_geometry=False, detector_fingerprint=fingerprint, boundary_words=boundary_words
+        )
         self.training = True
         self.calls = []
 
@@ -72,7 +75,7 @@ class MemoryStore:
     def read(self, ids):
         return [self.regions[photo_id] for photo_id in ids]
 
-    def batch(self, ids):
+    def batch(self, ids, *, geometry=False):
         found = self.read(ids)
         m = max(len(regions.features) for regions in found)
         features = torch.zeros(len(found), m, self.feature_size)
@@ -84,11 +87,11 @@ class MemoryStore:
 
 
 def regions(features, boxes=None, *, width=0, height=0):
-    return SimpleNamespace(
-        features=np.asarray(features, dtype=np.float16),
-        boxes=None if boxes is None else np.asarray(boxes, dtype=np.float32),
-        width=width,
-        height=height,
+    return Regions(
+        np.asarray(features, dtype=np.float16),
+        None if boxes is None else np.asarray(boxes, dtype=np.float32),
+        width,
+        height,
     )
 
 

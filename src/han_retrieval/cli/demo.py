@@ -123,7 +123,7 @@ def _longest_caption(photos: CaptionedPhotos) -> str:
 
 def _answer(model: HAN, store: RegionStore, photos: CaptionedPhotos, sentence: str) -> Query:
     """The best photos for a sentence, and where the photo stands that it was written about, if it was."""
-    batch = store.batch([photo.id for photo in photos.photos])
+    batch = store.batch([photo.id for photo in photos.photos], geometry=model.config.box_geometry)
     with torch.no_grad():
         scores = model.similarity(batch.features, batch.mask, *model.words([sentence]))[:, 0].cpu().numpy()
     order = np.argsort(-scores, kind="stable")

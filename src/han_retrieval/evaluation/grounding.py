@@ -139,7 +139,7 @@ def _most_aligned(
     if not phrases or not words:
         return [(phrase, None) for phrase in phrases]
     ids, mask = model.words([" ".join(words)])
-    features = torch.tensor(regions.features).float()
+    features = torch.from_numpy(regions.inputs(geometry=model.config.box_geometry))
     alignment = model.explain(features, ids[0][mask[0]]).alignment.cpu()  # (n, m)
     if model.config.boundary_words:
         alignment = alignment[1:-1]

@@ -91,7 +91,9 @@ def explain_pair(model: HAN, regions: Regions, sentence: str) -> PairEvidence:
             "these features have no boxes, or not the size of their photo, so there is no evidence to show: extract "
             "them from the photos"
         )
-    evidence = model.explain(torch.tensor(regions.features, dtype=torch.float32), ids[0][mask[0]].cpu())
+    evidence = model.explain(
+        torch.from_numpy(regions.inputs(geometry=model.config.box_geometry)), ids[0][mask[0]].cpu()
+    )
     inner = slice(1, -1) if model.config.boundary_words else slice(None)
     return PairEvidence(
         words=words,

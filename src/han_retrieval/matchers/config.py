@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from han_retrieval.regions.regions import GEOMETRY_SIZE
+
 
 class HANOptions(BaseModel):
     """What one chooses about a HAN, frozen; unknown fields are refused.
@@ -24,6 +26,7 @@ class HANOptions(BaseModel):
         pooling: How the matches r_i become one score: their mean, or log-sum-exp at ``lse_temperature``.
         lse_temperature: Factor on r_i inside the log-sum-exp.
         boundary_words: Whether <start> and <end> are words of the sentence.
+        box_geometry: Whether the image encoder takes position and size of a region's box besides its feature.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,13 +41,14 @@ class HANOptions(BaseModel):
     pooling: Literal["mean", "lse"] = "mean"
     lse_temperature: float = Field(default=6.0, gt=0, allow_inf_nan=False)
     boundary_words: bool = False
+    box_geometry: bool = False
 
 
 class HANConfig(HANOptions):
     """A HAN's options and what follows from its data: every number that its weights and scores depend on.
 
     Attributes:
-        region_size: D, numbers a region feature.
+        region_size: Numbers a region feature, D without the box's geometry.
         vocabulary_size: Word ids, special ones included.
         detector_fingerprint: The detector whose features it was trained on; None when unknown.
     """
@@ -52,3 +56,8 @@ class HANConfig(HANOptions):
     region_size: int = Field(gt=0)
     vocabulary_size: int = Field(gt=0)
     detector_fingerprint: str | None = None
+
+    @property
+    def input_size(self) -> int:
+        """D, numbers a region that the image encoder takes."""
+        return self.region_size + (GEOMETRY_SIZE if self.box_geometry else 0)

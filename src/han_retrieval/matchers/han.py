@@ -66,7 +66,7 @@ class HAN(nn.Module):
             )
         self.config = config
         self.vocabulary = vocabulary
-        self.image_encoder = ImageEncoder(config.region_size, config.joint_size)
+        self.image_encoder = ImageEncoder(config.input_size, config.joint_size)
         self.text_encoder = TextEncoder(config.vocabulary_size, config.word_size, config.joint_size)
         self.blocks = nn.ModuleList(
             HeterogeneousAttention(

@@ -9,6 +9,10 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from han_retrieval.errors import HANError
+
+GEOMETRY_SIZE = 7
+
 
 @dataclass(frozen=True, slots=True)
 class Regions:
@@ -30,6 +34,36 @@ class Regions:
     height: int
     labels: tuple[str, ...] | None = None
     scores: np.ndarray | None = None
+
+    def inputs(self, *, geometry: bool) -> np.ndarray:
+        """What a matcher is given: features (m, D) float32, with ``geometry`` behind them if asked for (m, D + 7).
+
+        Raises:
+            HANError: Geometry is asked for, and the boxes or the photo's size are not known.
+        """
+        features = self.features.astype(np.float32)
+        if not geometry:
+            return features
+        return np.concatenate([features, box_geometry(self.boxes, self.width, self.height)], axis=1)
+
+
+def box_geometry(boxes: np.ndarray | None, width: int, height: int) -> np.ndarray:
+    """Position and size of boxes (m, 4): left, top, right, bottom, width, height and area in shares of the photo's.
+
+    Returns:
+        (m, 7) float32.
+
+    Raises:
+        HANError: There are no boxes, or the size of their photo is not known.
+    """
+    if boxes is None or not width or not height:
+        raise HANError(
+            "the model takes boxes as well as features (box_geometry), and these features have no boxes or not the "
+            "size of their photo: extract them from the photos"
+        )
+    shares = boxes / np.array([width, height] * 2, np.float32)
+    sides = shares[:, 2:] - shares[:, :2]
+    return np.concatenate([shares, sides, sides.prod(1, keepdims=True)], axis=1)
 
 
 class Detector(Protocol):

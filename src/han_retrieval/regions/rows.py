@@ -19,7 +19,7 @@ import torch
 from torch.utils.dlpack import from_dlpack
 
 from han_retrieval.errors import HANError
-from han_retrieval.regions.regions import Regions
+from han_retrieval.regions.regions import GEOMETRY_SIZE, Regions, box_geometry
 
 
 class RegionRow(NamedTuple):
@@ -35,7 +35,7 @@ class RegionBatch:
     """The regions of B photos, padded to the largest m among them.
 
     Attributes:
-        features: (B, m, D) float32, zero at padding.
+        features: (B, m, D) float32, zero at padding; (B, m, D + 7) with the geometry of boxes.
         mask: (B, m) bool, true where there is a region.
         boxes: For each photo (m, 4) float32 x0 y0 x1 y1 in pixels of the upright photo, not padded, or None.
     """
@@ -153,8 +153,8 @@ def to_regions(table: pa.Table) -> list[Regions]:
     ]
 
 
-def to_batch(table: pa.Table) -> RegionBatch:
-    """The photos of a table with the columns regions, boxes and features, padded."""
+def to_batch(table: pa.Table, *, geometry: bool) -> RegionBatch:
+    """The photos of a table with the columns regions, boxes, width, height and features, padded."""
     counts = torch.tensor(table["regions"].to_pylist(), dtype=torch.int64)  # (B,)
     column = table["features"].combine_chunks()
     feature_size = column.type.value_type.list_size
@@ -167,7 +167,14 @@ def to_batch(table: pa.Table) -> RegionBatch:
     else:
         features = torch.zeros(len(counts), largest, feature_size)
         features[mask] = flat.float()
-    return RegionBatch(features=features, mask=mask, boxes=_arrays(table["boxes"]))
+    boxes = _arrays(table["boxes"])
+    if geometry:
+        sizes = (table[name].to_pylist() for name in ("width", "height"))
+        placed = [box_geometry(*photo) for photo in zip(boxes, *sizes, strict=True)]
+        numbers = torch.zeros(*mask.shape, GEOMETRY_SIZE)
+        numbers[mask] = torch.from_numpy(np.concatenate(placed)) if placed else numbers[mask]
+        features = torch.cat([features, numbers], dim=2)
+    return RegionBatch(features=features, mask=mask, boxes=boxes)
 
 
 def _check(row: RegionRow, feature_size: int) -> None:

@@ -170,13 +170,17 @@ class RegionStore:
         """
         return to_regions(self._take(ids, ["width", "height", "boxes", "labels", "scores", "features"]))
 
-    def batch(self, ids: Sequence[str]) -> RegionBatch:
+    def batch(self, ids: Sequence[str], *, geometry: bool = False) -> RegionBatch:
         """The regions of some photos as padded tensors, in the order asked, repeats and all.
 
+        Args:
+            ids: The photos.
+            geometry: Put position and size of the boxes behind the features; see ``box_geometry``.
+
         Raises:
-            HANError: A photo is not in the store.
+            HANError: A photo is not in the store, or has no boxes where their geometry is asked for.
         """
-        return to_batch(self._take(ids, ["regions", "boxes", "features"]))
+        return to_batch(self._take(ids, ["regions", "boxes", "width", "height", "features"]), geometry=geometry)
 
     def describe(self) -> StoreSummary:
         """What the store holds, in numbers."""

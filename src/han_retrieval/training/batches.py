@@ -108,7 +108,9 @@ class Batches:
 
     def _load(self, step: int, pairs: list[tuple[int, int]]) -> Batch:
         random = torch.Generator().manual_seed(_seed(self.config.seed, step))
-        regions = self.store.batch([self.photo_ids[photo] for photo, _ in pairs])
+        regions = self.store.batch(
+            [self.photo_ids[photo] for photo, _ in pairs], geometry=self.config.model.box_geometry
+        )
         captions = [self.captions[photo][caption] for photo, caption in pairs]
         words = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in captions], batch_first=True)  # (B, n)
         lengths = torch.tensor([len(ids) for ids in captions])

@@ -45,7 +45,8 @@ def model_card(
         f"- Training: {facts['photos']} photos and {facts['captions']} captions, split `{config.train_split}` of "
         f"`{facts['dataset']}` ({facts['format']})."
         + (f" {facts['without_regions']} more photos had no regions." if facts["without_regions"] else ""),
-        f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each.",
+        f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each"
+        + (", with position and size of their boxes." if shape.box_geometry else "."),
         f"- Vocabulary: {shape.vocabulary_size} words that stand there at least {config.minimum_count} times.",
         f"- Word vectors at the start: {config.word_vectors or 'none'}.",
         "",
