@@ -101,6 +101,13 @@ def test_regions_of_another_detector_are_refused(
     other = saved(tmp_path / "other", fingerprint="bottom-up")
     assert "bottom-up" in refused(capsys, photo, "a ball", "--model", other)
     assert "bottom-up" in refused(capsys, photo, "a ball", "--model", other, "--detector", "scenes")
+    grid = saved(tmp_path / "grid", fingerprint="grid-1-36-other")
+    assert "'scenes' gives others" in refused(capsys, photo, "a ball", "--model", grid, "--detector", "scenes")
+    named = saved(tmp_path / "named")
+    main(
+        ["explain", str(photo), "a ball", "--model", str(named), "--detector", "scenes"]
+    )  # with the model's 10 regions
+    assert "score" in capsys.readouterr().out
     unsaid = saved(tmp_path / "unsaid", fingerprint=None)
     assert "--detector" in refused(capsys, photo, "a ball", "--model", unsaid)
     main(["explain", str(photo), "a ball", "--model", str(unsaid), "--detector", "scenes", "--regions", "10"])

@@ -154,6 +154,44 @@ def test_an_interrupt_ends_with_one_line_that_says_how_to_go_on(photos, tmp_path
     assert "2 added" in han_extract(photos, "--out", tmp_path / "out").stdout
 
 
+def test_a_preview_is_a_picture_and_a_table_and_no_store(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = han_extract("--preview", photos / "3.png", "--regions", 2, "--out", "seen.png")
+    assert result.exit_code == 0, result.output
+    assert [" ".join(line.split()) for line in result.stdout.splitlines()[1:]] == ["0 0 0 20 10", "1 0 0 20 10"]
+    assert result.stderr == "wrote seen.png (grid:2)\n"
+    assert max(Image.open("seen.png").size) > 500
+    report = json.loads(han_extract("--preview", photos / "3.png", "--detector", "other", "--json").stdout)
+    assert report["detector"] == "other:36"
+    assert report["picture"] == "3-regions.png"
+    assert (report["width"], report["height"], len(report["regions"])) == (20, 10, 36)
+    assert report["regions"][1] == {"region": 1, "label": None, "score": None, "box": [0.0, 0.0, 20.0, 10.0]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3-regions.png", "photos", "seen.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "SOURCE is missing: .* --preview PHOTO"),
+        (["photos"], "--out is missing"),
+        (["photos", "--preview", "photos/3.png"], "photos/3.png alone; leave SOURCE .photos. out"),
+        (["--preview", "photos/3.png", "--split", "dev"], "leave --split .dev. out"),
+        (["--preview", "photos/3.png", "--out", "photos/3.png"], "would take the place of the photo"),
+        (["--preview", "photos/3.png", "--out", "features"], "features: the picture cannot be written .* regions.png"),
+        (["--preview", "photos/3.png", "--out", "none/x.png"], "none/x.png: the picture cannot be written"),
+        (["--preview", "none.png"], "none.png: no such photo"),
+    ],
+)
+def test_what_a_preview_cannot_be_made_of_is_said(photos, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    before = (photos / "3.png").read_bytes()
+    result = han_extract(*arguments)
+    with pytest.raises(HANError, match=message):
+        raise result.exception
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert (photos / "3.png").read_bytes() == before
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_a_real_process(photos, tmp_path):
     program = textwrap.dedent(

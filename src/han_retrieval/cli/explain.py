@@ -22,8 +22,14 @@ PAGES = (".html", ".htm")
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.argument("sentence")
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="The model's folder.")
-@click.option("--detector", help="What finds the regions [default: what the model was trained with].")
-@click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="With --detector: at most.")
+@click.option("--detector", help="What finds the regions, where the model does not say it or its weights are your own.")
+@click.option(
+    "--regions",
+    type=click.IntRange(min=1),
+    default=36,
+    show_default=True,
+    help="Where the model does not say how many.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the evidence: a picture (.png, .jpg), or .html.")
 @click.option(
     "--width", type=click.IntRange(64, 8192), default=720, show_default=True, help="Of the picture in pixels."
@@ -69,18 +75,14 @@ def explain(
 def _detector(han: HAN, model: Path, name: str | None, regions: int) -> Detector:
     """The detector that the model's features came from; refused where it is another, or not known."""
     fingerprint = han.config.detector_fingerprint
-    if name is None:
-        if fingerprint is None:
-            raise HANError(f"{model}: does not say which detector it was trained with; name it with --detector")
-        return detector_for(fingerprint)
-    if fingerprint is not None and fingerprint.startswith(f"{name}-"):
-        return detector_for(fingerprint)
-    detector = load_detector(name, regions=regions)
     if fingerprint is not None:
-        raise HANError(
-            f"{model}: was trained with the regions of {fingerprint!r}, and {name!r} finds others "
-            f"({detector.fingerprint!r}); leave --detector out"
-        )
+        try:
+            return detector_for(fingerprint, name=name)
+        except HANError as error:
+            raise HANError(f"{model}: {error}") from None
+    if name is None:
+        raise HANError(f"{model}: does not say which detector it was trained with; name it with --detector")
+    detector = load_detector(name, regions=regions)
     if detector.feature_size != han.config.region_size:
         raise HANError(
             f"{model}: reads {han.config.region_size} numbers a region, and {name!r} gives {detector.feature_size}"

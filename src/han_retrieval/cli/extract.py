@@ -6,14 +6,23 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from han_retrieval.data import read_dataset
+from han_retrieval.data import open_photo, read_dataset
 from han_retrieval.errors import HANError
-from han_retrieval.regions import ExtractReport, RegionStore, feature_format, import_features
+from han_retrieval.evidence import draw_regions
+from han_retrieval.regions import (
+    DEFAULT_DETECTOR,
+    Detector,
+    ExtractReport,
+    RegionStore,
+    feature_format,
+    import_features,
+    load_detector,
+)
 from han_retrieval.regions import extract as extract_regions
-from han_retrieval.regions.detectors import load_detector
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
 from han_retrieval.regions.store import SKIPPED_NAME
 
@@ -21,11 +30,18 @@ _SHOWN = 5
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.option("--out", type=click.Path(path_type=Path), help="The region store, a folder; grown if there.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The region store, a folder; grown if there."
+    "--preview",
+    type=click.Path(path_type=Path),
+    metavar="PHOTO",
+    help="Draw what the detector finds in this photo to --out, a picture [default: PHOTO-regions.png in this folder].",
 )
-@click.option("--detector", help="What finds the regions [default: grid]; for features, what they were made by.")
+@click.option(
+    "--detector",
+    help=f"What finds the regions, such as torchvision:NAME [default: {DEFAULT_DETECTOR}]; of features, their maker.",
+)
 @click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="Regions a photo.")
 @click.option("--format", "format_name", help="The source's format, where it is not recognised.")
 @click.option("--split", help="Only the photos of this split.")
@@ -34,8 +50,9 @@ _SHOWN = 5
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that open photos.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
-    source: Path,
-    out: Path,
+    source: Path | None,
+    out: Path | None,
+    preview: Path | None,
     detector: str | None,
     regions: int,
     format_name: str | None,
@@ -51,7 +68,18 @@ def extract(
 
     A run that was stopped goes on where it ended when it is started again; photos that could not be read are tried
     again then.
+
+    han extract --preview PHOTO writes no store: it draws the regions of one photo, with their names and scores.
     """
+    if preview:
+        for name, value in (("SOURCE", source), ("--format", format_name), ("--split", split), ("--ids", ids)):
+            if value is not None:
+                raise HANError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
+        _preview(preview, out, load_detector(detector or DEFAULT_DETECTOR, regions=regions), as_json=as_json)
+        return
+    if source is None or out is None:
+        missing = "SOURCE" if source is None else "--out"
+        raise HANError(f"{missing} is missing: han extract SOURCE --out FEATURES, or han extract --preview PHOTO")
     try:
         if format_name in FEATURE_FORMATS or (format_name is None and feature_format(source)):
             wanted = [photo.id for photo in read_dataset(ids).photos] if ids else None
@@ -66,13 +94,56 @@ def extract(
                 click.echo(f"note: {reason}: {count}", err=True)
             if split:
                 dataset = dataset.split(split)
-            finder = load_detector(detector or "grid", regions=regions)
+            finder = load_detector(detector or DEFAULT_DETECTOR, regions=regions)
             report = extract_regions(dataset, finder, out, batch_size=batch_size, threads=threads, progress=True)
     except KeyboardInterrupt:
         click.echo(f"stopped; what was done is kept in {out}: the same command goes on from there", err=True)
         sys.exit(130)
     _show_skipped(report, out)
     click.echo(_as_json(report, out) if as_json else _summary(report, out))
+
+
+def _preview(photo: Path, out: Path | None, detector: Detector, *, as_json: bool) -> None:
+    """Draw the regions of one photo, and print them: on stdout a line each, best first."""
+    out = out or Path(f"{photo.stem}-regions.png")
+    if out.resolve() == photo.resolve():
+        raise HANError(f"{out}: the picture would take the place of the photo; name another with --out")
+    picture = open_photo(photo)
+    regions = detector.detect([picture])[0]
+    try:
+        draw_regions(picture, regions).save(out)
+    except (OSError, ValueError) as error:
+        raise HANError(f"{out}: the picture cannot be written ({error}); give a name such as regions.png") from None
+    assert regions.boxes is not None
+    rows: list[dict[str, Any]] = [
+        {
+            "region": i,
+            "label": regions.labels and regions.labels[i],
+            "score": None if regions.scores is None else float(regions.scores[i]),
+            "box": [float(edge) for edge in box],
+        }
+        for i, box in enumerate(regions.boxes)
+    ]
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "photo": str(photo),
+                    "width": picture.width,
+                    "height": picture.height,
+                    "detector": detector.fingerprint,
+                    "picture": str(out),
+                    "regions": rows,
+                }
+            )
+        )
+    else:
+        click.echo(f"{'region':>6} {'score':>6}  {'x0 y0 x1 y1':<20} name")
+        for row in rows:
+            score = "" if row["score"] is None else f"{row['score']:.2f}"
+            box = " ".join(f"{edge:.0f}" for edge in row["box"])
+            click.echo(f"{row['region']:>6} {score:>6}  {box:<20} {row['label'] or ''}".rstrip())
+    click.echo(f"wrote {out} ({detector.fingerprint})", err=True)
 
 
 def _show_skipped(report: ExtractReport, out: Path) -> None:

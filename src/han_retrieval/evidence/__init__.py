@@ -3,6 +3,7 @@
 from han_retrieval.evidence.draw import draw_evidence
 from han_retrieval.evidence.page import Answer, Query, Table, evidence_page
 from han_retrieval.evidence.pair import PairEvidence, Phrase, explain_pair
+from han_retrieval.evidence.preview import draw_regions
 
 __all__ = [
     "Answer",
@@ -11,6 +12,7 @@ __all__ = [
     "Query",
     "Table",
     "draw_evidence",
+    "draw_regions",
     "evidence_page",
     "explain_pair",
 ]

@@ -1,6 +1,6 @@
 """Regions of photos: what finds them, and the store that keeps them."""
 
-from han_retrieval.regions.detectors import detector_for, load_detector
+from han_retrieval.regions.detectors import DEFAULT_DETECTOR, detector_for, load_detector
 from han_retrieval.regions.extract import ExtractReport, extract
 from han_retrieval.regions.importers import feature_format, import_features, matching_ids
 from han_retrieval.regions.regions import Detector, Regions
@@ -8,6 +8,7 @@ from han_retrieval.regions.rows import RegionBatch, RegionRow, StoredPhoto, Stor
 from han_retrieval.regions.store import RegionStore
 
 __all__ = [
+    "DEFAULT_DETECTOR",
     "Detector",
     "ExtractReport",
     "RegionBatch",

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from han_retrieval.errors import HANError
 from han_retrieval.regions.regions import Regions
 
 _WORKING = 96  # the longer side of the picture in which things are looked for
@@ -37,7 +38,9 @@ class SceneDetector:
     def __init__(self, *, regions: int = 14) -> None:
         """``regions``: the most a photo gets; at least the five windows."""
         if regions < len(_WINDOWS):
-            raise ValueError(f"at least {len(_WINDOWS)} regions are needed; got {regions}")
+            raise HANError(
+                f"the scenes detector gives at least {len(_WINDOWS)} regions; --regions {regions} asks for fewer"
+            )
         self.regions = regions
         self.fingerprint = f"scenes-1-{regions}"
         self.feature_size = _describe(np.zeros((1, _SIDE, _SIDE, 4)), np.zeros((1, 4))).shape[1]

@@ -1,0 +1,86 @@
+"""What a detector finds in a photo, as a picture: boxes with their names and scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from han_retrieval.errors import HANError
+from han_retrieval.evidence.boxes import PAPER, SCALE, Box, draw_box, draw_tag, fitted, load_font
+from han_retrieval.evidence.colours import NEUTRAL, PALETTE
+from han_retrieval.regions import Regions
+
+_LEAST_SIDE = 0.3  # of a sheet, of its longer one: a very long photo gets paper beside it, where tags have room
+_THIN = 0.35  # of the usual lines
+_WHOLE = 0.98  # of the photo: such a box frames the picture and is drawn behind the others
+
+
+def draw_regions(
+    photo: Image.Image, regions: Regions, *, width: int = 960, named: int = 8, font: str | Path | None = None
+) -> Image.Image:
+    """The photo with its regions: the best in colours, with a name and a score each, the others as thin grey lines.
+
+    The whole photo, which every detector gives, is among the best only where it is alone.
+
+    Args:
+        photo: The upright photo, of any size.
+        regions: What was found in it.
+        width: Of the result in pixels, or its height if that is more; the photo is made larger or smaller to fit.
+        named: How many are drawn in colours; at most eight, the colours that are easily told apart.
+        font: A TrueType file, for names that Pillow's own font (Latin letters) does not have.
+
+    Raises:
+        HANError: The regions have no boxes, or the font cannot be read.
+    """
+    if regions.boxes is None:
+        raise HANError("these regions have no boxes to draw")
+    unit = width * SCALE / 720
+    letters = load_font(font, 14 * unit)
+    shown = fitted(photo, width * SCALE)
+    side = round(_LEAST_SIDE * width * SCALE)
+    sheet = Image.new("RGB", (max(shown.width, side), max(shown.height, side)), PAPER)
+    corner = (sheet.width - shown.width) // 2, (sheet.height - shown.height) // 2
+    sheet.paste(shown, corner)
+    boxes = _on_sheet(regions.boxes, photo, shown, corner, sheet, inset=5 * unit)
+    shares = (regions.boxes[:, 2:] - regions.boxes[:, :2]).prod(1) / (photo.width * photo.height)
+    best = [i for i, share in enumerate(shares) if share < _WHOLE or len(shares) == 1][: min(named, len(PALETTE))]
+    for i in sorted(set(range(len(boxes))) - set(best), key=lambda i: -shares[i]):
+        draw_box(sheet, boxes[i], NEUTRAL, 0.0, _THIN * unit)
+    for rank, i in reversed(list(enumerate(best))):
+        draw_box(sheet, boxes[i], PALETTE[rank], 0.9 - 0.6 * rank / len(best), _line(boxes[i], unit))
+    # On a narrow strip of a photo tags would hide it: they go to the paper.
+    is_strip = min(shown.size) < side / 2
+    taken: list[Box] = [(*corner, corner[0] + shown.width, corner[1] + shown.height)] if is_strip else []
+    for rank, i in enumerate(best):
+        draw_tag(sheet, boxes[i], region_name(regions, i), PALETTE[rank], letters, taken, unit)
+    size = round(sheet.width / SCALE), round(sheet.height / SCALE)
+    return sheet.resize(size, Image.Resampling.LANCZOS)
+
+
+def region_name(regions: Regions, i: int) -> str:
+    """A region's name and score, where it has them, else its number: "dog 0.93", "7"."""
+    label = str(i) if regions.labels is None else regions.labels[i]
+    return label if regions.scores is None else f"{label} {regions.scores[i]:.2f}"
+
+
+def _line(box: Box, unit: float) -> float:
+    """The unit that a box's lines are drawn in: a smaller one for small boxes, so that what is inside is seen."""
+    side = min(box[2] - box[0], box[3] - box[1])
+    return unit * min(1.0, max(_THIN, side / (50 * unit)))
+
+
+def _on_sheet(
+    boxes: np.ndarray,
+    photo: Image.Image,
+    shown: Image.Image,
+    corner: tuple[int, int],
+    sheet: Image.Image,
+    *,
+    inset: float,
+) -> list[Box]:
+    """The boxes in pixels of the sheet, a little inside its edge, where their lines are seen whole."""
+    scale = np.array([shown.width / photo.width, shown.height / photo.height] * 2)
+    edges = np.clip(boxes * scale + np.array(corner * 2), inset, np.array(sheet.size * 2) - inset)
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in edges.tolist()]

@@ -1,0 +1,81 @@
+"""Which of a photo's raw detections become its regions, and the whole photo in front of them.
+
+Legend: k raw detections, n of them kept, boxes x0 y0 x1 y1 in pixels of the photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, clip_boxes_to_image, nms
+
+PHOTO = "photo"  # the label of the whole photo
+_LEAST_SIDE = 1.0  # of a box, in pixels
+
+
+def choose(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    regions: int,
+    width: float,
+    height: float,
+    overlap: float = 0.5,
+    coinciding: float = 0.9,
+) -> Tensor:
+    """The places of the detections that are kept, best score first; of equal scores the earlier one.
+
+    Dropped are what is no box within the photo (less than a pixel wide or high there, or not finite), what nearly is
+    the whole photo, what overlaps a better box of its own class, and what nearly coincides with a better box of any
+    class. The boxes themselves are left as they are: ``photo_first`` clips those that are kept.
+
+    Args:
+        boxes: (k, 4) float.
+        scores: (k,) float.
+        labels: (k,) integer classes.
+        regions: m; at most m - 1 are kept, since the whole photo is always the first region.
+        width, height: Size of the photo in the pixels that boxes are in.
+        overlap: IoU above which a box of the same class is another detection of the same thing.
+        coinciding: IoU above which two boxes, or a box and the whole photo, are one region whatever their classes.
+
+    Returns:
+        (n,) int64 on the device of ``boxes``, n <= m - 1; none where k is 0.
+    """
+    clipped = _within(boxes, width, height)
+    sides = clipped[:, 2:] - clipped[:, :2]  # (k, 2)
+    # A comparison with NaN is false, so that boxes that are not finite go here; the share is the IoU with the photo.
+    wanted = (sides >= _LEAST_SIDE).all(1) & (sides.prod(1) <= coinciding * width * height) & scores.isfinite()
+    places = wanted.nonzero()[:, 0]
+    places = places[scores[places].argsort(descending=True, stable=True)]
+    # Both give places among places, sorted back into the order of score, which they need not keep for equal scores.
+    places = places[batched_nms(clipped[places], scores[places].float(), labels[places], overlap).sort().values]
+    places = places[nms(clipped[places], scores[places].float(), coinciding).sort().values]
+    return places[: regions - 1]
+
+
+def photo_first(
+    boxes: Tensor, scores: Tensor, labels: Sequence[str], *, width: float, height: float
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """The kept detections of a photo behind the whole photo, which is region 0 of every photo.
+
+    Args:
+        boxes: (n, 4) float, clipped to the photo here.
+        scores: (n,) float.
+        labels: n names.
+        width, height: Size of the photo in the pixels that boxes are in.
+
+    Returns:
+        Boxes (1 + n, 4) float32, scores (1 + n,) float32 and 1 + n names: first 0, 0, ``width``, ``height`` with score
+        1.0 and the name "photo".
+    """
+    whole = torch.tensor([[0.0, 0.0, width, height]], device=boxes.device)
+    with_photo = torch.cat([whole, _within(boxes, width, height)])
+    return with_photo, torch.cat([whole.new_ones(1), scores.float()]), (PHOTO, *labels)
+
+
+def _within(boxes: Tensor, width: float, height: float) -> Tensor:
+    """The boxes in float32, clipped to the photo."""
+    return clip_boxes_to_image(boxes.float(), (height, width))  # type: ignore[no-any-return]
