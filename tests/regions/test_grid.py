@@ -77,9 +77,16 @@ def test_detectors_by_name_and_by_fingerprint(detector):
     assert load_detector("scenes", regions=14).fingerprint == detector_for("scenes-1-14").fingerprint
     with pytest.raises(HANError, match="there are: grid, scenes"):
         load_detector("gird", regions=36)
-    for fingerprint in ("imported:scan-npy:2048", "grid-0-36-other", "grid", ""):
+    for fingerprint in ("imported:scan-npy:2048", "grid", "", "magic-1-36"):
         with pytest.raises(HANError, match="cannot run on a photo"):
             detector_for(fingerprint)
+    with pytest.raises(HANError, match=f"'grid-0-36-other', and 'grid' gives '{detector.fingerprint[:20]}"):
+        detector_for("grid-0-36-other")
+    with pytest.raises(HANError, match="and 'scenes' gives others"):
+        detector_for(detector.fingerprint, name="scenes")
+    for name in ("torchvision", "torchvision:", "grid:36", ""):
+        with pytest.raises(HANError, match="no detector is called"):
+            load_detector(name, regions=36)
 
 
 def test_damaged_weights_are_refused(tmp_path, monkeypatch):

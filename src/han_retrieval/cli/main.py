@@ -15,6 +15,7 @@ from han_retrieval.process import tune_process
 VERBS = {
     "extract": "Photos, or features that others made, to a region store.",
     "train": "Captioned photos and their regions to a model.",
+    "train-detector": "Photos whose captions are linked to boxes, to a detector of regions.",
     "evaluate": "A model's recalls and grounding by the field's protocol.",
     "compare": "Two evaluations, with the certainty of their differences.",
     "explain": "Why a photo and a sentence match: which word looked at which region.",
@@ -33,7 +34,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command = getattr(importlib.import_module(f"han_retrieval.cli.{name}"), name)
+        module = name.replace("-", "_")
+        command = getattr(importlib.import_module(f"han_retrieval.cli.{module}"), module)
         assert isinstance(command, click.Command)
         return command
 

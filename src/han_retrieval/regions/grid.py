@@ -12,17 +12,22 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from han_retrieval.errors import HANError
-from han_retrieval.regions.efficientnet_lite import CHANNELS, STRIDE, WEIGHTS_SHA256, EfficientNetLite2
+from han_retrieval.regions.efficientnet_lite import (
+    CHANNELS,
+    WEIGHTS_SHA256,
+    EfficientNetLite2,
+    mean_in_boxes,
+    pixels,
+    shape_for,
+)
 from han_retrieval.regions.regions import Regions
 
 # A photo is brought to about a size squared, at its true proportions. Large boxes are read from a small photo and small
 # boxes from a large one, so that what fills a box has about the size that the network learned to know things in.
 _SIZES = (224, 448)
 _LARGE_BOXES = 11  # the first boxes of the pyramid: the whole photo, its middle, the half-size windows
-_SAMPLES = 4  # RoI align averages 4 x 4 cells of a box
 
 
 def pyramid(regions: int) -> np.ndarray:
@@ -66,12 +71,16 @@ class GridDetector:
         """The regions of upright RGB photos, in order; photos of one shape pass the network together."""
         shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for place, photo in enumerate(photos):
-            shapes[_shape(photo, _SIZES[-1])].append(place)
+            shapes[shape_for(*photo.size, size=_SIZES[-1])].append(place)
         found: dict[int, Regions] = {}
         for places in shapes.values():
             alike = [photos[place] for place in places]
             parts = zip(_SIZES, (self.boxes[:_LARGE_BOXES], self.boxes[_LARGE_BOXES:]), strict=True)
-            features = [self._features(alike, _shape(alike[0], size), boxes) for size, boxes in parts if len(boxes)]
+            features = [
+                self._features(alike, shape_for(*alike[0].size, size=size), boxes)
+                for size, boxes in parts
+                if len(boxes)
+            ]
             for place, of_photo in zip(places, np.concatenate(features, axis=1), strict=True):
                 size = np.array([photos[place].width, photos[place].height] * 2, dtype=np.float32)
                 found[place] = Regions(of_photo, self.boxes * size, photos[place].width, photos[place].height)
@@ -80,25 +89,7 @@ class GridDetector:
     @torch.inference_mode()
     def _features(self, photos: Sequence[Image.Image], shape: tuple[int, int], shares: np.ndarray) -> np.ndarray:
         """(B, m, 1280) float16 of photos that are brought to one (w, h), for boxes (m, 4) in shares of the photo."""
-        pixels = np.stack([np.asarray(photo.resize(shape, Image.Resampling.BICUBIC)) for photo in photos])
-        feature_map = self.network(
-            torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        )  # (B, 1280, h/32, w/32)
+        feature_map = self.network(pixels(photos, shape, self.device))  # (B, 1280, h / 32, w / 32)
         boxes: Tensor = torch.from_numpy(shares * np.array([*shape, *shape], dtype=np.float32)).to(self.device)
-        cells = roi_align(
-            feature_map.contiguous(),
-            [boxes] * len(photos),
-            output_size=_SAMPLES,
-            spatial_scale=1 / STRIDE,
-            sampling_ratio=2,
-            aligned=True,
-        )  # (B m, 1280, 4, 4)
-        return cells.mean((2, 3)).unflatten(0, (len(photos), len(shares))).half().cpu().numpy()  # type: ignore[no-any-return]
-
-
-def _shape(photo: Image.Image, size: int) -> tuple[int, int]:
-    """The (w, h) that a photo is brought to: about ``size`` squared pixels, its proportions, multiples of 32."""
-    scale = size / (photo.width * photo.height) ** 0.5
-    # Very long photos keep one step of the feature map across, and no more than eight sizes along.
-    w, h = (min(8 * size, max(STRIDE, round(side * scale / STRIDE) * STRIDE)) for side in photo.size)
-    return w, h
+        means = mean_in_boxes(feature_map, [boxes] * len(photos))  # (B m, 1280)
+        return means.unflatten(0, (len(photos), len(shares))).half().cpu().numpy()  # type: ignore[no-any-return]

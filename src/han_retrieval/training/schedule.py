@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from han_retrieval.training.config import TrainingConfig
 
 
-def learning_rate(config: TrainingConfig, step: int, *, steps: int) -> float:
+class Rates(Protocol):
+    """The learning rates of a run; ``TrainingConfig`` says what each is."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak."""
+        ...
+
+    @property
+    def warm_up_steps(self) -> int:
+        """Steps to the peak."""
+        ...
+
+    @property
+    def final_rate(self) -> float:
+        """Share of the peak at the last step."""
+        ...
+
+
+def learning_rate(config: Rates, step: int, *, steps: int) -> float:
     """Linear warm-up, then a cosine from the peak to ``final_rate`` of it at the last of ``steps`` steps."""
     if step < config.warm_up_steps:
         return config.learning_rate * (step + 1) / config.warm_up_steps

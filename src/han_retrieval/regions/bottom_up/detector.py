@@ -1,0 +1,128 @@
+"""The bottom-up detector: regions with names, and with features of two kinds.
+
+Legend: B photos, k boxes of one photo, K boxes of all photos, m regions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from han_retrieval.regions.bottom_up.network import BottomUp, Described
+from han_retrieval.regions.choose import PHOTO, choose, photo_first
+from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
+from han_retrieval.regions.regions import Regions
+
+# What fills much of a photo is read from a small one, where it has about the size in which ImageNet shows things.
+_SMALL = 224
+_LARGE_SHARE = 1 / 6  # of a photo's area: boxes from here on are read from the small photo
+_SURE = 0.3  # of an attribute that is named
+
+
+class BottomUpDetector:
+    """Boxes, names and features by a ``BottomUp`` network.
+
+    A feature is the mean of the backbone's last map in the box, 1280 numbers, and behind it the representation in which
+    the network's heads tell nouns and attributes apart.
+
+    Attributes:
+        fingerprint: Names the version, the regions, the weights and the photos' size.
+        feature_size: D.
+    """
+
+    def __init__(
+        self, network: BottomUp, *, weights_hash: str, regions: int = 36, device: str | torch.device | None = None
+    ) -> None:
+        """Take a network, in evaluation mode.
+
+        Args:
+            network: The detector.
+            weights_hash: Of its weights, for the fingerprint.
+            regions: m; the whole photo is the first of them.
+            device: Where the network runs; a GPU when there is one.
+        """
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.network = network.to(self.device)
+        self.regions = regions
+        config = network.config
+        self.fingerprint = f"bottom-up-1-{regions}-{weights_hash[:8]}-{config.size}"
+        self.feature_size = CHANNELS + config.representation
+
+    @torch.inference_mode()
+    def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
+        """See ``Detector``; photos of one shape pass the network together."""
+        shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for place, photo in enumerate(photos):
+            shapes[shape_for(*photo.size, size=self.network.config.size)].append(place)
+        found: dict[int, Regions] = {}
+        for shape, places in shapes.items():
+            for place, regions in zip(places, self._detect([photos[p] for p in places], shape), strict=True):
+                found[place] = regions
+        return [found[place] for place in range(len(photos))]
+
+    @torch.inference_mode()
+    def describe(self, photo: Image.Image, boxes: np.ndarray) -> Described:
+        """What the network makes of given boxes (k, 4) in pixels of an upright RGB photo."""
+        shape = shape_for(*photo.size, size=self.network.config.size)
+        large = pixels([photo], shape, self.device)
+        scale = np.array([shape[0] / photo.width, shape[1] / photo.height] * 2, np.float32)
+        of_photo = torch.from_numpy(boxes.astype(np.float32) * scale).to(self.device)
+        return self.network.describe(self.network.maps(large), [of_photo], large)
+
+    def _detect(self, photos: Sequence[Image.Image], shape: tuple[int, int]) -> list[Regions]:
+        """The regions of photos that are brought to one (w, h)."""
+        large = pixels(photos, shape, self.device)
+        maps = self.network.maps(large)
+        proposals = self.network.propose(large, maps)
+        described = self.network.describe(maps, proposals, large)
+        boxes = self.network.better(described, proposals, large)
+        nouns = described.nouns.softmax(1)[:, 1:].split([len(b) for b in boxes])
+        kept = []
+        for of_photo, shares in zip(boxes, nouns, strict=True):
+            best = shares.max(1)
+            places = choose(of_photo, best.values, best.indices, regions=self.regions, width=shape[0], height=shape[1])
+            kept.append(photo_first(of_photo[places], best.values[places], (), width=shape[0], height=shape[1])[:2])
+        boxes = [of_photo for of_photo, _ in kept]
+        described = self.network.describe(maps, boxes, large)
+        features = torch.cat([self._means(photos, maps["top"], shape, boxes), described.representation], dim=1)
+        names = self._names(described)
+        sizes = [len(b) for b in boxes]
+        starts = np.cumsum([0, *sizes])
+        scale = [np.array([p.width / shape[0], p.height / shape[1]] * 2, np.float32) for p in photos]
+        return [
+            Regions(
+                features=of_photo.half().cpu().numpy(),
+                boxes=kept[place][0].cpu().numpy() * scale[place],
+                width=photo.width,
+                height=photo.height,
+                labels=(PHOTO, *names[starts[place] + 1 : starts[place + 1]]),
+                scores=kept[place][1].cpu().numpy(),
+            )
+            for place, (photo, of_photo) in enumerate(zip(photos, features.split(sizes), strict=True))
+        ]
+
+    def _means(self, photos: Sequence[Image.Image], top: Tensor, shape: tuple[int, int], boxes: list[Tensor]) -> Tensor:
+        """(K, 1280): means of the backbone's last map; those of large boxes from that of a small photo."""
+        small = shape_for(*shape, size=_SMALL)
+        of_small = self.network.backbone(pixels(photos, small, self.device))
+        scale = torch.tensor([small[0] / shape[0], small[1] / shape[1]] * 2, device=self.device)
+        is_large = torch.cat([(b[:, 2:] - b[:, :2]).prod(1) for b in boxes]) >= _LARGE_SHARE * shape[0] * shape[1]
+        return torch.where(
+            is_large.unsqueeze(1), mean_in_boxes(of_small, [b * scale for b in boxes]), mean_in_boxes(top, boxes)
+        )
+
+    def _names(self, described: Described) -> list[str]:
+        """ "red shirt": the likeliest noun behind the likeliest attribute, where that is sure enough."""
+        names = self.network.config.names
+        nouns = described.nouns[:, 1:].argmax(1).tolist()
+        best = described.attributes.sigmoid().max(1) if names.attributes else None
+        attributes = [
+            names.attributes[place] + " " if sure > _SURE else ""
+            for sure, place in (zip(*(x.tolist() for x in best), strict=True) if best else ())
+        ] or [""] * len(nouns)
+        return [attribute + names.nouns[noun] for attribute, noun in zip(attributes, nouns, strict=True)]

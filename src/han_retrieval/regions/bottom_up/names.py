@@ -1,0 +1,231 @@
+"""What phrases say of their regions: a noun, the head of the phrase, and attributes, what stands before the head.
+
+A vocabulary of both is counted from the phrases of a dataset. There is no parser: phrases of Flickr30k Entities are
+noun phrases without clauses, whose head is their last word, or the word before "of".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict
+
+_IRREGULAR = {
+    "men": "man", "women": "woman", "people": "person", "children": "child", "feet": "foot", "teeth": "tooth",
+    "leaves": "leaf", "knives": "knife", "geese": "goose", "mice": "mouse", "policemen": "policeman",
+    "firemen": "fireman", "scarves": "scarf", "shelves": "shelf", "wolves": "wolf",
+}  # fmt: skip
+# Their singular is another thing.
+_PLURAL = frozenset(
+    ["glasses", "shorts", "jeans", "pants", "clothes", "goggles", "stairs", "trunks", "overalls", "sunglasses"]
+)
+# "a group of people" is people; "a bottle of water" is a bottle.
+_MEASURES = frozenset(
+    [
+        "group",
+        "groups",
+        "bunch",
+        "lot",
+        "lots",
+        "pair",
+        "pairs",
+        "couple",
+        "number",
+        "set",
+        "flight",
+        "body",
+        "piece",
+        "pieces",
+        "pack",
+        "team",
+        "kind",
+        "type",
+        "sort",
+        "series",
+        "row",
+        "rows",
+        "line",
+        "part",
+        "bit",
+        "top",
+        "bottom",
+        "side",
+        "sides",
+        "edge",
+        "end",
+        "back",
+        "front",
+        "shore",
+        "bank",
+        "middle",
+        "corner",
+        "rest",
+    ]
+)
+_NOT_NOUNS = frozenset(
+    [
+        "one",
+        "ones",
+        "another",
+        "other",
+        "others",
+        "each",
+        "some",
+        "something",
+        "someone",
+        "everyone",
+        "it",
+        "its",
+        "him",
+        "her",
+        "them",
+        "they",
+        "he",
+        "she",
+        "his",
+        "itself",
+        "all",
+        "both",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "many",
+        "several",
+        "few",
+        "this",
+        "that",
+        "these",
+        "those",
+        "which",
+        "who",
+        "what",
+        "most",
+        "more",
+        "area",
+    ]
+)
+_NOT_ATTRIBUTES = _NOT_NOUNS | frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "of",
+        "in",
+        "on",
+        "with",
+        "to",
+        "for",
+        "from",
+        "at",
+        "by",
+        "is",
+        "very",
+        "no",
+        "'s",
+        "'",
+        '"',
+        ",",
+        ".",
+        "-",
+        "&",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "dozen",
+        "first",
+        "second",
+        "their",
+        "my",
+        "your",
+        "our",
+        "own",
+        "same",
+        "different",
+    ]
+)
+
+
+class Said(NamedTuple):
+    """What one phrase says.
+
+    Attributes:
+        noun: The head in the singular; None for a pronoun or the like.
+        attributes: The words before it, in order.
+    """
+
+    noun: str | None
+    attributes: tuple[str, ...]
+
+
+def said(phrase: Sequence[str]) -> Said:
+    """What the words of a noun phrase say: ("a", "group", "of", "young", "men") -> Said("man", ("young",))."""
+    words = [word.lower() for word in phrase]
+    while "of" in words[1:-1]:
+        place = words.index("of", 1, -1)
+        if words[place - 1] not in _MEASURES:
+            words = words[:place]
+            break
+        words = words[place + 1 :]
+    if not words:
+        return Said(None, ())
+    noun = None if words[-1] in _NOT_NOUNS or not words[-1][0].isalpha() else singular(words[-1])
+    return Said(noun, tuple(word for word in words[:-1] if word not in _NOT_ATTRIBUTES))
+
+
+def singular(noun: str) -> str:
+    """The singular of a regular noun, or of a frequent irregular one."""
+    if noun in _IRREGULAR:
+        return _IRREGULAR[noun]
+    if noun in _PLURAL or not noun.endswith("s") or noun.endswith(("ss", "us", "is")) or len(noun) < 4:
+        return noun
+    if noun.endswith("ies") and len(noun) > 5:
+        return noun[:-3] + "y"
+    if noun.endswith(("ches", "shes", "sses", "xes")):
+        return noun[:-2]
+    return noun[:-1]
+
+
+class Names(BaseModel):
+    """The nouns and attributes that a detector knows.
+
+    Attributes:
+        nouns: Frequent ones, most frequent first; the first of all, "thing", stands for any other.
+        attributes: Frequent ones, most frequent first.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    nouns: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+    @classmethod
+    def count(
+        cls, phrases: Iterable[Sequence[str]], *, noun_count: int, attribute_count: int, most_nouns: int = 500
+    ) -> Self:
+        """The nouns that stand at least ``noun_count`` times, and the attributes that stand ``attribute_count`` times.
+
+        A word that is more often an attribute than a head is none of the nouns ("a man in black"), and the other way
+        round ("a dog house").
+        """
+        nouns: Counter[str] = Counter()
+        attributes: Counter[str] = Counter()
+        for noun, before in map(said, phrases):
+            nouns.update([noun] if noun else [])
+            attributes.update(before)
+        return cls(
+            nouns=("thing", *_frequent(nouns, noun_count, unless=attributes))[:most_nouns],
+            attributes=tuple(_frequent(attributes, attribute_count, unless=nouns)),
+        )
+
+
+def _frequent(words: Counter[str], least: int, *, unless: Counter[str]) -> Iterator[str]:
+    for word, count in sorted(words.items(), key=lambda item: (-item[1], item[0])):
+        if count >= least and count >= unless[word]:
+            yield word

@@ -1,0 +1,224 @@
+"""A Faster R-CNN whose heads say what a region is called and what it is like, as bottom-up attention does.
+
+Ren et al., "Faster R-CNN" (NeurIPS 2015), with a feature pyramid (Lin et al., CVPR 2017) and the attributes of Anderson
+et al., "Bottom-Up and Top-Down Attention" (CVPR 2018). The backbone is frozen: on a few thousand photos it would learn
+them by heart, and what it knows of ImageNet is worth keeping.
+
+Legend: B photos, k boxes of one photo, K boxes of all photos, h, w pixels, N nouns, A attributes, C channels of the
+pyramid, F numbers a representation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from han_retrieval.regions.bottom_up.names import Names
+from han_retrieval.regions.efficientnet_lite import CHANNELS, LEVEL_CHANNELS, EfficientNetLite2, mean_in_boxes
+
+# Sides of anchors in pixels at strides 8, 16, 32 and 64, and their proportions; as many on each, for one head.
+_ANCHORS = ((24, 34, 48), (64, 90, 128), (160, 200, 250), (300, 350, 400))
+_PROPORTIONS = (0.5, 1.0, 2.0)
+_CELLS = 7  # of a box that is pooled from the pyramid
+
+
+class BottomUpConfig(BaseModel):
+    """The shape of a detector.
+
+    Attributes:
+        names: What it can say.
+        channels: C.
+        representation: F.
+        dropout: Share of a box's pooled numbers that training leaves out.
+        size: Photos are brought to about this size squared, at their proportions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: Names
+    channels: int = Field(default=96, ge=1)
+    representation: int = Field(default=512, ge=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    size: int = Field(default=416, ge=64, multiple_of=32)
+
+
+class Truth(NamedTuple):
+    """What is known of one photo.
+
+    Attributes:
+        boxes: (k, 4) float, x0 y0 x1 y1 in pixels of the photo as the network gets it; k may be 0.
+        nouns: (k, N) float shares: how often each noun was said of the box.
+        attributes: (k, A) bool: what was said of it.
+    """
+
+    boxes: Tensor
+    nouns: Tensor
+    attributes: Tensor
+
+
+class Described(NamedTuple):
+    """What the heads make of boxes.
+
+    Attributes:
+        representation: (K, F).
+        nouns: (K, 1 + N) logits, the first of no region at all.
+        attributes: (K, A) logits.
+        offsets: (K, 4) of a better box, in the code of Faster R-CNN.
+    """
+
+    representation: Tensor
+    nouns: Tensor
+    attributes: Tensor
+    offsets: Tensor
+
+
+Maps = dict[str, Tensor]
+
+
+class BottomUp(nn.Module):
+    """The network: photos to proposals, boxes to representations, nouns, attributes and better boxes."""
+
+    def __init__(self, config: BottomUpConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = EfficientNetLite2()
+        self.pyramid = FeaturePyramidNetwork(list(LEVEL_CHANNELS), config.channels, extra_blocks=LastLevelMaxPool())
+        self.proposals = RegionProposalNetwork(
+            AnchorGenerator(_ANCHORS, (_PROPORTIONS,) * len(_ANCHORS)),
+            RPNHead(config.channels, len(_ANCHORS[0]) * len(_PROPORTIONS)),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=128,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 600, "testing": 600},
+            post_nms_top_n={"training": 300, "testing": 300},
+            nms_thresh=0.7,
+        )
+        self.heads = Heads(config)
+
+    def train(self, mode: bool = True) -> BottomUp:
+        """Training mode, but for the backbone."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def maps(self, photos: Tensor) -> Maps:
+        """The pyramid's maps of (B, 3, h, w) RGB from 0 to 255, sides multiples of 32; the backbone's last as "top"."""
+        *levels, top = self.backbone.levels(photos)
+        return {**self.pyramid({str(place): level for place, level in enumerate(levels)}), "top": top}
+
+    def losses(self, photos: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """What training makes small: scalars by name; photos as ``maps`` takes them."""
+        maps = self.maps(photos)
+        proposals, losses = self._propose(photos, maps, [{"boxes": truth.boxes} for truth in truths])
+        return {
+            "objectness": losses["loss_objectness"],
+            "proposals": losses["loss_rpn_box_reg"],
+            **self.heads.losses(maps, proposals, photos, truths),
+        }
+
+    def propose(self, photos: Tensor, maps: Maps) -> list[Tensor]:
+        """Where something may be: (k, 4) boxes a photo, at most 300, likeliest first."""
+        return self._propose(photos, maps, None)[0]
+
+    def describe(self, maps: Maps, boxes: list[Tensor], photos: Tensor) -> Described:
+        """What boxes (k, 4) of each photo show."""
+        described: Described = self.heads(maps, boxes, photos)
+        return described
+
+    def better(self, described: Described, boxes: list[Tensor], photos: Tensor) -> list[Tensor]:
+        """The boxes, moved to where the heads see what they describe, within the photo."""
+        moved: Tensor = self.heads.box_coder.decode(described.offsets, boxes).squeeze(1)  # (K, 4)
+        within: Tensor = clip_boxes_to_image(moved, _shape(photos))
+        return list(within.split([len(b) for b in boxes]))
+
+    def _propose(
+        self, photos: Tensor, maps: Maps, targets: list[dict[str, Tensor]] | None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        levels = {name: level for name, level in maps.items() if name != "top"}
+        found: tuple[list[Tensor], dict[str, Tensor]] = self.proposals(
+            ImageList(photos, [_shape(photos)] * len(photos)), levels, targets
+        )
+        return found
+
+    def learned(self) -> dict[str, Tensor]:
+        """The state without the backbone, which comes from its own package."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+
+
+class Heads(RoIHeads):  # type: ignore[misc]
+    """What is said of a box, from its cells of the pyramid and from the mean of the backbone's last map within it.
+
+    From torchvision: how training samples boxes, and the code of offsets.
+    """
+
+    def __init__(self, config: BottomUpConfig) -> None:
+        pool = MultiScaleRoIAlign(["0", "1", "2"], output_size=_CELLS, sampling_ratio=2)
+        super().__init__(
+            pool, None, None, fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=64, positive_fraction=0.5,
+            bbox_reg_weights=None, score_thresh=0.0, nms_thresh=0.5, detections_per_img=100,
+        )  # fmt: skip
+        size = config.representation
+        self.cells = nn.Linear(config.channels * _CELLS**2, size)
+        self.mean = nn.Linear(CHANNELS, size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.both = nn.Linear(2 * size, size)
+        self.nouns = nn.Linear(size, 1 + len(config.names.nouns))
+        self.attributes = nn.Linear(size, len(config.names.attributes))
+        self.offsets = nn.Linear(size, 4)
+        for layer in (self.nouns, self.attributes, self.offsets):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Maps, boxes: list[Tensor], photos: Tensor) -> Described:  # type: ignore[override]
+        """What boxes (k, 4) of each photo show."""
+        cells = self.box_roi_pool(maps, boxes, [_shape(photos)] * len(boxes)).flatten(1)  # (K, C 7 7)
+        mean = mean_in_boxes(maps["top"], boxes)
+        parts = [self.cells(self.dropout(cells)).relu(), self.mean(self.dropout(mean)).relu()]
+        representation = self.both(self.dropout(torch.cat(parts, dim=1))).relu()  # (K, F)
+        return Described(
+            representation, self.nouns(representation), self.attributes(representation), self.offsets(representation)
+        )
+
+    def losses(self, maps: Maps, proposals: list[Tensor], photos: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """Cross entropy with the shares of nouns, binary cross entropy of attributes, distance of boxes."""
+        targets: list[dict[str, Any]] = [
+            {"boxes": truth.boxes, "labels": torch.ones(len(truth.boxes), dtype=torch.int64, device=truth.boxes.device)}
+            for truth in truths
+        ]
+        boxes, matched, labels, offsets = self.select_training_samples(proposals, targets)
+        described = self(maps, boxes, photos)
+        shown = torch.cat(labels) > 0  # (K,) bool, a region rather than background
+        nouns = torch.cat([_rows(truth.nouns, place) for truth, place in zip(truths, matched, strict=True)])
+        attributes = torch.cat([_rows(truth.attributes, place) for truth, place in zip(truths, matched, strict=True)])
+        shares = torch.cat([(~shown).float().unsqueeze(1), nouns * shown.unsqueeze(1)], dim=1)  # (K, 1 + N)
+        distance = functional.smooth_l1_loss(
+            described.offsets[shown], torch.cat(offsets)[shown], beta=1 / 9, reduction="sum"
+        )
+        return {
+            "nouns": functional.cross_entropy(described.nouns, shares),
+            "attributes": functional.binary_cross_entropy_with_logits(
+                described.attributes[shown], attributes[shown].float(), reduction="sum"
+            )
+            / shown.sum().clamp(min=1),
+            "boxes": distance / len(shown),
+        }
+
+
+def _rows(values: Tensor, places: Tensor) -> Tensor:
+    """Rows of (k, n) at ``places``; zeros for a photo of which nothing is known."""
+    return values[places] if len(values) else values.new_zeros(len(places), values.shape[1])
+
+
+def _shape(photos: Tensor) -> tuple[int, int]:
+    return photos.shape[-2], photos.shape[-1]

@@ -1,0 +1,50 @@
+"""A detector on disk: a folder with config.json, model.safetensors in float16 and a card."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from han_retrieval.errors import HANError
+from han_retrieval.files import write_whole
+from han_retrieval.regions.bottom_up.network import BottomUp, BottomUpConfig
+
+_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+
+
+def save_detector(folder: Path, config: BottomUpConfig, learned: dict[str, Tensor], *, card: str) -> None:
+    """Write what ``BottomUp.learned`` gives, in float16; each file is seen whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / _WEIGHTS, save({name: value.half().cpu().contiguous() for name, value in learned.items()}))
+    write_whole(folder / _CONFIG, config.model_dump_json(indent=1) + "\n")
+    write_whole(folder / _CARD, card)
+
+
+def load_network(folder: Path) -> tuple[BottomUp, str]:
+    """The network of a folder, in evaluation mode, and the hash of its weights.
+
+    Raises:
+        HANError: There is no detector in the folder, or it cannot be read.
+    """
+    try:
+        config = BottomUpConfig.model_validate_json((folder / _CONFIG).read_bytes())
+        data = (folder / _WEIGHTS).read_bytes()
+        network = BottomUp(config)
+        network.load_state_dict({**network.state_dict(), **load(data)})
+    except OSError as error:
+        raise HANError(f"{error.filename}: cannot be read ({error.strerror}); a detector is a folder that "
+                       "han train-detector wrote") from None  # fmt: skip
+    except ValidationError as error:
+        raise HANError(
+            f"{folder / _CONFIG}: not the configuration of a detector ({error.errors()[0]['msg']})"
+        ) from None
+    except (SafetensorError, RuntimeError) as error:
+        raise HANError(
+            f"{folder / _WEIGHTS}: not the weights of its config.json ({str(error).splitlines()[0]})"
+        ) from None
+    return network.eval(), hashlib.sha256(data).hexdigest()

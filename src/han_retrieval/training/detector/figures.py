@@ -1,0 +1,88 @@
+"""How good a detector is, against what captions say of a photo's boxes.
+
+Legend: k true boxes of a photo, m regions, N nouns, A attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from han_retrieval.data import open_photo
+from han_retrieval.regions.bottom_up import BottomUpDetector
+from han_retrieval.training.detector.batches import AnnotatedPhoto
+
+IOU = 0.5
+_PHOTOS_AT_ONCE = 8
+_LEAST_POSITIVES = 5  # an attribute's average precision over fewer is mostly chance
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorFigures:
+    """In percent.
+
+    Attributes:
+        coverage: True boxes that a region overlaps at IoU >= 0.5.
+        noun_accuracy: True boxes whose likeliest noun was said of them, given the true box; boxes of which no noun that
+            the detector knows was said do not count.
+        attribute_precision: Average precision of an attribute over true boxes, the mean over attributes that are said
+            of at least five; None where there is none.
+        attribute_chance: The same for a random order: the mean share of boxes of which the attribute is said.
+        boxes: True boxes that were looked at.
+    """
+
+    coverage: float
+    noun_accuracy: float
+    attribute_precision: float | None
+    attribute_chance: float | None
+    boxes: int
+
+
+def detector_figures(detector: BottomUpDetector, photos: Sequence[AnnotatedPhoto]) -> DetectorFigures:
+    """Look at annotated photos, those with at least one box."""
+    photos = [photo for photo in photos if len(photo.truth.boxes)]
+    covered: list[np.ndarray] = []
+    right: list[np.ndarray] = []
+    attributes: list[np.ndarray] = []
+    for start in range(0, len(photos), _PHOTOS_AT_ONCE):
+        some = photos[start : start + _PHOTOS_AT_ONCE]
+        opened = [open_photo(photo.path) for photo in some]
+        for (_, truth), photo, found in zip(some, opened, detector.detect(opened), strict=True):
+            boxes = truth.boxes * np.array(photo.size * 2, np.float32)
+            assert found.boxes is not None
+            covered.append(are_covered(boxes, found.boxes))
+            described = detector.describe(photo, boxes)
+            known = truth.nouns[:, 0] == 0  # something else than "thing" was said
+            said = truth.nouns[np.arange(len(boxes)), described.nouns[:, 1:].argmax(1).cpu().numpy()] > 0
+            right.append(said[known])
+            attributes.append(described.attributes.cpu().numpy())
+    precision, chance = _average_precision(
+        np.concatenate(attributes), np.concatenate([photo.truth.attributes for photo in photos])
+    )
+    return DetectorFigures(
+        100 * float(np.concatenate(covered).mean()), 100 * float(np.concatenate(right).mean()), precision, chance,
+        sum(map(len, covered)),
+    )  # fmt: skip
+
+
+def are_covered(true_boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """(k,) bool: whether one of the regions (m, 4) overlaps each true box (k, 4) at IoU >= 0.5."""
+    overlaps = box_iou(torch.from_numpy(true_boxes), torch.from_numpy(regions))  # (k, m)
+    covered: np.ndarray = (overlaps >= IOU).any(1).numpy()
+    return covered
+
+
+def _average_precision(logits: np.ndarray, truth: np.ndarray) -> tuple[float | None, float | None]:
+    """The mean over attributes of average precision, and of what chance gives, from (K, A) each."""
+    enough = truth.sum(0) >= _LEAST_POSITIVES
+    if not enough.any():
+        return None, None
+    logits, truth = logits[:, enough], truth[:, enough]
+    ranked = np.take_along_axis(truth, (-logits).argsort(axis=0, kind="stable"), axis=0)  # best first
+    precisions = ranked.cumsum(0) / np.arange(1, len(ranked) + 1)[:, None]
+    averages = (precisions * ranked).sum(0) / ranked.sum(0)
+    return 100 * float(averages.mean()), 100 * float(truth.mean())

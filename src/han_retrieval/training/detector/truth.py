@@ -1,0 +1,63 @@
+"""What annotated captions say of the boxes of their photos, counted over the captions.
+
+Legend: k boxes of a photo, N nouns, A attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from han_retrieval.data import EntitiesPhoto
+from han_retrieval.regions.bottom_up.names import Names, said
+
+
+class BoxTruth(NamedTuple):
+    """Attributes:
+    boxes: (k, 4) float32, x0 y0 x1 y1 in shares of the photo's width and height.
+    nouns: (k, N) float32 shares, each row's sum 1.
+    attributes: (k, A) bool.
+    """
+
+    boxes: np.ndarray
+    nouns: np.ndarray
+    attributes: np.ndarray
+
+
+def phrases(photo: EntitiesPhoto) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """The words and the boxes (k, 4) in pixels of each phrase that has some."""
+    for sentence in photo.sentences:
+        for phrase in sentence.phrases:
+            if len(phrase.boxes):
+                yield sentence.tokens[phrase.start : phrase.end], phrase.boxes
+
+
+def box_truth(photo: EntitiesPhoto, names: Names) -> BoxTruth:
+    """All that is said of each box; a noun that ``names`` does not have counts as its first, "thing"."""
+    noun_places = {noun: place for place, noun in enumerate(names.nouns)}
+    attribute_places = {attribute: place for place, attribute in enumerate(names.attributes)}
+    nouns: dict[tuple[float, ...], np.ndarray] = {}
+    attributes: dict[tuple[float, ...], np.ndarray] = {}
+    for words, boxes in phrases(photo):
+        noun, before = said(words)
+        for box in map(tuple, boxes.tolist()):
+            counts = nouns.setdefault(box, np.zeros(len(noun_places), np.float32))
+            is_said = attributes.setdefault(box, np.zeros(len(attribute_places), bool))
+            if noun is not None:
+                counts[noun_places.get(noun, 0)] += 1
+            is_said[[attribute_places[a] for a in before if a in attribute_places]] = True
+    for counts in nouns.values():
+        if not counts.any():
+            counts[0] = 1
+        elif counts[1:].any():
+            counts[0] = 0  # a rare noun says less than a frequent one of the same box
+    size = np.array([photo.width, photo.height] * 2, np.float32)
+    k = len(nouns)
+    counted = np.array(list(nouns.values()), np.float32).reshape(k, len(noun_places))
+    return BoxTruth(
+        (np.array(list(nouns), np.float32).reshape(k, 4) / size).clip(0, 1),
+        counted / counted.sum(1, keepdims=True),
+        np.array(list(attributes.values()), bool).reshape(k, len(attribute_places)),
+    )
