@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
@@ -30,6 +31,9 @@ from han_retrieval.training.detector import train_detector as train
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one field, such as epochs=4.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run in OUT stopped.")
 @click.option("--format", "format_name", help="The dataset's format, where it is not recognised.")
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one."
+)
 @click.option("--show-config", is_flag=True, help="Print the configuration as JSON and stop.")
 def train_detector(
     dataset: Path,
@@ -39,6 +43,7 @@ def train_detector(
     overrides: tuple[str, ...],
     resume: bool,
     format_name: str | None,
+    device: str,
     show_config: bool,
 ) -> None:
     """Train a detector on the photos of DATASET: their boxes, and the phrases of captions that speak of them.
@@ -61,6 +66,7 @@ def train_detector(
             annotation=str(entities),
             resume=resume,
             command=shlex.join(["han", *sys.argv[1:]]),
+            device=find_device(device),
         )
     except KeyboardInterrupt:
         click.echo(

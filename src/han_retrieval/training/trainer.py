@@ -58,6 +58,7 @@ def train(
     *,
     resume: bool = False,
     command: str = "",
+    device: str | torch.device = "cpu",
     progress: bool = True,
     tensorboard: bool = False,
 ) -> TrainingResult:
@@ -75,6 +76,7 @@ def train(
         out: The folder to make.
         resume: Go on from the newest checkpoint in ``out``; without one, begin.
         command: The command line, for the model card.
+        device: Where to train.
         progress: Show progress on standard error.
         tensorboard: Write TensorBoard events as well.
 
@@ -85,7 +87,7 @@ def train(
     folder = Path(out)
     if tensorboard:
         events_writer()  # refused now, before anything is written
-    run = _Run.begin(config, dataset, store, folder, resume=resume, command=command, progress=progress)
+    run = _Run.begin(config, dataset, store, folder, resume=resume, command=command, device=device, progress=progress)
     with Log(folder / "training", after_step=run.state.step, tensorboard=tensorboard) as log:
         run.train(log)
     draw_curve(folder / "training" / "metrics.jsonl", folder / "training" / "curve.png")
@@ -124,6 +126,7 @@ class _Run:
         *,
         resume: bool,
         command: str,
+        device: str | torch.device,
         progress: bool,
     ) -> _Run:
         """A run at its first step, or at its newest checkpoint."""
@@ -159,7 +162,7 @@ class _Run:
             "without_regions": len(photos) - len(batches.photo_ids),
             "captions": batches.caption_count,
         }
-        run = cls(config, batches, dev, model, folder, facts)
+        run = cls(config, batches, dev, model.to(device), folder, facts)
         run.command, run.progress = command, progress
         if resume:
             run.state.resume(folder / "training")

@@ -54,7 +54,7 @@ def train_detector(
     annotation: str,
     resume: bool = False,
     command: str = "",
-    device: str | torch.device | None = None,
+    device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> DetectorTrainingResult:
     """Train a bottom-up detector on the boxes and phrases of a dataset's photos.
@@ -69,7 +69,7 @@ def train_detector(
         annotation: Where ``entities`` come from, for the card.
         resume: Go on from the newest checkpoint; exact on the same machine with as many threads.
         command: The command line, for the card.
-        device: Where to train; a GPU when there is one.
+        device: Where to train.
         progress: Show progress and figures on stderr.
 
     Raises:
@@ -91,7 +91,7 @@ def train_detector(
         names=names, channels=config.channels, representation=config.representation, dropout=config.dropout,
         size=config.size,
     )  # fmt: skip
-    network = BottomUp(shape).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network = BottomUp(shape).to(device)
     facts = {
         "dataset": str(dataset.source),
         "entities": annotation,
@@ -183,7 +183,9 @@ class _Run:
         state, figures = self.state, None
         if self.dev:
             with state.averaged(), _evaluating(self.network):
-                figures = asdict(detector_figures(BottomUpDetector(self.network, weights_hash=""), self.dev))
+                figures = asdict(
+                    detector_figures(BottomUpDetector(self.network, weights_hash="", device=self.device), self.dev)
+                )
             if self.progress:
                 tqdm.write(
                     f"epoch {epoch}: {figures['coverage']:.1f} % of {figures['boxes']} true boxes covered, "
