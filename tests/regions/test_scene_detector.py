@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from han_retrieval.data.scenes import compose, render
+from han_retrieval.errors import HANError
 from han_retrieval.regions.scene_detector import SceneDetector
 
 SIZES = [(1, 1), (2, 900), (900, 2), (40, 40), (256, 192)]
@@ -60,5 +61,5 @@ def test_it_finds_most_things() -> None:
 def test_the_fingerprint_tells_detectors_apart() -> None:
     assert SceneDetector(regions=14).fingerprint == SceneDetector().fingerprint
     assert SceneDetector(regions=9).fingerprint != SceneDetector().fingerprint
-    with pytest.raises(ValueError, match="5"):
+    with pytest.raises(HANError, match="5"):
         SceneDetector(regions=4)

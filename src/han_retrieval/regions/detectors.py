@@ -15,6 +15,7 @@ from han_retrieval.errors import HANError
 from han_retrieval.regions.regions import Detector
 
 DEFAULT_DETECTOR = "grid"
+_SHIPPED = Path(__file__).parents[1] / "pretrained" / "bottom_up"
 
 
 def _grid(regions: int, _: str) -> Detector:
@@ -32,9 +33,7 @@ def _scenes(regions: int, _: str) -> Detector:
 def _bottom_up(regions: int, given: str) -> Detector:
     from han_retrieval.regions.bottom_up import BottomUpDetector, load_network
 
-    if not given:
-        raise HANError("no bottom-up detector comes with this version; name one's folder: bottom-up:FOLDER")
-    network, weights_hash = load_network(Path(given).expanduser())
+    network, weights_hash = load_network(Path(given).expanduser() if given else _SHIPPED)
     return BottomUpDetector(network, weights_hash=weights_hash, regions=regions)
 
 

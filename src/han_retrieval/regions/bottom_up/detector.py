@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from han_retrieval.regions.bottom_up.network import BottomUp, Described
+from han_retrieval.regions.bottom_up.network import BottomUp, Described, Maps
 from han_retrieval.regions.choose import PHOTO, choose, photo_first
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
 from han_retrieval.regions.regions import Regions
@@ -22,6 +22,8 @@ from han_retrieval.regions.regions import Regions
 _SMALL = 224
 _LARGE_SHARE = 1 / 6  # of a photo's area: boxes from here on are read from the small photo
 _SURE = 0.3  # of an attribute that is named
+# IoU from which boxes of different nouns are one region: captions call the same thing man, guy and person.
+_COINCIDING = 0.6
 
 
 class BottomUpDetector:
@@ -78,33 +80,44 @@ class BottomUpDetector:
         """The regions of photos that are brought to one (w, h)."""
         large = pixels(photos, shape, self.device)
         maps = self.network.maps(large)
-        proposals = self.network.propose(large, maps)
-        described = self.network.describe(maps, proposals, large)
-        boxes = self.network.better(described, proposals, large)
-        nouns = described.nouns.softmax(1)[:, 1:].split([len(b) for b in boxes])
-        kept = []
-        for of_photo, shares in zip(boxes, nouns, strict=True):
-            best = shares.max(1)
-            places = choose(of_photo, best.values, best.indices, regions=self.regions, width=shape[0], height=shape[1])
-            kept.append(photo_first(of_photo[places], best.values[places], (), width=shape[0], height=shape[1])[:2])
-        boxes = [of_photo for of_photo, _ in kept]
+        boxes, scores = self._boxes(large, maps)
+        counts = [len(of_photo) for of_photo in boxes]
         described = self.network.describe(maps, boxes, large)
         features = torch.cat([self._means(photos, maps["top"], shape, boxes), described.representation], dim=1)
-        names = self._names(described)
-        sizes = [len(b) for b in boxes]
-        starts = np.cumsum([0, *sizes])
-        scale = [np.array([p.width / shape[0], p.height / shape[1]] * 2, np.float32) for p in photos]
-        return [
-            Regions(
-                features=of_photo.half().cpu().numpy(),
-                boxes=kept[place][0].cpu().numpy() * scale[place],
-                width=photo.width,
-                height=photo.height,
-                labels=(PHOTO, *names[starts[place] + 1 : starts[place + 1]]),
-                scores=kept[place][1].cpu().numpy(),
+        names = iter(self._names(described))
+        found = []
+        for photo, of_photo, in_large, score in zip(photos, features.split(counts), boxes, scores, strict=True):
+            _, *labels = (next(names) for _ in in_large)
+            scale = np.array([photo.width / shape[0], photo.height / shape[1]] * 2, np.float32)
+            found.append(
+                Regions(
+                    features=of_photo.half().cpu().numpy(),
+                    boxes=in_large.cpu().numpy() * scale,
+                    width=photo.width,
+                    height=photo.height,
+                    labels=(PHOTO, *labels),
+                    scores=score.cpu().numpy(),
+                )
             )
-            for place, (photo, of_photo) in enumerate(zip(photos, features.split(sizes), strict=True))
-        ]
+        return found
+
+    def _boxes(self, photos: Tensor, maps: Maps) -> tuple[list[Tensor], list[Tensor]]:
+        """Boxes (k, 4) of each photo, and scores (k,): how surely captions speak of what is there."""
+        proposals = self.network.propose(photos, maps)
+        described = self.network.describe(maps, proposals, photos)
+        counts = [len(of_photo) for of_photo in proposals]
+        shown = (1 - described.nouns.softmax(1)[:, 0]).split(counts)
+        nouns = described.nouns[:, 1:].argmax(1).split(counts)
+        height, width = photos.shape[-2:]
+        kept = []
+        for boxes, scores, of_class in zip(
+            self.network.better(described, proposals, photos), shown, nouns, strict=True
+        ):
+            places = choose(
+                boxes, scores, of_class, regions=self.regions, width=width, height=height, coinciding=_COINCIDING
+            )
+            kept.append(photo_first(boxes[places], scores[places], (), width=width, height=height))
+        return [boxes for boxes, _, _ in kept], [scores for _, scores, _ in kept]
 
     def _means(self, photos: Sequence[Image.Image], top: Tensor, shape: tuple[int, int], boxes: list[Tensor]) -> Tensor:
         """(K, 1280): means of the backbone's last map; those of large boxes from that of a small photo."""

