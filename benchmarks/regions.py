@@ -95,7 +95,7 @@ def _coverage(truth: Iterable[EntitiesPhoto], found: Iterable[np.ndarray | None]
     for photo, of_photo in zip(truth, found, strict=True):
         assert of_photo is not None
         counts.append(len(of_photo[:regions]))
-        known = {tuple(box) for _, of_phrase in phrases(photo) for box in of_phrase.tolist()}
+        known = {tuple(box) for _, phrase in phrases(photo) for box in phrase.boxes.tolist()}
         if known:
             covered.append(are_covered(np.array(sorted(known), np.float32), of_photo[:regions]))
     share = np.concatenate(covered)

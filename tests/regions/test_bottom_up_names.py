@@ -50,8 +50,20 @@ def test_any_words_are_read_and_what_is_said_stands_in_them(words):
 
 
 def test_names_are_the_frequent_ones_and_a_word_is_not_both():
-    phrases = [["a", "black", "dog"]] * 3 + [["a", "dog", "house"]] * 2 + [["black"]] * 2 + [["a", "cat"]]
+    phrases = [(["a", "black", "dog"], False)] * 3 + [(["a", "dog", "house"], False)] * 2
+    phrases += [(["black"], False)] * 2 + [(["a", "cat"], False)]
     names = Names.count(phrases, noun_count=2, attribute_count=2)
     assert names.nouns == ("thing", "dog", "house")  # "black" is an attribute, "cat" is rare
     assert names.attributes == ("black",)  # "dog" is a noun
     assert Names.count(phrases, noun_count=2, attribute_count=2, most_nouns=2).nouns == ("thing", "dog")
+
+
+def test_attributes_are_named_with_nouns_that_they_were_said_of_but_people_not_by_colour():
+    phrases = [(["a", "young", "black", "dog"], False), (["a", "young", "black", "man"], True)] * 3
+    phrases += [(["a", "red", "dog"], False), (["a", "red", "ball"], False), (["a", "red", "ball"], False)]
+    names = Names.count(phrases, noun_count=1, attribute_count=1, pair_count=2)
+    together = {
+        noun: [names.attributes[place] for place in places]
+        for noun, places in zip(names.nouns, names.together, strict=True)
+    }
+    assert together == {"thing": [], "dog": ["black", "young"], "man": ["young"], "ball": ["red"]}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from han_retrieval.regions.bottom_up import BottomUp, BottomUpConfig, Names
 
-NAMES = Names(nouns=("thing", "dog", "ball", "man"), attributes=("red", "big"))
+NAMES = Names(nouns=("thing", "dog", "ball", "man"), attributes=("red", "big"), together=((), (0,), (0, 1), (1,)))
 
 
 def tiny_network(*, seed: int = 0, size: int = 96) -> BottomUp:

@@ -21,7 +21,7 @@ from han_retrieval.training.detector.figures import _average_precision, are_cove
 from han_retrieval.training.detector.truth import BoxTruth, box_truth
 from han_retrieval.training.log import read_log
 
-NAMES = Names(nouns=("thing", "man", "boy", "ball"), attributes=("red", "young"))
+NAMES = Names(nouns=("thing", "man", "boy", "ball"), attributes=("red", "young"), together=((),) * 4)
 
 
 def phrase(start: int, end: int, *boxes: tuple[float, ...]) -> Phrase:

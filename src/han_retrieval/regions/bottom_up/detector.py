@@ -130,12 +130,12 @@ class BottomUpDetector:
         )
 
     def _names(self, described: Described) -> list[str]:
-        """ "red shirt": the likeliest noun behind the likeliest attribute, where that is sure enough."""
+        """ "red shirt": the likeliest noun, behind the likeliest attribute that goes with it if that is sure enough."""
         names = self.network.config.names
-        nouns = described.nouns[:, 1:].argmax(1).tolist()
-        best = described.attributes.sigmoid().max(1) if names.attributes else None
-        attributes = [
-            names.attributes[place] + " " if sure > _SURE else ""
-            for sure, place in (zip(*(x.tolist() for x in best), strict=True) if best else ())
-        ] or [""] * len(nouns)
-        return [attribute + names.nouns[noun] for attribute, noun in zip(attributes, nouns, strict=True)]
+        nouns, attributes = described.nouns[:, 1:].argmax(1).tolist(), described.attributes.sigmoid().tolist()
+        found = []
+        for noun, sure in zip(nouns, attributes, strict=True):
+            best = max(names.together[noun], key=sure.__getitem__, default=-1)
+            attribute = f"{names.attributes[best]} " if best >= 0 and sure[best] > _SURE else ""
+            found.append(attribute + names.nouns[noun])
+        return found

@@ -17,138 +17,30 @@ _IRREGULAR = {
     "leaves": "leaf", "knives": "knife", "geese": "goose", "mice": "mouse", "policemen": "policeman",
     "firemen": "fireman", "scarves": "scarf", "shelves": "shelf", "wolves": "wolf",
 }  # fmt: skip
+
+
+def _words(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
 # Their singular is another thing.
-_PLURAL = frozenset(
-    ["glasses", "shorts", "jeans", "pants", "clothes", "goggles", "stairs", "trunks", "overalls", "sunglasses"]
-)
+_PLURAL = _words("glasses shorts jeans pants clothes goggles stairs trunks overalls sunglasses")
 # "a group of people" is people; "a bottle of water" is a bottle.
-_MEASURES = frozenset(
-    [
-        "group",
-        "groups",
-        "bunch",
-        "lot",
-        "lots",
-        "pair",
-        "pairs",
-        "couple",
-        "number",
-        "set",
-        "flight",
-        "body",
-        "piece",
-        "pieces",
-        "pack",
-        "team",
-        "kind",
-        "type",
-        "sort",
-        "series",
-        "row",
-        "rows",
-        "line",
-        "part",
-        "bit",
-        "top",
-        "bottom",
-        "side",
-        "sides",
-        "edge",
-        "end",
-        "back",
-        "front",
-        "shore",
-        "bank",
-        "middle",
-        "corner",
-        "rest",
-    ]
+_MEASURES = _words(
+    "group groups bunch lot lots pair pairs couple number set flight body piece pieces pack team kind type sort series "
+    "row rows line part bit top bottom side sides edge end back front shore bank middle corner rest"
 )
-_NOT_NOUNS = frozenset(
-    [
-        "one",
-        "ones",
-        "another",
-        "other",
-        "others",
-        "each",
-        "some",
-        "something",
-        "someone",
-        "everyone",
-        "it",
-        "its",
-        "him",
-        "her",
-        "them",
-        "they",
-        "he",
-        "she",
-        "his",
-        "itself",
-        "all",
-        "both",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "many",
-        "several",
-        "few",
-        "this",
-        "that",
-        "these",
-        "those",
-        "which",
-        "who",
-        "what",
-        "most",
-        "more",
-        "area",
-    ]
+_NOT_NOUNS = _words(
+    "one ones another other others each some something someone everyone it its itself him his her them they he she all "
+    "both two three four five six many several few this that these those which who what most more area"
 )
-_NOT_ATTRIBUTES = _NOT_NOUNS | frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "of",
-        "in",
-        "on",
-        "with",
-        "to",
-        "for",
-        "from",
-        "at",
-        "by",
-        "is",
-        "very",
-        "no",
-        "'s",
-        "'",
-        '"',
-        ",",
-        ".",
-        "-",
-        "&",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "dozen",
-        "first",
-        "second",
-        "their",
-        "my",
-        "your",
-        "our",
-        "own",
-        "same",
-        "different",
-    ]
+_NOT_ATTRIBUTES = _NOT_NOUNS | _words(
+    "a an the and or of in on with to for from at by is very no 's ' \" , . - & seven eight nine ten dozen first "
+    "second their my your our own same different"
+)
+_NOT_OF_PEOPLE = _words(
+    "black white brown yellow red tan dark light pale colored golden african american asian chinese european german "
+    "hispanic indian japanese mexican oriental caucasian"
 )
 
 
@@ -198,31 +90,55 @@ class Names(BaseModel):
     Attributes:
         nouns: Frequent ones, most frequent first; the first of all, "thing", stands for any other.
         attributes: Frequent ones, most frequent first.
+        together: For each noun, the places of the attributes that may be named with it.
     """
 
     model_config = ConfigDict(frozen=True)
 
     nouns: tuple[str, ...]
     attributes: tuple[str, ...]
+    together: tuple[tuple[int, ...], ...]
 
     @classmethod
     def count(
-        cls, phrases: Iterable[Sequence[str]], *, noun_count: int, attribute_count: int, most_nouns: int = 500
+        cls,
+        phrases: Iterable[tuple[Sequence[str], bool]],
+        *,
+        noun_count: int,
+        attribute_count: int,
+        most_nouns: int = 500,
+        pair_count: int = 3,
     ) -> Self:
-        """The nouns that stand at least ``noun_count`` times, and the attributes that stand ``attribute_count`` times.
+        """The nouns that stand ``noun_count`` times or more, and the attributes that stand ``attribute_count`` times.
 
         A word that is more often an attribute than a head is none of the nouns ("a man in black"), and the other way
-        round ("a dog house").
+        round ("a dog house"). An attribute is named with the nouns that it stood before ``pair_count`` times; but
+        people are not named by colour or origin, which a detector mostly reads off their clothes.
+
+        Args:
+            phrases: The words of each, and whether it speaks of people.
+            noun_count, attribute_count, most_nouns, pair_count: As above; the most frequent nouns at most.
         """
         nouns: Counter[str] = Counter()
+        of_people: Counter[str] = Counter()
         attributes: Counter[str] = Counter()
-        for noun, before in map(said, phrases):
-            nouns.update([noun] if noun else [])
+        pairs: Counter[tuple[str, str]] = Counter()
+        for words, people in phrases:
+            noun, before = said(words)
             attributes.update(before)
-        return cls(
-            nouns=("thing", *_frequent(nouns, noun_count, unless=attributes))[:most_nouns],
-            attributes=tuple(_frequent(attributes, attribute_count, unless=nouns)),
-        )
+            if noun:
+                nouns[noun] += 1
+                of_people[noun] += people
+                pairs.update((noun, attribute) for attribute in before)
+        known = ("thing", *_frequent(nouns, noun_count, unless=attributes))[:most_nouns]
+        named = tuple(_frequent(attributes, attribute_count, unless=nouns))
+
+        def may_be(noun: str, attribute: str) -> bool:
+            people = 2 * of_people[noun] > nouns[noun]
+            return pairs[noun, attribute] >= pair_count and not (people and attribute in _NOT_OF_PEOPLE)
+
+        together = tuple(tuple(i for i, attribute in enumerate(named) if may_be(noun, attribute)) for noun in known)
+        return cls(nouns=known, attributes=named, together=together)
 
 
 def _frequent(words: Counter[str], least: int, *, unless: Counter[str]) -> Iterator[str]:

@@ -50,8 +50,8 @@ def detector_card(
         "",
         "## What it is bad at",
         "",
-        "It knows what the captions of its training photos speak of: other things get fewer boxes, and the wrong names. "
-        "What it calls people repeats what the captions call them, prejudices and all.",
+        "It knows what the captions of its training photos speak of: other things get fewer boxes, and the wrong "
+        "names. What it calls people repeats what the captions call them, prejudices and all.",
         "",
         "## Made by",
         "",

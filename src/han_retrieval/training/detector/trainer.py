@@ -78,8 +78,9 @@ def train_detector(
     folder = Path(out)
     written = config.model_dump_json(indent=2) + "\n"
     check_folder(folder, written, resume=resume)
+    annotated = [entities[photo] for photo in _annotated(dataset, config.train_split, entities)]
     names = Names.count(
-        (words for photo in _annotated(dataset, config.train_split, entities) for words, _ in phrases(entities[photo])),
+        ((words, "people" in phrase.types) for photo in annotated for words, phrase in phrases(photo)),
         noun_count=config.noun_count,
         attribute_count=config.attribute_count,
         most_nouns=config.most_nouns,

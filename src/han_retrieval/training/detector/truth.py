@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from han_retrieval.data import EntitiesPhoto
+from han_retrieval.data import EntitiesPhoto, Phrase
 from han_retrieval.regions.bottom_up.names import Names, said
 
 
@@ -26,12 +26,12 @@ class BoxTruth(NamedTuple):
     attributes: np.ndarray
 
 
-def phrases(photo: EntitiesPhoto) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """The words and the boxes (k, 4) in pixels of each phrase that has some."""
+def phrases(photo: EntitiesPhoto) -> Iterator[tuple[tuple[str, ...], Phrase]]:
+    """The words of each phrase that has boxes, and the phrase."""
     for sentence in photo.sentences:
         for phrase in sentence.phrases:
             if len(phrase.boxes):
-                yield sentence.tokens[phrase.start : phrase.end], phrase.boxes
+                yield sentence.tokens[phrase.start : phrase.end], phrase
 
 
 def box_truth(photo: EntitiesPhoto, names: Names) -> BoxTruth:
@@ -40,9 +40,9 @@ def box_truth(photo: EntitiesPhoto, names: Names) -> BoxTruth:
     attribute_places = {attribute: place for place, attribute in enumerate(names.attributes)}
     nouns: dict[tuple[float, ...], np.ndarray] = {}
     attributes: dict[tuple[float, ...], np.ndarray] = {}
-    for words, boxes in phrases(photo):
+    for words, phrase in phrases(photo):
         noun, before = said(words)
-        for box in map(tuple, boxes.tolist()):
+        for box in map(tuple, phrase.boxes.tolist()):
             counts = nouns.setdefault(box, np.zeros(len(noun_places), np.float32))
             is_said = attributes.setdefault(box, np.zeros(len(attribute_places), bool))
             if noun is not None:
