@@ -21,7 +21,7 @@ def save_detector(folder: Path, config: BottomUpConfig, learned: dict[str, Tenso
     """Write what ``BottomUp.learned`` gives, in float16; each file is seen whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / _WEIGHTS, save({name: value.half().cpu().contiguous() for name, value in learned.items()}))
-    write_whole(folder / _CONFIG, config.model_dump_json(indent=1) + "\n")
+    write_whole(folder / _CONFIG, config.model_dump_json() + "\n")
     write_whole(folder / _CARD, card)
 
 
