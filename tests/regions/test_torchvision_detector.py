@@ -114,7 +114,9 @@ def test_photos_do_not_depend_on_batch_mates_or_order(detector, photos, found):
     for regions, other in zip([*found, found[-1]], others, strict=True):
         assert np.allclose(other.boxes, regions.boxes, atol=0.1)
         assert other.labels == regions.labels
-        assert np.allclose(other.features, regions.features, atol=2e-2, rtol=2e-3)
+        # Sums in another order move boxes by a hundredth of a pixel, and what random weights make of them by more.
+        difference = np.abs(other.features.astype(float) - regions.features).max()
+        assert difference < 2e-3 * np.abs(regions.features).max()
 
 
 def test_the_first_photo_does_not_set_what_later_ones_get(file, detector, photos, tmp_path):
