@@ -14,9 +14,9 @@ import warnings
 
 import pytest
 import torch
+from random_items import random_mask, random_model
 
 from han_retrieval import scoring
-from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.scoring import plan, single_block, single_block_cuda
 from han_retrieval.scoring.projections import Projections, project
 
@@ -35,19 +35,6 @@ without_kernel = pytest.mark.skipif(INTERPRETED or ON_CARD, reason="here the ker
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(single_block_cuda, "_failed", set())
-
-
-def random_model(**options: object) -> HAN:
-    model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, **options))
-    for parameter in model.parameters():  # far from the start, so that attention is far from even
-        torch.nn.init.normal_(parameter, std=0.4)
-    return model.eval()
-
-
-def random_mask(items: int, tokens: int) -> torch.Tensor:
-    mask = torch.rand(items, tokens) < 0.7
-    mask[torch.arange(items), torch.randint(tokens, (items,))] = True
-    return mask
 
 
 def random_projections(images: int, texts: int, m: int, n: int, *, residual: str = "query", d: int = 24):

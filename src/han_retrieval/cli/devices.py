@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import click
 import torch
 
 from han_retrieval.errors import HANError
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one."
+)
 
 
 def find_device(name: str) -> torch.device:

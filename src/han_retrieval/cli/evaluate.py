@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.devices import find_device
+from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset, read_entities
 from han_retrieval.errors import HANError
@@ -46,9 +46,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="Of the large products; bfloat16 where the processor has it.",
 )
-@click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one."
-)
+@device_option
 @click.option("--allow-missing", is_flag=True, help="Leave out photos without features, however many.")
 def evaluate(
     model: Path,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.devices import find_device
+from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset
@@ -28,9 +28,7 @@ from han_retrieval.training import train as train_model
 )
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run in OUT stopped.")
 @click.option("--format", "format_name", help="The dataset's format, where it is not recognised.")
-@click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one."
-)
+@device_option
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events as well.")
 @click.option("--show-config", is_flag=True, help="Print the configuration as JSON and stop.")
 def train(
