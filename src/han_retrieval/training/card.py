@@ -56,13 +56,20 @@ def model_card(
         "",
         *_figures(config, best),
         "",
+        *made_by(command, seed=config.seed),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def made_by(command: str, *, seed: int) -> list[str]:
+    """The last lines of a card: with what command and seed, and where."""
+    return [
         "## Made by",
         "",
         f"- Command: `{command}`" if command else "- Made through the Python interface.",
-        f"- Seed {config.seed}; torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.",
+        f"- Seed {seed}; torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.",
         "- Configuration: `training/config.json` beside this file, and `config.json`.",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _figures(config: TrainingConfig, best: dict[str, Any]) -> list[str]:

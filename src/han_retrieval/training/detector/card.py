@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
-import torch
-
 from han_retrieval.regions.bottom_up import BottomUpConfig
+from han_retrieval.training.card import made_by
 from han_retrieval.training.detector.config import DetectorTrainingConfig
 from han_retrieval.version import __version__
 
@@ -53,11 +51,7 @@ def detector_card(
         "It knows what the captions of its training photos speak of: other things get fewer boxes, and the wrong "
         "names. What it calls people repeats what the captions call them, prejudices and all.",
         "",
-        "## Made by",
-        "",
-        f"- Command: `{command}`" if command else "- Made through the Python interface.",
-        f"- Seed {config.seed}; torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.",
-        "- Configuration: `config.json`; of the training, `training/config.json`.",
+        *made_by(command, seed=config.seed),
     ]
     return "\n".join(lines) + "\n"
 
