@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -61,13 +61,20 @@ def _set(fields: dict[str, Any], override: str) -> None:
 
 
 def _explain(kind: type[BaseModel], error: Any) -> str:
-    where = [str(part) for part in error["loc"]]
+    model: Any = kind  # whose fields the next part is one of
+    where: list[str] = []
+    discriminator = None
+    for part in map(str, error["loc"]):
+        if discriminator is not None:  # no field: which model of a union is meant
+            model = next(m for m in get_args(model) if m.model_fields[discriminator].default == part)
+            discriminator = None
+            continue
+        where.append(part)
+        if field := getattr(model, "model_fields", {}).get(part):
+            model, discriminator = field.annotation, field.discriminator
     path = ".".join(where)
     if error["type"] != "extra_forbidden":
         return f"{path} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
-    model: Any = kind
-    for part in where[:-1]:
-        model = model.model_fields[part].annotation
     near = difflib.get_close_matches(where[-1], model.model_fields, n=1)
     return f"{path} is no field" + (
         f" (did you mean {near[0]}?)" if near else f"; fields: {', '.join(model.model_fields)}"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from han_retrieval.cli.main import main
 from han_retrieval.data.scenes import compose, render
-from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.matchers import HAN, MATCHERS
 from han_retrieval.regions import load_detector
 from han_retrieval.text import Vocabulary
 
@@ -25,17 +25,24 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def saved(folder: Path, *, fingerprint: str | None = DETECTOR.fingerprint, size: int = DETECTOR.feature_size) -> Path:
+def saved(
+    folder: Path,
+    *,
+    fingerprint: str | None = DETECTOR.fingerprint,
+    size: int = DETECTOR.feature_size,
+    matcher: str = "han",
+) -> Path:
     torch.manual_seed(0)
     vocabulary = Vocabulary.from_sentences(["a red ball and a blue house"])
-    config = HANConfig(
+    kind = MATCHERS[matcher]
+    config = kind.config_kind(
         region_size=size,
         vocabulary_size=len(vocabulary),
         word_size=8,
         joint_size=16,
         detector_fingerprint=fingerprint,
     )
-    HAN(config, vocabulary=vocabulary).save_pretrained(folder)
+    kind(config, vocabulary=vocabulary).save_pretrained(folder)
     return folder
 
 
@@ -93,6 +100,16 @@ def test_what_cannot_be_explained_is_said_in_a_line(
     assert "nowhere" in refused(capsys, photo, "a ball", "--model", tmp_path / "nowhere")
     assert "x.xyz" in refused(capsys, photo, "a ball", "--model", model, "--out", tmp_path / "x.xyz")
     assert "no detector is called" in refused(capsys, photo, "a ball", "--model", model, "--detector", "magic")
+
+
+def test_scan_has_evidence_and_pooled_matchers_say_that_they_have_none(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["explain", str(photo), "a red ball", "--model", str(saved(tmp_path / "scan", matcher="scan"))])
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 3
+    for matcher in ("vse++", "vse-infinity"):
+        pooled = saved(tmp_path / matcher, matcher=matcher)
+        assert "has no evidence by word and region" in refused(capsys, photo, "a red ball", "--model", pooled)
 
 
 def test_regions_of_another_detector_are_refused(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from han_retrieval.cli.main import VERBS, main
-from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.matchers import HAN, VSE, HANConfig, VSEConfig
 
 
 def run(capsys, *args: object) -> tuple[int, str, str]:
@@ -67,6 +68,21 @@ def test_info_tells_a_model(capsys, tmp_path):
     code, _, err = run(capsys, "info", tmp_path / "model")
     assert code == 2
     assert "model.safetensors is missing" in err
+
+
+def test_info_tells_the_matcher(capsys, tmp_path):
+    VSE(VSEConfig(region_size=5, vocabulary_size=9, joint_size=8)).save_pretrained(tmp_path / "model")
+    assert json.loads(run(capsys, "info", tmp_path / "model", "--json")[1])["matcher"] == "vse++"
+
+
+def test_train_takes_a_matcher_by_its_name(capsys, tmp_path):
+    paths = ("data", "--features", "features", "--out", "model", "--show-config")
+    code, out, _ = run(capsys, "train", *paths, "--matcher", "scan", "--set", "model.pooling=lse")
+    assert (code, json.loads(out)["model"]["matcher"], json.loads(out)["model"]["pooling"]) == (0, "scan", "lse")
+    assert json.loads(run(capsys, "train", *paths)[1])["model"]["matcher"] == "han"
+    code, out, err = run(capsys, "train", *paths, "--matcher", "clip")
+    assert (code, out) == (2, "")
+    assert "'han', 'scan', 'vse++', 'vse-infinity'" in err
 
 
 def test_doctor_finds_nothing_wrong(capsys):

@@ -9,6 +9,7 @@ import pytest
 
 from han_retrieval.config import load_config
 from han_retrieval.errors import HANError
+from han_retrieval.matchers.config import SCANOptions, VSEOptions
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training.schedule import learning_rate, loss_power
 from han_retrieval.training.watch import CollapseWatch, collapse_value
@@ -44,6 +45,24 @@ def test_everything_wrong_at_once(tmp_path):
         "model.joint_sise is no",
     ):
         assert part in message
+
+
+def test_the_matcher_decides_which_options_there_are():
+    assert load_config(TrainingConfig).model.matcher == "han"
+    assert load_config(TrainingConfig, overrides=["model.matcher=vse++"]).model == VSEOptions()
+    chosen = load_config(TrainingConfig, overrides=["model.matcher=scan", "model.pooling=lse"])
+    assert chosen.model == SCANOptions(pooling="lse")
+    assert TrainingConfig.model_validate_json(chosen.model_dump_json()) == chosen
+    with pytest.raises(HANError) as error:
+        load_config(
+            TrainingConfig, overrides=["model.matcher=scan", "model.poling=lse", "model.joint_size=0", "powr=1"]
+        )
+    for part in ("model.poling is no field (did you mean pooling?)", "model.joint_size = 0", "powr is no field"):
+        assert part in str(error.value)
+    with pytest.raises(HANError, match=r"model\.blocks is no field; fields: matcher, word_size"):
+        load_config(TrainingConfig, overrides=["model.matcher=vse++", "model.blocks=2"])
+    with pytest.raises(HANError, match=r"model = .*'clip'.*'han', 'scan', 'vse\+\+', 'vse-infinity'"):
+        load_config(TrainingConfig, overrides=["model.matcher=clip"])
 
 
 @pytest.mark.parametrize("override", ["epochs", "=3", "epochs.a=3"])

@@ -16,7 +16,7 @@ from han_retrieval.evaluation import ground, write_runs
 from han_retrieval.evaluation.protocols import BATCH
 from han_retrieval.evaluation.report import make_folder, results, table, write_json
 from han_retrieval.evaluation.runs import DEPTH
-from han_retrieval.matchers import HAN
+from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.scoring import PRECISIONS, has_bfloat16
 
@@ -74,16 +74,16 @@ def evaluate(
     photos = with_splits(dataset_read).split(split)
     truth = read_entities(grounding) if grounding else None
     store = RegionStore.open(features)
-    han = HAN.from_pretrained(model).to(find_device(device))
-    if precision == "bfloat16" and not has_bfloat16(han.device):
+    matcher = load_matcher(model).to(find_device(device))
+    if precision == "bfloat16" and not has_bfloat16(matcher.device):
         raise HANError("--precision bfloat16: this processor has no such products, they would be slower: leave it out")
     for file in (json_file, run_file):
         if file:
             make_folder(file)  # refused now, not after the scoring
     try:
-        grounded = ground(han, truth, store, ids=[photo.id for photo in photos.photos]) if truth else None
+        grounded = ground(matcher, truth, store, ids=[photo.id for photo in photos.photos]) if truth else None
         found = evaluate_model(
-            han, photos, store, folds=folds, allow_missing=allow_missing, batch=batch, precision=precision
+            matcher, photos, store, folds=folds, allow_missing=allow_missing, batch=batch, precision=precision
         )
     except KeyboardInterrupt:
         click.echo("stopped; nothing was written", err=True)

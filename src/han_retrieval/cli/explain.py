@@ -12,7 +12,7 @@ from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
 from han_retrieval.evidence import Answer, PairEvidence, Query, draw_evidence, evidence_page, explain_pair
 from han_retrieval.files import write_whole
-from han_retrieval.matchers import HAN
+from han_retrieval.matchers import Matcher, load_matcher
 from han_retrieval.regions import Detector, detector_for, load_detector
 
 PAGES = (".html", ".htm")
@@ -53,9 +53,9 @@ def explain(
     most from, and the share that came from there.
     """
     picture = open_photo(photo)
-    han = HAN.from_pretrained(model)
-    finder = _detector(han, model, detector, regions)
-    evidence = explain_pair(han, finder.detect([picture])[0], sentence)
+    matcher = load_matcher(model)
+    finder = _detector(matcher, model, detector, regions)
+    evidence = explain_pair(matcher, finder.detect([picture])[0], sentence)
     for word, known in dict(zip(evidence.words, evidence.known, strict=True)).items():
         if not known:
             click.echo(f"note: {word!r} is not in the model's vocabulary", err=True)
@@ -72,9 +72,9 @@ def explain(
         click.echo(f"wrote {out}", err=True)
 
 
-def _detector(han: HAN, model: Path, name: str | None, regions: int) -> Detector:
+def _detector(matcher: Matcher, model: Path, name: str | None, regions: int) -> Detector:
     """The detector that the model's features came from; refused where it is another, or not known."""
-    fingerprint = han.config.detector_fingerprint
+    fingerprint = matcher.config.detector_fingerprint
     if fingerprint is not None:
         try:
             return detector_for(fingerprint, name=name)
@@ -83,9 +83,9 @@ def _detector(han: HAN, model: Path, name: str | None, regions: int) -> Detector
     if name is None:
         raise HANError(f"{model}: does not say which detector it was trained with; name it with --detector")
     detector = load_detector(name, regions=regions)
-    if detector.feature_size != han.config.region_size:
+    if detector.feature_size != matcher.config.region_size:
         raise HANError(
-            f"{model}: reads {han.config.region_size} numbers a region, and {name!r} gives {detector.feature_size}"
+            f"{model}: reads {matcher.config.region_size} numbers a region, and {name!r} gives {detector.feature_size}"
         )
     return detector
 

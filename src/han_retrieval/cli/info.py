@@ -28,9 +28,9 @@ def _facts(path: Path) -> dict[str, Any]:
     from han_retrieval.matchers.saving import CONFIG, WEIGHTS
 
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
-        from han_retrieval.matchers import HAN
+        from han_retrieval.matchers import load_matcher
 
-        model = HAN.from_pretrained(path)
+        model = load_matcher(path)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         return {"kind": "model", "parameters": parameters, **model.config.model_dump()}
     from han_retrieval.regions import RegionStore

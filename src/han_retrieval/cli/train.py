@@ -13,6 +13,7 @@ from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset
+from han_retrieval.matchers import MATCHERS
 from han_retrieval.regions import RegionStore
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training import train as train_model
@@ -22,6 +23,7 @@ from han_retrieval.training import train as train_model
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--features", type=click.Path(path_type=Path), required=True, help="The region store of the photos.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The model's folder.")
+@click.option("--matcher", type=click.Choice(list(MATCHERS)), help="What to train; han, unless CONFIG says otherwise.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the fields to change.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one field, such as model.blocks=2."
@@ -35,6 +37,7 @@ def train(
     dataset: Path,
     features: Path,
     out: Path,
+    matcher: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
@@ -43,11 +46,12 @@ def train(
     tensorboard: bool,
     show_config: bool,
 ) -> None:
-    """Train a HAN on the captioned photos of DATASET with their regions from FEATURES.
+    """Train a matcher, a HAN or a peer, on the captioned photos of DATASET with their regions from FEATURES.
 
     OUT is a usable model after the first epoch. A run that was stopped goes on exactly with --resume.
     """
-    settings = load_config(TrainingConfig, config, overrides=overrides)
+    named = (f"model.matcher={matcher}",) if matcher else ()
+    settings = load_config(TrainingConfig, config, overrides=(*named, *overrides))
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return

@@ -31,7 +31,7 @@ MISSING_SHARE = 0.01  # of the photos may lack regions without being asked for; 
 
 
 class Matcher(Protocol):
-    """What a model must have to be evaluated; ``HAN`` has it."""
+    """What a model must have to be evaluated; ``HAN`` and its peers have it."""
 
     @property
     def config(self) -> Any:
@@ -49,11 +49,11 @@ class Matcher(Protocol):
         ...
 
     def encode_images(self, regions: Tensor, region_mask: Tensor) -> Tensor:
-        """(I, m, D), (I, m) -> (I, m, d)."""
+        """(I, m, D), (I, m) -> (I, m, d), or (I, 1, d) of a matcher that pools."""
         ...
 
     def encode_texts(self, words: Tensor, word_mask: Tensor) -> Tensor:
-        """(T, n), (T, n) -> (T, n, d)."""
+        """(T, n), (T, n) -> (T, n, d), or (T, 1, d)."""
         ...
 
     def score(

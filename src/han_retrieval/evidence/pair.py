@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from han_retrieval.errors import HANError
-from han_retrieval.matchers import HAN
+from han_retrieval.matchers import Matcher
 from han_retrieval.regions import Regions
 from han_retrieval.text import tokenize
 
@@ -70,12 +70,12 @@ class PairEvidence:
         ]
 
 
-def explain_pair(model: HAN, regions: Regions, sentence: str) -> PairEvidence:
+def explain_pair(model: Matcher, regions: Regions, sentence: str) -> PairEvidence:
     """The evidence for one photo, given by its regions, and one sentence.
 
     Raises:
-        HANError: The model has no vocabulary or knows none of the words, the sentence has no word, or the regions have
-            no boxes.
+        HANError: The model has no vocabulary or knows none of the words, the sentence has no word, the regions have
+            no boxes, or the model pools them, so that it has no such evidence.
     """
     ids, mask = model.words([sentence])
     words = tuple(tokenize(sentence))

@@ -1,6 +1,24 @@
-"""Encoders and matchers: HAN, and how it is saved and loaded."""
+"""Encoders and matchers: HAN and its peers, and how they are saved and loaded."""
 
-from han_retrieval.matchers.config import HANConfig
-from han_retrieval.matchers.han import HAN, Evidence
+from han_retrieval.matchers.config import HANConfig, SCANConfig, VSEConfig, VSEInfinityConfig
+from han_retrieval.matchers.han import HAN
+from han_retrieval.matchers.matcher import Evidence, Matcher
+from han_retrieval.matchers.registry import MATCHERS, load_matcher, make_matcher
+from han_retrieval.matchers.scan import SCAN
+from han_retrieval.matchers.vse import VSE, VSEInfinity
 
-__all__ = ["HAN", "Evidence", "HANConfig"]
+__all__ = [
+    "HAN",
+    "MATCHERS",
+    "SCAN",
+    "VSE",
+    "Evidence",
+    "HANConfig",
+    "Matcher",
+    "SCANConfig",
+    "VSEConfig",
+    "VSEInfinity",
+    "VSEInfinityConfig",
+    "load_matcher",
+    "make_matcher",
+]

@@ -10,10 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def align(gatherers: Tensor, sources: Tensor, source_mask: Tensor, *, temperature: float) -> Tensor:
-    """alpha_i = softmax_j(lambda cos(w^_i, o^_j)) over valid sources: (B, g, d), (B, s, d), (B, s) -> (B, g, s)."""
-    cosines = F.normalize(gatherers, dim=-1) @ F.normalize(sources, dim=-1).mT
-    return (temperature * cosines).masked_fill(~source_mask.unsqueeze(1), -torch.inf).softmax(-1)
+def align(
+    gatherers: Tensor, sources: Tensor, source_mask: Tensor, *, temperature: float, attention: str = "cosine"
+) -> Tensor:
+    """alpha_i = softmax_j(lambda cos(w^_i, o^_j)) over valid sources: (B, g, d), (B, s, d), (B, s) -> (B, g, s).
+
+    With "clipped" ``attention`` it is SCAN's: in place of the cosines stand they with a tenth of those below 0, each
+    source's divided by their norm over all gatherers. Gatherers that are padding must then be zero.
+    """
+    logits = F.normalize(gatherers, dim=-1) @ F.normalize(sources, dim=-1).mT
+    if attention == "clipped":
+        clipped = F.leaky_relu(logits, 0.1)
+        logits = clipped / (clipped.norm(dim=1, keepdim=True) + 1e-8)
+    return (temperature * logits).masked_fill(~source_mask.unsqueeze(1), -torch.inf).softmax(-1)
 
 
 def match(gatherers: Tensor, sources: Tensor, alpha: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ class HeterogeneousAttention(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """The attended tokens h~, d-wide: (B, s, d), (B, s) -> (B, s, d)."""
-        gathered = self.attention(tokens, mask) @ self.value(tokens)
+        return self.gather(tokens, self.attention(tokens, mask))
+
+    def gather(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """What the weights gather, and the residual: (B, s, d), A (B, s, s) -> h~ (B, s, d)."""
         added = self.query(tokens) if self.residual == "query" else tokens
-        return self.output(gathered) + added
+        return self.output(attention @ self.value(tokens)) + added

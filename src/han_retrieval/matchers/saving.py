@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -13,14 +14,16 @@ from torch import Tensor
 
 from han_retrieval.errors import HANError
 from han_retrieval.files import write_whole
-from han_retrieval.matchers.config import HANConfig
+from han_retrieval.matchers.config import MatcherConfig
 from han_retrieval.text import Vocabulary
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
 
+C = TypeVar("C", bound=MatcherConfig)
+
 
 def save_folder(
-    folder: Path, config: HANConfig, state: dict[str, Tensor], vocabulary: Vocabulary | None, *, card: str | None
+    folder: Path, config: MatcherConfig, state: dict[str, Tensor], vocabulary: Vocabulary | None, *, card: str | None
 ) -> None:
     """Write a model's files, each whole; the weights come last, so that a folder with weights is complete."""
     try:
@@ -31,17 +34,22 @@ def save_folder(
         write_whole(folder / CARD, card)
     if vocabulary is not None:
         vocabulary.save(folder / VOCABULARY)
-    own = {"matcher": "han", "vocabulary": VOCABULARY if vocabulary is not None else None}
+    own = {"matcher": config.matcher, "vocabulary": VOCABULARY if vocabulary is not None else None}
     write_whole(folder / CONFIG, json.dumps({**own, **config.model_dump()}, indent=2) + "\n")
     write_whole(folder / WEIGHTS, save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
 
 
-def load_folder(folder: Path) -> tuple[HANConfig, dict[str, Tensor], Vocabulary | None]:
-    """Read what ``save_folder`` wrote.
+def matcher_name(folder: Path) -> str:
+    """Which matcher's a folder is.
 
     Raises:
-        HANError: The folder or a file is missing, or a file is not what it should be; the message names it.
+        HANError: As ``load_folder``.
     """
+    return str(_fields(folder)["matcher"])
+
+
+def _fields(folder: Path) -> dict[str, Any]:
+    """What config.json says; one that names no matcher is a HAN's."""
     if not folder.is_dir():
         raise HANError(f"{folder}: no such model folder")
     for name in (CONFIG, WEIGHTS):
@@ -49,15 +57,32 @@ def load_folder(folder: Path) -> tuple[HANConfig, dict[str, Tensor], Vocabulary 
             raise HANError(f"{folder}: {name} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
     try:
         fields = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(fields, dict) or fields.pop("matcher", None) != "han":
-            raise HANError(f'{folder / CONFIG}: not the configuration of a HAN (its field "matcher" is not "han")')
-        words = fields.pop("vocabulary", None)
-        config = HANConfig.model_validate(fields)
+    except (OSError, ValueError) as error:
+        raise HANError(f"{folder / CONFIG}: cannot be read ({error})") from None
+    if not isinstance(fields, dict):
+        raise HANError(f"{folder / CONFIG}: not the configuration of a model")
+    return {"matcher": "han", **fields}
+
+
+def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Vocabulary | None]:
+    """Read what ``save_folder`` wrote of a matcher with this kind of configuration.
+
+    Raises:
+        HANError: The folder or a file is missing, a file is not what it should be, or it is another matcher's; the
+            message names it.
+    """
+    fields = _fields(folder)
+    wanted = kind.model_fields["matcher"].default
+    if fields["matcher"] != wanted:
+        raise HANError(
+            f"{folder / CONFIG}: of the matcher {fields['matcher']!r}, not {wanted!r}; load_matcher loads any"
+        )
+    words = fields.pop("vocabulary", None)
+    try:
+        config = kind.model_validate(fields)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise HANError(f"{folder / CONFIG}: {wrong}") from None
-    except (OSError, ValueError) as error:
-        raise HANError(f"{folder / CONFIG}: cannot be read ({error})") from None
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:

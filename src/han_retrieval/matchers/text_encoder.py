@@ -1,4 +1,4 @@
-"""Words to tokens: w_i = l2norm((forward_i + backward_i) / 2) of a one-layer Bi-GRU."""
+"""Words to tokens: w_i = l2norm((forward_i + backward_i) / 2) of a one-layer Bi-GRU, and what peers have instead."""
 
 from __future__ import annotations
 
@@ -12,12 +12,22 @@ class TextEncoder(nn.Module):
     """Word embedding and bidirectional GRU, its two directions averaged (Yu et al., SIGIR 2021).
 
     Legend: T texts, n words, e the word size, d the joint size.
+
+    Args:
+        vocabulary_size: Word ids.
+        word_size: e.
+        joint_size: d.
+        unit: Whether tokens are brought to unit length.
+        bidirectional: Whether there is a backward direction; else a token is the forward one alone.
     """
 
-    def __init__(self, vocabulary_size: int, word_size: int, joint_size: int):
+    def __init__(
+        self, vocabulary_size: int, word_size: int, joint_size: int, *, unit: bool = True, bidirectional: bool = True
+    ):
         super().__init__()
+        self.unit = unit
         self.embedding = nn.Embedding(vocabulary_size, word_size, padding_idx=0)
-        self.gru = nn.GRU(word_size, joint_size, batch_first=True, bidirectional=True)
+        self.gru = nn.GRU(word_size, joint_size, batch_first=True, bidirectional=bidirectional)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         with torch.no_grad():
             self.embedding.weight[0].zero_()
@@ -38,8 +48,11 @@ class TextEncoder(nn.Module):
             batch_first=True,
             enforce_sorted=False,
         )
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=words.shape[1])
-        forward, backward = states.chunk(2, dim=-1)  # (T, n, d) each
-        tokens = F.normalize((forward + backward) / 2, dim=-1)
+        tokens, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=words.shape[1])
+        if self.gru.bidirectional:
+            forward, backward = tokens.chunk(2, dim=-1)  # (T, n, d) each
+            tokens = (forward + backward) / 2
+        if self.unit:
+            tokens = F.normalize(tokens, dim=-1)
         back = order.argsort(dim=1).unsqueeze(-1).expand_as(tokens)
         return torch.where(word_mask.unsqueeze(-1), tokens.gather(1, back), 0)

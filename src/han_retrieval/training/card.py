@@ -7,13 +7,41 @@ from typing import Any
 
 import torch
 
-from han_retrieval.matchers import HANConfig
+from han_retrieval.matchers.config import MatcherConfig
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.version import __version__
 
+ALIGNING = "cross-attention, visual-grounding"
+
+# By matcher: the heading, the tags, what it does and after whom.
+ABOUT = {
+    "han": (
+        "A Heterogeneous Attention Network",
+        ALIGNING,
+        "Matches photos and sentences by their regions and words (HAN, Yu et al., SIGIR 2021)",
+    ),
+    "scan": (
+        "A stacked cross attention network",
+        ALIGNING,
+        "Matches photos and sentences by their regions and words (SCAN, Lee et al., ECCV 2018)",
+    ),
+    "vse++": (
+        "A visual-semantic embedding",
+        "joint-embedding",
+        "Matches photos and sentences by a vector each: mean regions, and a GRU's last state (VSE++, Faghri et al., "
+        "BMVC 2018)",
+    ),
+    "vse-infinity": (
+        "A visual-semantic embedding with learned pooling",
+        "joint-embedding",
+        "Matches photos and sentences by a vector each, pooled by learned operators (VSE-infinity, Chen et al., "
+        "CVPR 2021)",
+    ),
+}
+
 
 def model_card(
-    config: TrainingConfig, shape: HANConfig, *, facts: dict[str, Any], best: dict[str, Any], command: str
+    config: TrainingConfig, shape: MatcherConfig, *, facts: dict[str, Any], best: dict[str, Any], command: str
 ) -> str:
     """A README.md for the model folder.
 
@@ -24,20 +52,20 @@ def model_card(
         best: The epoch whose weights these are, with its dev figures.
         command: The command line, or "" where there was none.
     """
+    heading, tags, what = ABOUT[shape.matcher]
     lines = [
         "---",
         "library_name: han-retrieval",
-        "tags: [image-text-retrieval, cross-attention, visual-grounding]",
+        f"tags: [image-text-retrieval, {tags}]",
         "---",
         "",
-        "# A Heterogeneous Attention Network",
+        f"# {heading}",
         "",
-        "Matches photos and sentences by their regions and words (HAN, Yu et al., SIGIR 2021), trained by "
-        f"han-retrieval {__version__}.",
+        f"{what}, trained by han-retrieval {__version__}.",
         "",
         "```python",
-        "from han_retrieval import HAN",
-        "model = HAN.from_pretrained(folder)",
+        "from han_retrieval.matchers import load_matcher",
+        "model = load_matcher(folder)",
         "```",
         "",
         "## Data",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from han_retrieval.matchers.config import HANOptions
+from han_retrieval.matchers.config import AnyOptions, HANOptions
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 # "inf" in TOML is a number; on a command line it arrives as a word.
@@ -44,7 +44,7 @@ class TrainingConfig(BaseModel):
         dev_photos: Photos of the dev split that are scored after each epoch; 0 for all.
         keep: Which weights are saved: the "best" by dev rSum or the "last".
         checkpoint_minutes: Time between checkpoints, from which an interrupted run goes on.
-        model: The matcher's options.
+        model: Which matcher, and its options; of a HAN where it names none.
     """
 
     # As JSON, an infinite power is a word; pydantic would write null.
@@ -72,4 +72,4 @@ class TrainingConfig(BaseModel):
     dev_photos: int = Field(default=250, ge=0)
     keep: Literal["best", "last"] = "best"
     checkpoint_minutes: float = Field(default=5.0, gt=0)
-    model: HANOptions = HANOptions()
+    model: AnyOptions = HANOptions()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from han_retrieval.errors import HANError
@@ -47,7 +48,10 @@ class State:
         """Move the average on by one step; it starts as a plain mean, not to remember the random start for long."""
         rate = 1 - (min(decay, (self.step + 1) / (self.step + 10)) if decay else 0.0)
         for name, current in self.weights.items():
-            self.average[name].lerp_(current, rate)
+            if current.is_floating_point():
+                self.average[name].lerp_(current, rate)
+            else:  # a count
+                self.average[name].copy_(current)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -94,22 +98,30 @@ class State:
         self.step, self.best, self.seconds = checkpoint.step, checkpoint.state["best"], checkpoint.state["seconds"]
 
 
-def check_folder(folder: Path, config: str, *, resume: bool) -> None:
-    """Whether a run of this configuration, as JSON, may begin or go on in a folder.
+def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
+    """Whether a run of this configuration may begin or go on in a folder.
+
+    A run that was begun before a field was there goes on with the field's default.
 
     Raises:
         HANError: It holds a run already and is not to be resumed, or one of another configuration.
     """
     file = folder / "training" / "config.json"
-    if file.exists() and not resume:
+    if not file.exists():
+        return
+    if not resume:
         raise HANError(f"{folder}: holds a training run already; go on with --resume, or choose another folder")
-    if file.exists() and file.read_text(encoding="utf-8") != config:
+    try:
+        same = type(config).model_validate_json(file.read_text(encoding="utf-8")) == config
+    except ValidationError:
+        same = False
+    if not same:
         raise HANError(f"{folder}: was begun with another configuration ({file}); resume with that one")
 
 
-def claim_folder(folder: Path, config: str) -> Path:
+def claim_folder(folder: Path, config: BaseModel) -> Path:
     """Write the configuration into the folder of a run; the part of it where the run's own files are."""
     of_run = folder / "training"
     of_run.mkdir(parents=True, exist_ok=True)
-    write_whole(of_run / "config.json", config)
+    write_whole(of_run / "config.json", config.model_dump_json(indent=2) + "\n")
     return of_run

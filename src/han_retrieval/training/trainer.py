@@ -17,7 +17,7 @@ from han_retrieval.data import CaptionedPhotos
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.losses import soft_max_triplet_loss
-from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.matchers import Matcher, make_matcher
 from han_retrieval.matchers.saving import save_folder
 from han_retrieval.regions import RegionStore
 from han_retrieval.text import Vocabulary, word_vectors
@@ -62,7 +62,7 @@ def train(
     progress: bool = True,
     tensorboard: bool = False,
 ) -> TrainingResult:
-    """Train a HAN on captioned photos and their regions.
+    """Train a matcher on captioned photos and their regions.
 
     ``out`` becomes a model folder, usable after the first epoch; ``out/training`` holds the configuration, the
     metrics (a JSON line a record), the checkpoints and the curve. A run that was interrupted, at whatever moment, goes
@@ -103,7 +103,7 @@ class _Run:
         config: TrainingConfig,
         batches: Batches,
         dev: CaptionedPhotos | None,
-        model: HAN,
+        model: Matcher,
         folder: Path,
         facts: dict[str, Any],
     ) -> None:
@@ -130,8 +130,7 @@ class _Run:
         progress: bool,
     ) -> _Run:
         """A run at its first step, or at its newest checkpoint."""
-        written = config.model_dump_json(indent=2) + "\n"
-        check_folder(folder, written, resume=resume)
+        check_folder(folder, config, resume=resume)
         photos = dataset.split(config.train_split)
         if not photos.caption_count:
             raise HANError(f"{dataset.source}: its photos have no captions; training needs some to each")
@@ -145,13 +144,12 @@ class _Run:
                 f"{store.path}: has regions for {len(batches.photo_ids)} of the {len(photos)} training photos; extract "
                 f"the features of {dataset.source} into it"
             )
-        shape = HANConfig(
+        model = make_matcher(
+            config.model,
+            vocabulary=vocabulary,
             region_size=store.feature_size,
-            vocabulary_size=len(vocabulary),
             detector_fingerprint=store.fingerprint,
-            **config.model.model_dump(),
         )
-        model = HAN(shape, vocabulary=vocabulary)
         if config.word_vectors is not None:
             _start_from_vectors(model, vocabulary, config.word_vectors)
         facts = {
@@ -166,7 +164,7 @@ class _Run:
         run.command, run.progress = command, progress
         if resume:
             run.state.resume(folder / "training")
-        claim_folder(folder, written)
+        claim_folder(folder, config)
         return run
 
     def train(self, log: Log) -> None:
@@ -265,7 +263,7 @@ def _epoch_line(epoch: int, result: Evaluation) -> str:
     return f"epoch {epoch}: dev rSum {result.rsum:.1f} ({recalls}) among {result.counts['images']} photos"
 
 
-def _start_from_vectors(model: HAN, vocabulary: Vocabulary, source: str) -> None:
+def _start_from_vectors(model: Matcher, vocabulary: Vocabulary, source: str) -> None:
     """Put word vectors into the first numbers of the embeddings, scaled to the size that the others start with."""
     vectors, found = word_vectors(vocabulary.words, source=source)
     weight = model.text_encoder.embedding.weight

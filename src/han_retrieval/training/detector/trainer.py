@@ -76,8 +76,7 @@ def train_detector(
         HANError: No photo is annotated, ``out`` holds another run, a photo cannot be read, or the loss is not finite.
     """
     folder = Path(out)
-    written = config.model_dump_json(indent=2) + "\n"
-    check_folder(folder, written, resume=resume)
+    check_folder(folder, config, resume=resume)
     annotated = [entities[photo] for photo in _annotated(dataset, config.train_split, entities)]
     names = Names.count(
         ((words, "people" in phrase.types) for photo in annotated for words, phrase in phrases(photo)),
@@ -103,7 +102,7 @@ def train_detector(
     run.command, run.progress = command, progress
     if resume:
         run.state.resume(folder / "training")
-    of_run = claim_folder(folder, written)
+    of_run = claim_folder(folder, config)
     with Log(of_run, after_step=run.state.step) as log:
         run.train(log)
     figures = run.state.best.get("figures")

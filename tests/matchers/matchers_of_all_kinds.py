@@ -1,0 +1,34 @@
+"""A small matcher of each kind, and items for it."""
+
+from __future__ import annotations
+
+import torch
+
+from han_retrieval.matchers import MATCHERS, Matcher
+from han_retrieval.text import Vocabulary
+
+NAMES = list(MATCHERS)
+SENTENCES = ["a red ball", "two dogs in the deep snow", "snow", "a dog and a ball"]
+
+
+def small_matcher(name: str, **options: object) -> Matcher:
+    """A matcher with random weights, those of its pooling and normalisation too, in evaluation mode."""
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.from_sentences(SENTENCES)
+    sizes = {"region_size": 6, "vocabulary_size": len(vocabulary), "word_size": 5, "joint_size": 8}
+    model = MATCHERS[name](MATCHERS[name].config_kind(**sizes, **options), vocabulary=vocabulary)
+    for key, value in model.state_dict().items():
+        if key.endswith("running_mean"):
+            value.normal_()
+        if key.endswith("running_var"):
+            value.uniform_(0.5, 2)
+    return model.eval()
+
+
+def random_regions(images: int, m: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(I, m, 6) features, NaN where the (I, m) mask has none."""
+    random = torch.Generator().manual_seed(seed)
+    mask = torch.rand(images, m, generator=random) < 0.6
+    mask[:, seed % m] = True
+    features = torch.randn(images, m, 6, generator=random)
+    return features.masked_fill(~mask.unsqueeze(-1), torch.nan), mask

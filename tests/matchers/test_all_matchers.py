@@ -1,0 +1,118 @@
+"""What holds of every matcher: invariances, gradients, saving and loading."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from matchers_of_all_kinds import NAMES, SENTENCES, random_regions, small_matcher
+
+from han_retrieval.errors import HANError
+from han_retrieval.matchers import HAN, MATCHERS, SCAN, VSE, VSEInfinity, load_matcher
+from han_retrieval.scoring import PRECISIONS
+
+every = pytest.mark.parametrize("name", NAMES)
+
+
+def test_the_names():
+    assert {"han": HAN, "scan": SCAN, "vse++": VSE, "vse-infinity": VSEInfinity} == MATCHERS
+
+
+@every
+@torch.inference_mode()
+def test_a_score_depends_on_its_pair_alone(name):
+    model = small_matcher(name)
+    regions, region_mask = random_regions(5, 7)
+    words, word_mask = model.words(SENTENCES)
+    scores = model.similarity(regions, region_mask, words, word_mask)
+    assert scores.shape == (5, 4)
+    assert scores.std() > 1e-3
+    for i in range(5):
+        for t in range(4):
+            alone = model.similarity(
+                regions[i, region_mask[i]].unsqueeze(0), torch.ones(1, int(region_mask[i].sum()), dtype=torch.bool),
+                words[t, word_mask[t]].unsqueeze(0), torch.ones(1, int(word_mask[t].sum()), dtype=torch.bool),
+            )  # fmt: skip
+            assert float(alone) == pytest.approx(float(scores[i, t]), abs=1e-6)
+    order = torch.randperm(7)
+    turned = model.similarity(regions[:, order], region_mask[:, order], words, word_mask)
+    assert torch.allclose(turned, scores, atol=1e-6)
+    assert torch.allclose(
+        model.similarity(regions, region_mask, words, word_mask, backend="reference"), scores, atol=1e-6
+    )
+    assert model.similarity(regions[:0], region_mask[:0], words, word_mask).shape == (0, 4)
+    assert model.similarity(regions, region_mask, words[:0], word_mask[:0]).shape == (5, 0)
+
+
+@every
+def test_gradients_reach_every_parameter_and_no_padding(name):
+    model = small_matcher(name).train()
+    regions, region_mask = random_regions(5, 7)
+    regions.requires_grad_()
+    weights = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    (model.similarity(regions, region_mask, *model.words(SENTENCES)) * weights).sum().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+    assert not regions.grad[~region_mask].any()
+    assert regions.grad[region_mask].any(1).all()
+
+
+@every
+def test_saved_is_loaded(name, tmp_path):
+    model = small_matcher(name, detector_fingerprint="grid-1")
+    model.save_pretrained(tmp_path, card="# A card\n")
+    assert json.loads((tmp_path / "config.json").read_text())["matcher"] == name
+    items = *random_regions(3, 4), *model.words(SENTENCES)
+    for loaded in (load_matcher(tmp_path), MATCHERS[name].from_pretrained(tmp_path)):
+        assert type(loaded) is MATCHERS[name]
+        assert loaded.config == model.config
+        assert not loaded.training
+        assert torch.equal(loaded.similarity(*items), model.similarity(*items))
+    other = HAN if name != "han" else VSE
+    with pytest.raises(HANError, match=r"config\.json: of the matcher .*load_matcher"):
+        other.from_pretrained(tmp_path)
+
+
+def test_a_folder_that_names_no_matcher_is_a_han(tmp_path):
+    small_matcher("han").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "matcher"}))
+    assert type(load_matcher(tmp_path)) is HAN
+    assert HAN.from_pretrained(tmp_path).config.matcher == "han"
+    (tmp_path / "config.json").write_text(json.dumps({**config, "matcher": "clip"}))
+    with pytest.raises(HANError, match=r"no matcher is called 'clip'; there are: han, scan, vse\+\+, vse-infinity"):
+        load_matcher(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(HANError, match="not the configuration of a model"):
+        load_matcher(tmp_path)
+
+
+@every
+def test_what_does_not_fit_is_refused(name):
+    model = small_matcher(name)
+    regions, region_mask = random_regions(3, 4)
+    words, word_mask = model.words(SENTENCES)
+    images, texts = model.encode_images(regions, region_mask), model.encode_texts(words, word_mask)
+    with pytest.raises(ValueError, match="image tokens"):
+        model.score(images[:2], region_mask, texts, word_mask)
+    with pytest.raises(ValueError, match="text tokens"):
+        model.score(images, region_mask, texts[..., :4], word_mask)
+    with pytest.raises(ValueError, match="must be bool"):
+        model.score(images, region_mask.long(), texts, word_mask)
+    with pytest.raises(ValueError, match="image 1 has no token"):
+        model.score(images, region_mask & (torch.arange(3) != 1).unsqueeze(1), texts, word_mask)
+    with pytest.raises(ValueError, match="backend"):
+        model.score(images, region_mask, texts, word_mask, backend="quick")
+    with pytest.raises(ValueError, match=PRECISIONS[1]):
+        model.score(images, region_mask, texts, word_mask, precision="int4")
+
+
+@every
+def test_box_geometry_widens_the_input(name):
+    model = small_matcher(name, box_geometry=True)
+    assert model.image_encoder.projection.in_features == 6 + 7
+    regions = torch.randn(2, 3, 13)
+    assert model.similarity(regions, torch.ones(2, 3, dtype=torch.bool), *model.words(SENTENCES)).isfinite().all()
