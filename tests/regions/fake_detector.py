@@ -12,6 +12,7 @@ from PIL import Image
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.regions import Regions, extract
+from han_retrieval.regions import disk as disk_module
 from han_retrieval.regions import store as store_module
 from han_retrieval.regions.disk import Syncing
 
@@ -81,7 +82,7 @@ def run_killed_at(photos: CaptionedPhotos, out: Path, call: str, times: int) -> 
         "sync": (Syncing, "sync"),
         "commit": (lance.LanceDataset, "commit"),
         "clean": (lance.LanceDataset, "cleanup_old_versions"),
-        "write": (store_module, "write_fragments"),
+        "write": (disk_module, "write_fragments"),
     }[call]
     original = getattr(owner, name)
     left = [times]

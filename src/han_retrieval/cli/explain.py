@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from han_retrieval.cli.detectors import find_detector
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
 from han_retrieval.evidence import Answer, PairEvidence, Query, draw_evidence, evidence_page, explain_pair
 from han_retrieval.files import write_whole
-from han_retrieval.matchers import Matcher, load_matcher
-from han_retrieval.regions import Detector, detector_for, load_detector
+from han_retrieval.matchers import load_matcher
 
 PAGES = (".html", ".htm")
 
@@ -54,7 +54,7 @@ def explain(
     """
     picture = open_photo(photo)
     matcher = load_matcher(model)
-    finder = _detector(matcher, model, detector, regions)
+    finder = find_detector(matcher.config, model, name=detector, regions=regions)
     evidence = explain_pair(matcher, finder.detect([picture])[0], sentence)
     for word, known in dict(zip(evidence.words, evidence.known, strict=True)).items():
         if not known:
@@ -70,24 +70,6 @@ def explain(
     click.echo(json.dumps(_as_json(photo, sentence, evidence)) if as_json else _table(evidence))
     if out:
         click.echo(f"wrote {out}", err=True)
-
-
-def _detector(matcher: Matcher, model: Path, name: str | None, regions: int) -> Detector:
-    """The detector that the model's features came from; refused where it is another, or not known."""
-    fingerprint = matcher.config.detector_fingerprint
-    if fingerprint is not None:
-        try:
-            return detector_for(fingerprint, name=name)
-        except HANError as error:
-            raise HANError(f"{model}: {error}") from None
-    if name is None:
-        raise HANError(f"{model}: does not say which detector it was trained with; name it with --detector")
-    detector = load_detector(name, regions=regions)
-    if detector.feature_size != matcher.config.region_size:
-        raise HANError(
-            f"{model}: reads {matcher.config.region_size} numbers a region, and {name!r} gives {detector.feature_size}"
-        )
-    return detector
 
 
 def _table(evidence: PairEvidence) -> str:

@@ -1,4 +1,4 @@
-"""``han info``: what a model, a region store or a dataset holds."""
+"""``han info``: what a model, an index, a region store or a dataset holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(path: Path, as_json: bool) -> None:
-    """Say what PATH is and what it holds: a model's folder, a region store, or a dataset."""
+    """Say what PATH is and what it holds: a model's folder, an index, a region store, or a dataset."""
     facts = _facts(path)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
@@ -33,6 +33,13 @@ def _facts(path: Path) -> dict[str, Any]:
         model = load_matcher(path)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         return {"kind": "model", "parameters": parameters, **model.config.model_dump()}
+    from han_retrieval.index.settings import is_index
+
+    if is_index(path):
+        from han_retrieval.index import Index
+
+        with Index.open(path) as index:
+            return {"kind": "index", **asdict(index.describe())}
     from han_retrieval.regions import RegionStore
     from han_retrieval.regions.disk import is_lance
 

@@ -19,8 +19,10 @@ VERBS = {
     "evaluate": "A model's recalls and grounding by the field's protocol.",
     "compare": "Two evaluations, with the certainty of their differences.",
     "explain": "Why a photo and a sentence match: which word looked at which region.",
+    "index": "Folders of photos to an index; again, only what changed.",
+    "search": "The photos of an index that fit a sentence.",
     "demo": "Draw scenes, train on them, evaluate, and see evidence, in two minutes.",
-    "info": "What a model, a region store or a dataset holds.",
+    "info": "What a model, an index, a region store or a dataset holds.",
     "doctor": "What this machine has, and whether the parts work together.",
 }
 

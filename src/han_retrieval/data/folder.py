@@ -7,7 +7,7 @@ and folders are passed over, links to folders are not followed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
@@ -32,13 +32,35 @@ def read(source: Path) -> CaptionedPhotos:
     return CaptionedPhotos(NAME, source, tuple(CaptionedPhoto(name, paths[name], ()) for name in sorted(paths)))
 
 
+def photo_files(
+    folder: Path,
+    *,
+    suffixes: frozenset[str] = PHOTO_SUFFIXES,
+    enter: Callable[[str], bool] | None = None,
+    unreadable: Callable[[OSError], None] | None = None,
+) -> Iterator[Path]:
+    """The photo files of a folder and those below it, as they come.
+
+    Args:
+        folder: Where to begin.
+        suffixes: File name endings, in lower case.
+        enter: Whether to go into a folder, given its path; all by default.
+        unreadable: Told of folders that cannot be listed; they are passed over.
+    """
+    for where, subfolders, names in os.walk(folder, onerror=unreadable):
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if not name.startswith(".") and (enter is None or enter(os.path.join(where, name)))  # noqa: PTH118
+        ]
+        for name in names:
+            path = Path(where, name)
+            if not name.startswith(".") and path.suffix.lower() in suffixes and path.is_file():
+                yield path
+
+
 def _photo_files(source: Path) -> Iterator[Path]:
     if source.is_file():
         yield from [source] if source.suffix.lower() in PHOTO_SUFFIXES else []
-        return
-    for folder, subfolders, names in os.walk(source):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in PHOTO_SUFFIXES and path.is_file():
-                yield path
+    else:
+        yield from photo_files(source)

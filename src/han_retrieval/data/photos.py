@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from han_retrieval.errors import HANError
 
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    register_heif_opener = None
+
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})
+"""Photos of some phones, which Pillow reads where pillow-heif is installed."""
+
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
+if register_heif_opener is not None:
+    register_heif_opener()
+    PHOTO_SUFFIXES |= HEIF_SUFFIXES
 """File name endings, in lower case, that are taken for photos when a folder is walked."""
 
 # Pillow warns on stderr about what open_photo reports, refuses or, like odd metadata, gets over.
@@ -50,6 +64,33 @@ def open_photo(path: str | Path, *, max_pixels: int = 100_000_000) -> Image.Imag
         raise
     except Exception as error:  # on broken files, each of Pillow's codecs raises as it likes
         raise HANError(f"{path}: the image is broken or cannot be read ({error})") from None
+
+
+class Shot(NamedTuple):
+    """When and with what a photo was taken: '2024-01-31 12:00:00', 'Canon EOS R'; None where its EXIF is silent."""
+
+    date: str | None
+    camera: str | None
+
+
+def read_shot(photo: Image.Image) -> Shot:
+    """What the EXIF of a photo that ``open_photo`` gave says; nonsense in it counts as nothing."""
+    date = camera = None
+    with suppress(Exception):  # EXIF is written by anything, and broken in any way
+        exif = photo.getexif()
+        taken = exif.get_ifd(_EXIF_PART).get(_TAKEN) or exif.get(_CHANGED)
+        maker, model = (_words(exif.get(tag)) for tag in (_MAKER, _MODEL))
+        camera = (model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()) or None
+        date = str(datetime.strptime(_words(taken)[:19], "%Y:%m:%d %H:%M:%S"))
+    return Shot(date, camera)
+
+
+# EXIF's numbers of what is read.
+_EXIF_PART, _TAKEN, _CHANGED, _MAKER, _MODEL = 0x8769, 0x9003, 0x0132, 0x010F, 0x0110
+
+
+def _words(value: Any) -> str:
+    return " ".join(str(value or "").replace("\0", " ").split())
 
 
 def _upright(photo: Image.Image) -> Image.Image:

@@ -77,15 +77,10 @@ def explain_pair(model: Matcher, regions: Regions, sentence: str) -> PairEvidenc
         HANError: The model has no vocabulary or knows none of the words, the sentence has no word, the regions have
             no boxes, or the model pools them, so that it has no such evidence.
     """
-    ids, mask = model.words([sentence])
     words = tuple(tokenize(sentence))
-    assert model.vocabulary is not None  # or words() had refused
-    known = tuple(word in model.vocabulary for word in words)
-    if not any(known):
-        raise HANError(
-            f"the model knows none of the words in {sentence!r}: its vocabulary is the {len(model.vocabulary)} words "
-            "of its training captions"
-        )
+    in_vocabulary = model.known_words(sentence)
+    known = tuple(in_vocabulary[word] for word in words)
+    ids, mask = model.words([sentence])
     if regions.boxes is None or not regions.width:
         raise HANError(
             "these features have no boxes, or not the size of their photo, so there is no evidence to show: extract "

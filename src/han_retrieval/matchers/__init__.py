@@ -1,9 +1,10 @@
 """Encoders and matchers: HAN and its peers, and how they are saved and loaded."""
 
+from han_retrieval.matchers.aligning import AligningMatcher
 from han_retrieval.matchers.config import HANConfig, SCANConfig, VSEConfig, VSEInfinityConfig
 from han_retrieval.matchers.han import HAN
 from han_retrieval.matchers.matcher import Evidence, Matcher
-from han_retrieval.matchers.registry import MATCHERS, load_matcher, make_matcher
+from han_retrieval.matchers.registry import MATCHERS, load_aligning_matcher, load_matcher, make_matcher
 from han_retrieval.matchers.scan import SCAN
 from han_retrieval.matchers.vse import VSE, VSEInfinity
 
@@ -12,6 +13,7 @@ __all__ = [
     "MATCHERS",
     "SCAN",
     "VSE",
+    "AligningMatcher",
     "Evidence",
     "HANConfig",
     "Matcher",
@@ -19,6 +21,7 @@ __all__ = [
     "VSEConfig",
     "VSEInfinity",
     "VSEInfinityConfig",
+    "load_aligning_matcher",
     "load_matcher",
     "make_matcher",
 ]

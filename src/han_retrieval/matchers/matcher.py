@@ -19,7 +19,7 @@ from han_retrieval.matchers.config import MatcherConfig
 from han_retrieval.matchers.image_encoder import ImageEncoder
 from han_retrieval.matchers.saving import load_folder, refuse_other_weights, save_folder
 from han_retrieval.matchers.text_encoder import TextEncoder
-from han_retrieval.text import Vocabulary
+from han_retrieval.text import Vocabulary, tokenize
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,22 @@ class Matcher(nn.Module, ABC):
         lengths = torch.tensor([len(ids) for ids in encoded])
         mask = torch.arange(length).unsqueeze(0) < lengths.unsqueeze(1)
         return words.to(self.device), mask.to(self.device)
+
+    def known_words(self, sentence: str) -> dict[str, bool]:
+        """The sentence's words, each once and in order, and whether the vocabulary has them.
+
+        Raises:
+            HANError: The model has no vocabulary, or the sentence no word that is in it.
+        """
+        self.words([sentence])
+        assert self.vocabulary is not None  # or words() had refused
+        known = {word: word in self.vocabulary for word in tokenize(sentence)}
+        if not any(known.values()):
+            raise HANError(
+                f"the model knows none of the words in {sentence!r}: its vocabulary is the {len(self.vocabulary)} "
+                "words of its training captions"
+            )
+        return known
 
     def encode_images(self, regions: Tensor, region_mask: Tensor) -> Tensor:
         """(I, m, D) features and (I, m) bool to (I, m, d) tokens, zero at padding; (I, 1, d) of a pooled matcher."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from han_retrieval.errors import HANError
+from han_retrieval.matchers.aligning import AligningMatcher
 from han_retrieval.matchers.config import MatcherOptions
 from han_retrieval.matchers.han import HAN
 from han_retrieval.matchers.matcher import Matcher
@@ -40,3 +41,18 @@ def load_matcher(folder: str | Path) -> Matcher:
     if name not in MATCHERS:
         raise HANError(f"{Path(folder) / CONFIG}: no matcher is called {name!r}; there are: {', '.join(MATCHERS)}")
     return MATCHERS[name].from_pretrained(folder)
+
+
+def load_aligning_matcher(folder: str | Path) -> AligningMatcher:
+    """As ``load_matcher``, for what needs the tokens of photos and words.
+
+    Raises:
+        HANError: As ``load_matcher``, or the model pools photos to one vector.
+    """
+    model = load_matcher(folder)
+    if isinstance(model, AligningMatcher):
+        return model
+    raise HANError(
+        f"{folder}: a {model.config.matcher} pools each photo to one vector; this needs a matcher of regions and words "
+        "(han, scan)"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,6 +92,22 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
         raise HANError(f"{folder}: {VOCABULARY} is missing; without it sentences mean nothing to the model")
     vocabulary = Vocabulary.load(folder / VOCABULARY) if (folder / VOCABULARY).exists() else None
     return config, state, vocabulary
+
+
+def folder_hash(folder: Path) -> str:
+    """Names what a saved model computes, wherever it lies: a hash of its configuration, weights and vocabulary.
+
+    Raises:
+        HANError: The folder or one of its files is missing.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name in (CONFIG, WEIGHTS, VOCABULARY):
+        path = folder / name
+        if not path.is_file() and name != VOCABULARY:
+            raise HANError(f"{path}: no such file; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 def refuse_other_weights(folder: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:

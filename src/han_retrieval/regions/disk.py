@@ -9,6 +9,8 @@ from typing import Any
 
 import lance
 import pyarrow as pa
+from lance.fragment import write_fragments
+from lance.optimize import Compaction
 
 from han_retrieval.errors import HANError
 from han_retrieval.files import sync
@@ -20,11 +22,14 @@ class WriterLock:
     """The right to write to a folder; the system takes it back when the process ends, however it ends.
 
     Raises:
-        HANError: Someone else has it.
+        HANError: Someone else has it, or nothing can be written there.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / LOCK_NAME).open("a+")
+        try:
+            self._file = (folder / LOCK_NAME).open("a+")
+        except OSError as error:
+            raise HANError(f"{folder}: nothing can be written there ({error.strerror})") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -51,6 +56,8 @@ class Syncing:
     def sync(self, *folders: str) -> None:
         """Sync the files that these folders of the root got since the last call, then the folders."""
         for folder in folders:
+            if not (self._root / folder).is_dir():
+                continue
             for file in (self._root / folder).iterdir():
                 if file not in self._done:
                     sync(file)
@@ -81,9 +88,67 @@ def open_lance(path: Path) -> Any:
         raise HANError(f"{path}: its newest version cannot be read ({str(error).split(', /')[0]}); {mend}") from None
 
 
-def write_empty(path: Path, schema: pa.Schema) -> None:
-    """Make an empty Lance table at ``path``, in place of an empty one if there is one."""
+def write_empty(path: Path, schema: pa.Schema, *, stable_row_ids: bool = False) -> None:
+    """Make an empty Lance table at ``path``, in place of an empty one if there is one.
+
+    Raises:
+        HANError: The file system has no hard links.
+    """
+    require_hard_links(path)
     # Version 2.1 of the file format is read by every pylance that this project allows.
     mode = "overwrite" if is_lance(path) else "create"
-    lance.write_dataset(schema.empty_table(), path, mode=mode, data_storage_version="2.1")
+    lance.write_dataset(
+        schema.empty_table(), path, mode=mode, data_storage_version="2.1", enable_stable_row_ids=stable_row_ids
+    )
     Syncing(path).sync("_transactions", "_versions", "")
+
+
+def require_hard_links(folder: Path) -> None:
+    """See that Lance can commit in a folder, which it does by a hard link: the one step that cannot happen twice.
+
+    Raises:
+        HANError: The file system has no hard links, as those of memory cards and some shares.
+    """
+    file, link = (folder / f".link-{end}.{os.getpid()}" for end in ("from", "to"))
+    try:
+        file.touch()
+        os.link(file, link)
+    except OSError as error:
+        raise HANError(
+            f"{folder}: nothing can be committed there: its file system makes no hard links ({error.strerror}); "
+            "choose a folder on another one, such as a disk of this machine"
+        ) from None
+    finally:
+        link.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+
+
+def append(dataset: Any, rows: pa.Table, disk: Syncing) -> Any:
+    """Commit rows to the end of a table; they are on the disk before the manifest that names them is written."""
+    fragments = write_fragments(rows, dataset)
+    return commit(dataset, lance.LanceOperation.Append(fragments), disk)
+
+
+def commit(dataset: Any, change: Any, disk: Syncing) -> Any:
+    """Commit an operation, or a transaction, whose files are written; both are on the disk when it returns."""
+    disk.sync("data", "_deletions")
+    committed = lance.LanceDataset.commit(dataset, change, read_version=dataset.version)
+    disk.sync("_transactions", "_versions")
+    return committed
+
+
+def merge_files(dataset: Any, disk: Syncing, *, rows_a_file: int) -> bool:
+    """Commit a table's small files as larger ones, if that makes fewer.
+
+    Returns:
+        Whether there is a new version.
+    """
+    plan = Compaction.plan(
+        dataset, {"target_rows_per_fragment": rows_a_file, "compaction_mode": "try_binary_copy", "batch_size": 64}
+    )
+    rewrites = [task.execute(dataset) for task in plan.tasks]
+    if rewrites:
+        disk.sync("data")
+        Compaction.commit(dataset, rewrites)
+        disk.sync("_transactions", "_versions")
+    return bool(rewrites)

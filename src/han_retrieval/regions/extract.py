@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +16,7 @@ from typing import Self
 from PIL import Image
 from tqdm import tqdm
 
-from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, open_photo
+from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, open_photo, read_ahead
 from han_retrieval.errors import HANError
 from han_retrieval.regions.regions import Detector
 from han_retrieval.regions.rows import RegionRow
@@ -79,7 +77,7 @@ def extract(
             with (
                 progress_bar(total=len(dataset), initial=already_there, show=progress) as bar,
                 Commits(store) as commits,
-                closing(_decoded(wanted, threads=threads, ahead=batch_size)) as decoded,
+                closing(read_ahead(wanted, _open, threads=threads, ahead=batch_size)) as decoded,
             ):
                 while batch := list(islice(decoded, batch_size)):
                     skipped += [(_name(photo), result) for photo, result in batch if isinstance(result, str)]
@@ -148,25 +146,6 @@ def _write_skipped(folder: Path, skipped: Sequence[tuple[str, str]]) -> None:
         )
     else:
         path.unlink(missing_ok=True)
-
-
-def _decoded(
-    photos: Iterable[CaptionedPhoto], *, threads: int, ahead: int
-) -> Generator[tuple[CaptionedPhoto, Image.Image | str]]:
-    """Each photo with its image, or the reason why there is none; ``ahead`` of them are being decoded meanwhile."""
-    waiting: deque[tuple[CaptionedPhoto, Future[Image.Image | str]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    try:
-        for photo in photos:
-            waiting.append((photo, pool.submit(_open, photo)))
-            if len(waiting) > ahead:
-                first, image = waiting.popleft()
-                yield first, image.result()
-        while waiting:
-            first, image = waiting.popleft()
-            yield first, image.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _open(photo: CaptionedPhoto) -> Image.Image | str:

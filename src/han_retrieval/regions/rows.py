@@ -19,6 +19,7 @@ import torch
 from torch.utils.dlpack import from_dlpack
 
 from han_retrieval.errors import HANError
+from han_retrieval.regions.lists import many, numbers, pad, to_arrays, to_lists
 from han_retrieval.regions.regions import GEOMETRY_SIZE, Regions, box_geometry
 
 
@@ -79,13 +80,6 @@ class StoreSummary:
 
 def row_schema(feature_size: int, metadata: dict[str, str]) -> pa.Schema:
     """The columns of a region store."""
-
-    def many(value: pa.DataType) -> pa.DataType:
-        return pa.list_(pa.field("item", value, nullable=False))
-
-    def numbers(value: pa.DataType, size: int) -> pa.DataType:
-        return pa.list_(pa.field("item", value, nullable=False), size)
-
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -119,10 +113,10 @@ def to_table(rows: Sequence[RegionRow], schema: pa.Schema) -> pa.Table:
             "width": [each.width for each in regions],
             "height": [each.height for each in regions],
             "regions": [len(each.features) for each in regions],
-            "boxes": _lists([each.boxes for each in regions], schema.field("boxes").type),
+            "boxes": to_lists([each.boxes for each in regions], schema.field("boxes").type),
             "labels": [each.labels for each in regions],
             "scores": [each.scores for each in regions],
-            "features": _lists([each.features for each in regions], schema.field("features").type),
+            "features": to_lists([each.features for each in regions], schema.field("features").type),
         },
         schema=schema,
     )
@@ -131,8 +125,8 @@ def to_table(rows: Sequence[RegionRow], schema: pa.Schema) -> pa.Table:
 def to_regions(table: pa.Table) -> list[Regions]:
     """The photos of a table that was read; arrays are views of it, not to be written to."""
     fields = zip(
-        _arrays(table["features"]),
-        _arrays(table["boxes"]),
+        to_arrays(table["features"]),
+        to_arrays(table["boxes"]),
         table["width"].to_pylist(),
         table["height"].to_pylist(),
         table["labels"].to_pylist(),
@@ -160,14 +154,8 @@ def to_batch(table: pa.Table, *, geometry: bool) -> RegionBatch:
     feature_size = column.type.value_type.list_size
     # All regions of all photos, one after another; DLPack hands them over without a copy.
     flat = from_dlpack(column.flatten().flatten()).view(-1, feature_size)  # (sum of m, D)
-    largest = int(counts.max()) if len(counts) else 0
-    mask = torch.arange(largest) < counts[:, None]  # (B, m)
-    if bool(mask.all()):
-        features = flat.view(len(counts), largest, feature_size).float()
-    else:
-        features = torch.zeros(len(counts), largest, feature_size)
-        features[mask] = flat.float()
-    boxes = _arrays(table["boxes"])
+    features, mask = pad(flat, counts)
+    boxes = to_arrays(table["boxes"])
     if geometry:
         sizes = (table[name].to_pylist() for name in ("width", "height"))
         placed = [box_geometry(*photo) for photo in zip(boxes, *sizes, strict=True)]
@@ -192,25 +180,3 @@ def _check(row: RegionRow, feature_size: int) -> None:
             raise ValueError(f"photo {row.id!r}: {name} have the shape {np.shape(part)}, not {shape}")
     if not np.isfinite(features).all():
         raise HANError(f"photo {row.id!r}: a feature is NaN, infinite or beyond 65504, the largest float16 number")
-
-
-def _lists(parts: Sequence[np.ndarray | None], kind: pa.ListType) -> pa.ListArray:
-    """Arrays of (m, width), one a photo, as one Arrow list array."""
-    width = kind.value_type.list_size
-    lengths = [0 if part is None else len(part) for part in parts]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    present = [part for part in parts if part is not None] or [np.empty((0, width))]
-    flat = np.concatenate(present).astype(kind.value_type.value_type.to_pandas_dtype(), copy=False)
-    values = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), type=kind.value_type)
-    return pa.ListArray.from_arrays(
-        pa.array(offsets), values, type=kind, mask=pa.array([part is None for part in parts])
-    )
-
-
-def _arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:
-    """One Arrow list array as arrays of (m, width), one a photo, None where it holds null."""
-    lists = column.combine_chunks()
-    flat = lists.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, lists.type.value_type.list_size)
-    lengths = lists.value_lengths().to_pylist()
-    ends = np.cumsum([length or 0 for length in lengths])
-    return [None if length is None else flat[end - length : end] for length, end in zip(lengths, ends, strict=True)]

@@ -15,13 +15,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import lance
 import pyarrow as pa
-from lance.fragment import write_fragments
-from lance.optimize import Compaction
 
 from han_retrieval.errors import HANError
-from han_retrieval.regions.disk import LOCK_NAME, Syncing, WriterLock, is_lance, open_lance, write_empty
+from han_retrieval.regions.disk import (
+    LOCK_NAME,
+    Syncing,
+    WriterLock,
+    append,
+    is_lance,
+    merge_files,
+    open_lance,
+    write_empty,
+)
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import (
     RegionBatch,
@@ -241,12 +247,7 @@ class RegionStore:
             if row.id not in self._rows:
                 new.setdefault(row.id, row)
         if new:
-            fragments = write_fragments(to_table(list(new.values()), self._dataset.schema), self._dataset)
-            self._disk.sync("data")
-            committed = lance.LanceDataset.commit(
-                self._dataset, lance.LanceOperation.Append(fragments), read_version=self._dataset.version
-            )
-            self._disk.sync("_transactions", "_versions")
+            committed = append(self._dataset, to_table(list(new.values()), self._dataset.schema), self._disk)
             first = len(self._rows)
             self._rows.update((photo_id, first + place) for place, photo_id in enumerate(new))
             self._dataset = committed
@@ -260,15 +261,7 @@ class RegionStore:
         Killed in the midst of it, the store is as it was, with some files too many that the next call deletes.
         """
         self.lock()
-        plan = Compaction.plan(
-            self._dataset,
-            {"target_rows_per_fragment": _PHOTOS_A_FILE, "compaction_mode": "try_binary_copy", "batch_size": 64},
-        )
-        rewrites = [task.execute(self._dataset) for task in plan.tasks]
-        if rewrites:
-            self._disk.sync("data")
-            Compaction.commit(self._dataset, rewrites)
-            self._disk.sync("_transactions", "_versions")
+        if merge_files(self._dataset, self._disk, rows_a_file=_PHOTOS_A_FILE):
             self._refresh()
         self._dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
 

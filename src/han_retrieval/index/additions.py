@@ -1,0 +1,152 @@
+"""One run over the files that an index does not know as they are: read, encoded, kept in commits.
+
+A photo is its content: a file that was renamed, moved, copied or touched is known by its hash, and not encoded again.
+Photos are taken out at the very end, when every file has been looked at, so that none that moved is lost on its way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from han_retrieval.data import read_ahead
+from han_retrieval.errors import HANError
+from han_retrieval.index.encode import Encoder
+from han_retrieval.index.photo import Photo, read_photo
+from han_retrieval.index.rows import PhotoFile, PhotoRow
+from han_retrieval.index.scan import Place, Scan, State
+from han_retrieval.index.table import Broken, PhotoTable
+from han_retrieval.regions.extract import progress_bar
+
+_ROWS_A_COMMIT = 256
+_SECONDS_A_COMMIT = 20.0
+
+
+class Additions:
+    """What a scan changes about a table.
+
+    Args:
+        table: Locked for writing.
+        found: What is there now.
+        accounts_for: Whether the scan says all about the files below a root.
+
+    Attributes:
+        todo: Files to be read: new ones and those that are not as they were.
+        added, removed: Photos, once ``run`` has returned.
+    """
+
+    def __init__(self, table: PhotoTable, found: Scan, accounts_for: Callable[[str], bool]) -> None:
+        self._table, self._found, self._accounts_for = table, found, accounts_for
+        self._stored, sizes = table.files()
+        # The files of each photo as they are now, as far as is known.
+        self._files = {
+            photo_id: [
+                file for file in files if self._stays((file.root, file.path), State(sizes[photo_id], file.mtime))
+            ]
+            for photo_id, files in self._stored.items()
+        }
+        # Photos whose row says other files; those without any are seen to at the end.
+        self._changed = {each for each, files in self._stored.items() if 0 < len(self._files[each]) < len(files)}
+        self._broken = {place: each for place, each in table.read_broken().items() if self._stays(place, each.state)}
+        settled = {(file.root, file.path) for files in self._files.values() for file in files} | self._broken.keys()
+        self.todo = sorted(found.files.keys() - settled)
+        self._waiting: dict[str, tuple[Photo, list[PhotoFile]]] = {}
+        self._rows: list[PhotoRow] = []
+        self.added = self.removed = 0
+
+    @property
+    def moved(self) -> list[str]:
+        """Photos of before whose files are others now."""
+        return [each for each, files in self._stored.items() if self._files[each] and tuple(self._files[each]) != files]
+
+    @property
+    def broken(self) -> list[tuple[str, str]]:
+        """Files that are no photos of the index, those of earlier runs included, and why."""
+        return [(str(Path(*place)), each.reason) for place, each in sorted(self._broken.items())]
+
+    def run(self, encoder: Encoder, *, batch_size: int, threads: int, progress: bool) -> None:
+        """Bring the table up to date; what was done before an interrupt or an error of the user's is kept."""
+        last = time.monotonic()
+        with (
+            progress_bar(total=len(self.todo), show=progress) as bar,
+            closing(read_ahead(self.todo, self._read, threads=threads, ahead=batch_size)) as photos,
+        ):
+            try:
+                for place, photo in photos:
+                    self._take(place, photo)
+                    if len(self._waiting) >= batch_size:
+                        self._encode(encoder)
+                    if (
+                        len(self._rows) + len(self._changed) >= _ROWS_A_COMMIT
+                        or time.monotonic() - last >= _SECONDS_A_COMMIT
+                    ):
+                        self._commit()
+                        last = time.monotonic()
+                    bar.update()
+                self._encode(encoder)
+            except (HANError, KeyboardInterrupt):
+                self._commit()
+                raise
+        self._commit()
+        gone = [photo_id for photo_id, files in self._files.items() if not files]
+        self._table.delete(gone)
+        self.removed = len(gone)
+        self._table.tidy()
+
+    def _stays(self, place: Place, state: State) -> bool:
+        """Whether a file that is known in a state needs no look."""
+        if not self._accounts_for(place[0]) or self._found.overlooks(place):
+            return True
+        return self._found.files.get(place) == state
+
+    def _read(self, place: Place) -> Photo | str:
+        return read_photo(Path(*place), self._files)
+
+    def _take(self, place: Place, photo: Photo | str) -> None:
+        if isinstance(photo, str):
+            self._broken[place] = Broken(self._found.files[place], photo)
+            return
+        file = PhotoFile(*place, photo.state.mtime)
+        if photo.id in self._files:
+            self._files[photo.id] = sorted([*self._files[photo.id], file])
+            self._changed.add(photo.id)
+        else:
+            self._waiting.setdefault(photo.id, (photo, []))[1].append(file)
+
+    def _encode(self, encoder: Encoder) -> None:
+        waiting, self._waiting = list(self._waiting.values()), {}
+        images = [photo.image for photo, _ in waiting if photo.image is not None]  # all: what waits is not known
+        for (photo, files), encoded in zip(waiting, encoder.encode(images) if images else (), strict=True):
+            if isinstance(encoded, str):
+                self._broken |= {(f.root, f.path): Broken(State(photo.state.size, f.mtime), encoded) for f in files}
+                continue
+            self._rows.append(
+                PhotoRow(
+                    id=photo.id,
+                    files=tuple(sorted(files)),
+                    size=photo.state.size,
+                    width=encoded.width,
+                    height=encoded.height,
+                    date=photo.shot.date,
+                    camera=photo.shot.camera,
+                    boxes=encoded.boxes,
+                    labels=encoded.labels,
+                    tokens=encoded.tokens,
+                    scales=encoded.scales,
+                    pooled=encoded.pooled,
+                )
+            )
+            self._files[photo.id] = sorted(files)
+
+    def _commit(self) -> None:
+        rows, self._rows = self._rows, []
+        new = {row.id for row in rows}
+        self._table.append(rows)
+        self.added += len(rows)
+        # Where copies of a new photo turned up since it was encoded, its row says less than is known by now.
+        behind = {row.id for row in rows if tuple(self._files[row.id]) != row.files}
+        self._table.move({each: self._files[each] for each in sorted((self._changed - new) | behind)})
+        self._changed = set()
+        self._table.write_broken(self._broken)

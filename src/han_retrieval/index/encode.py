@@ -1,0 +1,79 @@
+"""Photos to what an index keeps of them: regions by a detector, tokens by a model, a pooled vector.
+
+Legend: I photos, m regions, D numbers a feature, d numbers a token, e numbers a pooled vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from han_retrieval.index.pooling import Pooling
+from han_retrieval.matchers import AligningMatcher
+from han_retrieval.regions import Detector, Regions
+from han_retrieval.regions.lists import pad
+from han_retrieval.scoring.stored import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What is kept of a photo; see ``PhotoRow``."""
+
+    width: int
+    height: int
+    boxes: np.ndarray | None
+    labels: tuple[str, ...] | None
+    tokens: np.ndarray
+    scales: np.ndarray | None
+    pooled: np.ndarray
+
+
+class Encoder:
+    """Photos to rows of an index.
+
+    Args:
+        model: What makes tokens of regions.
+        detector: Gives what finds regions; called when the first photo is to be encoded.
+        pooling: Tokens to one vector.
+        storage: How tokens are kept, "int8" or "float16".
+    """
+
+    def __init__(
+        self, model: AligningMatcher, detector: Callable[[], Detector], pooling: Pooling, storage: str
+    ) -> None:
+        self._model, self._detector, self._pooling, self._storage = model, detector, pooling, storage
+
+    def encode(self, photos: Sequence[Image.Image]) -> list[Encoded | str]:
+        """For each upright photo what is kept of it, or the reason why nothing is."""
+        found = self._detector().detect(photos)
+        some = [regions for regions in found if len(regions.features)]
+        encoded = iter(self._encode(some) if some else ())
+        return [next(encoded) if len(regions.features) else "the detector found no region" for regions in found]
+
+    def _encode(self, found: Sequence[Regions]) -> list[Encoded | str]:
+        tokens, mask = encode_regions(self._model, found)
+        pooled = self._pooling.images(tokens, mask)  # (I, e)
+        rows: list[Encoded | str] = []
+        for regions, its, there, vector in zip(found, tokens, mask, pooled, strict=True):
+            if not (its.isfinite().all() and vector.isfinite().all()):
+                rows.append("its features are not finite")
+                continue
+            stored = Tokens.store(its[there], self._storage)
+            scales = stored.scale.numpy() if self._storage == "int8" else None
+            values, pooled_values = stored.values.numpy(), vector.numpy().astype(np.float16)
+            size = regions.width, regions.height
+            rows.append(Encoded(*size, regions.boxes, regions.labels, values, scales, pooled_values))
+        return rows
+
+
+@torch.no_grad()
+def encode_regions(model: AligningMatcher, found: Sequence[Regions]) -> tuple[Tensor, Tensor]:
+    """The regions of I photos, each with at least one, to tokens (I, m, d) on the CPU and their mask (I, m)."""
+    inputs = [torch.from_numpy(regions.inputs(geometry=model.config.box_geometry)) for regions in found]  # (m, D)
+    features, mask = pad(torch.cat(inputs), torch.tensor([len(each) for each in inputs]))
+    return model.encode_images(features, mask).float().cpu(), mask

@@ -1,0 +1,285 @@
+"""The reading side of an index: what is known of photos in memory, the rest fetched from the table.
+
+A row is a photo's place in ``photos``, from 0; it holds until ``refresh`` says that there is something new.
+
+Legend: N photos, K rows, T queries, m regions, d numbers a token, e numbers a pooled vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self, TypeVar
+
+import lance
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from han_retrieval.errors import HANError
+from han_retrieval.index.pooling import pooling_for
+from han_retrieval.index.readers import hold
+from han_retrieval.index.rows import COLUMNS, to_files, to_tokens, to_vectors
+from han_retrieval.index.settings import Settings
+from han_retrieval.index.table import read_broken, read_made_by
+from han_retrieval.matchers import AligningMatcher, load_aligning_matcher
+from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.regions.disk import is_lance, open_lance
+from han_retrieval.regions.lists import to_arrays
+
+_TRIES = 50
+
+Rows = NDArray[np.int64]
+T = TypeVar("T")
+
+
+class PhotoRegions(NamedTuple):
+    """Boxes (m, 4) x0 y0 x1 y1 in pixels of the upright photo, and labels, each None where the detector gave none."""
+
+    boxes: np.ndarray | None
+    labels: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What an index holds, in numbers.
+
+    Attributes:
+        photos, files: Files of the same content are one photo.
+        regions_mean: Regions a photo; 0 where there is none.
+        bytes_a_photo: Of the data files; 0 where there is no photo.
+        first_date, last_date: From EXIF, None where no photo says it.
+        broken: Files that could not be read.
+        roots: The folders that it follows.
+        model: The model's folder.
+        model_hash, detector, joint_size, tokens, pooling: What made it; tokens are kept as int8 or float16.
+    """
+
+    photos: int
+    files: int
+    regions_mean: float
+    bytes_a_photo: float
+    first_date: str | None
+    last_date: str | None
+    broken: int
+    roots: tuple[str, ...]
+    model: str
+    model_hash: str
+    detector: str
+    joint_size: int
+    tokens: str
+    pooling: str
+
+
+class Index:
+    """An index as it is now, made by ``open``; safe in threads but for ``refresh`` and ``close``.
+
+    Attributes:
+        path: Its folder.
+        settings: What ``index.json`` said.
+        made_by: What made it.
+        photos: A row a photo: id, root, path, folder, mtime (ns), copies (further files), size, width, height, date,
+            camera, regions (their number m).
+        pooled: (N, e) float32, of unit length.
+        pooling: What made these, and makes a query's.
+    """
+
+    photos: pa.Table
+    pooled: NDArray[np.float32]
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self._held: IO[str] | None = None
+        self._ids: NDArray[np.uint64] = np.empty(0, np.uint64)  # Lance's, which stay with a photo
+        self._table: Path | None = None
+        self._load()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The index at ``path``; what others change later is seen by ``refresh``.
+
+        Raises:
+            HANError: There is nothing at ``path``, or no index, or one of another version.
+        """
+        return cls(path)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.path)!r}, {len(self)} photos)"
+
+    def refresh(self) -> bool:
+        """Take in what was committed since; rows are other ones then.
+
+        Returns:
+            Whether there was anything.
+
+        Raises:
+            HANError: The index is gone, or cannot be read any more.
+        """
+        settings = Settings.read(self.path)
+        if self.path / settings.table == self._table and self._dataset.latest_version == self._dataset.version:
+            self.settings = settings
+            return False
+        self._load()
+        return True
+
+    def close(self) -> None:
+        """Let the version that was read be deleted."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def files(self, row: int) -> list[Path]:
+        """All files of a photo, the one that ``photos`` tells first."""
+        ((_, files),) = to_files(self.photos.slice(row, 1)).items()
+        return [Path(file.root, file.path) for file in files]
+
+    def filter(self, where: str) -> Rows:
+        """The rows, in order, that an SQL condition on the columns of ``photos`` holds for.
+
+        Raises:
+            HANError: The condition is no SQL, or names other columns; one line that says so.
+        """
+        try:
+            found = self._dataset.scanner(columns=[], filter=where, with_row_id=True).to_table()
+        except (ValueError, OSError, RuntimeError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split(", /")[0].replace("Invalid user input: ", "").split())
+            raise HANError(
+                f"the condition {where!r} cannot be used: {reason}; columns are {', '.join(COLUMNS)}"
+            ) from None
+        return np.flatnonzero(np.isin(self._ids, found["_rowid"].to_numpy()))
+
+    def candidates(self, queries: Tensor, k: int, *, rows: Rows | None = None) -> tuple[Rows, NDArray[np.float32]]:
+        """For each pooled query the rows whose pooled vectors are nearest, by one matrix product: exact, best first.
+
+        Args:
+            queries: (T, e), as ``pooling.texts`` gives them.
+            k: How many; all where there are fewer.
+            rows: Only of these.
+
+        Returns:
+            (T, k) rows and (T, k) dot products.
+        """
+        vectors = self.pooled if rows is None else self.pooled[rows]
+        products = queries.detach().float().cpu().numpy() @ vectors.T  # (T, N)
+        k = min(k, len(vectors))
+        if k < len(vectors):
+            places = np.argpartition(products, len(vectors) - k, axis=1)[:, len(vectors) - k :]
+        else:
+            places = np.tile(np.arange(k), (len(products), 1))
+        near = np.take_along_axis(products, places, axis=1)
+        order = np.lexsort((places, -near), axis=1)
+        best = np.take_along_axis(places, order, axis=1)
+        return best if rows is None else rows[best], np.take_along_axis(near, order, axis=1)
+
+    def tokens(self, rows: Rows | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The tokens of some photos, (K, m, d) float32, zero at padding, and their mask (K, m)."""
+        return to_tokens(self._take(rows, ["regions", "tokens", "scales"]))
+
+    def regions(self, rows: Rows | Sequence[int]) -> list[PhotoRegions]:
+        """Boxes and labels of some photos."""
+        table = self._take(rows, ["boxes", "labels"])
+        labels = (None if each is None else tuple(each) for each in table["labels"].to_pylist())
+        return [PhotoRegions(*each) for each in zip(to_arrays(table["boxes"]), labels, strict=True)]
+
+    def load_model(self, folder: str | Path | None = None, *, device: torch.device | str = "cpu") -> AligningMatcher:
+        """The model that made the index, from where it was then or from ``folder``.
+
+        Raises:
+            HANError: It is not there, or another one is.
+        """
+        path = Path(folder or self.settings.model).expanduser()
+        if not path.is_dir():
+            raise HANError(f"{path}: the index's model is not there; say where it is: --model MODEL")
+        if folder_hash(path) != self.made_by.model:
+            raise HANError(
+                f"{path}: not the model that {self.path} was made with; name that one with --model, or index anew with "
+                f"this one: han index --out {self.path} --model {path} --rebuild"
+            )
+        return load_aligning_matcher(path).to(device)
+
+    def describe(self) -> IndexSummary:
+        """What the index holds, in numbers."""
+        photos, made_by = len(self), asdict(self.made_by)
+        data_bytes = sum(file.stat().st_size for file in (self.path / self.settings.table / "data").glob("*.lance"))
+        dates = [date for date in self.photos["date"].to_pylist() if date]
+        return IndexSummary(
+            photos=photos,
+            files=photos + sum(len(copies or ()) for copies in self.photos["copies"].to_pylist()),
+            regions_mean=float(self.photos["regions"].to_numpy().mean()) if photos else 0.0,
+            bytes_a_photo=data_bytes / photos if photos else 0.0,
+            first_date=min(dates, default=None),
+            last_date=max(dates, default=None),
+            broken=len(read_broken(self.path / self.settings.table)),
+            roots=tuple(self.settings.roots),
+            model=self.settings.model,
+            model_hash=made_by["model"],
+            detector=made_by["detector"],
+            joint_size=made_by["joint_size"],
+            tokens=made_by["storage"],
+            pooling=made_by["pooling"],
+        )
+
+    def _load(self) -> None:
+        """Open the newest version and take in what is new of it; vectors of photos that were here stay."""
+        settings, dataset, held = self._open()
+        made_by = read_made_by(self.path, dataset.schema.metadata or {})
+        table = dataset.to_table(columns=COLUMNS, with_row_id=True)
+        ids = table["_rowid"].to_numpy()
+        pooled = np.empty((len(ids), made_by.pooled_size), np.float32)
+        old = np.zeros(len(ids), bool)
+        if self._table == self.path / settings.table:
+            order = np.argsort(self._ids)
+            places = np.searchsorted(self._ids, ids, sorter=order)
+            places = order[np.minimum(places, len(order) - 1)] if len(order) else places
+            old = self._ids[places] == ids if len(order) else old
+            pooled[old] = self.pooled[places[old]]
+        if old.any():
+            new = np.flatnonzero(~old)
+            pooled[new] = to_vectors(dataset.take(new, columns=["pooled"])["pooled"])
+        else:
+            pooled = to_vectors(dataset.to_table(columns=["pooled"])["pooled"])
+        self.close()
+        self._dataset, self._held, self._ids, self._table = dataset, held, ids, self.path / settings.table
+        self.settings, self.made_by, self.pooled = settings, made_by, pooled
+        self.pooling = pooling_for(made_by.pooling, joint_size=made_by.joint_size)
+        self.photos = table.drop_columns(["_rowid"]).combine_chunks()
+
+    def _open(self) -> tuple[Settings, Any, IO[str] | None]:
+        """The newest version, held: between its being found and held, a writer may have deleted it."""
+        for _ in range(_TRIES):
+            settings = Settings.read(self.path)
+            table = self.path / settings.table
+            if not is_lance(table):
+                continue
+            version = open_lance(table).version
+            held = hold(table, version)
+            try:
+                return settings, lance.dataset(table, version=version), held
+            except (OSError, ValueError):
+                if held is not None:
+                    held.close()
+        raise HANError(f"{self.path}: the index's table cannot be opened; index the photos into a new folder")
+
+    def _take(self, rows: Rows | Sequence[int], columns: list[str]) -> pa.Table:
+        try:
+            return self._dataset.take(np.asarray(rows, dtype=np.int64), columns=columns)
+        except (OSError, pa.ArrowInvalid):
+            if self._held is not None:
+                raise
+            # Where nothing can be written, as on a read-only share, a writer does not know that we read.
+            raise HANError(f"{self.path}: a writer has deleted what was being read; open the index again") from None

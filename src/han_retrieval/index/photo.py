@@ -1,0 +1,46 @@
+"""One file of a folder to a photo: what it holds by its hash, its pixels, when and with what it was taken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from han_retrieval.data import Shot, open_photo, read_shot
+from han_retrieval.errors import HANError
+from han_retrieval.index.scan import State
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A file that was read.
+
+    Attributes:
+        state: Of the file, before it was read: a change since then is seen by the next run.
+        id: Hash of its content, 32 hexadecimal digits.
+        image: The photo, upright; None where its content is known already.
+        shot: From its EXIF.
+    """
+
+    state: State
+    id: str
+    image: Image.Image | None
+    shot: Shot
+
+
+def read_photo(path: Path, known: Container[str]) -> Photo | str:
+    """The photo of a file, or the reason why it is none; only hashed where its content is known."""
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            photo_id = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        image = None if photo_id in known else open_photo(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except HANError as error:
+        return str(error).removeprefix(f"{path}: ")
+    shot = Shot(None, None) if image is None else read_shot(image)
+    return Photo(State(status.st_size, status.st_mtime_ns), photo_id, image, shot)

@@ -1,0 +1,175 @@
+"""Rows of an index: photos with their tokens as an Arrow table, and back.
+
+Legend: m regions of a photo (each has its own number of them), d numbers a token, e numbers a pooled vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from han_retrieval.regions.lists import many, numbers, pad, to_lists
+
+STORAGES = {"int8": pa.int8(), "float16": pa.float16()}
+"""How tokens are kept; int8 with a scale a token."""
+
+
+class PhotoFile(NamedTuple):
+    """One of the files that hold a photo: its root, its path from there, and when it was written, in nanoseconds."""
+
+    root: str
+    path: str
+    mtime: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRow:
+    """A photo of an index.
+
+    Attributes:
+        id: BLAKE2b hash of the files' content, 32 hexadecimal digits.
+        files: All that hold it, in order; at least one.
+        size: Of a file in bytes.
+        width, height: Of the upright photo in pixels.
+        date, camera: From its EXIF, '2024-01-31 12:00:00', or None.
+        boxes: (m, 4) float32 x0 y0 x1 y1 in pixels of the upright photo, or None.
+        labels: m names, or None.
+        tokens: (m, d) int8 or float16.
+        scales: (m,) float32, None for float16.
+        pooled: (e,) float16.
+    """
+
+    id: str
+    files: tuple[PhotoFile, ...]
+    size: int
+    width: int
+    height: int
+    date: str | None
+    camera: str | None
+    boxes: np.ndarray | None
+    labels: tuple[str, ...] | None
+    tokens: np.ndarray
+    scales: np.ndarray | None
+    pooled: np.ndarray
+
+
+_COPIES = pa.list_(
+    pa.field(
+        "item",
+        pa.struct([pa.field("root", pa.string()), pa.field("path", pa.string()), pa.field("mtime", pa.int64())]),
+    )
+)
+
+_PLACES = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("root", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("folder", pa.string(), nullable=False),  # of the path: '' or 'trips/2024/', with the slash
+        pa.field("mtime", pa.int64(), nullable=False),
+        pa.field("copies", _COPIES),
+    ]
+)
+
+_FACTS = pa.schema(
+    [
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("date", pa.string()),
+        pa.field("camera", pa.string()),
+        pa.field("regions", pa.int32(), nullable=False),
+    ]
+)
+
+COLUMNS = [*_PLACES.names, *_FACTS.names]
+"""What is known of a photo without its regions."""
+
+
+def row_schema(joint_size: int, pooled_size: int, storage: str, metadata: dict[str, str]) -> pa.Schema:
+    """The columns of an index."""
+    return pa.schema(
+        [
+            *_PLACES,
+            *_FACTS,
+            pa.field("boxes", many(numbers(pa.float32(), 4))),
+            pa.field("labels", many(pa.string())),
+            pa.field("tokens", many(numbers(STORAGES[storage], joint_size)), nullable=False),
+            pa.field("scales", many(pa.float32())),
+            pa.field("pooled", numbers(pa.float16(), pooled_size), nullable=False),
+        ],
+        metadata=metadata,
+    )
+
+
+def to_table(rows: Sequence[PhotoRow], schema: pa.Schema) -> pa.Table:
+    """The rows as a table of that schema."""
+    places = to_places({row.id: row.files for row in rows})
+    return pa.table(
+        {
+            **{name: places[name] for name in places.column_names},
+            **{name: [getattr(row, name) for row in rows] for name in _FACTS.names if name != "regions"},
+            "regions": [len(row.tokens) for row in rows],
+            "boxes": to_lists([row.boxes for row in rows], schema.field("boxes").type),
+            "labels": [row.labels for row in rows],
+            "tokens": to_lists([row.tokens for row in rows], schema.field("tokens").type),
+            "scales": [row.scales for row in rows],
+            "pooled": pa.FixedSizeListArray.from_arrays(
+                pa.array(np.stack([row.pooled for row in rows]).reshape(-1)), type=schema.field("pooled").type
+            ),
+        },
+        schema=schema,
+    )
+
+
+def to_places(files: Mapping[str, Sequence[PhotoFile]]) -> pa.Table:
+    """Where photos are, by their ids, as the columns that say so."""
+    first = [places[0] for places in files.values()]
+    return pa.table(
+        {
+            "id": list(files),
+            "root": [file.root for file in first],
+            "path": [file.path for file in first],
+            "folder": [file.path[: file.path.rfind("/") + 1] for file in first],
+            "mtime": [file.mtime for file in first],
+            "copies": [[file._asdict() for file in places[1:]] or None for places in files.values()],
+        },
+        schema=_PLACES,
+    )
+
+
+def to_files(table: pa.Table) -> dict[str, tuple[PhotoFile, ...]]:
+    """The files of each photo of a table that has the columns of places."""
+    columns = (table[name].to_pylist() for name in ("id", "root", "path", "mtime", "copies"))
+    return {
+        photo_id: (PhotoFile(root, path, mtime), *(PhotoFile(**copy) for copy in copies or ()))
+        for photo_id, root, path, mtime, copies in zip(*columns, strict=True)
+    }
+
+
+def to_tokens(table: pa.Table) -> tuple[Tensor, Tensor]:
+    """The columns regions, tokens and scales as (K, m, d) float32, zero at padding, and the mask (K, m)."""
+    counts = torch.tensor(table["regions"].to_pylist(), dtype=torch.int64)
+    column = table["tokens"].combine_chunks()
+    size = column.type.value_type.list_size
+    if not len(counts):
+        return torch.zeros(0, 0, size), torch.zeros(0, 0, dtype=torch.bool)
+    flat = from_dlpack(column.flatten().flatten()).view(-1, size)  # (sum of m, d)
+    if flat.dtype == torch.int8:
+        scales = np.array(table["scales"].combine_chunks().flatten())
+        flat = flat.float() * torch.from_numpy(scales).unsqueeze(1)
+    return pad(flat, counts)
+
+
+def to_vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """The column pooled as (N, e) float32."""
+    lists = column.combine_chunks()
+    flat = lists.flatten().to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(flat.reshape(len(lists), lists.type.list_size), dtype=np.float32)

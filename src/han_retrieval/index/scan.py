@@ -1,0 +1,128 @@
+"""Folders to the photo files below them, as they are now."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES, photo_files
+from han_retrieval.errors import HANError
+from han_retrieval.index.settings import Patterns
+
+Place = tuple[str, str]
+"""A root and a path relative to it, with slashes."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """By which a file that is as it was is known: its size in bytes, and when it was last written, in nanoseconds."""
+
+    size: int
+    mtime: int
+
+
+@dataclass
+class Scan:
+    """What is below some roots.
+
+    Attributes:
+        files: The photo files.
+        unnamed: Files whose names are no text, and why they are passed over.
+        unreadable: Folders that could not be listed, so that what is below them is not known.
+        heif: Photos that pillow-heif would read, and is not there to.
+    """
+
+    files: dict[Place, State] = field(default_factory=dict)
+    unnamed: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[Path] = field(default_factory=list)
+    heif: int = 0
+
+    def overlooks(self, place: Place) -> bool:
+        """Whether a file is below a folder that could not be listed."""
+        return any(Path(*place).is_relative_to(folder) for folder in self.unreadable)
+
+
+def scan(roots: dict[str, Patterns]) -> Scan:
+    """Look for photos below folders; hidden files and folders are passed over, links to folders are not followed.
+
+    A pattern (``*``, ``?``, ``[...]``) with a slash in it is held against the path from the root, where ``*`` also
+    stands for slashes; one without against each name on that path, the folders' and the file's. Photos that an exclude
+    pattern fits are left out, as are, where there are include patterns, those that none of them fits.
+    """
+    found = Scan()
+    for root, patterns in roots.items():
+        _scan(root, patterns, found)
+    return found
+
+
+def resolve_roots(given: Sequence[str | Path], known: Iterable[str]) -> list[str]:
+    """Folders as an index names them.
+
+    Raises:
+        HANError: One is missing, no folder, of a name that is no text, or inside of another, given or known.
+    """
+    roots: list[str] = []
+    for each in given:
+        root = str(Path(each).expanduser().absolute())
+        if not Path(root).is_dir():
+            raise HANError(
+                f"{each}: {'not a folder' if Path(root).exists() else 'no such folder'}; index takes folders"
+            )
+        if not _is_text(root):
+            raise HANError(f"{each!r}: its name is not UTF-8; rename it")
+        if root not in roots:
+            roots.append(root)
+    everywhere = list(dict.fromkeys([*known, *roots]))
+    for root in roots:
+        for other in everywhere:
+            if root == other or not Path(other).is_dir():
+                continue
+            inner, outer = Path(root).resolve(), Path(other).resolve()
+            if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+                raise HANError(f"{root} and {other} are one inside the other; give the outer one alone")
+    return roots
+
+
+def _scan(root: str, patterns: Patterns, found: Scan) -> None:
+    def enter(folder: str) -> bool:
+        return not _fits(os.path.relpath(folder, root), patterns.exclude)
+
+    def unreadable(error: OSError) -> None:
+        found.unreadable.append(Path(str(error.filename)))
+
+    for file in photo_files(Path(root), suffixes=PHOTO_SUFFIXES | HEIF_SUFFIXES, enter=enter, unreadable=unreadable):
+        path = file.relative_to(root).as_posix()
+        if _fits(path, patterns.exclude) or (patterns.include and not _fits(path, patterns.include)):
+            continue
+        if file.suffix.lower() not in PHOTO_SUFFIXES:
+            found.heif += 1
+        elif not _is_text(path):
+            found.unnamed.append((os.fsencode(file).decode(errors="replace"), "its name is not UTF-8; rename it"))
+        else:
+            try:
+                status = file.stat()
+            except OSError:  # gone since it was listed
+                continue
+            found.files[root, path] = State(status.st_size, status.st_mtime_ns)
+
+
+def _fits(path: str, patterns: Iterable[str]) -> bool:
+    for pattern in patterns:
+        whole = pattern.strip("/")
+        if "/" in pattern.rstrip("/"):
+            if fnmatch.fnmatchcase(path, whole):
+                return True
+        elif any(fnmatch.fnmatchcase(name, whole) for name in path.split("/")):
+            return True
+    return False
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

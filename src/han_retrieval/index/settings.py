@@ -1,0 +1,75 @@
+"""``index.json``: which table is the index's, which model it was made with and which folders it follows.
+
+Writing it anew is how a rebuilt table takes the place of the one before it: readers see the one or the other.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from han_retrieval.errors import HANError
+from han_retrieval.files import write_whole
+
+NAME = "index.json"
+FORMAT_VERSION = 1
+
+
+class Patterns(BaseModel):
+    """Which photos below a root are wanted; see ``scan``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class Settings(BaseModel):
+    """What ``index.json`` holds.
+
+    Attributes:
+        format: ``FORMAT_VERSION``.
+        table: The folder in the index that holds its table.
+        model: The folder of the model that made it.
+        roots: The folders that it follows, by absolute path.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT_VERSION
+    table: str
+    model: str
+    roots: dict[str, Patterns] = {}
+
+    @classmethod
+    def read(cls, index: Path) -> Settings:
+        """The settings of an index.
+
+        Raises:
+            HANError: There is nothing at ``index``, or no index, or one of another version.
+        """
+        if not index.exists():
+            raise HANError(f"{index}: no such index; `han index PHOTOS --out {index} --model MODEL` makes one")
+        if not is_index(index):
+            raise HANError(f"{index}: not an index; give the folder that `han index --out` wrote")
+        try:
+            content = json.loads((index / NAME).read_text(encoding="utf-8"))
+            if isinstance(content, dict) and content.get("format") != FORMAT_VERSION:
+                raise HANError(
+                    f"{index}: an index of format {content.get('format')}, and this version reads {FORMAT_VERSION}: "
+                    "use the version that wrote it, or index the photos into another folder"
+                )
+            return cls.model_validate(content)
+        except (OSError, ValidationError, ValueError) as error:
+            raise HANError(f"{index / NAME}: cannot be read ({str(error).splitlines()[0]})") from None
+
+    def write(self, index: Path) -> None:
+        """Put these in the place of those before."""
+        write_whole(index / NAME, self.model_dump_json(indent=2) + "\n")
+
+
+def is_index(path: Path) -> bool:
+    """Whether a folder is an index."""
+    return (path / NAME).is_file()

@@ -1,0 +1,71 @@
+"""The tables in an index's folder: the one in use, one that is being built beside it, those that had their time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from han_retrieval.errors import HANError
+from han_retrieval.index.readers import FOLDER, unread
+from han_retrieval.index.table import MadeBy, PhotoTable
+from han_retrieval.regions.disk import LOCK_NAME, is_lance
+
+FIRST = "photos-1"
+_GONE = ".gone-"
+
+
+def make_folder(path: Path) -> None:
+    """The folder of a new index.
+
+    Raises:
+        HANError: It cannot be made, or holds other things.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        names = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise HANError(f"{path}: no folder can be made there ({error.strerror})") from None
+    others = sorted(names - {FIRST, LOCK_NAME})
+    if others:
+        raise HANError(f"{path}: holds other things, such as {others[0]}; choose a new folder for the index")
+
+
+def next_name(name: str) -> str:
+    """The name of the table that would take another's place."""
+    return f"photos-{_number(name) + 1}"
+
+
+def open_or_create(path: Path, made_by: MadeBy) -> PhotoTable:
+    """The table that was begun at ``path`` with the same model and detector, or a new one in its place."""
+    if is_lance(path):
+        table = PhotoTable(path)
+        if table.made_by == made_by:
+            return table
+    if path.exists():
+        _remove(path)
+    return PhotoTable.create(path, made_by)
+
+
+def remove_old(index: Path, current: str) -> None:
+    """Delete the tables whose place was taken, but for those that are still read; later runs see to these."""
+    for folder in index.iterdir():
+        if folder.name.startswith(_GONE):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.is_dir() and folder.name.startswith("photos-") and _number(folder.name) < _number(current):
+            versions = [int(lock.name) for lock in (folder / FOLDER).glob("*")]
+            with unread(folder, versions) as free:
+                if free == len(versions):
+                    _remove(folder)
+
+
+def _remove(table: Path) -> None:
+    """Out of sight at once, then away: readers find a whole table or none."""
+    gone = table.with_name(_GONE + table.name)
+    shutil.rmtree(gone, ignore_errors=True)
+    table.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _number(name: str) -> int:
+    number = name.rpartition("-")[2]
+    return int(number) if number.isdigit() else 0

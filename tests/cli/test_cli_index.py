@@ -1,0 +1,118 @@
+"""``han index``, ``han search`` and ``han info`` of an index, as a user has them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "index"))
+
+from tiny_index import FakeDetector, make_model, make_photo, make_photos
+
+from han_retrieval.cli.main import main
+
+UPDATE = "han_retrieval.index.update.detector_for"
+
+
+@pytest.fixture
+def han(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(UPDATE, lambda fingerprint: FakeDetector(fingerprint))
+    make_model(tmp_path / "model")
+    make_photos(tmp_path / "photos", 5)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        try:
+            main([str(arg) for arg in args])
+            code = 0
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_index_search_info(han, tmp_path):
+    (tmp_path / "photos" / "text.jpg").write_text("no photo")
+    code, out, err = han("index", "photos", "--out", "index", "--model", "model")
+    assert code == 0
+    assert out.startswith(f"{Path('index')}: 5 photos; 5 added in ")
+    assert out.endswith("0 moved, 0 removed, 1 broken\n")
+    assert "text.jpg: not an image" in err
+    assert "6/6" in err
+
+    code, out, err = han("search", "index", "a red zebra", "-k", 3)
+    assert code == 0
+    assert "'zebra' is not in the model's vocabulary" in err
+    lines = [line.split() for line in out.splitlines()]
+    scores = [float(score) for score, _ in lines]
+    assert len(lines) == 3
+    assert scores == sorted(scores, reverse=True)
+    _, paths, _ = han("search", "index", "a red zebra", "-k", 3, "--paths")
+    assert paths.split() == [path for _, path in lines]
+    assert all(Path(path).is_file() for path in paths.split())
+    _, out, _ = han("search", "index", "a red zebra", "-k", 99, "--json", "--exact")
+    hits = json.loads(out)["hits"]
+    assert [hit["path"] for hit in hits[:3]] == paths.split()
+    assert len(hits) == 5
+    assert len(hits[0]["boxes"]) == len(hits[0]["labels"]) > 0
+    code, out, err = han("search", "index", "a dog", "--where", "width > 1000")
+    assert (code, out) == (0, "")
+    assert "no photo is such that width > 1000" in err
+
+    code, out, _ = han("info", "index")
+    assert code == 0
+    facts = dict(line.split(maxsplit=1) for line in out.splitlines() if len(line.split()) > 1)
+    assert (facts["kind"], facts["photos"], facts["broken"]) == ("index", "5", "1")
+    assert json.loads(han("info", "index", "--json")[1])["detector"] == "fake:1"
+
+    make_photo(tmp_path / "photos" / "new.png", 60)
+    report = json.loads(han("index", "--out", "index", "--json")[1])  # folders and model of before
+    assert (report["photos"], report["added"], len(report["broken"])) == (6, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["search", "none", "a dog"], "no such index"),
+        (["search", "photos", "a dog"], "not an index"),
+        (["search", "index", "zebra"], "knows none of the words"),
+        (["search", "index", "a dog", "--where", "dat > 1"], "No field named dat"),
+        (["search", "index", "a dog", "--model", "none"], "the index's model is not there"),
+        (["search", "index", "a dog", "--paths", "--json"], "choose one"),
+        (["index", "--out", "new"], "which photos"),
+        (["index", "photos", "--out", "new"], "--model"),
+        (["index", "empty", "--out", "new", "--model", "model"], "no photo in it"),
+        (["index", "--out", "index", "--exclude", "x"], "give PHOTOS too"),
+        (["index", "--out", "index", "--tokens", "float16"], "keeps tokens as int8, not float16; --rebuild"),
+        (["index", "photos", "--out", "new", "--detector", "grid"], "--model is missing"),
+        (["index", "photos", "--out", "new", "--model", "model", "--detector", "grid"], "model: the features are of"),
+    ],
+)
+def test_what_is_wrong_is_one_line(han, tmp_path, args, message):
+    (tmp_path / "empty").mkdir()
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    code, out, err = han(*args)
+    assert (code, out) == (2, "")
+    assert err.startswith("han: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_interrupt_says_how_to_go_on(han, tmp_path, monkeypatch):
+    class Interrupted(FakeDetector):
+        def detect(self, batch):
+            if self.seen:
+                raise KeyboardInterrupt
+            return super().detect(batch)
+
+    monkeypatch.setattr(UPDATE, lambda fingerprint: Interrupted(fingerprint))
+    code, out, err = han("index", "photos", "--out", "index", "--model", "model", "--batch-size", 2)
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "stopped; what was done is kept in index: the same command goes on from there"
+    assert json.loads(han("info", "index", "--json")[1])["photos"] == 2

@@ -1,0 +1,122 @@
+"""Runs of indexing that are killed by the system at any moment, in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import signal
+import time
+
+import pytest
+from tiny_index import make_model, make_photo, make_photos, run, run_killed_at, update
+
+from han_retrieval.errors import HANError
+from han_retrieval.index import Index
+from han_retrieval.index.rows import to_files
+
+# Processes are forked from one that has done the slow imports and nothing else.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["han_retrieval.index"])
+
+
+def contents(out) -> dict[str, tuple]:
+    """All of an index, by the photo's id."""
+    try:
+        index = Index.open(out)
+    except HANError:
+        return {}  # killed before there was one
+    with index:
+        rows = range(len(index))
+        files = to_files(index.photos)
+        assert len(files) == len(index)
+        tokens, mask = index.tokens(rows)
+        return {
+            name: (tuple((f.root, f.path) for f in places), its[there].numpy().tobytes(), regions.boxes.tobytes())
+            for (name, places), its, there, regions in zip(
+                files.items(), tokens, mask, index.regions(rows), strict=True
+            )
+        }
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Photos that were indexed, and then changed in every way; what an unbroken run makes of them."""
+    photos, model = make_photos(tmp_path / "photos", 9), make_model(tmp_path / "model")
+    update(photos, tmp_path / "index", model)
+    shutil.copytree(tmp_path / "index", tmp_path / "unbroken")
+    (photos / "000.png").unlink()
+    (photos / "001.png").rename(photos / "moved.png")
+    shutil.copy(photos / "002.png", photos / "copy.png")
+    make_photo(photos / "003.png", 50)
+    (photos / "broken.png").write_text("broken")
+    make_photos(photos, 9, first=20)
+    update(photos, tmp_path / "unbroken")
+    return photos, tmp_path / "index", model, contents(tmp_path / "unbroken")
+
+
+def finish(photos, out, wanted) -> None:
+    report = update(photos, out)
+    assert [name for name, _ in report.broken] == [str(photos / "broken.png")]
+    assert contents(out) == wanted
+    update(photos, out)
+    assert len(list((out / "photos-1" / "_versions").glob("*.manifest"))) == 1
+    assert len(list((out / "photos-1" / "data").iterdir())) == 1  # nothing of the killed runs is left
+
+
+def kill_at(folders, call: str, times: int) -> None:
+    photos, out, model, wanted = folders
+    before = contents(out)
+    process = processes.Process(target=run_killed_at, args=(photos, out, model, call, times))
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    now = contents(out)
+    for name, (_, *rest) in now.items():  # whole photos, those of before or of the unbroken run
+        assert tuple(rest) == (wanted.get(name) or before[name])[1:]
+    assert before.keys() & wanted.keys() <= now.keys()  # and none is lost that is still there
+    finish(photos, out, wanted)
+
+
+@pytest.mark.parametrize(("call", "times"), [("commit", 2), ("move", 2), ("delete", 1), ("clean", 1)])
+def test_killed_at_a_step(folders, call, times):
+    kill_at(folders, call, times)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "times"),
+    [("write", 1), ("write", 2), ("commit", 1), ("commit", 3), ("commit", 4), ("move", 1), ("clean", 2)]
+    + [("sync", times) for times in range(1, 12)],
+)
+def test_killed_at_every_step(folders, call, times):
+    kill_at(folders, call, times)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_random_moments(folders, seed):
+    photos, out, model, wanted = folders
+    moments = random.Random(seed)
+    before = contents(out)
+    for _ in range(6):
+        started = processes.Event()
+        process = processes.Process(target=run, args=(photos, out, model, started))
+        process.start()
+        assert started.wait(300)
+        time.sleep(moments.uniform(0, 0.3))
+        process.kill()
+        process.join(60)
+        assert before.keys() & wanted.keys() <= contents(out).keys()
+    finish(photos, out, wanted)
+
+
+def test_the_first_run_killed_goes_on(tmp_path):
+    photos, model = make_photos(tmp_path / "photos", 11), make_model(tmp_path / "model")
+    process = processes.Process(target=run_killed_at, args=(photos, tmp_path / "index", model, "commit", 2))
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    assert len(contents(tmp_path / "index")) == 4
+    report = update(photos, tmp_path / "index")  # the model is known by then
+    assert (report.photos, report.added) == (11, 7)

@@ -1,0 +1,155 @@
+"""Sentences to photos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_photos, update
+
+from han_retrieval.errors import HANError
+from han_retrieval.index import Index, search
+
+COUNT = 30
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    photos = make_photos(folder / "photos", COUNT)
+    for i in range(3):
+        make_photo(photos / "trips" / f"{i}.png", 100 + i)
+    update(photos, folder / "index", make_model(folder / "model"))
+    return Index.open(folder / "index")
+
+
+@pytest.fixture(scope="module")
+def model(index):
+    return index.load_model()
+
+
+def brute_force(index, model, sentence=SENTENCE) -> np.ndarray:
+    """Scores of all photos by the plain forward, one at a time."""
+    ids, mask = model.words([sentence])
+    with torch.no_grad():
+        words = model.encode_texts(ids, mask)
+        pairs = (index.tokens([row]) for row in range(len(index)))
+        return np.array([float(model.score(*pair, words, mask, backend="reference")) for pair in pairs])
+
+
+def test_exact_is_brute_force(index, model):
+    scores = brute_force(index, model)
+    hits = search(index, model, SENTENCE, k=COUNT + 3, exact=True)
+    assert [hit.row for hit in hits] == list(np.argsort(-scores))
+    assert np.allclose([hit.score for hit in hits], scores[[hit.row for hit in hits]], atol=1e-5)
+    top = search(index, model, SENTENCE, k=4, exact=True)
+    assert [hit.row for hit in top] == [hit.row for hit in hits[:4]]
+    for hit in top:
+        wanted = index.photos.slice(hit.row, 1).to_pylist()[0]
+        assert (str(hit.path.name), hit.id, hit.copies) == (wanted["path"].rpartition("/")[2], wanted["id"], ())
+        assert hit.path.is_file()
+        assert len(hit.boxes) == len(hit.labels) == wanted["regions"]
+
+
+def test_enough_candidates_give_what_exact_gives(index, model):
+    exact = search(index, model, SENTENCE, exact=True)
+    for candidates in (len(index), 1000):
+        found = search(index, model, SENTENCE, candidates=candidates)
+        assert [(hit.row, hit.score) for hit in found] == [(hit.row, hit.score) for hit in exact]
+    few = search(index, model, SENTENCE, k=3, candidates=1)
+    assert len(few) == 3  # never fewer than k
+    scores = {hit.row: hit.score for hit in search(index, model, SENTENCE, k=1000, exact=True)}
+    assert len(scores) == len(index)  # and k beyond the index is all of it
+    assert all(hit.score == pytest.approx(scores[hit.row], abs=1e-5) for hit in few)
+
+
+def test_candidates_are_the_nearest_pooled_vectors(index, model):
+    queries = torch.nn.functional.normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    products = queries.numpy() @ index.pooled.T
+    rows, near = index.candidates(queries, 5)
+    assert np.array_equal(rows, np.argsort(-products, axis=1)[:, :5])
+    assert np.allclose(near, -np.sort(-products, axis=1)[:, :5])
+    some = np.array([2, 7, 11, 19])
+    rows, near = index.candidates(queries, 9, rows=some)
+    assert np.array_equal(rows, some[np.argsort(-products[:, some], axis=1)])
+    rows, _ = index.candidates(queries, 5, rows=np.empty(0, np.int64))
+    assert rows.shape == (3, 0)
+
+
+def test_a_condition_chooses_what_is_ranked(index, model):
+    wanted = [hit.row for hit in search(index, model, SENTENCE, k=100, exact=True)]
+    for where in ("folder like 'trips/%'", "path in ('003.png', '004.png')", "width > height and folder = ''"):
+        rows = index.filter(where)
+        for options in ({"exact": True}, {}, {"candidates": len(rows)}):
+            hits = search(index, model, SENTENCE, k=100, where=where, **options)
+            assert [hit.row for hit in hits] == [row for row in wanted if row in rows]
+    assert search(index, model, SENTENCE, where="width > 100") == []
+    nearest = search(index, model, SENTENCE, k=1, candidates=1, where="folder like 'trips/%'")
+    assert nearest[0].path.parent.name == "trips"
+
+
+@pytest.mark.parametrize("where", ["nonsense = 3", "folder like", "1", "date >", "width + 'x'", "", "size = 'a'"])
+def test_a_condition_that_is_none_is_one_clear_line(index, where):
+    with pytest.raises(HANError) as error:
+        index.filter(where)
+    assert "\n" not in str(error.value)
+    assert "/home" not in str(error.value)
+    assert str(error.value).endswith("columns are " + ", ".join(index.photos.column_names))
+
+
+def test_words(index, model):
+    with pytest.raises(HANError, match="knows none of the words in 'zebra unicorn'"):
+        search(index, model, "zebra unicorn")
+    with pytest.raises(HANError, match="no words in the sentence"):
+        search(index, model, " ... ")
+    assert len(search(index, model, "zebra dog")) == 10
+
+
+def test_refresh_takes_in_what_others_did_and_keeps_what_it_has(tmp_path, model):
+    photos = make_photos(tmp_path / "photos", 5)
+    update(photos, tmp_path / "index", make_model(tmp_path / "model"))
+    index, han = Index.open(tmp_path / "index"), model
+    assert not index.refresh()
+    (photos / "000.png").unlink()
+    (photos / "001.png").rename(photos / "moved.png")
+    make_photos(photos, 2, first=10)
+    update(photos, tmp_path / "index")
+    assert sorted(path.name for path in (index.files(row)[0] for row in range(5)))[0] == "000.png"  # until it is asked
+    index.pooled[:] += 1  # marks those that are not read again
+    assert index.refresh()
+    new = Index.open(tmp_path / "index")
+    assert index.photos == new.photos
+    kept = [index.files(row)[0].name in ("moved.png", "002.png", "003.png", "004.png") for row in range(len(index))]
+    assert sum(kept) == 4
+    assert np.array_equal(index.pooled, new.pooled + np.array(kept, np.float32)[:, None])
+    assert not index.refresh()
+    scores = brute_force(new, han)
+    assert [hit.row for hit in search(index, han, SENTENCE, exact=True)] == list(np.argsort(-scores)[:10])
+
+
+def test_an_index_without_photos_finds_nothing(tmp_path, model):
+    photos = make_photos(tmp_path / "photos", 1)
+    update(photos, tmp_path / "index", make_model(tmp_path / "model"))
+    update(None, tmp_path / "index", forget=[photos])
+    with Index.open(tmp_path / "index") as index:
+        assert len(index) == 0
+        for options in ({}, {"exact": True}, {"where": "width > 1"}):
+            assert search(index, model, SENTENCE, **options) == []
+        assert index.describe().photos == 0
+    with pytest.raises(HANError, match="no such index"):
+        Index.open(tmp_path / "none")
+    with pytest.raises(HANError, match="not an index"):
+        Index.open(photos)
+
+
+def test_the_model_is_the_one_that_made_it(tmp_path):
+    photos = make_photos(tmp_path / "photos", 1)
+    update(photos, tmp_path / "index", make_model(tmp_path / "model"), detector=FakeDetector())
+    with Index.open(tmp_path / "index") as index:
+        (tmp_path / "model").rename(tmp_path / "moved")
+        with pytest.raises(HANError, match="the index's model is not there; say where it is: --model"):
+            index.load_model()
+        assert index.load_model(tmp_path / "moved").config.joint_size == 16
+        other = make_model(tmp_path / "other", seed=3)
+        with pytest.raises(HANError, match=r"not the model that .* was made with"):
+            index.load_model(other)
