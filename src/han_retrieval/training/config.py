@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from han_retrieval.matchers.config import AnyOptions, HANOptions
 
@@ -25,6 +25,8 @@ class TrainingConfig(BaseModel):
         minimum_count: How often a word must stand in the training captions to enter the vocabulary.
         word_vectors: Start of the word embeddings: "glove-6b-50d", a GloVe text file, or none. Vectors shorter than
             ``model.word_size`` fill its first numbers.
+        more_words: How many of the most frequent words of ``word_vectors`` the saved model knows besides: those that no
+            training caption has get an embedding by a linear map from their vectors; 0 for none.
         epochs: Each caption is seen once an epoch.
         batch_size: Captions a step, each of another image; every other image of the batch is a negative.
         optimizer: "adamw" or "adam".
@@ -55,6 +57,7 @@ class TrainingConfig(BaseModel):
     dev_split: str = "dev"
     minimum_count: int = Field(default=2, ge=1)
     word_vectors: str | None = None
+    more_words: int = Field(default=0, ge=0)
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=128, ge=2)
     optimizer: Literal["adamw", "adam"] = "adamw"
@@ -73,3 +76,10 @@ class TrainingConfig(BaseModel):
     keep: Literal["best", "last"] = "best"
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     model: AnyOptions = HANOptions()
+
+    @field_validator("more_words")
+    @classmethod
+    def _have_vectors(cls, count: int, info: ValidationInfo) -> int:
+        if count and info.data.get("word_vectors") is None:
+            raise ValueError("further words come from word_vectors; name their source there")
+        return count

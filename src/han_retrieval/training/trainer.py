@@ -20,7 +20,7 @@ from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import Matcher, make_matcher
 from han_retrieval.matchers.saving import save_folder
 from han_retrieval.regions import RegionStore
-from han_retrieval.text import Vocabulary, word_vectors
+from han_retrieval.text import Vocabulary, more_words, word_vectors
 from han_retrieval.training.batches import Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
@@ -29,6 +29,8 @@ from han_retrieval.training.log import Log, events_writer
 from han_retrieval.training.schedule import learning_rate, loss_power
 from han_retrieval.training.state import State, check_folder, claim_folder
 from han_retrieval.training.watch import CollapseWatch
+
+_EMBEDDING = "text_encoder.embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -237,8 +239,18 @@ class _Run:
 
     def _save(self) -> None:
         state = self.state
-        card = model_card(self.config, self.model.config, facts=state.facts, best=state.best, command=self.command)
-        save_folder(self.folder, self.model.config, state.average, self.model.vocabulary, card=card)
+        weights, shape, vocabulary = state.average, self.model.config, self.model.vocabulary
+        if self.config.more_words and vocabulary is not None:
+            vocabulary, embedding = more_words(
+                vocabulary,
+                weights[_EMBEDDING].cpu().numpy(),
+                source=str(self.config.word_vectors),
+                count=self.config.more_words,
+            )
+            weights = {**weights, _EMBEDDING: torch.from_numpy(embedding)}
+            shape = shape.model_copy(update={"vocabulary_size": len(vocabulary)})
+        card = model_card(self.config, shape, facts=state.facts, best=state.best, command=self.command)
+        save_folder(self.folder, shape, weights, vocabulary, card=card)
 
 
 def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionStore) -> CaptionedPhotos | None:
