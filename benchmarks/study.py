@@ -1,0 +1,190 @@
+"""The study: HAN, its peers and its parts, each trained in the same way; docs/study.md has what came of it.
+
+    python benchmarks/study.py run DATASET --features STORE [--features STORE ...] [--out RUNS] [--only NAME ...]
+    python benchmarks/study.py list --features STORE [--features STORE ...] [--out RUNS]     what is done, what is not
+    python benchmarks/study.py write                       docs/study.md anew, from benchmarks/study_results.json alone
+
+Settings train on DATASET's training photos but a tenth, on which their epoch is chosen; they are reported on dev, once
+each. A queue that was stopped, at whatever moment, goes on with the same command. Give the store that all settings are
+to use first; the group "features" compares it with the others. study_settings.py says what is trained.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from han_retrieval.process import tune_process
+
+tune_process()  # before torch is imported
+
+from han_retrieval.cli.devices import device_option, find_device  # noqa: E402
+from han_retrieval.data import read_dataset, read_entities  # noqa: E402
+from han_retrieval.errors import HANError  # noqa: E402
+from han_retrieval.regions import RegionStore  # noqa: E402
+from han_retrieval.regions.disk import WriterLock  # noqa: E402
+from study_report import read_records, to_record, write_records, write_study  # noqa: E402
+from study_runs import Study, find, hold_out, is_begun  # noqa: E402
+from study_settings import Run, groups, runs_of  # noqa: E402
+
+HERE = Path(__file__).parent
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+features_option = click.option("--features", type=FOLDER, multiple=True, required=True, help="Region stores.")
+out_option = click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study"), show_default=True)
+only_option = click.option("--only", multiple=True, help="A group, or a setting by its label or name.")
+results_option = click.option("--results", type=FILE, default=HERE / "study_results.json", show_default=True)
+document_option = click.option("--document", type=FILE, default=HERE.parent / "docs/study.md", show_default=True)
+
+
+@click.group()
+def main() -> None:
+    """HAN, its peers and its parts, each trained in the same way."""
+
+
+def queue(stores: Sequence[str], *, only: Sequence[str] = ()) -> list[tuple[str, Run]]:
+    """Runs in the order in which they are made, each with the first group that asks for it."""
+    found: dict[tuple[str, str, int], tuple[str, Run]] = {}
+    known = set()
+    for group in groups(stores):
+        for run in runs_of(group, first_store=stores[0]):
+            names = {group.name, run.setting.label, run.setting.name}
+            known |= names
+            if not only or names & set(only):
+                found.setdefault(run.key, (group.name, run))
+    if unknown := set(only) - known:
+        raise HANError(
+            f"--only {', '.join(sorted(unknown))}: no group or setting; there are {', '.join(sorted(known))}"
+        )
+    return list(found.values())
+
+
+def work_off(study: Study, runs: Sequence[tuple[str, Run]], *, results: Path, document: Path, progress: bool) -> int:
+    """Make all runs that are not done, and write down what is found after each; how many failed."""
+    stores, records = read_records(results)
+    stores = list(dict.fromkeys([*study.stores, *stores]))
+
+    def write_down() -> None:
+        if records:
+            write_records(results, stores, records)
+            write_study(document, stores, records)
+
+    done = {run.key: find(run, study.out, detector=study.stores[run.store].fingerprint) for _, run in runs}
+    records |= {run.key: to_record(run, found) for _, run in runs if (found := done[run.key])}
+    write_down()  # a run that was killed may have left results that are not there yet
+    failed = 0
+    for number, (group, run) in enumerate(runs, start=1):
+        if done[run.key]:
+            continue
+        click.echo(f"[{number}/{len(runs)}] {group}: {run.setting.label}, seed {run.seed}, {run.store}", err=True)
+        try:
+            records[run.key] = to_record(run, study.perform(run, progress=progress))
+        except HANError as error:
+            click.echo(f"failed: {error}", err=True)
+            failed += 1
+        else:
+            write_down()
+    return failed
+
+
+@main.command()
+@click.argument("dataset", type=FOLDER)
+@features_option
+@out_option
+@only_option
+@click.option("--entities", type=FILE, help="Entities truth; DATASET/entities.jsonl where there is one.")
+@click.option("--budget-minutes", type=float, help="Stop after so long; what is begun goes on another time.")
+@results_option
+@document_option
+@device_option
+def run(
+    dataset: Path,
+    features: tuple[Path, ...],
+    out: Path,
+    only: tuple[str, ...],
+    entities: Path | None,
+    budget_minutes: float | None,
+    results: Path,
+    document: Path,
+    device: str,
+) -> None:
+    """Make all runs that are not done, and renew the document after each."""
+    truth = entities or dataset / "entities.jsonl"
+    study = Study(
+        dataset=hold_out(read_dataset(dataset)),
+        stores=_open(features),
+        truth=read_entities(truth) if entities or truth.exists() else None,
+        out=out,
+        device=find_device(device),
+    )
+    runs = queue(list(study.stores), only=only)
+    out.mkdir(parents=True, exist_ok=True)
+    lock = WriterLock(out)  # two queues would train the same run
+    if budget_minutes is not None:
+        timer = threading.Timer(60 * budget_minutes, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+    begun = time.monotonic()
+    try:
+        failed = work_off(study, runs, results=results, document=document, progress=True)
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped after {(time.monotonic() - begun) / 60:.0f} minutes; the same command goes on", err=True)
+        sys.exit(130)
+    finally:
+        lock.release()
+    sys.exit(1 if failed else 0)
+
+
+@main.command(name="list")
+@features_option
+@out_option
+@only_option
+def list_(features: tuple[Path, ...], out: Path, only: tuple[str, ...]) -> None:
+    """What is done, begun and queued, and how long it took."""
+    stores = _open(features)
+    minutes, left = [], 0
+    for group, run in queue(list(stores), only=only):
+        found = find(run, out, detector=stores[run.store].fingerprint)
+        if found:
+            minutes.append(found["train_seconds"] / 60)
+            state = f"done    {minutes[-1]:6.1f} min  rSum {found['rsum']:.1f}"
+        else:
+            left += 1
+            state = "begun" if is_begun(run, out) else "queued"
+        click.echo(f"{group:15} {run.setting.label:32} seed {run.seed}  {run.store:16} {state}")
+    mean = f", {sum(minutes) / len(minutes):.1f} minutes of training each" if minutes else ""
+    click.echo(f"{len(minutes)} done{mean}; {left} to do")
+
+
+@main.command()
+@results_option
+@document_option
+def write(results: Path, document: Path) -> None:
+    """Renew the document from the results alone."""
+    stores, records = read_records(results)
+    if not records:
+        raise HANError(f"{results}: no results yet; `python benchmarks/study.py run` makes them")
+    write_study(document, stores, records)
+
+
+def _open(features: Sequence[Path]) -> dict[str, RegionStore]:
+    """Stores by the names of their folders."""
+    stores = {folder.resolve().name: RegionStore.open(folder) for folder in features}
+    if len(stores) < len(features):
+        raise HANError("--features: two stores have folders of the same name, by which results are kept; rename one")
+    return stores
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HANError as error:
+        click.echo(f"study: error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,149 @@
+"""One run of the study: train, evaluate, write its results; and what is known of runs that are done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation import evaluate, ground
+from han_retrieval.evaluation.report import results, write_json
+from han_retrieval.matchers import load_matcher
+from han_retrieval.matchers.aligning import AligningMatcher
+from han_retrieval.regions import Regions, RegionStore
+from han_retrieval.regions.rows import RegionBatch
+from han_retrieval.training import TrainingConfig, train
+from study_settings import HELD_OUT, Run
+
+
+def hold_out(dataset: CaptionedPhotos, *, share: float = 0.1) -> CaptionedPhotos:
+    """The dataset with a share of its training photos, chosen by a hash of their ids, in a split of their own."""
+    chosen = {photo.id for photo in dataset.split("train").divided(dev_share=share).split("dev").photos}
+    photos = (replace(photo, split=HELD_OUT) if photo.id in chosen else photo for photo in dataset.photos)
+    return replace(dataset, photos=tuple(photos))
+
+
+class FirstRegions(RegionStore):
+    """A region store that shows only the first, best regions of each photo."""
+
+    regions = 1
+
+    def read(self, ids: Sequence[str]) -> list[Regions]:
+        """As the store's."""
+        return [_first(regions, self.regions) for regions in super().read(ids)]
+
+    def batch(self, ids: Sequence[str], *, geometry: bool = False) -> RegionBatch:
+        """As the store's."""
+        found, m = super().batch(ids, geometry=geometry), self.regions
+        boxes = [None if of_photo is None else of_photo[:m] for of_photo in found.boxes]
+        return RegionBatch(features=found.features[:, :m], mask=found.mask[:, :m], boxes=boxes)
+
+
+def _first(regions: Regions, m: int) -> Regions:
+    features, boxes, labels, scores = (
+        None if part is None else part[:m] for part in (regions.features, regions.boxes, regions.labels, regions.scores)
+    )
+    return replace(regions, features=features, boxes=boxes, labels=labels, scores=scores)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all runs have in common.
+
+    Attributes:
+        dataset: Photos in splits "train", "held_out" and "dev".
+        stores: The region stores by name.
+        truth: Entities annotations, or None to leave grounding out.
+        out: Where runs go: OUT/STORE/SETTING/seed-N, a model, and seed-N.json.
+        device: Where to train.
+    """
+
+    dataset: CaptionedPhotos
+    stores: dict[str, RegionStore]
+    truth: EntitiesPhotos | None
+    out: Path
+    device: torch.device | str = "cpu"
+
+    def perform(self, run: Run, *, progress: bool = True) -> dict[str, Any]:
+        """Train, from where it was stopped, then evaluate on dev; the results are written, and returned.
+
+        Raises:
+            HANError: As ``train``, ``evaluate`` and ``ground``.
+        """
+        folder, config = run.folder(self.out), run.setting.config(seed=run.seed)
+        store = self.stores[run.store]
+        if run.setting.regions is not None:
+            store = FirstRegions.open(store.path)
+            store.regions = run.setting.regions
+        trained = train(config, self.dataset, store, folder, resume=True, device=self.device, progress=progress)
+        model = load_matcher(folder).to(self.device)
+        dev = self.dataset.split("dev")
+        evaluation = evaluate(model, dev, store, progress=progress)
+        grounding = None
+        if self.truth is not None and isinstance(model, AligningMatcher):
+            with _one_thread():
+                grounding = ground(model, self.truth, store, ids=[photo.id for photo in dev.photos], progress=progress)
+        found = {
+            **results(evaluation, model=str(folder), grounding=grounding),
+            "config": json.loads(config.model_dump_json()),
+            "detector": store.fingerprint,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "train_seconds": trained.seconds,
+            "steps": trained.steps,
+            "kept_epoch": trained.best_epoch,
+            "held_out_rsum": trained.rsum,
+        }
+        write_json(_results_file(folder), found)
+        for checkpoint in (folder / "training").glob("checkpoint-*"):  # four times the model's size, needed no more
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For many small operations: there threads that wait for each other only cost, on a busy machine twenty times."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def find(run: Run, out: Path, *, detector: str) -> dict[str, Any] | None:
+    """The results of a run that is done, else None.
+
+    Raises:
+        HANError: What lies there is of another configuration or other features.
+    """
+    folder = run.folder(out)
+    if not _results_file(folder).exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(_results_file(folder).read_text(encoding="utf-8"))
+        config = TrainingConfig.model_validate(found["config"])
+    except (OSError, ValueError, KeyError) as error:
+        raise HANError(f"{_results_file(folder)}: not the results of a run ({error}); delete it") from None
+    if config != run.setting.config(seed=run.seed) or found["detector"] != detector:
+        raise HANError(
+            f"{folder}: was run with another configuration or features than the study has now; delete it and its "
+            "results to run it anew, or choose another --out"
+        )
+    return found
+
+
+def is_begun(run: Run, out: Path) -> bool:
+    """Whether there is something of it to go on from."""
+    return any((run.folder(out) / "training").glob("checkpoint-*"))
+
+
+def _results_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")

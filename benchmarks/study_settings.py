@@ -1,0 +1,253 @@
+"""What the study trains: one base, and groups of settings that each answer a question about it.
+
+A setting is a few changes of the base. Two settings that come to the same are one run, whatever they are called in
+their groups. Groups stand in the order of what they decide.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from han_retrieval.training import TrainingConfig
+
+HELD_OUT = "held_out"
+
+# What every setting is a change of, as fields of TrainingConfig. Only what all matchers have stands in its "model".
+BASE: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 100,
+    "learning_rate": 1e-3,
+    "word_vectors": "glove-6b-50d",
+    "power": 4.0,
+    "dev_split": HELD_OUT,
+    "dev_photos": 0,
+    "model.joint_size": 256,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to train.
+
+    Attributes:
+        label: What it is called in its group.
+        changes: Fields of TrainingConfig that differ from the base, those of the matcher as "model.NAME".
+        store: The name of the region store; the study's first where there is none.
+        regions: Take only so many of a photo's regions, the best.
+    """
+
+    label: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    store: str | None = None
+    regions: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What differs from the base, "han" where nothing does; the same for settings that come to the same."""
+        changes = {key: value for key, value in self.changes.items() if _base_value(key) != value}
+        if self.regions is not None:
+            changes["regions"] = self.regions
+        parts = (f"{key.split('.')[-1]}={_shown(changes[key])}" for key in sorted(changes))
+        return ",".join(parts) or "han"
+
+    def config(self, *, seed: int) -> TrainingConfig:
+        """The training's configuration."""
+        return TrainingConfig.model_validate(_nested({**BASE, **self.changes, "seed": seed}))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings that answer one question; the first is the reference that the others are held against."""
+
+    name: str
+    question: str
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A setting with a seed on a store."""
+
+    setting: Setting
+    store: str
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Store, setting and seed: what makes it the same run as another."""
+        return self.store, self.setting.name, self.seed
+
+    def folder(self, out: Path) -> Path:
+        """Where its model goes; its results lie beside, with .json at the end."""
+        return out / self.store / self.setting.name / f"seed-{self.seed}"
+
+
+def runs_of(group: Group, *, first_store: str) -> list[Run]:
+    """The group's runs, seed by seed, so that all of it is known once before any of it is known better."""
+    return [Run(setting, setting.store or first_store, seed) for seed in group.seeds for setting in group.settings]
+
+
+def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {"model": {}}
+    for key, value in fields.items():
+        table, _, name = key.rpartition(".")
+        (nested[table] if table else nested)[name] = value
+    return nested
+
+
+def _base_value(key: str) -> Any:
+    fields = _base_fields()
+    for part in key.split("."):
+        fields = fields.get(part)
+    return fields
+
+
+@functools.cache
+def _base_fields() -> Any:
+    return HAN.config(seed=0).model_dump()
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _vary(name: str, key: str, values: Sequence[Any], **more: Any) -> tuple[Setting, ...]:
+    return tuple(Setting(f"{name} {_shown(value)}".strip(), {key: value, **more}) for value in values)
+
+
+def _scan(direction: str, pooling: str) -> dict[str, Any]:
+    """SCAN as published: temperatures of the authors' code."""
+    fields: dict[str, Any] = {"model.matcher": "scan"}
+    if direction != "words":
+        fields |= {"model.alignment": direction, "model.alignment_temperature": 4.0 if direction == "regions" else 9.0}
+    if pooling == "lse":
+        fields |= {"model.pooling": "lse", "model.lse_temperature": 5.0 if direction == "regions" else 6.0}
+    return fields
+
+
+HAN = Setting("HAN")
+THREE = (0, 1, 2)
+_INF = {"power": math.inf}
+_PEERS: dict[str, dict[str, Any]] = {
+    "SCAN t-i AVG": _scan("words", "mean"),
+    "SCAN t-i LSE": _scan("words", "lse"),
+    "SCAN i-t AVG": _scan("regions", "mean"),
+    "SCAN i-t LSE": _scan("regions", "lse"),
+    "SCAN both": _scan("both", "mean"),
+    "VSE++": {"model.matcher": "vse++"},
+    "VSE-infinity": {"model.matcher": "vse-infinity"},
+}
+# VSE-infinity is published with these drops and with easier negatives in the first epoch.
+_AS_PUBLISHED = {"VSE-infinity": {"region_drop": 0.2, "word_drop": 0.2, "power_warm_up": 0.25}}
+
+
+def groups(stores: Sequence[str]) -> tuple[Group, ...]:
+    """All of the study, on region stores of these names; the first is what all but "features" use."""
+    return (
+        Group(
+            "peers",
+            "Does HAN beat its peers on the same regions, with the same loss (p = 4)?",
+            (HAN, *(Setting(name, changes) for name, changes in _PEERS.items())),
+            THREE,
+        ),
+        Group(
+            "attention",
+            "Does heterogeneous attention help, and where: off, its temperature beta, what a block adds to?",
+            (
+                Setting("beta 10"),
+                Setting("no attention", {"model.blocks": 0}),
+                *_vary("beta", "model.attention_temperature", (1.0, 4.0, 20.0, 30.0)),
+                Setting("beta 10, residual of the token", {"model.residual": "token"}),
+            ),
+            THREE,
+        ),
+        Group(
+            "published-loss",
+            "And with the loss of the peers' own papers, the hardest negative (p = inf)?",
+            (
+                Setting("HAN", _INF),
+                *(
+                    Setting(name, {**changes, **_INF, **_AS_PUBLISHED.get(name, {})})
+                    for name, changes in _PEERS.items()
+                ),
+            ),
+            THREE,
+        ),
+        Group(
+            "loss",
+            "Which power p of the soft-max triplet loss: from the sum of all hinges (1) to the hardest alone (inf)?",
+            (
+                Setting("p 4"),
+                *_vary("p", "power", (1.0, 2.0, 8.0, 16.0, math.inf)),
+            ),
+            THREE,
+        ),
+        Group(
+            "warm-up",
+            "Does it help that p grows over the first 30 % of the steps?",
+            (Setting("p 4"), *(_vary("warm-up, p", "power", (2.0, 4.0, 8.0, 16.0, math.inf), power_warm_up=0.3))),
+        ),
+        Group(
+            "features",
+            "How much is in the regions' features?",
+            tuple(
+                Setting(f"{label}, {store}", changes, store=store)
+                for store in stores
+                for label, changes in (("HAN", {}), ("SCAN t-i AVG", _PEERS["SCAN t-i AVG"]))
+            ),
+        ),
+        Group(
+            "direction",
+            "Who gathers: words from regions, regions from words, or both?",
+            (Setting("words"), *_vary("", "model.alignment", ("regions", "both"))),
+        ),
+        Group(
+            "pooling",
+            "How do matches become one score?",
+            (Setting("mean"), Setting("lse", {"model.pooling": "lse"})),
+        ),
+        Group(
+            "drop",
+            "How much of the regions and words should be left out at each step?",
+            (
+                Setting("regions 25 %, words 15 %"),
+                Setting("none", {"region_drop": 0.0, "word_drop": 0.0}),
+                Setting("regions 25 %, words 0", {"word_drop": 0.0}),
+                Setting("regions 0, words 15 %", {"region_drop": 0.0}),
+                Setting("regions 50 %, words 15 %", {"region_drop": 0.5}),
+                Setting("regions 25 %, words 30 %", {"word_drop": 0.3}),
+                Setting("regions 50 %, words 30 %", {"region_drop": 0.5, "word_drop": 0.3}),
+            ),
+        ),
+        Group(
+            "text",
+            "What do GloVe vectors at the start and the size of the embeddings give?",
+            (
+                Setting("GloVe, 300 numbers"),
+                Setting("no GloVe, 300 numbers", {"word_vectors": None}),
+                Setting("GloVe, 50 numbers", {"model.word_size": 50}),
+                Setting("GloVe, 100 numbers", {"model.word_size": 100}),
+            ),
+        ),
+        Group(
+            "regions",
+            "How many regions of a photo are worth having?",
+            (Setting("36 regions"), Setting("24 regions", regions=24), Setting("12 regions", regions=12)),
+        ),
+        Group(
+            "size",
+            "How large should the joint space be?",
+            (Setting("d 256"), *_vary("d", "model.joint_size", (512, 1024))),
+        ),
+        Group(
+            "blocks",
+            "Are more rounds of attention better? (Two cost 12 times one, three 48 times.)",
+            (Setting("1 block"), Setting("0 blocks", {"model.blocks": 0}), *_vary("blocks", "model.blocks", (2, 3))),
+        ),
+    )  # fmt: skip
