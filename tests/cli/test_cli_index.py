@@ -85,11 +85,9 @@ def test_index_search_info(han, tmp_path):
         (["search", "index", "a dog", "--model", "none"], "the index's model is not there"),
         (["search", "index", "a dog", "--paths", "--json"], "choose one"),
         (["index", "--out", "new"], "which photos"),
-        (["index", "photos", "--out", "new"], "--model"),
         (["index", "empty", "--out", "new", "--model", "model"], "no photo in it"),
         (["index", "--out", "index", "--exclude", "x"], "give PHOTOS too"),
         (["index", "--out", "index", "--tokens", "float16"], "keeps tokens as int8, not float16; --rebuild"),
-        (["index", "photos", "--out", "new", "--detector", "grid"], "--model is missing"),
         (["index", "photos", "--out", "new", "--model", "model", "--detector", "grid"], "model: the features are of"),
     ],
 )

@@ -17,6 +17,7 @@ from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
 from han_retrieval.index import Index
 from han_retrieval.index.encode import encode_regions
+from han_retrieval.index.settings import Settings
 from han_retrieval.matchers import HAN
 from han_retrieval.regions.disk import WriterLock
 
@@ -292,6 +293,19 @@ def test_clean_up_spares_what_is_read(tmp_path, model, photos, monkeypatch):
     assert list((out / "photos-1" / "readers").iterdir()) == []
 
 
+def test_without_a_model_the_one_that_ships_is_taken_by_name(tmp_path, model, photos, monkeypatch):
+    monkeypatch.setattr("han_retrieval.matchers.saving._SHIPPED", model)
+    update(photos, tmp_path / "index")
+    assert Settings.read(tmp_path / "index").model == "default"
+    with Index.open(tmp_path / "index") as index:
+        index.load_model()
+    # The package is installed elsewhere now.
+    monkeypatch.setattr("han_retrieval.matchers.saving._SHIPPED", shutil.copytree(model, tmp_path / "elsewhere"))
+    assert update(None, tmp_path / "index").added == 0
+    with Index.open(tmp_path / "index") as index:
+        index.load_model()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -300,7 +314,6 @@ def test_clean_up_spares_what_is_read(tmp_path, model, photos, monkeypatch):
         ({"roots": "empty"}, "empty: no photo in it or below it"),
         ({"roots": None}, "which photos"),
         ({"model": "nowhere"}, "nowhere: no such model"),
-        ({"model": None}, "name the model that makes one"),
         ({"out": "photos"}, "photos: holds other things, such as 000.png"),
         ({"storage": "int4"}, "one of int8, float16, not as 'int4'"),
         ({"forget": ["x"]}, "x: not a folder that the index follows"),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN, HANConfig
@@ -33,6 +34,19 @@ def test_saved_is_loaded(model, tmp_path):
     assert torch.equal(loaded.similarity(regions, mask, *words), model.similarity(regions, mask, *words))
     names = {"README.md", "config.json", "model.safetensors", "vocabulary.json"}
     assert {path.name for path in (tmp_path / "model").iterdir()} == names
+
+
+def test_half_of_the_size_is_the_same_to_float16(model, tmp_path):
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", half=True)
+    sizes = [
+        sum(v.nbytes for v in load_file(tmp_path / name / "model.safetensors").values()) for name in ("whole", "half")
+    ]
+    assert sizes[0] == 2 * sizes[1]
+    loaded = HAN.from_pretrained(tmp_path / "half").state_dict()
+    for name, value in model.state_dict().items():
+        assert loaded[name].dtype == torch.float32
+        torch.testing.assert_close(loaded[name], value, rtol=1e-3, atol=1e-6)
 
 
 def test_names_of_the_state_are_kept(model):

@@ -64,7 +64,9 @@ def evaluate(
     device: str,
     allow_missing: bool,
 ) -> None:
-    """Rank the captions of DATASET for each photo and the photos for each caption by MODEL, a folder.
+    """Rank the captions of DATASET for each photo and the photos for each caption by MODEL.
+
+    MODEL is a folder, or "default" for the model that ships.
 
     Prints recalls, ranks and rSum of both directions; ties count against the model.
     """

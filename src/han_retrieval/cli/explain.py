@@ -13,7 +13,7 @@ from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
 from han_retrieval.evidence import Answer, PairEvidence, Query, draw_evidence, evidence_page, explain_pair
 from han_retrieval.files import write_whole
-from han_retrieval.matchers import load_matcher
+from han_retrieval.matchers import DEFAULT_MODEL, load_matcher
 
 PAGES = (".html", ".htm")
 
@@ -21,7 +21,13 @@ PAGES = (".html", ".htm")
 @click.command()
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.argument("sentence")
-@click.option("--model", type=click.Path(path_type=Path), required=True, help="The model's folder.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="The model's folder; default is the one that ships.",
+)
 @click.option("--detector", help="What finds the regions, where the model does not say it or its weights are your own.")
 @click.option(
     "--regions",

@@ -16,7 +16,7 @@ from han_retrieval.index import IndexReport, index_photos, is_index
 from han_retrieval.index.rows import STORAGES
 from han_retrieval.index.settings import Settings
 from han_retrieval.index.update import DEFAULT_STORAGE
-from han_retrieval.matchers import load_aligning_matcher
+from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
 
 FOLDER = click.Path(path_type=Path)
 _SHOWN = 5
@@ -25,7 +25,7 @@ _SHOWN = 5
 @click.command()
 @click.argument("photos", nargs=-1, type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="The index, a folder; brought up to date if there.")
-@click.option("--model", type=FOLDER, help="The model's folder [default: the one that made the index].")
+@click.option("--model", type=FOLDER, help="The model's folder [default: that of the index, else the one that ships].")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only photos that it fits, such as '*.jpg'.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No photos that it fits, such as 'thumbs'.")
 @click.option("--forget", multiple=True, type=FOLDER, metavar="FOLDER", help="Follow this folder no longer.")
@@ -66,9 +66,7 @@ def index(
     """
     finder = None
     if detector is not None:
-        folder = model or (Path(Settings.read(out).model) if is_index(out) else None)
-        if folder is None:
-            raise HANError("--model is missing: han index PHOTOS --out INDEX --model MODEL")
+        folder = model_folder(model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL))
         finder = find_detector(load_aligning_matcher(folder).config, folder, name=detector, regions=regions)
     if (include or exclude) and not photos:
         raise HANError("--include and --exclude are for folders that are named: give PHOTOS too")

@@ -14,7 +14,10 @@ import click
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(path: Path, as_json: bool) -> None:
-    """Say what PATH is and what it holds: a model's folder, an index, a region store, or a dataset."""
+    """Say what PATH is and what it holds: a model's folder, an index, a region store, or a dataset.
+
+    "default" is the model that ships.
+    """
     facts = _facts(path)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
@@ -25,8 +28,9 @@ def info(path: Path, as_json: bool) -> None:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    from han_retrieval.matchers.saving import CONFIG, WEIGHTS
+    from han_retrieval.matchers.saving import CONFIG, WEIGHTS, model_folder
 
+    path = model_folder(path)
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
         from han_retrieval.matchers import load_matcher
 

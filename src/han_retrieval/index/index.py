@@ -26,7 +26,7 @@ from han_retrieval.index.readers import hold
 from han_retrieval.index.rows import COLUMNS, to_files, to_tokens, to_vectors
 from han_retrieval.index.settings import Settings
 from han_retrieval.index.table import read_broken, read_made_by
-from han_retrieval.matchers import AligningMatcher, load_aligning_matcher
+from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions.disk import is_lance, open_lance
 from han_retrieval.regions.lists import to_arrays
@@ -202,7 +202,7 @@ class Index:
         Raises:
             HANError: It is not there, or another one is.
         """
-        path = Path(folder or self.settings.model).expanduser()
+        path = model_folder(folder or self.settings.model).expanduser()
         if not path.is_dir():
             raise HANError(f"{path}: the index's model is not there; say where it is: --model MODEL")
         if folder_hash(path) != self.made_by.model:

@@ -32,7 +32,7 @@ class Settings(BaseModel):
     Attributes:
         format: ``FORMAT_VERSION``.
         table: The folder in the index that holds its table.
-        model: The folder of the model that made it.
+        model: The folder of the model that made it, or ``DEFAULT_MODEL``.
         roots: The folders that it follows, by absolute path.
     """
 
@@ -51,7 +51,7 @@ class Settings(BaseModel):
             HANError: There is nothing at ``index``, or no index, or one of another version.
         """
         if not index.exists():
-            raise HANError(f"{index}: no such index; `han index PHOTOS --out {index} --model MODEL` makes one")
+            raise HANError(f"{index}: no such index; `han index PHOTOS --out {index}` makes one")
         if not is_index(index):
             raise HANError(f"{index}: not an index; give the folder that `han index --out` wrote")
         try:

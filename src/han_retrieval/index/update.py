@@ -20,7 +20,7 @@ from han_retrieval.index.scan import Scan, resolve_roots, scan
 from han_retrieval.index.settings import Patterns, Settings, is_index
 from han_retrieval.index.table import MadeBy, PhotoTable
 from han_retrieval.index.tables import FIRST, make_folder, next_name, open_or_create, remove_old
-from han_retrieval.matchers import AligningMatcher, load_aligning_matcher
+from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import Detector, detector_for
 from han_retrieval.regions.disk import WriterLock
@@ -76,7 +76,7 @@ def index_photos(
     Args:
         roots: The folders; none for those that the index follows. Photos of others of its folders stay as they are.
         out: The index's folder.
-        model: The model's folder; the one that made the index by default.
+        model: The model's folder; by default the one that made the index, or the one that ships.
         detector: What finds regions; the one that the model was trained with by default.
         include, exclude: Patterns, as ``scan`` has them, for ``roots``; where these are not given, those of before.
         forget: Folders that the index shall follow no longer.
@@ -105,12 +105,12 @@ def index_photos(
         if before is None:
             make_folder(out)
             stack.callback(WriterLock(out).release)
-            settings = Settings(table=FIRST, model=str(maker.folder), roots=follows)
+            settings = Settings(table=FIRST, model=maker.name, roots=follows)
             table = open_or_create(out / FIRST, maker.made_by)
         else:
             remove_old(out, before.table)
             name = next_name(before.table) if rebuild else before.table
-            settings = Settings(table=name, model=str(maker.folder), roots=follows)
+            settings = Settings(table=name, model=maker.name, roots=follows)
             table = open_or_create(out / name, maker.made_by) if rebuild else _require(out / name, maker)
         if not rebuild:
             settings.write(out)
@@ -133,9 +133,13 @@ def index_photos(
 
 @dataclass(frozen=True)
 class _Maker:
-    """What makes an index's rows of photos."""
+    """What makes an index's rows of photos.
 
-    folder: Path
+    Attributes:
+        name: The model's, as the index remembers it: its folder, or ``DEFAULT_MODEL``.
+    """
+
+    name: str
     model: AligningMatcher
     detector: Detector | None
     made_by: MadeBy
@@ -150,9 +154,8 @@ class _Maker:
         storage: str | None,
         device: torch.device | str,
     ) -> _Maker:
-        if folder is None and before is None:
-            raise HANError(f"{out}: no index yet; name the model that makes one: --model MODEL")
-        folder = Path(folder or (before.model if before else "")).expanduser().absolute()
+        name = str(folder or (before.model if before else DEFAULT_MODEL))
+        folder = model_folder(name).expanduser().absolute()
         if not folder.is_dir():
             raise HANError(f"{folder}: no such model; name its folder, or that to which it was moved: --model MODEL")
         model = load_aligning_matcher(folder).to(device)
@@ -181,7 +184,7 @@ class _Maker:
             pooling=pooling.name,
             pooled_size=pooling.size,
         )
-        return cls(folder, model, detector, made_by)
+        return cls(name if name == DEFAULT_MODEL else str(folder), model, detector, made_by)
 
     def encoder(self) -> Encoder:
         """Encodes photos; the detector is loaded when there is one to encode."""
@@ -206,7 +209,7 @@ def _follow(
             raise HANError(f"{each}: not a folder that the index follows; it follows {', '.join(follows) or 'none'}")
         del follows[root]
     if not roots and not before:
-        raise HANError("which photos? name their folder: han index PHOTOS --out INDEX --model MODEL")
+        raise HANError("which photos? name their folder: han index PHOTOS --out INDEX")
     return follows | dict.fromkeys(roots, patterns)
 
 
@@ -232,7 +235,7 @@ def _require(path: Path, maker: _Maker) -> PhotoTable:
     if was == now:
         return table
     what = {
-        "model": f"{maker.folder} is another model than the one that it was made with",
+        "model": f"{maker.name} is another model than the one that it was made with",
         "detector": f"it was made with the detector {was.detector!r}, not {now.detector!r}",
         "storage": f"it keeps tokens as {was.storage}, not {now.storage}",
     }

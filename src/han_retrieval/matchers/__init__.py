@@ -5,10 +5,12 @@ from han_retrieval.matchers.config import HANConfig, SCANConfig, VSEConfig, VSEI
 from han_retrieval.matchers.han import HAN
 from han_retrieval.matchers.matcher import Evidence, Matcher
 from han_retrieval.matchers.registry import MATCHERS, load_aligning_matcher, load_matcher, make_matcher
+from han_retrieval.matchers.saving import DEFAULT_MODEL, model_folder
 from han_retrieval.matchers.scan import SCAN
 from han_retrieval.matchers.vse import VSE, VSEInfinity
 
 __all__ = [
+    "DEFAULT_MODEL",
     "HAN",
     "MATCHERS",
     "SCAN",
@@ -24,4 +26,5 @@ __all__ = [
     "load_aligning_matcher",
     "load_matcher",
     "make_matcher",
+    "model_folder",
 ]

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from han_retrieval.errors import HANError
 from han_retrieval.matchers.config import MatcherConfig
 from han_retrieval.matchers.image_encoder import ImageEncoder
-from han_retrieval.matchers.saving import load_folder, refuse_other_weights, save_folder
+from han_retrieval.matchers.saving import (
+    DEFAULT_MODEL,
+    load_folder,
+    model_folder,
+    refuse_other_weights,
+    save_folder,
+)
 from han_retrieval.matchers.text_encoder import TextEncoder
 from han_retrieval.text import Vocabulary, tokenize
 
@@ -170,18 +176,24 @@ class Matcher(nn.Module, ABC):
             HANError: The matcher has none.
         """
 
-    def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> None:
-        """Write config.json, model.safetensors, vocabulary.json and, when given, the card as README.md."""
-        save_folder(Path(folder), self.config, self.state_dict(), self.vocabulary, card=card)
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None, half: bool = False) -> None:
+        """Write config.json, model.safetensors, vocabulary.json and, when given, the card as README.md.
+
+        With ``half``, weights are rounded to float16: half the size, for what is sent to others.
+        """
+        save_folder(Path(folder), self.config, self.state_dict(), self.vocabulary, card=card, half=half)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
+    def from_pretrained(cls, folder: str | Path = DEFAULT_MODEL) -> Self:
         """The model of a folder that ``save_pretrained`` wrote, in evaluation mode. No pickle is read.
+
+        Args:
+            folder: The model's; "default" is the HAN that ships.
 
         Raises:
             HANError: A file is missing or not what it should be, or the folder is another matcher's.
         """
-        folder = Path(folder)
+        folder = model_folder(folder)
         config, state, vocabulary = load_folder(folder, cls.config_kind)
         model = cls(config, vocabulary=vocabulary)  # type: ignore[call-arg]
         refuse_other_weights(folder, model.state_dict(), state)

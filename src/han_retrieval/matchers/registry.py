@@ -9,7 +9,7 @@ from han_retrieval.matchers.aligning import AligningMatcher
 from han_retrieval.matchers.config import MatcherOptions
 from han_retrieval.matchers.han import HAN
 from han_retrieval.matchers.matcher import Matcher
-from han_retrieval.matchers.saving import CONFIG, matcher_name
+from han_retrieval.matchers.saving import CONFIG, DEFAULT_MODEL, matcher_name, model_folder
 from han_retrieval.matchers.scan import SCAN
 from han_retrieval.matchers.vse import VSE, VSEInfinity
 from han_retrieval.text import Vocabulary
@@ -31,19 +31,23 @@ def make_matcher(
     return kind(config, vocabulary=vocabulary)  # type: ignore[call-arg]
 
 
-def load_matcher(folder: str | Path) -> Matcher:
+def load_matcher(folder: str | Path = DEFAULT_MODEL) -> Matcher:
     """The model of a folder that any matcher's ``save_pretrained`` wrote, in evaluation mode. No pickle is read.
+
+    Args:
+        folder: The model's; "default" is the HAN that ships.
 
     Raises:
         HANError: A file is missing or not what it should be, or names a matcher that is not there.
     """
-    name = matcher_name(Path(folder))
+    folder = model_folder(folder)
+    name = matcher_name(folder)
     if name not in MATCHERS:
-        raise HANError(f"{Path(folder) / CONFIG}: no matcher is called {name!r}; there are: {', '.join(MATCHERS)}")
+        raise HANError(f"{folder / CONFIG}: no matcher is called {name!r}; there are: {', '.join(MATCHERS)}")
     return MATCHERS[name].from_pretrained(folder)
 
 
-def load_aligning_matcher(folder: str | Path) -> AligningMatcher:
+def load_aligning_matcher(folder: str | Path = DEFAULT_MODEL) -> AligningMatcher:
     """As ``load_matcher``, for what needs the tokens of photos and words.
 
     Raises:

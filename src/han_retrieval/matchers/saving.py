@@ -19,14 +19,31 @@ from han_retrieval.matchers.config import MatcherConfig
 from han_retrieval.text import Vocabulary
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
+DEFAULT_MODEL = "default"
+"""The name of the model that ships, wherever a model's folder can be given."""
+_SHIPPED = Path(__file__).parents[1] / "pretrained" / "han"
 
 C = TypeVar("C", bound=MatcherConfig)
 
 
+def model_folder(name: str | Path) -> Path:
+    """The folder of a model that is named by it, or as ``DEFAULT_MODEL``."""
+    return _SHIPPED if str(name) == DEFAULT_MODEL else Path(name)
+
+
 def save_folder(
-    folder: Path, config: MatcherConfig, state: dict[str, Tensor], vocabulary: Vocabulary | None, *, card: str | None
+    folder: Path,
+    config: MatcherConfig,
+    state: dict[str, Tensor],
+    vocabulary: Vocabulary | None,
+    *,
+    card: str | None,
+    half: bool = False,
 ) -> None:
-    """Write a model's files, each whole; the weights come last, so that a folder with weights is complete."""
+    """Write a model's files, each whole; the weights come last, so that a folder with weights is complete.
+
+    With ``half``, numbers are kept in float16; models are loaded in float32 all the same.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -37,7 +54,10 @@ def save_folder(
         vocabulary.save(folder / VOCABULARY)
     own = {"matcher": config.matcher, "vocabulary": VOCABULARY if vocabulary is not None else None}
     write_whole(folder / CONFIG, json.dumps({**own, **config.model_dump()}, indent=2) + "\n")
-    write_whole(folder / WEIGHTS, save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    if half:
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    write_whole(folder / WEIGHTS, save(weights))
 
 
 def matcher_name(folder: Path) -> str:
