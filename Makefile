@@ -1,13 +1,16 @@
-# make demo, make test: all the set-up included, on a machine with Python 3.11+ and nothing else installed.
+# make demo, make train-demo, make test: all the set-up included, on a machine with Python 3.11+ and nothing else installed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo train-demo test test-all lint clean
 
 demo: $(STAMP)
 	$(BIN)/han demo --out demo
+
+train-demo: $(STAMP)
+	$(BIN)/han train-demo --out train-demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
@@ -28,4 +31,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo train-demo

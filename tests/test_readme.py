@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from han_retrieval.cli import demo
+from han_retrieval.cli import train_demo
 from han_retrieval.cli.main import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -20,8 +20,8 @@ def test_python_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
     code = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert code is not None
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "TRAIN", 200)
-    main(["demo", "--out", "demo", "--seconds", "30"])
+    monkeypatch.setattr(train_demo, "TRAIN", 200)
+    main(["train-demo", "--out", "train-demo", "--seconds", "30"])
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code[1], "README.md", "exec"), {})

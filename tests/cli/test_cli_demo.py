@@ -1,72 +1,82 @@
 from __future__ import annotations
 
-import itertools
+from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from PIL import Image
 
-from han_retrieval.cli import demo
+from han_retrieval.cli import demo, gallery
 from han_retrieval.cli.main import main
-from han_retrieval.evaluation import Relevance
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.regions import DEFAULT_DETECTOR, load_detector
+from han_retrieval.text import Vocabulary
 
 
-def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "scenes").mkdir()
-    (tmp_path / "scenes" / "mine.txt").write_text("dear")
-    with pytest.raises(SystemExit) as ended:
-        main(["demo", "--out", str(tmp_path)])
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert (tmp_path / "scenes" / "mine.txt").read_text() == "dear"
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model that has learned nothing, and knows the words."""
+    vocabulary = Vocabulary.from_sentences(demo.SENTENCES, min_count=1)
+    detector = load_detector(DEFAULT_DETECTOR, regions=3)
+    config = HANConfig(
+        region_size=detector.feature_size,
+        vocabulary_size=len(vocabulary),
+        word_size=8,
+        joint_size=16,
+        detector_fingerprint=detector.fingerprint,
+    )
+    HAN(config, vocabulary=vocabulary).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
-def test_an_interrupt_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_it_answers_its_sentences_with_evidence_and_credits_and_can_be_run_again(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo, "write_scenes", interrupted)
-    with pytest.raises(SystemExit) as ended:
-        main(["demo", "--out", str(tmp_path / "demo")])
-    assert ended.value.code == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "han: stopped"
-
-
-def test_recall_by_chance_is_that_of_all_orders() -> None:
-    relevance = Relevance.of(["a", "b", "c"], [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1)])
-    chances = demo._chance(relevance)
-    for place, k in enumerate(demo.RECALLS):
-        hits = [
-            np.isin(relevance.caption_image[list(order[:k])], image).any()
-            for order in itertools.permutations(range(5))
-            for image in range(3)
-        ]
-        assert chances["image to text"][place] == pytest.approx(100 * np.mean(hits))
-        assert chances["text to image"][place] == pytest.approx(100 * min(1, k / 3))
-
-
-@pytest.mark.slow
-def test_it_ends_with_figures_pictures_and_a_page_and_can_be_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(demo, "TRAIN", 60)
-    monkeypatch.setattr(demo, "DEV", 20)
-    out = tmp_path / "demo"
+    few = [photo for photo in gallery.GALLERY if photo.package == "sklearn"]
+    for module in (demo, gallery):
+        monkeypatch.setattr(module, "GALLERY", few)
     for _ in range(2):
-        main(["demo", "--out", str(out), "--seconds", "30"])
+        main(["demo", "--model", str(model), "--out", str(tmp_path / "demo")])
         printed = capsys.readouterr().out
-        assert "text to image, by chance" in printed
-        assert "Grounding of" in printed
-        assert {path.name for path in out.glob("*.*")} == {
-            "demo.json",
-            "evidence-1.png",
-            "evidence-2.png",
-            "index.html",
-        }
-    scenes, model = str(out / "scenes"), str(out / "model")
-    main(["evaluate", model, scenes, "--features", str(out / "features"), "--split", "dev"])
-    main(["explain", f"{scenes}/dev/00000.jpg", "a red ball", "--model", model])
-    assert "score" in capsys.readouterr().out
+        assert all(f'"{sentence}"\n' in printed for sentence in demo.SENTENCES)
+        assert printed.count("  flower.jpg\n") == len(demo.SENTENCES)
+        page = (tmp_path / "demo/index.html").read_text()
+        assert page.count("<figure") == len(few) * len(demo.SENTENCES)
+        assert "danielbuechele" in page
+    main(["search", str(tmp_path / "demo/index"), "a red cup", "--paths"])
+    assert len(capsys.readouterr().out.splitlines()) == len(few)
+
+
+def test_every_photo_of_the_gallery_is_there(tmp_path: Path) -> None:
+    gallery.copy_gallery(tmp_path)
+    for photo in gallery.GALLERY:
+        with Image.open(tmp_path / photo.name) as opened:
+            assert min(opened.size) >= 300
+    assert len({photo.name for photo in gallery.GALLERY}) == len(gallery.GALLERY)
+
+
+def test_without_the_packages_it_says_what_to_install(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def files(package: str) -> Path:
+        raise ModuleNotFoundError(package)
+
+    monkeypatch.setattr(resources, "files", files)
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--model", str(model), "--out", str(tmp_path / "demo")])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "'skimage' is missing: pip install 'han-retrieval[demo]'" in err
+
+
+def test_a_folder_that_is_not_its_own_is_left_alone(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pictures/photos").mkdir(parents=True)
+    (tmp_path / "pictures/photos/mine.txt").write_text("dear")
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--model", str(model), "--out", str(tmp_path / "pictures")])
+    assert ended.value.code == 2
+    assert "is not a folder that an earlier han demo made" in capsys.readouterr().err
+    assert (tmp_path / "pictures/photos/mine.txt").read_text() == "dear"

@@ -21,7 +21,8 @@ VERBS = {
     "explain": "Why a photo and a sentence match: which word looked at which region.",
     "index": "Folders of photos to an index; again, only what changed.",
     "search": "The photos of an index that fit a sentence.",
-    "demo": "Draw scenes, train on them, evaluate, and see evidence, in two minutes.",
+    "demo": "Index real photos, search them, and see the evidence.",
+    "train-demo": "Draw scenes, train on them, evaluate, and see evidence, in two minutes.",
     "info": "What a model, an index, a region store or a dataset holds.",
     "doctor": "What this machine has, and whether the parts work together.",
 }
