@@ -171,7 +171,7 @@ def _part(regions: Regions, first: int, last: int) -> Regions:
 @click.argument("features", type=FOLDER, nargs=-1, required=True)
 @click.option("--entities", type=FOLDER, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--config", type=FOLDER, default=Path("examples/flickr8k.toml"), show_default=True)
+@click.option("--config", type=FOLDER, default=Path("examples/paper.toml"), show_default=True)
 @click.option("--set", "overrides", multiple=True)
 def train(
     dataset: Path, features: tuple[Path, ...], entities: Path, out: Path, config: Path, overrides: tuple[str, ...]

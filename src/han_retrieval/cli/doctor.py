@@ -38,7 +38,7 @@ def doctor() -> None:
             click.echo(f"{package} {version(package)}")
         except PackageNotFoundError:
             click.echo(f"{package}: not installed")
-    checks = {"detector": _detector, "both scorers agree": _scorers}
+    checks = {"detector": _detector, "model": _model, "both scorers agree": _scorers}
     failed = 0
     for name, check in checks.items():
         try:
@@ -52,11 +52,18 @@ def doctor() -> None:
 def _detector() -> str:
     from PIL import Image
 
-    from han_retrieval.regions import load_detector
+    from han_retrieval.regions import DEFAULT_DETECTOR, load_detector
 
-    detector = load_detector("grid", regions=36)
+    detector = load_detector(DEFAULT_DETECTOR, regions=36)
     regions = detector.detect([Image.new("RGB", (320, 240), "teal")])[0]
     return f"ok, {regions.features.shape[0]} regions of {regions.features.shape[1]} numbers ({detector.fingerprint})"
+
+
+def _model() -> str:
+    from han_retrieval.matchers import load_matcher
+
+    config = load_matcher().config
+    return f"ok, a {config.matcher} of {config.vocabulary_size:,} words for regions of {config.detector_fingerprint}"
 
 
 def _scorers() -> str:

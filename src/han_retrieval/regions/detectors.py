@@ -14,7 +14,7 @@ from pathlib import Path
 from han_retrieval.errors import HANError
 from han_retrieval.regions.regions import Detector
 
-DEFAULT_DETECTOR = "grid"
+DEFAULT_DETECTOR = "bottom-up"
 _SHIPPED = Path(__file__).parents[1] / "pretrained" / "bottom_up"
 
 
