@@ -2,17 +2,21 @@ import json
 from pathlib import Path
 
 import ir_measures
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from ir_measures import Success
 
+from han_retrieval.cli import calibrate as calibrate_file
 from han_retrieval.cli import evaluate as evaluate_file
+from han_retrieval.cli.calibrate import calibrate
 from han_retrieval.cli.compare import compare
 from han_retrieval.cli.evaluate import evaluate
 from han_retrieval.data import read_dataset
 from han_retrieval.data.scenes import write_scenes
 from han_retrieval.errors import HANError
+from han_retrieval.evaluation import Calibration
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.regions import RegionStore, extract
@@ -136,3 +140,29 @@ def test_an_interrupt_is_one_line_and_leaves_no_file(folder, tmp_path, monkeypat
     assert result.exit_code == 130
     assert result.stderr == "stopped; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_calibrate_keeps_probabilities_with_the_model(folder, tmp_path, monkeypatch):
+    def as_if_trained(*args, **options):
+        found = evaluate_model(*args, **options)
+        found.scores[found.relevance.caption_image, np.arange(found.scores.shape[1])] += 0.5
+        return found
+
+    monkeypatch.setattr(calibrate_file, "evaluate", as_if_trained)
+    arguments = [
+        folder / "model",
+        folder / "scenes",
+        "--features",
+        folder / "features",
+        "--picture",
+        tmp_path / "p.png",
+    ]
+    result = CliRunner().invoke(calibrate, [str(argument) for argument in (*arguments, "--shown", 6)])
+    assert result.exception is None
+    assert "each among 12 photos of dev and among 11 without its own; the first 6 count" in result.stdout
+    assert (tmp_path / "p.png").is_file()
+    fitted = Calibration.read(folder / "model")
+    assert (fitted.photos, fitted.shown, fitted.split) == (12, 6, "dev")
+    few = CliRunner().invoke(calibrate, [str(argument) for argument in arguments])
+    assert isinstance(few.exception, HANError)
+    assert "12 photos are too few to calibrate on: take at least 20" in str(few.exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ sys.path.append(str(Path(__file__).parents[1] / "index"))
 from tiny_index import FakeDetector, make_model, make_photo, make_photos
 
 from han_retrieval.cli.main import main
+from han_retrieval.evaluation import Calibration
+from han_retrieval.matchers.saving import folder_hash
 
 UPDATE = "han_retrieval.index.update.detector_for"
 
@@ -73,6 +76,88 @@ def test_index_search_info(han, tmp_path):
     make_photo(tmp_path / "photos" / "new.png", 60)
     report = json.loads(han("index", "--out", "index", "--json")[1])  # folders and model of before
     assert (report["photos"], report["added"], len(report["broken"])) == (6, 1, 1)
+
+
+def test_search_json_has_the_evidence_of_each_word(han):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    code, out, _ = han("search", "index", '"a red dog" - 0.5 * "cat"', "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert answer["nothing"] is False
+    assert list(answer["seconds"]) == ["encode", "filter", "candidates", "fetch", "rank"]
+    assert len(answer["hits"]) == 5
+    for hit in answer["hits"]:
+        assert hit["probability"] is None
+        parts = hit["evidence"]
+        assert [(part["sentence"], part["weight"]) for part in parts] == [("a red dog", 1.0), ("cat", -0.5)]
+        assert hit["score"] == pytest.approx(sum(part["weight"] * part["score"] for part in parts), abs=1e-5)
+        assert [word["word"] for word in parts[0]["words"]] == ["a", "red", "dog"]
+        best = parts[0]["words"][2]["regions"][0]
+        assert best["box"] == hit["boxes"][best["region"]]
+    code, out, err = han("search", "index", '"a dog" "a cat"')
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+
+
+def test_probabilities_and_nothing_matches(han, tmp_path):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    scores = [float(line.split()[0]) for line in han("search", "index", "a dog")[1].splitlines()]
+    facts = dict.fromkeys(("precision", "recall", "answered_without", "error"), 0.5)
+    counts = dict.fromkeys(("photos", "sentences", "shown", "pairs"), 1)
+    whose = {"split": "dev", "model": folder_hash(tmp_path / "model"), "reliability": ()}
+    fitted = Calibration(slope=1.0, intercept=0.0, threshold=0.0, **facts, **counts, **whose)
+    fitted.write(tmp_path / "model")
+    code, out, err = han("search", "index", "a dog")
+    for line, score in zip(out.splitlines(), scores, strict=True):
+        assert line.split()[1] == f"{100 / (1 + math.exp(-score)):.1f}%"
+    assert (code, err) == (0, "")
+    fitted.model_copy(update={"threshold": 0.9}).write(tmp_path / "model")
+    code, out, err = han("search", "index", "a dog")
+    assert (code, out) == (0, "")
+    assert err.startswith("nothing here matches: ")
+    assert "90.0% would be enough; --all" in err
+    answer = json.loads(han("search", "index", "a dog", "--json")[1])
+    assert (answer["nothing"], answer["hits"]) == (True, [])
+    code, out, err = han("search", "index", "a dog", "--all")
+    assert [float(line.split()[0]) for line in out.splitlines()] == scores
+    assert err.startswith("nothing here matches: ")
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    monkeypatch.setattr("han_retrieval.cli.detectors.detector_for", lambda fingerprint, name: FakeDetector(fingerprint))
+
+
+def test_similar(han, finder, tmp_path):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    code, by_file, _ = han("similar", "index", "photos/002.png")
+    assert code == 0
+    assert len(by_file.splitlines()) == 4
+    assert "002.png" not in by_file
+    assert han("similar", "index", "002.png")[1] == by_file
+    assert "002.png" in han("similar", "index", "002.png", "--keep-itself")[1]
+    make_photo(tmp_path / "other.png", 99)
+    code, out, _ = han("similar", "index", "other.png", "--json", "-k", 3)
+    assert code == 0
+    assert (json.loads(out)["indexed"], len(json.loads(out)["hits"])) == (False, 3)
+    code, out, err = han("similar", "index", "nowhere.png")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_caption(han, finder, tmp_path):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    (tmp_path / "lines.txt").write_text("a red dog\na blue cat\nzebra\na\n")
+    code, out, _ = han("caption", "lines.txt", "photos/002.png", "--model", "model", "-k", 2)
+    assert code == 0
+    scores = [float(line.split()[0]) for line in out.splitlines()]
+    assert len(scores) == 2
+    assert scores == sorted(scores, reverse=True)
+    ranked = json.loads(han("caption", "lines.txt", "photos/002.png", "--model", "model", "--json")[1])["captions"]
+    assert {each["caption"] for each in ranked} == {"a red dog", "a blue cat", "a"}
+    assert all(each["probability"] is None for each in ranked)
+    code, out, err = han("caption", "index", "photos/002.png", "--model", "model")
+    assert (code, out) == (2, "")
+    assert "an index holds photos and no captions" in err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import torch
 from made_up import SENTENCE, made_up, small_model
 
 from han_retrieval.errors import HANError
-from han_retrieval.evidence import explain_pair
+from han_retrieval.evidence import evidence_as_json, explain_pair, explain_tokens
 from han_retrieval.evidence.colours import region_colours
 from han_retrieval.regions import Regions
 
@@ -36,6 +37,37 @@ def test_the_evidence_is_the_model_s_for_the_words_alone(boundary_words: bool) -
     if not boundary_words:
         assert evidence.score == pytest.approx(float(evidence.match.mean()), abs=1e-6)
     assert (evidence.width, evidence.height) == (100, 80)
+
+
+@pytest.mark.parametrize("boundary_words", [False, True])
+def test_stored_tokens_give_the_evidence_that_regions_give(boundary_words: bool) -> None:
+    model, regions = small_model(region_size=12, boundary_words=boundary_words), regions_of(7)
+    wanted = explain_pair(model, regions, SENTENCE)
+    with torch.no_grad():
+        features = torch.tensor(regions.features, dtype=torch.float32)[None]
+        tokens = model.encode_images(features, torch.ones(1, 7, dtype=torch.bool))[0]
+    evidence = explain_tokens(model, tokens, regions.boxes, 100, 80, SENTENCE)
+    assert (evidence.words, evidence.known, evidence.score) == (wanted.words, wanted.known, wanted.score)
+    assert np.array_equal(evidence.alignment, wanted.alignment)
+    assert np.array_equal(evidence.match, wanted.match)
+    with pytest.raises(HANError, match="no boxes"):
+        explain_tokens(model, tokens, None, 100, 80, SENTENCE)
+
+
+def test_as_json_it_says_the_words_their_best_regions_and_the_phrases() -> None:
+    evidence = made_up(regions=5)
+    found = json.loads(json.dumps(evidence_as_json(evidence, regions=2)))
+    assert [each["word"] for each in found["words"]] == list(evidence.words)
+    assert [each["known"] for each in found["words"]] == list(evidence.known)
+    for i, word in enumerate(found["words"]):
+        weights = [region["weight"] for region in word["regions"]]
+        assert weights == pytest.approx(np.sort(evidence.alignment[i])[::-1][:2])
+        assert word["regions"][0]["region"] == evidence.looked_at[i]
+        assert word["match"] == pytest.approx(evidence.match[i])
+        for region in word["regions"]:
+            assert region["box"] == pytest.approx(evidence.boxes[region["region"]].tolist())
+    assert [word for phrase in found["phrases"] for word in phrase["words"]] == list(evidence.words)
+    assert [each["region"] for each in found["phrases"]] == [each.region for each in evidence.phrases()]
 
 
 def test_unknown_words_are_marked_and_only_unknown_ones_refused() -> None:

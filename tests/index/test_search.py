@@ -8,7 +8,9 @@ import torch
 from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_photos, update
 
 from han_retrieval.errors import HANError
-from han_retrieval.index import Index, search
+from han_retrieval.evaluation import Calibration
+from han_retrieval.evidence import explain_tokens
+from han_retrieval.index import Index, Part, search
 
 COUNT = 30
 
@@ -39,10 +41,10 @@ def brute_force(index, model, sentence=SENTENCE) -> np.ndarray:
 
 def test_exact_is_brute_force(index, model):
     scores = brute_force(index, model)
-    hits = search(index, model, SENTENCE, k=COUNT + 3, exact=True)
+    hits = search(index, model, SENTENCE, k=COUNT + 3, exact=True).hits
     assert [hit.row for hit in hits] == list(np.argsort(-scores))
     assert np.allclose([hit.score for hit in hits], scores[[hit.row for hit in hits]], atol=1e-5)
-    top = search(index, model, SENTENCE, k=4, exact=True)
+    top = search(index, model, SENTENCE, k=4, exact=True).hits
     assert [hit.row for hit in top] == [hit.row for hit in hits[:4]]
     for hit in top:
         wanted = index.photos.slice(hit.row, 1).to_pylist()[0]
@@ -52,13 +54,13 @@ def test_exact_is_brute_force(index, model):
 
 
 def test_enough_candidates_give_what_exact_gives(index, model):
-    exact = search(index, model, SENTENCE, exact=True)
+    exact = search(index, model, SENTENCE, exact=True).hits
     for candidates in (len(index), 1000):
-        found = search(index, model, SENTENCE, candidates=candidates)
+        found = search(index, model, SENTENCE, candidates=candidates).hits
         assert [(hit.row, hit.score) for hit in found] == [(hit.row, hit.score) for hit in exact]
-    few = search(index, model, SENTENCE, k=3, candidates=1)
+    few = search(index, model, SENTENCE, k=3, candidates=1).hits
     assert len(few) == 3  # never fewer than k
-    scores = {hit.row: hit.score for hit in search(index, model, SENTENCE, k=1000, exact=True)}
+    scores = {hit.row: hit.score for hit in search(index, model, SENTENCE, k=1000, exact=True).hits}
     assert len(scores) == len(index)  # and k beyond the index is all of it
     assert all(hit.score == pytest.approx(scores[hit.row], abs=1e-5) for hit in few)
 
@@ -77,14 +79,14 @@ def test_candidates_are_the_nearest_pooled_vectors(index, model):
 
 
 def test_a_condition_chooses_what_is_ranked(index, model):
-    wanted = [hit.row for hit in search(index, model, SENTENCE, k=100, exact=True)]
+    wanted = [hit.row for hit in search(index, model, SENTENCE, k=100, exact=True).hits]
     for where in ("folder like 'trips/%'", "path in ('003.png', '004.png')", "width > height and folder = ''"):
         rows = index.filter(where)
         for options in ({"exact": True}, {}, {"candidates": len(rows)}):
-            hits = search(index, model, SENTENCE, k=100, where=where, **options)
+            hits = search(index, model, SENTENCE, k=100, where=where, **options).hits
             assert [hit.row for hit in hits] == [row for row in wanted if row in rows]
-    assert search(index, model, SENTENCE, where="width > 100") == []
-    nearest = search(index, model, SENTENCE, k=1, candidates=1, where="folder like 'trips/%'")
+    assert search(index, model, SENTENCE, where="width > 100").hits == []
+    nearest = search(index, model, SENTENCE, k=1, candidates=1, where="folder like 'trips/%'").hits
     assert nearest[0].path.parent.name == "trips"
 
 
@@ -97,12 +99,89 @@ def test_a_condition_that_is_none_is_one_clear_line(index, where):
     assert str(error.value).endswith("columns are " + ", ".join(index.photos.column_names))
 
 
+PARTS = [Part("a red dog"), Part("a cat", -0.5), Part("blue", 2.0)]
+
+
+def test_parts_are_ordered_by_the_weighted_sum_of_their_scores(index, model):
+    wanted = sum(part.weight * brute_force(index, model, part.text) for part in PARTS)
+    found = search(index, model, '"a red dog" - 0.5 * "a cat" + 2 * "blue"', k=len(index), exact=True)
+    assert [hit.row for hit in found.hits] == list(np.argsort(-wanted))
+    assert np.allclose([hit.score for hit in found.hits], wanted[[hit.row for hit in found.hits]], atol=1e-5)
+    again = search(index, model, PARTS, k=len(index), exact=True)
+    assert [(hit.row, hit.score) for hit in again.hits] == [(hit.row, hit.score) for hit in found.hits]
+
+
+def test_candidates_of_parts_are_those_of_the_weighted_sum_of_vectors(index, model):
+    with torch.no_grad():
+        encoded = [model.encode_texts(*model.words([part.text]))[0] for part in PARTS]
+    pooled = sum(
+        part.weight * torch.nn.functional.normalize(tokens.mean(0), dim=0)
+        for part, tokens in zip(PARTS, encoded, strict=True)
+    )
+    wanted = set(np.argsort(-(index.pooled @ pooled.numpy()))[:7].tolist())
+    assert {hit.row for hit in search(index, model, PARTS, k=7, candidates=7).hits} == wanted
+
+
+def test_a_query_that_asks_for_nothing_is_refused(index, model):
+    with pytest.raises(HANError, match="asks for nothing"):
+        search(index, model, [Part("a dog", -1.0)])
+    with pytest.raises(HANError, match="knows none of the words in 'zebra'"):
+        search(index, model, '"a dog" - "zebra"')
+
+
+def calibration(**changes) -> Calibration:
+    facts = dict.fromkeys(("precision", "recall", "answered_without", "error", "threshold"), 0.0)
+    counts = dict.fromkeys(("photos", "sentences", "shown", "pairs"), 1)
+    return Calibration(
+        **{"slope": 2.0, "intercept": -1.0, "split": None, "model": "", "reliability": ()} | facts | counts | changes
+    )
+
+
+def test_probabilities_are_those_of_the_scores_of_one_sentence(index, model):
+    plain = search(index, model, SENTENCE)
+    assert not plain.nothing
+    assert all(hit.probability is None for hit in plain.hits)
+    found = search(index, model, SENTENCE, calibration=calibration())
+    for hit in found.hits:
+        assert hit.probability == pytest.approx(1 / (1 + np.exp(1 - 2 * hit.score)))
+    doubled = search(index, model, [Part(SENTENCE, 2.0)], calibration=calibration())
+    assert [hit.probability for hit in doubled.hits] == pytest.approx([hit.probability for hit in found.hits])
+    best = max(hit.probability for hit in found.hits)
+    assert not search(index, model, SENTENCE, calibration=calibration(threshold=best - 1e-9)).nothing
+    too_high = search(index, model, SENTENCE, calibration=calibration(threshold=best + 1e-9))
+    assert too_high.nothing
+    assert len(too_high.hits) == 10
+    several = search(index, model, PARTS, calibration=calibration(threshold=0.99))
+    assert not several.nothing
+    assert several.hits[0].probability is None
+
+
+def test_stages_are_timed(index, model):
+    seconds = search(index, model, SENTENCE).seconds
+    assert list(seconds) == ["encode", "filter", "candidates", "fetch", "rank"]
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_a_photo_is_found_by_its_id(index):
+    ids = index.photos["id"].to_pylist()
+    assert [index.row(each) for each in ids] == list(range(len(index)))
+    assert index.row("nobody") is None
+
+
+def test_evidence_of_a_stored_photo_is_that_of_its_score(index, model):
+    hit = search(index, model, SENTENCE, k=1).hits[0]
+    tokens, _ = index.tokens([hit.row])
+    evidence = explain_tokens(model, tokens[0], hit.boxes, hit.width, hit.height, SENTENCE)
+    assert evidence.score == pytest.approx(hit.score, abs=1e-5)
+    assert evidence.alignment.shape == (3, len(hit.boxes))
+
+
 def test_words(index, model):
     with pytest.raises(HANError, match="knows none of the words in 'zebra unicorn'"):
         search(index, model, "zebra unicorn")
     with pytest.raises(HANError, match="no words in the sentence"):
         search(index, model, " ... ")
-    assert len(search(index, model, "zebra dog")) == 10
+    assert len(search(index, model, "zebra dog").hits) == 10
 
 
 def test_refresh_takes_in_what_others_did_and_keeps_what_it_has(tmp_path, model):
@@ -124,7 +203,7 @@ def test_refresh_takes_in_what_others_did_and_keeps_what_it_has(tmp_path, model)
     assert np.array_equal(index.pooled, new.pooled + np.array(kept, np.float32)[:, None])
     assert not index.refresh()
     scores = brute_force(new, han)
-    assert [hit.row for hit in search(index, han, SENTENCE, exact=True)] == list(np.argsort(-scores)[:10])
+    assert [hit.row for hit in search(index, han, SENTENCE, exact=True).hits] == list(np.argsort(-scores)[:10])
 
 
 def test_an_index_without_photos_finds_nothing(tmp_path, model):
@@ -134,7 +213,7 @@ def test_an_index_without_photos_finds_nothing(tmp_path, model):
     with Index.open(tmp_path / "index") as index:
         assert len(index) == 0
         for options in ({}, {"exact": True}, {"where": "width > 1"}):
-            assert search(index, model, SENTENCE, **options) == []
+            assert search(index, model, SENTENCE, **options).hits == []
         assert index.describe().photos == 0
     with pytest.raises(HANError, match="no such index"):
         Index.open(tmp_path / "none")

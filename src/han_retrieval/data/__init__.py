@@ -7,6 +7,7 @@ from han_retrieval.data.folder import photo_files
 from han_retrieval.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, Shot, open_photo, read_shot
 from han_retrieval.data.read import read_dataset
 from han_retrieval.data.scan import scan_image_ids, scan_splits
+from han_retrieval.data.sentences import read_sentences
 
 __all__ = [
     "HEIF_SUFFIXES",
@@ -23,6 +24,7 @@ __all__ = [
     "read_ahead",
     "read_dataset",
     "read_entities",
+    "read_sentences",
     "read_shot",
     "scan_image_ids",
     "scan_splits",

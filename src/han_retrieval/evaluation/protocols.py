@@ -5,7 +5,6 @@ Legend: I images, T captions, m regions an image, n words a caption, D numbers a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from han_retrieval.clock import Clock
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation.metrics import Metrics, PerQuery, fold_results, recall_sum, refuse_not_finite, summarise
@@ -181,20 +181,6 @@ def evaluate(
         seconds=clock.seconds,
         notes=tuple(notes),
     )
-
-
-class Clock:
-    """Seconds by step: ``with clock("score"): ...``."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        """Time one step."""
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = time.perf_counter() - start
 
 
 def check_regions(model: Matcher, store: RegionStore) -> list[str]:

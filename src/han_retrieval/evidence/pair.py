@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from han_retrieval.errors import HANError
-from han_retrieval.matchers import Matcher
+from han_retrieval.matchers import AligningMatcher, Evidence, Matcher
 from han_retrieval.regions import Regions
 from han_retrieval.text import tokenize
 
@@ -77,26 +78,63 @@ def explain_pair(model: Matcher, regions: Regions, sentence: str) -> PairEvidenc
         HANError: The model has no vocabulary or knows none of the words, the sentence has no word, the regions have
             no boxes, or the model pools them, so that it has no such evidence.
     """
-    words = tuple(tokenize(sentence))
-    in_vocabulary = model.known_words(sentence)
-    known = tuple(in_vocabulary[word] for word in words)
-    ids, mask = model.words([sentence])
+    known = model.known_words(sentence)
     if regions.boxes is None or not regions.width:
         raise HANError(
             "these features have no boxes, or not the size of their photo, so there is no evidence to show: extract "
             "them from the photos"
         )
-    evidence = model.explain(
-        torch.from_numpy(regions.inputs(geometry=model.config.box_geometry)), ids[0][mask[0]].cpu()
-    )
+    inputs = torch.from_numpy(regions.inputs(geometry=model.config.box_geometry))
+    evidence = model.explain(inputs, _ids(model, sentence))
+    return _of_words(model, sentence, known, evidence, regions.boxes, regions.width, regions.height)
+
+
+def explain_tokens(
+    model: AligningMatcher, tokens: Tensor, boxes: np.ndarray | None, width: int, height: int, sentence: str
+) -> PairEvidence:
+    """The evidence for one photo that is encoded already, as those of an index are, and one sentence.
+
+    Args:
+        model: The one that made the tokens.
+        tokens: (m, d) float32.
+        boxes: (m, 4) float32, x0 y0 x1 y1 in pixels.
+        width, height: The photo's size in pixels.
+        sentence: Any.
+
+    Raises:
+        HANError: The model knows none of the words, the sentence has no word, or there are no boxes.
+    """
+    known = model.known_words(sentence)
+    if boxes is None:
+        raise HANError("the regions of this photo have no boxes, so there is no evidence to show")
+    evidence = model.explain_tokens(tokens, _ids(model, sentence))
+    return _of_words(model, sentence, known, evidence, boxes, width, height)
+
+
+def _ids(model: Matcher, sentence: str) -> Tensor:
+    ids, mask = model.words([sentence])
+    return ids[0][mask[0]].cpu()
+
+
+def _of_words(
+    model: Matcher,
+    sentence: str,
+    known: dict[str, bool],
+    evidence: Evidence,
+    boxes: np.ndarray,
+    width: int,
+    height: int,
+) -> PairEvidence:
+    """What there is to tell of the sentence's own words, without <start> and <end>."""
+    words = tuple(tokenize(sentence))
     inner = slice(1, -1) if model.config.boundary_words else slice(None)
     return PairEvidence(
         words=words,
-        known=known,
+        known=tuple(known[word] for word in words),
         score=evidence.score,
         match=evidence.match[inner].numpy(),
         alignment=evidence.alignment[inner].numpy(),
-        boxes=regions.boxes,
-        width=regions.width,
-        height=regions.height,
+        boxes=boxes,
+        width=width,
+        height=height,
     )

@@ -16,11 +16,13 @@ from typing import IO, Any, NamedTuple, Self, TypeVar
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from han_retrieval.errors import HANError
+from han_retrieval.index.photo import hash_file
 from han_retrieval.index.pooling import pooling_for
 from han_retrieval.index.readers import hold
 from han_retrieval.index.rows import COLUMNS, to_files, to_tokens, to_vectors
@@ -147,6 +149,25 @@ class Index:
         """All files of a photo, the one that ``photos`` tells first."""
         ((_, files),) = to_files(self.photos.slice(row, 1)).items()
         return [Path(file.root, file.path) for file in files]
+
+    def row(self, photo_id: str) -> int | None:
+        """The row of a photo by the hash of its content; None where the index does not have it."""
+        place = pc.index(self.photos["id"], photo_id).as_py()
+        return None if place < 0 else int(place)
+
+    def find(self, path: str | Path) -> int | None:
+        """The row of a photo by its path, from its root or as a file; None where the index does not have it.
+
+        A file is known by its content, wherever it is; a path that is no file any more, by what it was in the index.
+        """
+        file = Path(path)
+        if file.is_file():
+            return self.row(hash_file(file))
+        places = self.photos.select(["root", "path"]).to_pydict()
+        for row, (root, own) in enumerate(zip(places["root"], places["path"], strict=True)):
+            if str(path) == own or file.absolute() == Path(root, own):
+                return row
+        return None
 
     def filter(self, where: str) -> Rows:
         """The rows, in order, that an SQL condition on the columns of ``photos`` holds for.

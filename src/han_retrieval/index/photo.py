@@ -31,12 +31,21 @@ class Photo:
     shot: Shot
 
 
+def hash_file(path: Path) -> str:
+    """What a photo is known by: the hash of its file's content, 32 hexadecimal digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def read_photo(path: Path, known: Container[str]) -> Photo | str:
     """The photo of a file, or the reason why it is none; only hashed where its content is known."""
     try:
         status = path.stat()
-        with path.open("rb") as file:
-            photo_id = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        photo_id = hash_file(path)
         image = None if photo_id in known else open_photo(path)
     except OSError as error:
         return f"cannot be read ({error.strerror})"

@@ -116,6 +116,27 @@ class AligningMatcher(Matcher):
         self._check("text", text_tokens, word_mask)
         return self._store(text_tokens, word_mask, "texts", storage)
 
+    def compare_images(self, query: Tensor, image_tokens: Tensor, region_mask: Tensor) -> Tensor:
+        """How like one image others are, by their regions: the alignment and matching of the score, from set to set.
+
+        Each region of the query gathers its picture from the regions of the other image; the score is the mean cosine
+        of the two. The sets do not attend to each other first: that is learned for words and regions.
+
+        Args:
+            query: (s, d), the tokens of one image without padding.
+            image_tokens: (I, m, d), those of others.
+            region_mask: (I, m) bool.
+
+        Returns:
+            (I,) scores, at most 1.
+        """
+        region_mask = region_mask.to(self.device)
+        self._check("image", image_tokens, region_mask)
+        mean = partial(pool, pooling="mean", temperature=1.0)
+        matching = Matching(self.config.alignment_temperature, "words", mean, self.attention)
+        photos = Collection(image_tokens, region_mask, of="images", blocks=(), matching=matching, storage="float32")
+        return photos.scores(query.to(self.device))
+
     def _store(self, tokens: Tensor, mask: Tensor, of: str, storage: str) -> Collection:
         blocks = list(self.blocks)
         return Collection(tokens, mask, of=of, blocks=blocks, matching=self._matching, storage=storage)  # type: ignore[arg-type]
@@ -153,15 +174,21 @@ class AligningMatcher(Matcher):
 
         The evidence is the words' gathering, also in a model that is scored by the regions'.
         """
-        region_mask = torch.ones(1, len(regions), dtype=torch.bool, device=self.device)
+        there = torch.ones(1, len(regions), dtype=torch.bool, device=self.device)
+        return self.explain_tokens(self.encode_images(regions.unsqueeze(0), there)[0], words)
+
+    @torch.no_grad()
+    def explain_tokens(self, image_tokens: Tensor, words: Tensor) -> Evidence:
+        """As ``explain``, for an image that is encoded already: (m, d) tokens without padding and (n,) int64 ids."""
+        images = image_tokens.to(self.device).unsqueeze(0)
+        region_mask = torch.ones(images.shape[:2], dtype=torch.bool, device=self.device)
         word_mask = torch.ones(1, len(words), dtype=torch.bool, device=self.device)
-        image_tokens = self.encode_images(regions.unsqueeze(0), region_mask)
-        text_tokens = self.encode_texts(words.unsqueeze(0), word_mask)
-        attended_regions, attended_words, attention = self.attend(image_tokens, region_mask, text_tokens, word_mask)
+        texts = self.encode_texts(words.unsqueeze(0), word_mask)
+        attended_regions, attended_words, attention = self.attend(images, region_mask, texts, word_mask)
         alpha = self._align(attended_words, attended_regions, region_mask)
-        s = len(regions) + len(words)
+        s = len(image_tokens) + len(words)
         return Evidence(
-            score=float(self._forward_pairs(image_tokens, region_mask, text_tokens[0], word_mask[0])),
+            score=float(self._forward_pairs(images, region_mask, texts[0], word_mask[0])),
             match=match(attended_words, attended_regions, alpha)[0].cpu(),
             alignment=alpha[0].cpu(),
             attention=torch.cat([torch.zeros(0, s, s), *(a.cpu() for a in attention)]),

@@ -117,6 +117,10 @@ class Matcher(nn.Module, ABC):
             )
         return known
 
+    def reads(self, sentence: str) -> bool:
+        """Whether there is a vocabulary that has a word of the sentence."""
+        return self.vocabulary is not None and any(word in self.vocabulary for word in tokenize(sentence))
+
     def encode_images(self, regions: Tensor, region_mask: Tensor) -> Tensor:
         """(I, m, D) features and (I, m) bool to (I, m, d) tokens, zero at padding; (I, 1, d) of a pooled matcher."""
         return self.image_encoder(regions.to(self.device), region_mask.to(self.device))  # type: ignore[no-any-return]

@@ -1,0 +1,30 @@
+"""Sentences alone: a file with one a line, or all captions of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from han_retrieval.data.files import read_lines
+from han_retrieval.data.read import ADAPTERS, read_dataset
+from han_retrieval.errors import HANError
+
+
+def read_sentences(source: str | Path) -> list[str]:
+    """The sentences of a text file or a dataset, each once, in order.
+
+    Args:
+        source: A file whose name ends in .txt and that is no dataset's, with a sentence a line; or what
+            ``read_dataset`` reads.
+
+    Raises:
+        HANError: There is no such path, the format is not known, or there is no sentence.
+    """
+    path = Path(source)
+    if path.is_file() and path.suffix == ".txt" and not any(adapter.recognises(path) for adapter in ADAPTERS):
+        found = [line.strip() for line in read_lines(path)]
+    else:
+        found = [caption for photo in read_dataset(path).photos for caption in photo.captions]
+    sentences = list(dict.fromkeys(sentence for sentence in found if sentence))
+    if not sentences:
+        raise HANError(f"{path}: no sentence in it; give a text file (.txt) with a sentence a line, or a dataset")
+    return sentences

@@ -1,0 +1,221 @@
+"""What a score says about a photo: the probability that it is the one a sentence was written for.
+
+Fitted on what a search shows. Each sentence of a split is searched for twice, in the collection of all the split's
+photos and in the same without the sentence's own; the pairs are the sentence with each of the first photos shown, and
+right is its own photo alone. Others that fit it as well count as wrong, so for a collection like the split's the
+probability is rather too low than too high.
+
+Legend: I photos, T sentences, P pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation.relevance import Relevance
+from han_retrieval.files import write_whole
+from han_retrieval.matchers.saving import folder_hash
+
+NAME = "calibration.json"
+SHOWN = 10
+RECALL = 0.95
+BINS = 10
+_SENTENCES_AT_ONCE = 1024
+
+
+class Bin(BaseModel):
+    """Pairs of like probability: their mean probability, the share of them that is right, and how many they are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    probability: float
+    right: float
+    pairs: int
+
+
+class Calibration(BaseModel):
+    """P(right) = sigmoid(slope * score + intercept), and how well that holds.
+
+    All figures but the slope and the intercept are cross-fitted: those of each half of the photos come from a fit to
+    the other half.
+
+    Attributes:
+        slope, intercept: Fitted on all pairs.
+        threshold: Where no photo shown is as probable as this, nothing matches.
+        precision: Of the searches that are answered, the share whose photo is among those shown; in half of all
+            searches it is not in the collection.
+        recall: Of the searches whose photo is among those shown, the share that is answered.
+        answered_without: Of the searches whose photo is not in the collection, the share that is answered.
+        error: The expected calibration error: the mean distance of probability and share right over bins of equally
+            many pairs.
+        reliability: These bins.
+        split: The photos' split, or None.
+        photos, sentences, shown, pairs: How many of each; pairs of both searches.
+        model: The model's hash.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slope: float
+    intercept: float
+    threshold: float
+    precision: float
+    recall: float
+    answered_without: float
+    error: float
+    reliability: tuple[Bin, ...]
+    split: str | None
+    photos: int
+    sentences: int
+    shown: int
+    pairs: int
+    model: str
+
+    def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Scores of any shape to probabilities."""
+        return np.asarray(expit(self.slope * np.asarray(scores, np.float64) + self.intercept))
+
+    def passes(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
+        """Which probabilities are high enough for something to match."""
+        return np.asarray(probabilities) >= self.threshold
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self | None:
+        """The calibration of a model's folder; None where there is none, or one of other weights.
+
+        Raises:
+            HANError: The file is not what it should be.
+        """
+        path = Path(folder) / NAME
+        if not path.is_file():
+            return None
+        try:
+            found = cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValidationError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise HANError(f"{path}: cannot be read ({reason}); `han calibrate` writes it anew") from None
+        return found if found.model == folder_hash(Path(folder)) else None
+
+    def write(self, folder: str | Path) -> Path:
+        """Keep it in the model's folder; returns the file."""
+        path = Path(folder) / NAME
+        write_whole(path, self.model_dump_json(indent=2) + "\n")
+        return path
+
+
+def calibrate(
+    scores: NDArray[np.float32], relevance: Relevance, *, model: str, split: str | None, shown: int = SHOWN
+) -> Calibration:
+    """Fit probabilities to the scores (I, T) of all pairs of a split that the model was not trained on.
+
+    Args:
+        scores: As ``evaluate`` gives them.
+        relevance: Which sentence belongs to which photo.
+        model: The model's hash.
+        split: The photos' split.
+        shown: How many photos a search shows.
+
+    Raises:
+        HANError: Too few photos, no sentence finds its photo, or high scores are no likelier to be right.
+    """
+    photos = len(scores)
+    if photos < 2 * shown:
+        raise HANError(f"{photos} photos are too few to calibrate on: take at least {2 * shown}")
+    found = _searches(scores, relevance.caption_image, shown)
+    # Photos are halved, not sentences: those of one photo are alike.
+    first_half = np.isin(relevance.caption_image, np.random.default_rng(0).permutation(photos)[: photos // 2])
+    probabilities = np.empty_like(found.scores, dtype=np.float64)  # (2, T, shown)
+    for half in (first_half, ~first_half):
+        slope, intercept = _fit(found.scores[:, ~half], found.right[:, ~half])
+        probabilities[:, half] = expit(slope * found.scores[:, half] + intercept)
+    slope, intercept = _fit(found.scores, found.right)
+
+    there = found.right[0].any(1)  # (T,) whether a sentence's photo is among those shown
+    best = probabilities.max(2)  # (2, T)
+    threshold = float(np.quantile(best[0][there], 1 - RECALL, method="lower"))
+    answered = best >= threshold
+    bins, error = _reliability(probabilities.ravel(), found.right.ravel())
+    return Calibration(
+        slope=slope,
+        intercept=intercept,
+        threshold=threshold,
+        precision=float((answered[0] & there).sum() / answered.sum()),
+        recall=float(answered[0][there].mean()),
+        answered_without=float(answered[1].mean()),
+        error=error,
+        reliability=bins,
+        split=split,
+        photos=photos,
+        sentences=scores.shape[1],
+        shown=shown,
+        pairs=found.scores.size,
+        model=model,
+    )
+
+
+class _Searches(NamedTuple):
+    """What is shown: scores (2, T, shown), best first, and which are right; at 1 without the sentences' own photos."""
+
+    scores: NDArray[np.float32]
+    right: NDArray[np.bool_]
+
+
+def _searches(scores: NDArray[np.float32], own: NDArray[np.int64], shown: int) -> _Searches:
+    found = np.empty((2, scores.shape[1], shown), np.float32)
+    right = np.zeros(found.shape, bool)
+    for first in range(0, scores.shape[1], _SENTENCES_AT_ONCE):
+        some = slice(first, first + _SENTENCES_AT_ONCE)
+        block = scores[:, some].T.copy()  # (t, I)
+        for row in range(2):
+            places = np.argpartition(block, -shown, axis=1)[:, -shown:]
+            its = np.take_along_axis(block, places, axis=1)
+            order = np.argsort(-its, axis=1, kind="stable")
+            found[row, some] = np.take_along_axis(its, order, axis=1)
+            if row == 0:
+                right[row, some] = np.take_along_axis(places, order, axis=1) == own[some, None]
+                np.put_along_axis(block, own[some, None], -np.inf, axis=1)
+    return _Searches(found, right)
+
+
+def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope and intercept of the logistic curve of greatest likelihood, by Platt's targets (1999).
+
+    His targets are a little less sure than 0 and 1, so that the slope stays finite where scores tell all.
+    """
+    yes = int(right.sum())
+    if not yes:
+        raise HANError("too few sentences find their photo among the first ones to calibrate: the model is not trained")
+    targets = np.where(right.ravel(), (yes + 1) / (yes + 2), 1 / (right.size - yes + 2))
+    x = scores.ravel().astype(np.float64)
+    mean, width = x.mean(), max(x.std(), 1e-12)
+    z = (x - mean) / width
+
+    def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logit = at[0] * z + at[1]
+        off = expit(logit) - targets
+        return float((np.logaddexp(0, logit) - targets * logit).mean()), np.array([(off * z).mean(), off.mean()])
+
+    slope, intercept = minimize(loss, np.array([1.0, -2.0]), jac=True, method="BFGS").x
+    if slope <= 0:
+        raise HANError("photos of high scores are no likelier to be right than others: there is nothing to calibrate")
+    return float(slope / width), float(intercept - slope * mean / width)
+
+
+def _reliability(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[tuple[Bin, ...], float]:
+    """Bins of equally many pairs, and the expected calibration error over them."""
+    order = np.argsort(probabilities, kind="stable")
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
+    bins = tuple(
+        Bin(probability=float(probabilities[part].mean()), right=float(right[part].mean()), pairs=len(part))
+        for part in parts
+    )
+    return bins, sum(abs(each.probability - each.right) * each.pairs for each in bins) / len(order)

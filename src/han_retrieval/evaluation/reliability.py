@@ -1,0 +1,32 @@
+"""The picture of a calibration: how often photos of a probability are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation.calibration import Calibration
+
+
+def draw_reliability(calibration: Calibration, path: str | Path) -> None:
+    """Draw the share that is right over the probability, bin by bin; the line is where they are the same.
+
+    Raises:
+        HANError: The picture cannot be written.
+    """
+    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    bins = calibration.reliability
+    most = 1.1 * max(max(each.probability, each.right) for each in bins)
+    axes.plot([0, most], [0, most], color="0.6", linewidth=1)
+    axes.plot([each.probability for each in bins], [each.right for each in bins], "o-", color="#1f5fa8", markersize=4)
+    axes.axvline(calibration.threshold, color="#b0452c", linewidth=1, linestyle="--")
+    axes.set(xlim=(0, most), ylim=(0, most), xlabel="probability", ylabel="share that is right", aspect="equal")
+    axes.set_title(f"{calibration.pairs:,} pairs, mean distance {calibration.error:.4f}; dashed: threshold", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise HANError(f"{path}: the picture cannot be written ({error})") from None

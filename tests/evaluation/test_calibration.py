@@ -1,0 +1,132 @@
+"""Probabilities of scores: true where the truth is known, honest, and kept with the model they are of."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation import Calibration, Relevance, calibrate
+from han_retrieval.evaluation.reliability import draw_reliability
+
+sys.path.append(str(Path(__file__).parents[1] / "evidence"))
+
+from made_up import small_model
+
+PHOTOS, CAPTIONS = 120, 5
+
+
+def truth(photos: int = PHOTOS) -> Relevance:
+    return Relevance.of([str(i) for i in range(photos)], [(i, k) for i in range(photos) for k in range(CAPTIONS)])
+
+
+def scores_of(relevance: Relevance, *, lift: float, seed: int = 0) -> np.ndarray:
+    """Noise, and so much more for a sentence's own photo."""
+    scores = np.random.default_rng(seed).normal(size=(len(relevance.image_ids), len(relevance.caption_ids)))
+    scores[relevance.caption_image, np.arange(len(relevance.caption_ids))] += lift
+    return scores.astype(np.float32)
+
+
+def calibration_of(lift: float = 3.0, **options) -> Calibration:
+    relevance = truth()
+    return calibrate(scores_of(relevance, lift=lift), relevance, model="m", split="dev", **options)
+
+
+def test_probabilities_are_shares_of_what_was_not_fitted():
+    fitted = calibration_of()
+    relevance = truth()
+    scores = scores_of(relevance, lift=3.0, seed=1)
+    right = total = expected = 0.0
+    for sentence, own in enumerate(relevance.caption_image):
+        for collection in (scores[:, sentence], np.delete(scores[:, sentence], own)):
+            top = np.argsort(-collection)[:10]
+            probability = fitted.probability(collection[top])
+            likely = probability > 0.5
+            expected += probability[likely].sum()
+            total += likely.sum()
+            right += (top == own)[likely].sum() if len(collection) == PHOTOS else 0
+    assert total > 100
+    assert right / total == pytest.approx(expected / total, abs=0.08)
+
+
+def test_figures_are_those_of_the_searches_by_hand():
+    relevance = truth()
+    scores = scores_of(relevance, lift=2.5)
+    fitted = calibrate(scores, relevance, model="m", split=None, shown=7)
+    assert (fitted.photos, fitted.sentences, fitted.shown) == (PHOTOS, PHOTOS * CAPTIONS, 7)
+    assert fitted.pairs == 2 * 7 * PHOTOS * CAPTIONS == sum(each.pairs for each in fitted.reliability)
+    own = np.arange(PHOTOS * CAPTIONS) // CAPTIONS
+    rank = (scores > scores[own, np.arange(len(own))]).sum(0)
+    # The halves' fits differ little, so the fit to all tells nearly the same.
+    best = fitted.probability(np.sort(scores, axis=0)[-1])
+    without = scores.copy()
+    without[own, np.arange(len(own))] = -np.inf
+    best_without = fitted.probability(without.max(0))
+    there, answered = rank < 7, best >= fitted.threshold
+    assert fitted.recall == pytest.approx(answered[there].mean(), abs=0.02)
+    assert fitted.recall >= 0.95
+    assert fitted.answered_without == pytest.approx((best_without >= fitted.threshold).mean(), abs=0.05)
+    total = answered.sum() + (best_without >= fitted.threshold).sum()
+    assert fitted.precision == pytest.approx((answered & there).sum() / total, abs=0.03)
+    weighted = [abs(each.probability - each.right) * each.pairs for each in fitted.reliability]
+    assert fitted.error == pytest.approx(sum(weighted) / fitted.pairs)
+
+
+def test_a_better_model_is_surer_and_says_more_often_that_nothing_matches():
+    weak, strong = calibration_of(1.0), calibration_of(6.0)
+    assert strong.probability(6.0) > weak.probability(6.0)
+    assert strong.precision > 0.9 > weak.precision
+    assert strong.answered_without < 0.1 < weak.answered_without
+    assert weak.error < 0.03
+
+
+def test_scores_that_tell_all_or_nothing():
+    sure = calibration_of(100.0)
+    assert np.isfinite([sure.slope, sure.intercept]).all()
+    assert sure.probability(100.0) > 0.99
+    assert sure.probability(0.0) < 0.01
+    with pytest.raises(HANError, match=r"no likelier|not trained"):
+        calibration_of(-3.0)
+    with pytest.raises(HANError, match="not trained"):
+        calibration_of(-100.0)
+    relevance = truth(19)
+    with pytest.raises(HANError, match="19 photos are too few"):
+        calibrate(scores_of(relevance, lift=1.0), relevance, model="m", split=None)
+
+
+def test_it_is_kept_with_the_weights_it_is_of(tmp_path):
+    from han_retrieval.matchers.saving import folder_hash
+
+    small_model(region_size=5).save_pretrained(tmp_path)
+    assert Calibration.read(tmp_path) is None
+    relevance = truth()
+    before = folder_hash(tmp_path)
+    fitted = calibrate(scores_of(relevance, lift=3.0), relevance, model=before, split="dev")
+    fitted.write(tmp_path)
+    assert Calibration.read(tmp_path) == fitted
+    assert folder_hash(tmp_path) == before
+    small_model(region_size=6).save_pretrained(tmp_path)
+    assert Calibration.read(tmp_path) is None
+    for wrong in ("{", "[]", json.dumps({"slope": 1.0})):
+        (tmp_path / "calibration.json").write_text(wrong)
+        with pytest.raises(HANError, match=r"calibration.json: cannot be read .*han calibrate"):
+            Calibration.read(tmp_path)
+
+
+def test_probability_is_the_logistic_of_the_score():
+    fitted = calibration_of()
+    scores = np.linspace(-1, 5, 13)
+    assert fitted.probability(scores) == pytest.approx(expit(fitted.slope * scores + fitted.intercept))
+    assert list(fitted.passes([fitted.threshold - 1e-9, fitted.threshold])) == [False, True]
+
+
+def test_the_picture(tmp_path):
+    draw_reliability(calibration_of(), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size < 60_000
+    with pytest.raises(HANError, match="cannot be written"):
+        draw_reliability(calibration_of(), tmp_path / "none" / "plot.png")
