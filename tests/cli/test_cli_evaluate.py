@@ -12,13 +12,17 @@ from han_retrieval.cli import calibrate as calibrate_file
 from han_retrieval.cli import evaluate as evaluate_file
 from han_retrieval.cli.calibrate import calibrate
 from han_retrieval.cli.compare import compare
+from han_retrieval.cli.distil import distil
 from han_retrieval.cli.evaluate import evaluate
 from han_retrieval.data import read_dataset
 from han_retrieval.data.scenes import write_scenes
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evaluation import evaluate as evaluate_model
+from han_retrieval.index import distil as learning
+from han_retrieval.index.pooling import TextMap
 from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore, extract
 from han_retrieval.regions.scene_detector import SceneDetector
 from han_retrieval.text import Vocabulary
@@ -166,3 +170,19 @@ def test_calibrate_keeps_probabilities_with_the_model(folder, tmp_path, monkeypa
     few = CliRunner().invoke(calibrate, [str(argument) for argument in arguments])
     assert isinstance(few.exception, HANError)
     assert "12 photos are too few to calibrate on: take at least 20" in str(few.exception)
+
+
+def test_distil_keeps_what_it_learned_with_the_model(folder, monkeypatch):
+    arguments = [str(folder / "model"), str(folder / "scenes"), "--features", str(folder / "features")]
+    few = CliRunner().invoke(distil, [*arguments, "--split", "dev"])
+    assert isinstance(few.exception, HANError)
+    assert "12 photos with regions" in str(few.exception)
+    assert not (folder / "model" / "candidates.safetensors").exists()
+    monkeypatch.setattr(learning, "TOP", 3)
+    monkeypatch.setattr(learning, "KEPT", (4, 8))
+    result = CliRunner().invoke(distil, [*arguments, "--split", "dev", "--json"])
+    assert result.exception is None
+    facts = json.loads(result.stdout)
+    assert (facts["photos"], list(facts["before"]), list(facts["after"])) == (12, ["4", "8"], ["4", "8"])
+    found = TextMap.read(folder / "model", model=folder_hash(folder / "model"))
+    assert found.weight.shape == (16, 16)

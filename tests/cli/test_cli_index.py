@@ -128,6 +128,20 @@ def finder(monkeypatch):
     monkeypatch.setattr("han_retrieval.cli.detectors.detector_for", lambda fingerprint, name: FakeDetector(fingerprint))
 
 
+def test_info_recall(han, tmp_path):
+    make_photos(tmp_path / "photos", 60, first=10)
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    (tmp_path / "lines.txt").write_text("a red dog\na blue cat\nzebra\n")
+    code, out, _ = han("info", "index", "--recall", "--queries", "lines.txt", "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert (facts["kind"], facts["photos"], facts["queries"]) == ("index", 65, 2)
+    assert 0 < facts["percent_of_top_10_in_50"] <= 100
+    assert "queries" in han("info", "index", "--recall")[1]
+    assert "--recall is of an index" in han("info", "model", "--recall")[2]
+    assert "go with --recall" in han("info", "index", "--queries", "lines.txt")[2]
+
+
 def test_similar(han, finder, tmp_path):
     assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
     code, by_file, _ = han("similar", "index", "photos/002.png")

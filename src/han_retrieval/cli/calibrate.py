@@ -13,7 +13,7 @@ from han_retrieval.evaluation import Calibration, evaluate
 from han_retrieval.evaluation import calibrate as fit
 from han_retrieval.evaluation.calibration import SHOWN
 from han_retrieval.evaluation.reliability import draw_reliability
-from han_retrieval.matchers import load_matcher
+from han_retrieval.matchers import load_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore
 
@@ -53,7 +53,7 @@ def calibrate(
     found = evaluate(matcher, photos, RegionStore.open(features), allow_missing=allow_missing)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    fitted = fit(found.scores, found.relevance, model=folder_hash(model), split=found.split, shown=shown)
+    fitted = fit(found.scores, found.relevance, model=folder_hash(model_folder(model)), split=found.split, shown=shown)
     path = fitted.write(model)
     if picture:
         draw_reliability(fitted, picture)

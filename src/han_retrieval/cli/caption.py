@@ -13,13 +13,19 @@ from han_retrieval.data import open_photo, read_sentences
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.index import is_index, rank_captions
-from han_retrieval.matchers import load_aligning_matcher
+from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher
 
 
 @click.command()
 @click.argument("captions", type=click.Path(path_type=Path))
 @click.argument("photo", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path), required=True, help="The model's folder.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="The model's folder; default is the one that ships.",
+)
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many sentences.")
 @click.option("--detector", help="What finds the regions, where the model does not say it or its weights are your own.")
 @click.option(

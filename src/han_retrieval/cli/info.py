@@ -9,22 +9,49 @@ from typing import Any
 
 import click
 
+from han_retrieval.errors import HANError
+
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option("--recall", is_flag=True, help="Of an index: how many of the exact best ten the candidates keep.")
+@click.option(
+    "--queries", type=click.Path(path_type=Path), help="With --recall: sentences, one a line, or a dataset's."
+)
+@click.option("--model", type=click.Path(path_type=Path), help="With --recall: the index's model, if it was moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(path: Path, as_json: bool) -> None:
+def info(path: Path, recall: bool, queries: Path | None, model: Path | None, as_json: bool) -> None:
     """Say what PATH is and what it holds: a model's folder, an index, a region store, or a dataset.
 
-    "default" is the model that ships.
+    "default" is the model that ships. --recall scores every photo of an index for each query; without --queries these
+    are frequent words of the model.
     """
+    if (queries or model) and not recall:
+        raise HANError("--queries and --model go with --recall")
     facts = _facts(path)
+    if recall:
+        if facts["kind"] != "index":
+            raise HANError(f"{path}: --recall is of an index, and this is a {facts['kind']}")
+        facts |= _recall(path, queries, model)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name:<{width}}  {value}")
+
+
+def _recall(path: Path, queries: Path | None, model: Path | None) -> dict[str, Any]:
+    from han_retrieval.data import read_sentences
+    from han_retrieval.index import Index
+    from han_retrieval.index.recall import candidate_recall, frequent_words
+
+    with Index.open(path) as index:
+        han = index.load_model(model)
+        sentences = frequent_words(han) if queries is None else read_sentences(queries)
+        found = candidate_recall(index, han, sentences, progress=True)
+    kept = {f"percent_of_top_{found.top}_in_{number}": round(share, 2) for number, share in found.kept.items()}
+    return {"queries": found.sentences, **kept}
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ VERBS = {
     "train-detector": "Photos whose captions are linked to boxes, to a detector of regions.",
     "evaluate": "A model's recalls and grounding by the field's protocol.",
     "calibrate": "Probabilities to a model's scores, from photos that it was not trained on.",
+    "distil": "What finds candidates for a model's scores in a search, learned from these.",
     "compare": "Two evaluations, with the certainty of their differences.",
     "explain": "Why a photo and a sentence match: which word looked at which region.",
     "index": "Folders of photos to an index; again, only what changed.",

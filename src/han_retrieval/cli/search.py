@@ -27,6 +27,7 @@ from han_retrieval.matchers import AligningMatcher
 @click.option(
     "--candidates", type=click.IntRange(min=1), default=CANDIDATES, show_default=True, help="How many are scored."
 )
+@click.option("--collapse", is_flag=True, help="Leave out photos that are nearly the same as a better one.")
 @click.option("--all", "show_all", is_flag=True, help="Print photos though none is likely to match.")
 @click.option("--model", type=click.Path(path_type=Path), help="Where the index's model is, if it was moved.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
@@ -39,6 +40,7 @@ def search(
     where: str | None,
     exact: bool,
     candidates: int,
+    collapse: bool,
     show_all: bool,
     model: Path | None,
     device: str,
@@ -62,7 +64,15 @@ def search(
             click.echo(f"note: {word!r} is not in the model's vocabulary", err=True)
         calibration = Calibration.read(model or photos.settings.model)
         found = search_index(
-            photos, han, parts, k=k, candidates=candidates, where=where, exact=exact, calibration=calibration
+            photos,
+            han,
+            parts,
+            k=k,
+            candidates=candidates,
+            where=where,
+            exact=exact,
+            collapse=collapse,
+            calibration=calibration,
         )
         if not len(photos):
             click.echo(f"note: {index} is empty", err=True)

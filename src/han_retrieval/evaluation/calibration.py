@@ -23,7 +23,7 @@ from scipy.special import expit
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.files import write_whole
-from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.matchers.saving import folder_hash, model_folder
 
 NAME = "calibration.json"
 SHOWN = 10
@@ -95,7 +95,8 @@ class Calibration(BaseModel):
         Raises:
             HANError: The file is not what it should be.
         """
-        path = Path(folder) / NAME
+        folder = model_folder(folder)
+        path = folder / NAME
         if not path.is_file():
             return None
         try:
@@ -103,11 +104,11 @@ class Calibration(BaseModel):
         except (OSError, ValidationError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise HANError(f"{path}: cannot be read ({reason}); `han calibrate` writes it anew") from None
-        return found if found.model == folder_hash(Path(folder)) else None
+        return found if found.model == folder_hash(folder) else None
 
     def write(self, folder: str | Path) -> Path:
         """Keep it in the model's folder; returns the file."""
-        path = Path(folder) / NAME
+        path = model_folder(folder) / NAME
         write_whole(path, self.model_dump_json(indent=2) + "\n")
         return path
 

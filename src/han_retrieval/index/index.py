@@ -8,7 +8,6 @@ Legend: N photos, K rows, T queries, m regions, d numbers a token, e numbers a p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self, TypeVar
@@ -23,11 +22,12 @@ from torch import Tensor
 
 from han_retrieval.errors import HANError
 from han_retrieval.index.photo import hash_file
-from han_retrieval.index.pooling import pooling_for
+from han_retrieval.index.pooling import TextMap, pooling_for
 from han_retrieval.index.readers import hold
 from han_retrieval.index.rows import COLUMNS, to_files, to_tokens, to_vectors
 from han_retrieval.index.settings import Settings
-from han_retrieval.index.table import read_broken, read_made_by
+from han_retrieval.index.summary import IndexSummary, summarise
+from han_retrieval.index.table import read_made_by
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions.disk import is_lance, open_lance
@@ -44,37 +44,6 @@ class PhotoRegions(NamedTuple):
 
     boxes: np.ndarray | None
     labels: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class IndexSummary:
-    """What an index holds, in numbers.
-
-    Attributes:
-        photos, files: Files of the same content are one photo.
-        regions_mean: Regions a photo; 0 where there is none.
-        bytes_a_photo: Of the data files; 0 where there is no photo.
-        first_date, last_date: From EXIF, None where no photo says it.
-        broken: Files that could not be read.
-        roots: The folders that it follows.
-        model: The model's folder.
-        model_hash, detector, joint_size, tokens, pooling: What made it; tokens are kept as int8 or float16.
-    """
-
-    photos: int
-    files: int
-    regions_mean: float
-    bytes_a_photo: float
-    first_date: str | None
-    last_date: str | None
-    broken: int
-    roots: tuple[str, ...]
-    model: str
-    model_hash: str
-    detector: str
-    joint_size: int
-    tokens: str
-    pooling: str
 
 
 class Index:
@@ -98,6 +67,7 @@ class Index:
         self._held: IO[str] | None = None
         self._ids: NDArray[np.uint64] = np.empty(0, np.uint64)  # Lance's, which stay with a photo
         self._table: Path | None = None
+        self._text_map: TextMap | None = None
         self._load()
 
     @classmethod
@@ -220,6 +190,8 @@ class Index:
     def load_model(self, folder: str | Path | None = None, *, device: torch.device | str = "cpu") -> AligningMatcher:
         """The model that made the index, from where it was then or from ``folder``.
 
+        Where `han distil` has been run for it, the index finds its candidates by that from now on.
+
         Raises:
             HANError: It is not there, or another one is.
         """
@@ -231,29 +203,13 @@ class Index:
                 f"{path}: not the model that {self.path} was made with; name that one with --model, or index anew with "
                 f"this one: han index --out {self.path} --model {path} --rebuild"
             )
+        self._text_map = TextMap.read(path, model=self.made_by.model)
+        self._set_pooling()
         return load_aligning_matcher(path).to(device)
 
     def describe(self) -> IndexSummary:
         """What the index holds, in numbers."""
-        photos, made_by = len(self), asdict(self.made_by)
-        data_bytes = sum(file.stat().st_size for file in (self.path / self.settings.table / "data").glob("*.lance"))
-        dates = [date for date in self.photos["date"].to_pylist() if date]
-        return IndexSummary(
-            photos=photos,
-            files=photos + sum(len(copies or ()) for copies in self.photos["copies"].to_pylist()),
-            regions_mean=float(self.photos["regions"].to_numpy().mean()) if photos else 0.0,
-            bytes_a_photo=data_bytes / photos if photos else 0.0,
-            first_date=min(dates, default=None),
-            last_date=max(dates, default=None),
-            broken=len(read_broken(self.path / self.settings.table)),
-            roots=tuple(self.settings.roots),
-            model=self.settings.model,
-            model_hash=made_by["model"],
-            detector=made_by["detector"],
-            joint_size=made_by["joint_size"],
-            tokens=made_by["storage"],
-            pooling=made_by["pooling"],
-        )
+        return summarise(self)
 
     def _load(self) -> None:
         """Open the newest version and take in what is new of it; vectors of photos that were here stay."""
@@ -277,8 +233,12 @@ class Index:
         self.close()
         self._dataset, self._held, self._ids, self._table = dataset, held, ids, self.path / settings.table
         self.settings, self.made_by, self.pooled = settings, made_by, pooled
-        self.pooling = pooling_for(made_by.pooling, joint_size=made_by.joint_size)
+        self._set_pooling()
         self.photos = table.drop_columns(["_rowid"]).combine_chunks()
+
+    def _set_pooling(self) -> None:
+        size = self.made_by.joint_size
+        self.pooling = pooling_for(self.made_by.pooling, joint_size=size, text_map=self._text_map)
 
     def _open(self) -> tuple[Settings, Any, IO[str] | None]:
         """The newest version, held: between its being found and held, a writer may have deleted it."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from han_retrieval.clock import Clock
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation.calibration import Calibration
+from han_retrieval.index.alike import first_of_alike
 from han_retrieval.index.index import Index, Rows
 from han_retrieval.index.query import Part, check_parts, parse_query
 from han_retrieval.matchers import AligningMatcher
@@ -79,6 +80,7 @@ def search(
     candidates: int = CANDIDATES,
     where: str | None = None,
     exact: bool = False,
+    collapse: bool = False,
     calibration: Calibration | None = None,
 ) -> Answer:
     """The photos that fit a query best, best first.
@@ -95,6 +97,7 @@ def search(
         candidates: How many photos are scored; at least ``k``.
         where: Only photos that this SQL condition holds for; see ``Index.filter``.
         exact: Score every photo.
+        collapse: Leave out photos that are nearly the same as a better one; see ``first_of_alike``.
         calibration: Of the model; makes probabilities of the scores of a single sentence.
 
     Raises:
@@ -109,7 +112,9 @@ def search(
         check_parts(parts)
         texts = [encode_sentence(model, part.text) for part in parts]
         weights = np.array([part.weight for part in parts], np.float32)
-        pooled = sum(weight * _pooled(index, text) for weight, text in zip(weights.tolist(), texts, strict=True))
+        pooled = torch.stack([part.weight * _pooled(index, text) for part, text in zip(parts, texts, strict=True)]).sum(
+            0
+        )
     rows = choose_rows(index, pooled, max(candidates, k), where=where, exact=exact, clock=clock)
 
     def score(tokens: Tensor, mask: Tensor) -> list[Tensor]:
@@ -118,7 +123,9 @@ def search(
         return [photos.scores(text) for text in texts]
 
     scores = weights @ score_rows(index, rows, score, clock=clock)  # (K,)
-    best = np.argsort(-scores, kind="stable")[:k]
+    order = np.argsort(-scores, kind="stable")
+    with clock("fetch"):
+        best = order[first_of_alike(index, rows[order], k)] if collapse else order[:k]
     probabilities = calibration.probability(scores[best] / weights[0]) if calibration and len(parts) == 1 else None
     return answer(index, rows[best], scores[best], probabilities, calibration=calibration, clock=clock)
 
@@ -226,6 +233,7 @@ def answer(
         )
         for i, (row, photo, (path, *copies)) in enumerate(zip(rows, photos, files, strict=True))
     ]
-    known = calibration is not None and probabilities is not None
-    nothing = known and not any(calibration.passes(probabilities))
+    nothing = False
+    if calibration is not None and probabilities is not None:
+        nothing = not calibration.passes(probabilities).any()
     return Answer(hits, nothing, clock.seconds)

@@ -1,0 +1,62 @@
+"""``han distil``: what finds candidates for a model's scores, learned from these, kept in its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.splits import with_splits
+from han_retrieval.data import read_dataset
+from han_retrieval.evaluation.protocols import check_regions
+from han_retrieval.index.distil import PHOTOS, SENTENCES
+from han_retrieval.index.distil import distil as learn
+from han_retrieval.matchers import load_aligning_matcher, model_folder
+from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.regions import RegionStore
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--features", type=click.Path(path_type=Path), required=True, help="What `han extract` wrote.")
+@click.option("--split", default="train", show_default=True, help="The photos to learn from.")
+@click.option("--format", "format_name", help="The dataset's format, where it is not recognised.")
+@click.option("--photos", type=click.IntRange(min=1), default=PHOTOS, show_default=True, help="How many at most.")
+@click.option("--sentences", type=click.IntRange(min=1), default=SENTENCES, show_default=True, help="How many at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@device_option
+def distil(
+    model: Path,
+    dataset: Path,
+    features: Path,
+    split: str,
+    format_name: str | None,
+    photos: int,
+    sentences: int,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Learn what finds candidates for MODEL's scores on DATASET and keep it in its folder, as candidates.safetensors.
+
+    `han search` then needs fewer candidates for the same answers. Indexes that are there already need no change.
+    """
+    captioned = with_splits(read_dataset(dataset, format=format_name)).split(split)
+    matcher = load_aligning_matcher(model).to(find_device(device))
+    store = RegionStore.open(features)
+    for note in check_regions(matcher, store):
+        click.echo(f"note: {note}", err=True)
+    found = learn(matcher, captioned, store, photos=photos, sentences=sentences, progress=True)
+    folder = model_folder(model)
+    path = found.text_map.write(folder, model=folder_hash(folder))
+    if as_json:
+        facts = {"photos": found.photos, "sentences": found.sentences, "before": found.before, "after": found.after}
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(f"{found.photos} photos, {found.sentences} sentences; of the exact best ten of those held out, kept")
+        click.echo("candidates  before   after")
+        for number, before in found.before.items():
+            click.echo(f"{number:10} {before:6.1f}% {found.after[number]:6.1f}%")
+    click.echo(f"wrote {path}", err=True)

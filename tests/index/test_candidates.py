@@ -1,0 +1,123 @@
+"""What finds candidates: how much it keeps, what makes it better, and photos that are nearly the same."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_index import SENTENCE, make_model, make_photos, update
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))
+
+from training_data import make_data
+
+from han_retrieval.errors import HANError
+from han_retrieval.index import Index, MeanPooling, search
+from han_retrieval.index.alike import first_of_alike
+from han_retrieval.index.distil import distil
+from han_retrieval.index.pooling import TextMap
+from han_retrieval.index.recall import candidate_recall, frequent_words
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.text import Vocabulary
+
+COUNT = 40
+SENTENCES = [SENTENCE, "blue", "a cat", "cat dog", "zebra"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("candidates")
+    update(make_photos(folder / "photos", COUNT), folder / "index", make_model(folder / "model"))
+    return folder
+
+
+def test_recall_is_that_of_the_searches(folder):
+    with Index.open(folder / "index") as index:
+        model = index.load_model()
+        found = candidate_recall(index, model, SENTENCES, top=5, numbers=(5, 8, 20, COUNT, 100))
+        assert (found.sentences, found.photos, found.top) == (4, COUNT, 5)
+        assert list(found.kept) == [5, 8, 20]
+        for number, kept in found.kept.items():
+            shares = []
+            for sentence in SENTENCES[:4]:
+                exact = {hit.row for hit in search(index, model, sentence, k=5, exact=True).hits}
+                near = {hit.row for hit in search(index, model, sentence, k=number, candidates=number).hits}
+                shares.append(100 * len(exact & near) / 5)
+            assert kept == pytest.approx(np.mean(shares))
+        assert candidate_recall(index, model, frequent_words(model, 3), top=5).sentences == 3
+        with pytest.raises(HANError, match="no word of any of the 1 sentences"):
+            candidate_recall(index, model, ["zebra"])
+        with pytest.raises(HANError, match=f"{COUNT} photos are too few"):
+            candidate_recall(index, model, SENTENCES, top=COUNT)
+
+
+def small_teacher(sentences) -> HAN:
+    torch.manual_seed(1)
+    vocabulary = Vocabulary.from_sentences(sentences)
+    config = HANConfig(region_size=12, vocabulary_size=len(vocabulary), word_size=8, joint_size=16)
+    return HAN(config, vocabulary=vocabulary).eval()
+
+
+def test_what_was_distilled_keeps_more_of_the_best(tmp_path):
+    photos, store = make_data(tmp_path, photos=80)
+    model = small_teacher([caption for photo in photos.photos for caption in photo.captions])
+    found = distil(model, photos, store)
+    assert (found.photos, found.sentences) == (80, 160)
+    assert list(found.before) == list(found.after) == [20, 50]
+    assert found.after[20] > found.before[20]
+    again = distil(model, photos, store)
+    assert torch.equal(found.text_map.weight, again.text_map.weight)
+    fewer = distil(model, photos, store, photos=30, sentences=40)
+    assert (fewer.photos, fewer.sentences) == (30, 40)
+    with pytest.raises(HANError, match="too few to learn from"):
+        distil(model, photos, store, photos=20)
+
+
+def test_an_index_takes_what_its_model_s_folder_has(tmp_path, folder):
+    model_folder = make_model(tmp_path / "model")
+    own = folder_hash(model_folder)
+    random = torch.Generator().manual_seed(0)
+    text_map = TextMap(torch.randn(16, 16, generator=random), torch.randn(16, generator=random))
+    with Index.open(folder / "index") as index:
+        model = index.load_model(model_folder)
+        with torch.no_grad():
+            words, mask = model.words([SENTENCE])
+            texts = model.encode_texts(words, mask)
+        plain = MeanPooling(16).texts(texts, mask)
+        assert torch.equal(index.pooling.texts(texts, mask), plain)
+        text_map.write(model_folder, model="another")
+        index.load_model(model_folder)
+        assert torch.equal(index.pooling.texts(texts, mask), plain)
+        text_map.write(model_folder, model=own)
+        assert folder_hash(model_folder) == own
+        index.load_model(model_folder)
+        wanted = plain @ text_map.weight.T + text_map.bias
+        assert torch.allclose(index.pooling.texts(texts, mask), wanted)
+        nearest = np.argsort(-(index.pooled @ wanted[0].numpy()))[:10]
+        hits = search(index, model, SENTENCE, k=10, candidates=10).hits
+        assert {hit.row for hit in hits} == set(nearest.tolist())
+        exact = search(index, model, SENTENCE, exact=True).hits
+        assert [hit.row for hit in search(index, model, SENTENCE, candidates=COUNT).hits] == [hit.row for hit in exact]
+        (model_folder / "candidates.safetensors").write_bytes(b"no tensors")
+        with pytest.raises(HANError, match=r"cannot be read .*han distil"):
+            index.load_model(model_folder)
+
+
+def test_nearly_the_same_photos_are_left_out(folder):
+    with Index.open(folder / "index") as index:
+        model = index.load_model()
+        plain = search(index, model, SENTENCE, k=COUNT, exact=True).hits
+        rows = np.array([hit.row for hit in plain])
+        assert first_of_alike(index, rows, 7, alike=2.0) == list(range(7))
+        assert first_of_alike(index, rows, COUNT, alike=-2.0) == [0]
+        twice = np.repeat(rows, 2)
+        assert first_of_alike(index, twice, COUNT, alike=0.999) == list(range(0, 2 * COUNT, 2))
+        collapsed = search(index, model, SENTENCE, k=COUNT, exact=True, collapse=True).hits
+        kept = first_of_alike(index, rows, COUNT)
+        assert [hit.row for hit in collapsed] == [int(rows[place]) for place in kept]
+        few = search(index, model, SENTENCE, k=3, exact=True, collapse=True).hits
+        assert [hit.row for hit in few] == [hit.row for hit in collapsed[:3]]
