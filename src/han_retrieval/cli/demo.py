@@ -11,11 +11,11 @@ import click
 from han_retrieval.cli.gallery import GALLERY, copy_gallery
 from han_retrieval.cli.own_folder import make_own_folder
 from han_retrieval.data import open_photo
-from han_retrieval.evidence import Answer, Query, Table, evidence_page, explain_pair
+from han_retrieval.evaluation.calibration import Calibration
+from han_retrieval.evidence import Answer, Query, Table, evidence_page, explain_tokens
 from han_retrieval.files import write_whole
 from han_retrieval.index import Hit, Index, index_photos, search
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
-from han_retrieval.regions import Regions, detector_for
 
 SENTENCES = (
     "a man in a black coat looks through a camera on a tripod",
@@ -52,13 +52,12 @@ def demo(model: Path, out: Path) -> None:
     with Index.open(out / "index") as index:
         matcher = index.load_model()
         click.echo(f"2/3 searching for {len(SENTENCES)} sentences", err=True)
-        hits = {sentence: search(index, matcher, sentence, k=ANSWERS) for sentence in SENTENCES}
-    click.echo("3/3 looking at what was found, region by region", err=True)
-    regions = _regions(matcher, {hit.path for found in hits.values() for hit in found})
-    queries = [
-        Query(sentence, [_answer(matcher, hit, regions[hit.path], sentence) for hit in found])
-        for sentence, found in hits.items()
-    ]
+        calibration = Calibration.read(index.settings.model)
+        queries = []
+        for sentence in SENTENCES:
+            found = search(index, matcher, sentence, k=ANSWERS, calibration=calibration)
+            queries.append(Query(sentence, [_answer(index, matcher, hit, sentence) for hit in found.hits]))
+    click.echo("3/3 writing the page", err=True)
     intro = (
         f"Found among {len(GALLERY)} photos that the model has never seen, best first. Point at a word to see which "
         "regions it looked at, at a region to see which words did."
@@ -69,16 +68,12 @@ def demo(model: Path, out: Path) -> None:
     click.echo(f"done in {time.monotonic() - started:.0f} s", err=True)
 
 
-def _regions(model: AligningMatcher, photos: set[Path]) -> dict[Path, Regions]:
-    """What the model's detector finds in each photo."""
-    fingerprint = model.config.detector_fingerprint
-    assert fingerprint is not None  # it could not have been indexed
-    detector, files = detector_for(fingerprint), sorted(photos)
-    return dict(zip(files, detector.detect([open_photo(file) for file in files]), strict=True))
-
-
-def _answer(model: AligningMatcher, hit: Hit, regions: Regions, sentence: str) -> Answer:
-    return Answer(open_photo(hit.path), hit.path.name, explain_pair(model, regions, sentence))
+def _answer(index: Index, model: AligningMatcher, hit: Hit, sentence: str) -> Answer:
+    """The photo with its evidence, from the tokens that the index keeps of it."""
+    tokens = index.tokens([hit.row])[0][0]
+    evidence = explain_tokens(model, tokens, hit.boxes, hit.width, hit.height, sentence)
+    probability = "" if hit.probability is None else f"matches with probability {hit.probability:.0%}"
+    return Answer(open_photo(hit.path), hit.path.name, evidence, probability)
 
 
 def _credits() -> Table:
@@ -87,7 +82,10 @@ def _credits() -> Table:
 
 
 def _told(query: Query) -> str:
-    found = "\n".join(f"{answer.evidence.score:7.4f}  {answer.name}" for answer in query.answers)
+    found = "\n".join(
+        f"{answer.evidence.score:7.4f}  {answer.name}" + (f"  ({answer.note})" if answer.note else "")
+        for answer in query.answers
+    )
     return f'"{query.sentence}"\n{found}'
 
 
