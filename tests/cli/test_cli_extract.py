@@ -70,7 +70,7 @@ def test_photos_to_a_store_with_one_line_on_stdout(photos, tmp_path):
     assert line.endswith("0 there before, 0 skipped")
     assert "4/4" in result.stderr
     store = RegionStore.open(tmp_path / "out")
-    assert store.fingerprint == "grid:5"
+    assert store.fingerprint == "bottom-up:5"
     assert store.batch(["3.png"]).features.tolist() == [[[30.0, 0.0, 0.0]] * 5]
 
 
@@ -79,7 +79,7 @@ def test_json_and_what_was_skipped(photos, tmp_path):
     result = han_extract(photos, "--out", tmp_path / "out", "--json")
     report = json.loads(result.stdout)
     assert (report["done"], report["already_there"], report["photos"]) == (4, 0, 4)
-    assert report["fingerprint"] == "grid:36"
+    assert report["fingerprint"] == "bottom-up:36"
     assert (report["feature_size"], report["regions_mean"]) == (3, 36.0)
     assert [each["photo"] for each in report["skipped"]] == [str(photos / "text.jpg")]
     assert "photos skipped: 1, all listed in" in result.stderr
@@ -159,7 +159,7 @@ def test_a_preview_is_a_picture_and_a_table_and_no_store(photos, tmp_path, monke
     result = han_extract("--preview", photos / "3.png", "--regions", 2, "--out", "seen.png")
     assert result.exit_code == 0, result.output
     assert [" ".join(line.split()) for line in result.stdout.splitlines()[1:]] == ["0 0 0 20 10", "1 0 0 20 10"]
-    assert result.stderr == "wrote seen.png (grid:2)\n"
+    assert result.stderr == "wrote seen.png (bottom-up:2)\n"
     assert max(Image.open("seen.png").size) > 500
     report = json.loads(han_extract("--preview", photos / "3.png", "--detector", "other", "--json").stdout)
     assert report["detector"] == "other:36"
