@@ -135,11 +135,14 @@ def draw(index: Path, out: Path, photos: int) -> None:
         random = np.random.default_rng(0)
         for first in range(0, photos, _ROWS):
             count = min(_ROWS, photos - first)
-            ones, others = (real.tokens(random.integers(len(real), size=count)) for _ in range(2))
+            (ones, one_mask), (others, other_mask) = (
+                real.tokens(random.integers(len(real), size=count)) for _ in range(2)
+            )
+            m = min(ones.shape[1], others.shape[1])
+            there = one_mask[:, :m] & other_mask[:, :m]
             share = torch.from_numpy(random.uniform(0, 1, (count, 1, 1)).astype(np.float32))
-            mixed = functional.normalize((1 - share) * ones[0] + share * others[0], dim=2)  # (count, m, d)
-            there = ones[1] & others[1]
-            vectors = pooling.images(mixed * there.unsqueeze(2), there).numpy().astype(np.float16)
+            mixed = functional.normalize((1 - share) * ones[:, :m] + share * others[:, :m], dim=2)  # (count, m, d)
+            vectors = pooling.images(mixed, there).numpy().astype(np.float16)
             rows = []
             for i in range(count):
                 stored = Tokens.store(mixed[i][there[i]], real.made_by.storage)

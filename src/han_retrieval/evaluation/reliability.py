@@ -24,7 +24,7 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> None:
     axes.plot([each.probability for each in bins], [each.right for each in bins], "o-", color="#1f5fa8", markersize=4)
     axes.axvline(calibration.threshold, color="#b0452c", linewidth=1, linestyle="--")
     axes.set(xlim=(0, most), ylim=(0, most), xlabel="probability", ylabel="share that is right", aspect="equal")
-    axes.set_title(f"{calibration.pairs:,} pairs, mean distance {calibration.error:.4f}; dashed: threshold", fontsize=9)
+    axes.set_title(f"{calibration.pairs:,} pairs, mean distance {calibration.error:.2%}; dashed: threshold", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     try:
         figure.savefig(path, dpi=110)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 PHOTOS, SENTENCES = 3000, 1500
 _HELD_OUT = 0.2
-_TEMPERATURE = 0.03  # of the scores' soft-max: some ten photos count
-_STEPS, _RATE = 300, 0.02
+_TEMPERATURE = 0.22  # of the scores' soft-max, in their standard deviations: the best few dozen photos count
+_STEPS, _RATE, _START = 300, 0.02, 20.0
 _SENTENCES_A_STEP, _PHOTOS_A_STEP = 500, 1500
 _PHOTOS_AT_ONCE = 256
 TOP, KEPT = 10, (20, 50, 100, 200)
@@ -95,10 +95,11 @@ def distil(
         vectors, scores = _score(model, [photo.id for photo in drawn], store, texts, mask, pooling, progress=progress)
     if not scores.isfinite().all():
         raise HANError("a score is not finite: the model or the features are broken")
+    temperature = _TEMPERATURE * float(scores.std(1).mean())
     # A model knows its training's pairs by heart, which nothing that is learned here could tell.
     scores[torch.arange(len(own)), own] = -torch.inf
     held = max(1, round(_HELD_OUT * len(chosen)))
-    found = _fit(queries[held:], vectors, scores[held:], seed=seed, progress=progress)
+    found = _fit(queries[held:], vectors, scores[held:], temperature, seed=seed, progress=progress)
     after = queries[:held] @ found.weight.T + found.bias
     return Distilled(
         text_map=found,
@@ -131,17 +132,17 @@ def _score(
     return torch.cat(vectors), torch.cat(scores, dim=1)
 
 
-def _fit(queries: Tensor, vectors: Tensor, scores: Tensor, *, seed: int, progress: bool) -> TextMap:
+def _fit(queries: Tensor, vectors: Tensor, scores: Tensor, temperature: float, *, seed: int, progress: bool) -> TextMap:
     """The map whose products (T, I) have the soft-max of the scores; those of -inf do not count."""
     random = torch.Generator().manual_seed(seed)
-    weight = (torch.eye(queries.shape[1]) / (2 * _TEMPERATURE)).requires_grad_()
+    weight = (_START * torch.eye(queries.shape[1])).requires_grad_()
     bias = torch.zeros(queries.shape[1], requires_grad=True)
     optimizer = torch.optim.Adam([weight, bias], lr=_RATE)
     for step in tqdm(range(_STEPS), desc="distilling", unit="step", disable=not progress):
         rows = torch.randperm(len(queries), generator=random)[:_SENTENCES_A_STEP]
         columns = torch.randperm(len(vectors), generator=random)[:_PHOTOS_A_STEP]
         wanted = scores[rows][:, columns]
-        teacher = (wanted / _TEMPERATURE).softmax(1)
+        teacher = (wanted / temperature).softmax(1)
         products = (queries[rows] @ weight.T + bias) @ vectors[columns].T
         student = products.masked_fill(wanted == -torch.inf, -1e4).log_softmax(1)
         loss = -(teacher * student).sum(1).mean()
@@ -151,7 +152,7 @@ def _fit(queries: Tensor, vectors: Tensor, scores: Tensor, *, seed: int, progres
         loss.backward()
         optimizer.step()
     # Products are logits; on the scale of the scores, those of a query's parts can be added up.
-    return TextMap((_TEMPERATURE * weight).detach(), (_TEMPERATURE * bias).detach())
+    return TextMap((temperature * weight).detach(), (temperature * bias).detach())
 
 
 def _kept(products: Tensor, scores: Tensor) -> dict[int, float]:
