@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo train-demo test test-all lint clean
+.PHONY: demo train-demo test test-browser test-all lint clean
 
 demo: $(STAMP)
 	$(BIN)/han demo --out demo
@@ -14,6 +14,10 @@ train-demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# The page, in Debian's Chromium or any other: apt-get install chromium
+test-browser: $(STAMP)
+	$(BIN)/python -m pytest -m browser
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -25,6 +25,7 @@ VERBS = {
     "search": "The photos of an index that fit a sentence.",
     "similar": "The photos of an index that are like a photo.",
     "caption": "The sentences that fit a photo.",
+    "serve": "A page to search an index in, and an HTTP API.",
     "demo": "Index real photos, search them, and see the evidence.",
     "train-demo": "Draw scenes, train on them, evaluate, and see evidence, in two minutes.",
     "info": "What a model, an index, a region store or a dataset holds.",

@@ -31,7 +31,7 @@ if register_heif_opener is not None:
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_photo(path: str | Path, *, max_pixels: int = 100_000_000) -> Image.Image:
+def open_photo(path: str | Path, *, max_pixels: int = 100_000_000, shrink_to: int | None = None) -> Image.Image:
     """The photo as people see it: EXIF orientation applied, RGB, transparency over white, the first frame.
 
     The size is read from the header and checked before any pixel is decoded.
@@ -39,6 +39,8 @@ def open_photo(path: str | Path, *, max_pixels: int = 100_000_000) -> Image.Imag
     Args:
         path: An image file of any kind that Pillow reads.
         max_pixels: The largest width x height that is decoded; Pillow's own limit, 178,956,970, holds too.
+        shrink_to: Pixels that either side needs to have no more of: a JPEG is then decoded at a smaller scale where
+            that is faster, other files as they are.
 
     Raises:
         HANError: The file is missing, empty, no image, broken or truncated, or larger than ``max_pixels``; the
@@ -54,6 +56,8 @@ def open_photo(path: str | Path, *, max_pixels: int = 100_000_000) -> Image.Imag
             width, height = photo.size
             if width * height > max_pixels:
                 raise HANError(f"{path}: {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}")
+            if shrink_to is not None:
+                photo.draft(None, (shrink_to, shrink_to))
             photo.load()
             return _as_rgb(_upright(photo))
     except UnidentifiedImageError:

@@ -72,7 +72,8 @@ def evidence_page(
         tables: Figures, side by side before the queries.
         commands: Command lines to go on with, at the end.
     """
-    script, style = _asset("page.js"), _asset("page.css")
+    script = _asset("light.js") + "document.querySelectorAll('figure[data-alignment]').forEach(lightUp);\n"
+    style = _asset("evidence.css") + _asset("page.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     body = [
@@ -88,7 +89,7 @@ def evidence_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{_text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
-        + f"\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
+        + f'\n</main>\n<script type="module">{script}</script>\n</body>\n</html>\n'
     )
 
 

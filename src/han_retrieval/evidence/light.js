@@ -1,5 +1,6 @@
 // A word lights up what it looked at; a region lights up the words that looked at it.
-for (const figure of document.querySelectorAll("figure[data-alignment]")) {
+// `figure` has data-alignment, chips (.chip) in the order of the words, and regions (.regions g) with their numbers.
+export function lightUp(figure) {
   const alignment = JSON.parse(figure.dataset.alignment); // a row a word, a column a region
   const chips = [...figure.querySelectorAll(".chip")];
   const regions = [...figure.querySelectorAll(".regions g")].sort((a, b) => a.dataset.region - b.dataset.region);
@@ -16,8 +17,8 @@ for (const figure of document.querySelectorAll("figure[data-alignment]")) {
     const most = Math.max(...alignment[word], 1e-6);
     regions.forEach((region, j) => {
       const share = alignment[word][j] / most;
-      set(region, "--on", share < 0.1 ? 0 : share);
-      set(region, "--glow", share < 0.1 ? 0 : share);
+      set(region, "--on", share < 0.25 ? 0 : share ** 2);
+      set(region, "--glow", share < 1 ? 0 : 0.6); // many that glow would hide what they are of
     });
     chips.forEach((chip, i) => set(chip, "--on", i === word ? 1 : 0.4));
   };

@@ -1,0 +1,90 @@
+// Asking with a photo, one that is dropped, pasted or chosen, or one of the index: photos like it, sentences for it.
+import { ask, percent, thumbnail } from "./api.js";
+
+const $ = (id) => document.getElementById(id);
+
+export class ByPhoto {
+  // `given(number)` is told of a file that `file(number)` then is; `left()` that no photo is asked with any more.
+  constructor({ given, left }) {
+    Object.assign(this, { given, files: new Map(), shown: null, asking: null });
+    $("pick").addEventListener("click", () => $("file").click());
+    $("file").addEventListener("change", () => this.#take($("file").files));
+    $("leave-asked").addEventListener("click", left);
+    $("rank").addEventListener("submit", (event) => (event.preventDefault(), this.#rank()));
+    addEventListener("paste", (event) => this.#take(event.clipboardData.files));
+    let inside = 0;
+    const drag = (event) => event.dataTransfer?.types.includes("Files") && !event.preventDefault();
+    const show = (whether) => ($("drop").hidden = !whether);
+    addEventListener("dragenter", (event) => drag(event) && (inside++, show(true)));
+    addEventListener("dragover", drag);
+    addEventListener("dragleave", (event) => drag(event) && !--inside && show(false));
+    addEventListener("drop", (event) => {
+      if (!drag(event)) return;
+      inside = 0;
+      show(false);
+      this.#take(event.dataTransfer.files);
+    });
+  }
+
+  file(number) {
+    return this.files.get(number);
+  }
+
+  // What is asked with: a file's number, a photo's id, or neither.
+  show({ upload, like }) {
+    const key = upload === "" ? like : `upload ${upload}`;
+    if (key === this.shown) return;
+    this.shown = key;
+    this.asking?.abort();
+    $("asked").hidden = !key;
+    $("ranked").replaceChildren();
+    $("rank-status").textContent = "";
+    if (this.url) URL.revokeObjectURL(this.url);
+    this.url = upload === "" ? null : URL.createObjectURL(this.file(upload));
+    $("asked-photo").replaceChildren();
+    if (!key) return;
+    const image = new Image();
+    image.alt = upload === "" ? "The photo that is asked with" : this.file(upload).name;
+    image.src = this.url ?? thumbnail(like);
+    $("asked-photo").append(image);
+    this.body = () => {
+      const body = new FormData();
+      if (upload === "") body.set("id", like);
+      else body.set("photo", this.file(upload));
+      return body;
+    };
+  }
+
+  #take(files) {
+    if (!files.length) return;
+    const number = Date.now(); // not one of a visit before this one, which the history still has
+    this.files.set(number, files[0]);
+    $("file").value = "";
+    this.given(number);
+  }
+
+  async #rank() {
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    const body = this.body();
+    body.set("sentences", $("sentences").value);
+    $("rank-status").textContent = "…";
+    try {
+      const { captions, left_out } = await ask("/api/captions", { body, signal: asking.signal });
+      $("ranked").replaceChildren(...captions.map(line));
+      $("rank-status").textContent = left_out.length ? `The model knows no word of ${left_out.map((each) => `“${each}”`).join(", ")}` : "";
+    } catch (error) {
+      if (error.name !== "AbortError") $("rank-status").textContent = error.message;
+    }
+  }
+}
+
+function line({ sentence, score, probability }) {
+  const item = document.createElement("li");
+  const value = document.createElement("span");
+  value.className = "value";
+  value.textContent = probability == null ? score.toFixed(2) : percent(probability);
+  item.style.setProperty("--share", Math.max(0, Math.min(1, score)));
+  item.append(sentence, value);
+  return item;
+}

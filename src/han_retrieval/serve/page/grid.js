@@ -1,0 +1,133 @@
+// Photos in rows of one height that are as wide as the page. Their sizes are known, so nothing moves when they load.
+import { day, percent, thumbnail } from "./api.js";
+
+export class Grid {
+  // `address(hit)` is a photo's own, `open(place)` is called when one is chosen.
+  constructor(list, { address, open }) {
+    Object.assign(this, { list, address, open, hits: [], tiles: [] });
+    new ResizeObserver(() => list.clientWidth === this.width || requestAnimationFrame(() => this.layOut())).observe(list);
+    list.addEventListener("click", (event) => this.#click(event));
+    list.addEventListener("keydown", (event) => this.#move(event));
+  }
+
+  clear() {
+    this.hits = [];
+    this.tiles = [];
+    this.list.replaceChildren();
+    this.layOut();
+  }
+
+  // Photos that are there already are passed over.
+  add(hits) {
+    const there = new Set(this.hits.map((hit) => hit.id));
+    for (const hit of hits.filter((each) => !there.has(each.id))) {
+      const tile = this.#tile(hit, this.hits.length);
+      this.hits.push(hit);
+      this.tiles.push(tile);
+      this.list.append(tile);
+    }
+    this.layOut();
+  }
+
+  place(id) {
+    return this.hits.findIndex((hit) => hit.id === id);
+  }
+
+  focus(place) {
+    const link = this.tiles[place]?.firstElementChild;
+    if (!link) return;
+    this.#reach(place);
+    link.focus();
+  }
+
+  layOut() {
+    const width = (this.width = this.list.clientWidth);
+    const narrow = width < 640;
+    const [tall, gap] = narrow ? [140, 6] : [Math.min(280, 150 + width / 12), 10];
+    const ratios = this.hits.map((hit) => Math.min(3.2, Math.max(0.45, hit.width / hit.height)));
+    let top = 0;
+    for (let start = 0, end; start < ratios.length; start = end) {
+      let across = 0;
+      for (end = start; end < ratios.length && across * tall + gap * (end - start - 1) < width; end++) across += ratios[end];
+      const room = width - gap * (end - start - 1);
+      const full = across * tall >= room;
+      const height = full ? room / across : Math.min(tall, room / across);
+      let left = 0;
+      for (let place = start; place < end; place++) {
+        const { style } = this.tiles[place];
+        style.left = `${left}px`;
+        style.top = `${top}px`;
+        style.width = `${ratios[place] * height}px`;
+        style.height = `${height}px`;
+        left += ratios[place] * height + gap;
+      }
+      top += height + gap;
+    }
+    this.list.style.height = `${Math.max(0, top - gap)}px`;
+  }
+
+  #tile(hit, place) {
+    const tile = document.createElement("li");
+    const link = document.createElement("a");
+    const image = document.createElement("img");
+    link.href = this.address(hit);
+    link.tabIndex = place ? -1 : 0;
+    link.dataset.place = place;
+    link.setAttribute("aria-label", [hit.name, hit.date && day(hit.date), hit.probability != null && percent(hit.probability)].filter(Boolean).join(", "));
+    image.alt = "";
+    image.loading = "lazy";
+    image.decoding = "async";
+    image.addEventListener("load", () => link.classList.add("loaded"));
+    image.addEventListener("error", () => link.classList.add("gone"));
+    image.src = thumbnail(hit.id);
+    link.append(image);
+    if (hit.probability != null) {
+      const badge = document.createElement("span");
+      badge.className = "badge";
+      badge.textContent = percent(hit.probability);
+      link.append(badge);
+    }
+    tile.append(link);
+    return tile;
+  }
+
+  #click(event) {
+    const link = event.target.closest("a");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    this.open(Number(link.dataset.place));
+  }
+
+  #move(event) {
+    const here = Number(event.target.dataset?.place);
+    const place = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: this.tiles.length - 1, ArrowUp: this.#beside(here, -1), ArrowDown: this.#beside(here, 1) }[event.key];
+    if (place === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    if (place >= 0 && place < this.tiles.length) this.focus(place);
+    else if (place < 0 && event.key === "ArrowUp") this.list.dispatchEvent(new CustomEvent("leave"));
+  }
+
+  // The photo in the row above or below whose middle is nearest; -1 above the first row, this one below the last.
+  #beside(here, direction) {
+    const middle = (tile) => tile.offsetLeft + tile.offsetWidth / 2;
+    const from = this.tiles[here];
+    if (!from) return -1;
+    let row;
+    let best = direction < 0 ? -1 : here;
+    for (let place = here + direction; this.tiles[place]; place += direction) {
+      const tile = this.tiles[place];
+      if (tile.offsetTop === from.offsetTop) continue;
+      row ??= tile.offsetTop;
+      if (tile.offsetTop !== row) break;
+      const nearer = best === here || best < 0 || Math.abs(middle(tile) - middle(from)) < Math.abs(middle(this.tiles[best]) - middle(from));
+      if (nearer) best = place;
+    }
+    return best;
+  }
+
+  // One photo is reached by Tab, the others from there by arrows.
+  #reach(place) {
+    this.list.querySelector("a[tabindex='0']")?.setAttribute("tabindex", "-1");
+    this.tiles[place].firstElementChild.tabIndex = 0;
+  }
+}

@@ -1,0 +1,44 @@
+// The answer to what is asked now: its first photos, then more as one scrolls. Answers to what was asked before are dropped.
+import { ask } from "./api.js";
+
+const A_PAGE = 60;
+
+export class Results {
+  // `shown(answer, isFirst)`, `failed(error, isFirst)` and `busy(whether)` are told what happens.
+  constructor({ shown, failed, busy }) {
+    Object.assign(this, { shown, failed, busy, wanted: null, next: 0, more: false, asking: null });
+  }
+
+  // `wanted` is { path, params, body }.
+  async load(wanted) {
+    Object.assign(this, { wanted, next: 0, more: false });
+    await this.#ask();
+  }
+
+  async loadMore() {
+    if (this.more && !this.asking) await this.#ask();
+  }
+
+  async #ask() {
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    const { path, params, body } = this.wanted;
+    const first = this.next;
+    this.busy(true);
+    try {
+      const answer = await ask(path, { params: { ...params, first, k: A_PAGE }, body, signal: asking.signal });
+      if (asking !== this.asking) return;
+      this.next = first + answer.hits.length;
+      this.more = this.next < answer.total && answer.hits.length > 0;
+      this.asking = null;
+      this.shown(answer, first === 0);
+    } catch (error) {
+      if (asking !== this.asking) return;
+      this.asking = null;
+      this.more = false;
+      this.failed(error, first === 0);
+    } finally {
+      if (!this.asking) this.busy(false);
+    }
+  }
+}

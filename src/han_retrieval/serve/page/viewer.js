@@ -1,0 +1,118 @@
+// One photo, large, with the evidence for a sentence.
+import { ask, day, percent, picture, thumbnail } from "./api.js";
+import { hideEvidence, showEvidence } from "./evidence.js";
+
+const $ = (id) => document.getElementById(id);
+const PAUSE = 250; // ms without typing before a sentence is asked about
+
+export class Viewer {
+  // `closed()`, `moved(step)` and `similar(id)` are told what a person wants.
+  constructor({ closed, moved, similar }) {
+    this.dialog = $("viewer");
+    this.asking = null;
+    $("close").addEventListener("click", closed);
+    $("similar").addEventListener("click", () => similar(this.hit.id));
+    $("previous").addEventListener("click", () => moved(-1));
+    $("next").addEventListener("click", () => moved(1));
+    this.dialog.addEventListener("cancel", (event) => (event.preventDefault(), closed()));
+    this.dialog.addEventListener("close", closed); // as browsers do it themselves when Escape is pressed twice
+    this.dialog.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!step || event.target.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      moved(step);
+    });
+    $("ask").addEventListener("submit", (event) => (event.preventDefault(), this.#explain()));
+    $("sentence").addEventListener("input", () => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.#explain(), PAUSE);
+    });
+  }
+
+  get id() {
+    return this.dialog.open ? this.hit?.id : undefined;
+  }
+
+  // The photo's `place` among `total` photos, -1 where it is not among those that are known yet.
+  async show(id, { hit, sentence, place, total }) {
+    this.hit = hit ?? { id };
+    $("sentence").value = sentence;
+    this.count({ place, total });
+    $("viewer-name").textContent = this.hit.name ?? "";
+    $("facts").textContent = "";
+    hideEvidence($("figure"));
+    $("explained").textContent = "";
+    if (hit) this.#draw(hit);
+    else $("photo").replaceChildren();
+    if (!this.dialog.open) {
+      this.dialog.showModal();
+      $("close").focus({ focusVisible: false });
+    }
+    this.dialog.scrollTop = 0;
+    await Promise.all([this.#tell(id, !hit), this.#explain()]);
+  }
+
+  count({ place, total }) {
+    $("place").textContent = place < 0 ? "" : `${place + 1} of ${total.toLocaleString()}`;
+    $("previous").disabled = place <= 0;
+    $("next").disabled = place < 0 || place === total - 1;
+  }
+
+  close() {
+    this.asking?.abort();
+    this.dialog.close();
+  }
+
+  #draw({ id, width, height, name }) {
+    const photo = $("photo");
+    const image = new Image(width, height);
+    image.alt = name;
+    image.style.backgroundImage = `url("${thumbnail(id)}")`; // which is here already, until the large one is
+    image.addEventListener("error", () => photo.classList.add("gone"));
+    photo.classList.remove("gone");
+    photo.style.setProperty("--ratio", width / height);
+    photo.replaceChildren(image);
+    image.src = picture(id);
+  }
+
+  async #tell(id, draw) {
+    try {
+      const facts = await ask(`/api/photos/${id}`);
+      if (this.hit.id !== id) return;
+      if (draw) this.#draw(facts);
+      $("viewer-name").textContent = facts.name;
+      const parts = [facts.date && day(facts.date), facts.camera, `${facts.width} × ${facts.height}`, bytes(facts.size), facts.path];
+      if (facts.copies.length) parts.push(`and ${facts.copies.length} more of the same content`);
+      $("facts").textContent = parts.filter(Boolean).join(" · ");
+    } catch (error) {
+      if (this.hit.id === id) $("facts").textContent = error.message;
+    }
+  }
+
+  async #explain() {
+    clearTimeout(this.timer);
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    const sentence = $("sentence").value.trim();
+    if (!sentence) {
+      hideEvidence($("figure"));
+      $("explained").textContent = "";
+      return;
+    }
+    try {
+      const pair = await ask(`/api/photos/${this.hit.id}/evidence`, { params: { q: sentence }, signal: asking.signal });
+      if (asking !== this.asking) return;
+      showEvidence($("figure"), pair);
+      const likely = pair.probability == null ? "" : `${percent(pair.probability)} likely to match · `;
+      $("explained").textContent = `${likely}score ${pair.score.toFixed(3)}`;
+    } catch (error) {
+      if (asking !== this.asking) return;
+      hideEvidence($("figure"));
+      $("explained").textContent = error.message;
+    }
+  }
+}
+
+function bytes(size) {
+  return size < 1e6 ? `${Math.max(1, Math.round(size / 1e3))} kB` : `${(size / 1e6).toFixed(1)} MB`;
+}

@@ -1,0 +1,69 @@
+"""``han serve`` as a user has it: a process that answers until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "serve"))
+
+from served import make_index
+
+from han_retrieval.cli.main import main
+
+HAN = [sys.executable, "-c", "from han_retrieval.cli.main import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return make_index(tmp_path_factory.mktemp("cli"), photos=2)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_and_stops_when_told(index, sent):
+    process = subprocess.Popen(
+        [*HAN, "serve", str(index), "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = re.fullmatch(r".*: 2 photos at (http://127\.0\.0\.1:\d+/)\n", line)
+        assert address is not None, line + process.communicate(timeout=5)[1]
+        with urllib.request.urlopen(f"{address[1]}api/search?q=a+dog", timeout=30) as answer:
+            assert len(json.load(answer)["hits"]) == 2
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert err.splitlines()[-1] == "stopped"
+    assert "Traceback" not in err
+
+
+def test_what_is_wrong_is_one_line(index, capsys, monkeypatch):
+    def error(*args: object) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main(["serve", *map(str, args)])
+        captured = capsys.readouterr()
+        assert (stopped.value.code, captured.out) == (2, "")
+        (line,) = captured.err.splitlines()
+        return line
+
+    assert "no such index" in error("none")
+    assert "--token" in error(index, "--host", "0.0.0.0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "cannot listen on 127.0.0.1" in error(index, "--port", taken.getsockname()[1])
+    for module in [name for name in sys.modules if name.startswith("han_retrieval.serve")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert error(index) == "han: error: fastapi is missing: pip install 'han-retrieval[serve]'"

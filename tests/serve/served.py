@@ -1,0 +1,64 @@
+"""A small index of drawn photos, and a server of it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+from PIL import Image, ImageDraw
+
+sys.path.append(str(Path(__file__).parents[1] / "index"))
+
+from tiny_index import make_model, update
+
+from han_retrieval.evaluation import Calibration
+from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.serve import Engine, Limits, create_app
+
+NAMES = ("a.jpg", "trips/2024/été à la mer.jpg", "trips/2024/写真.jpg", "trips/b's.jpg", "trips_not/c.jpg", "d%_.png")
+SIZES = ((60, 40), (40, 60), (90, 30), (50, 50), (64, 48), (48, 64))
+SENTENCE = "a red dog"
+
+
+def make_picture(path: Path, seed: int, *, date: str | None = None, **options: object) -> Path:
+    """A photo of its own colours and size, taken on a day ("2024:01:31 12:00:00") or at none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    width, height = SIZES[seed % len(SIZES)]
+    photo = Image.new("RGB", (width * 4, height * 4), (40 * seed % 256, 90 * seed % 256, 200 - 30 * seed % 200))
+    ImageDraw.Draw(photo).ellipse((20, 20, 60 + seed, 80), fill=(250 - seed, 200, 20 * seed % 256))
+    exif = Image.Exif()
+    if date is not None:
+        exif.get_ifd(0x8769)[0x9003] = date
+    photo.save(path, exif=exif, **options)
+    return path
+
+
+def make_index(folder: Path, *, photos: int = len(NAMES)) -> Path:
+    """An index of some photos, those with an even number taken on the first of January, March, ... 2024."""
+    for i in range(photos):
+        name = NAMES[i] if i < len(NAMES) else f"more/{i:03}.jpg"
+        make_picture(folder / "photos" / name, i, date=None if i % 2 else f"2024:{i % 12 + 1:02}:01 12:00:00")
+    model = make_model(folder / "model")
+    update(folder / "photos", folder / "index", model)
+    return folder / "index"
+
+
+def jpeg(seed: int, *, size: tuple[int, int] = (64, 48)) -> bytes:
+    """A photo's file that is in no index."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (seed % 256, 7 * seed % 256, 3)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def calibrate(model: Path, *, threshold: float) -> None:
+    """Make probabilities of a model's scores: sigmoid(2 * score)."""
+    facts = {"precision": 1, "recall": 1, "answered_without": 0, "error": 0, "reliability": [], "split": None}
+    facts |= {"photos": 1, "sentences": 1, "shown": 1, "pairs": 1, "model": folder_hash(model)}
+    Calibration(slope=2.0, intercept=0.0, threshold=threshold, **facts).write(model)
+
+
+def client(engine: Engine, *, limits: Limits | None = None, **options: object) -> TestClient:
+    """A client on this machine."""
+    return TestClient(create_app(engine, limits=limits, **options), base_url="http://127.0.0.1:8080")

@@ -1,0 +1,290 @@
+"""What the server answers, from an index of drawn photos."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from served import NAMES, SENTENCE, client, make_index, make_picture
+from tiny_index import make_model, update
+
+from han_retrieval.index import Index, search
+from han_retrieval.serve import Engine, Limits, rankings
+from han_retrieval.serve import engine as engine_module
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return make_index(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture
+def web(index):
+    with client(Engine(index)) as web:
+        yield web
+
+
+@pytest.fixture
+def changing(tmp_path, index, monkeypatch):
+    """A copy of the index's folder that may be changed, and a client that looks for changes at each request."""
+    monkeypatch.setattr(engine_module, "_CHECK_SECONDS", 0.0)
+    photos = tmp_path / "photos"
+    shutil.copytree(index.parent / "photos", photos)
+    model = make_model(tmp_path / "model")
+    update(photos, tmp_path / "index", model)
+    with client(Engine(tmp_path / "index")) as web:
+        yield tmp_path, web
+
+
+def ids(answer) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [hit["id"] for hit in answer.json()["hits"]]
+
+
+def error(answer, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    (line,) = answer.json().values()
+    assert list(answer.json()) == ["error"]
+    assert "\n" not in line
+    return line
+
+
+def names(answer) -> set[str]:
+    return {hit["name"] for hit in answer.json()["hits"]}
+
+
+def test_a_search_is_that_of_the_index(web, index):
+    with Index.open(index) as opened:
+        hits = search(opened, opened.load_model(), SENTENCE, k=6, exact=True).hits
+    answer = web.get("/api/search", params={"q": SENTENCE})
+    assert ids(answer) == [hit.id for hit in hits]
+    said = answer.json()
+    assert [hit["score"] for hit in said["hits"]] == pytest.approx([hit.score for hit in hits], abs=1e-5)
+    assert (said["total"], said["photos"], said["unknown"]) == (6, 6, [])
+    assert {hit["name"] for hit in said["hits"]} == set(NAMES)
+    assert web.get("/api/search", params={"q": "a red zebra"}).json()["unknown"] == ["zebra"]
+
+
+def test_pages_of_a_ranking_are_the_whole_of_it_once(web, index, monkeypatch):
+    monkeypatch.setattr(rankings, "CANDIDATES", 2)  # so that there are rounds
+    monkeypatch.setattr(rankings, "_DEEPER", 2)
+    pages = [ids(web.get("/api/search", params={"q": SENTENCE, "first": first, "k": 2})) for first in (0, 2, 4, 6)]
+    assert pages[3] == []
+    assert len({photo_id for page in pages for photo_id in page}) == 6
+    with client(Engine(index)) as another:  # which has shown none of the pages before
+        assert ids(another.get("/api/search", params={"q": SENTENCE, "first": 4, "k": 2})) == pages[2]
+
+
+def test_filters_choose_by_folder_and_day(web):
+    def found(path: str = "/api/search", **filters: str) -> set[str]:
+        return names(web.get(path, params={"q": SENTENCE, **filters}))
+
+    for path in ("/api/search", "/api/photos"):
+        assert found(path, folder="trips/") == {NAMES[1], NAMES[2], NAMES[3]}  # not trips_not
+        assert found(path, folder="trips/2024/") == {NAMES[1], NAMES[2]}
+        assert found(path, since="2024-03-01", until="2024-03-01") == {NAMES[2]}
+        assert found(path, since="2024-01-02") == {NAMES[2], NAMES[4]}
+        assert found(path, where="path like '%''s.jpg' or width > height * 2", folder="trips/") == {NAMES[2], NAMES[3]}
+        assert found(path, folder="it's none") == set()
+    assert web.get("/api/search", params={"q": SENTENCE, "folder": "trips/"}).json()["total"] == 3
+
+
+def test_without_a_sentence_the_newest_come_first(web):
+    said = web.get("/api/photos", params={"k": 4}).json()
+    dates = [hit["date"] for hit in said["hits"]]
+    assert dates == ["2024-05-01 12:00:00", "2024-03-01 12:00:00", "2024-01-01 12:00:00", None]
+    assert said["total"] == 6
+    rest = web.get("/api/photos", params={"k": 4, "first": 4}).json()["hits"]
+    assert len({hit["id"] for hit in said["hits"] + rest}) == 6
+
+
+def test_facets_count_folders_with_what_is_below(web, index):
+    said = web.get("/api/facets").json()
+    assert [(each["folder"], each["photos"]) for each in said["folders"]] == [
+        ("", 6), ("trips/", 3), ("trips/2024/", 2), ("trips_not/", 1)
+    ]  # fmt: skip
+    assert said["months"] == {"2024-01": 1, "2024-03": 1, "2024-05": 1}
+    assert {each["root"] for each in said["folders"]} == {str(index.parent / "photos")}
+
+
+def test_a_photo_and_why_it_matches(web, index):
+    hit = web.get("/api/search", params={"q": SENTENCE}).json()["hits"][0]
+    facts = web.get(f"/api/photos/{hit['id']}").json()
+    assert Path(facts["path"]) == index.parent / "photos" / hit["name"]
+    assert facts["copies"] == []
+    pair = web.get(f"/api/photos/{hit['id']}/evidence", params={"q": f"{SENTENCE} zebra"}).json()
+    assert [word["text"] for word in pair["words"]] == ["a", "red", "dog", "zebra"]
+    assert [word["known"] for word in pair["words"]] == [True, True, True, False]
+    assert np.array(pair["alignment"]).shape == (4, facts["regions"]) == (4, len(pair["boxes"]))
+    assert np.array(pair["alignment"]).sum(1) == pytest.approx(np.ones(4), abs=0.01)
+    colours = {each["region"]: each["colour"] for each in pair["shown"]}
+    assert all(word["colour"] == colours.get(word["region"], "#b0b4ba") for word in pair["words"])
+    score = web.get(f"/api/photos/{hit['id']}/evidence", params={"q": SENTENCE}).json()["score"]
+    assert score == pytest.approx(hit["score"], abs=1e-4)
+
+
+def test_pictures_are_upright_small_and_kept_by_browsers(changing):
+    folder, web = changing
+    path = folder / "photos" / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (900, 3000), "green").save(path, exif=exif)
+    update(folder / "photos", folder / "index")
+    (photo_id,) = ids(web.get("/api/photos", params={"where": "path = 'turned.jpg'"}))
+    for address, size in ((f"/photos/{photo_id}.jpg", (2048, 614)), (f"/thumbnails/{photo_id}.jpg", (1200, 360))):
+        answer = web.get(address)
+        photo = Image.open(io.BytesIO(answer.content))
+        assert (photo.format, photo.size) == ("JPEG", size)
+        assert not photo.getexif()
+        assert "max-age" in answer.headers["cache-control"]
+        again = web.get(address, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_photo_that_is_gone_or_another_is_said_to_be(changing):
+    folder, web = changing
+    gone, changed = (web.get("/api/photos", params={"where": f"path = '{name}'"}) for name in (NAMES[0], NAMES[2]))
+    copy = make_picture(folder / "photos" / "copy of e.jpg", 4, date="2024:05:01 12:00:00")
+    update(folder / "photos", folder / "index")
+    (kept,) = ids(web.get("/api/photos", params={"where": f"path = '{NAMES[4]}' or path = '{copy.name}'"}))
+    for photo_id in (*ids(gone), *ids(changed), kept):
+        assert web.get(f"/thumbnails/{photo_id}.jpg").status_code == 200
+    (folder / "photos" / NAMES[0]).unlink()
+    make_picture(folder / "photos" / NAMES[2], 99)
+    copy.unlink()
+    for photo_id, name in ((ids(gone)[0], NAMES[0]), (ids(changed)[0], NAMES[2])):
+        for kind in ("thumbnails", "photos"):  # also what was made and kept before
+            assert f"{name}: gone or changed" in error(web.get(f"/{kind}/{photo_id}.jpg"), 410)
+    assert web.get(f"/thumbnails/{kept}.jpg").status_code == 200  # from its other file
+    assert len(ids(web.get("/api/search", params={"q": SENTENCE}))) == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "status", "says"),
+    [
+        ("/api/search", {"q": "zebra quagga"}, 422, "knows none of the words"),
+        ("/api/search", {"q": "?!"}, 422, "no words in the sentence"),
+        ("/api/search", {}, 422, "q: "),
+        ("/api/search", {"q": SENTENCE, "k": 201}, 422, "k: should be less than or equal to 200"),
+        ("/api/search", {"q": SENTENCE, "k": 0}, 422, "k: should be greater"),
+        ("/api/search", {"q": SENTENCE, "first": -1}, 422, "first: "),
+        ("/api/search", {"q": SENTENCE, "first": 10_001}, 422, "first: "),
+        ("/api/search", {"q": "dog " * 251}, 422, "q: "),
+        ("/api/search", {"q": SENTENCE, "since": "yesterday"}, 422, "since: "),
+        ("/api/search", {"q": SENTENCE, "where": "colour = 1"}, 422, "No field named colour"),
+        ("/api/photos/none", {}, 404, "no photo 'none'"),
+        ("/api/photos/none/evidence", {"q": SENTENCE}, 404, "no photo 'none'"),
+        ("/photos/none.jpg", {}, 404, "no photo 'none'"),
+        ("/photos/..%2F..%2Fetc%2Fpasswd.jpg", {}, 404, ""),
+        ("/static/..%2Fengine.py", {}, 404, ""),
+        ("/nowhere", {}, 404, "Not Found"),
+    ],
+)
+def test_what_is_wrong_is_one_line(web, path, params, status, says):
+    assert says in error(web.get(path, params=params), status)
+
+
+def test_changes_of_the_index_are_taken_in(changing):
+    folder, web = changing
+    assert len(ids(web.get("/api/search", params={"q": SENTENCE}))) == 6
+    make_picture(folder / "photos" / "new.jpg", 77)
+    (folder / "photos" / NAMES[0]).unlink()
+    update(folder / "photos", folder / "index")
+    found = web.get("/api/search", params={"q": SENTENCE})
+    assert "new.jpg" in names(found)
+    assert NAMES[0] not in names(found)
+    assert "han_refreshes_total 1.0" in web.get("/metrics").text
+
+
+def test_another_table_of_another_model_takes_over(changing):
+    folder, web = changing
+    before = web.get("/api/search", params={"q": SENTENCE}).json()
+    update(folder / "photos", folder / "index", make_model(folder / "other", seed=5), rebuild=True)
+    after = web.get("/api/search", params={"q": SENTENCE}).json()
+    assert len(after["hits"]) == 6
+    assert {hit["id"]: hit["score"] for hit in after["hits"]} != {hit["id"]: hit["score"] for hit in before["hits"]}
+    shutil.rmtree(folder / "model")
+    update(folder / "photos", folder / "index", make_model(folder / "third", seed=6), rebuild=True)
+    shutil.rmtree(folder / "third")  # its model is not to be had
+    assert "model is not there" in error(web.get("/api/search", params={"q": SENTENCE}), 503)
+    assert "model is not there" in error(web.get("/ready"), 503)
+    assert web.get("/health").json()["status"] == "ok"
+    make_model(folder / "third", seed=6)
+    assert len(ids(web.get("/api/search", params={"q": SENTENCE}))) == 6
+
+
+def test_an_empty_index_answers(tmp_path):
+    index = make_index(tmp_path, photos=1)
+    (tmp_path / "photos" / NAMES[0]).rename(tmp_path / "elsewhere.jpg")
+    update(None, index, forget=[tmp_path / "photos"])
+    engine = Engine(index)
+    engine.warm_up()
+    with client(engine) as web:
+        for path in ("/api/search", "/api/photos"):
+            said = web.get(path, params={"q": SENTENCE}).json()
+            assert (said["hits"], said["photos"], said["total"]) == ([], 0, 0)
+        assert web.get("/api/facets").json() == {"photos": 0, "folders": [], "months": {}}
+        assert web.get("/ready").json() == {"status": "ready", "photos": 0}
+
+
+def test_requests_at_once_each_get_their_own_answer(web):
+    sentences = ["a red dog", "a blue cat", "a dog", "blue", "a cat", "red"] * 4
+    alone = {sentence: ids(web.get("/api/search", params={"q": sentence})) for sentence in set(sentences)}
+    answers: dict[int, list[str]] = {}
+
+    def ask(i: int) -> None:
+        # Each of another number, so that none is answered from what was ranked before.
+        answers[i] = ids(web.get("/api/search", params={"q": sentences[i], "where": f"width > {-i}"}))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(sentences))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answers[i] for i in range(len(sentences))] == [alone[sentence] for sentence in sentences]
+
+
+def test_who_comes_when_too_many_wait_is_told_so(index, monkeypatch):
+    engine = Engine(index)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*args: object, **options: object) -> object:
+        begun.set()
+        assert go_on.wait(20)
+        return original(*args, **options)
+
+    original = engine.search
+    monkeypatch.setattr(engine, "search", slow)
+    with client(engine, limits=Limits(waiting=1)) as web:
+        first = threading.Thread(target=lambda: ids(web.get("/api/search", params={"q": SENTENCE})))
+        first.start()
+        assert begun.wait(20)
+        refused = web.get("/api/search", params={"q": SENTENCE})
+        assert web.get("/health").status_code == 200  # the loop is free
+        go_on.set()
+        first.join()
+        assert "too many requests" in error(refused, 503)
+        assert refused.headers["retry-after"] == "1"
+        assert web.get("/api/search", params={"q": SENTENCE}).status_code == 200
+
+
+def test_metrics_tell_requests_by_their_routes(web):
+    web.get("/api/search", params={"q": SENTENCE})
+    web.get("/photos/none.jpg")
+    said = web.get("/metrics").text
+    assert 'han_request_seconds_count{route="/api/search",status="200"} 1.0' in said
+    assert 'han_request_seconds_count{route="/photos/{photo_id}.jpg",status="404"} 1.0' in said
+    assert 'han_stage_seconds_count{stage="rank"} 1.0' in said
+    assert "han_photos 6.0" in said
+    assert "han_waiting_requests 0.0" in said
+
+
+def test_the_api_is_described(web):
+    paths = web.get("/openapi.json").json()["paths"]
+    assert {"/api/search", "/api/photos/{photo_id}/evidence", "/thumbnails/{photo_id}.jpg", "/health"} <= set(paths)
+    assert all(each["get"].get("description") for path, each in paths.items() if "get" in each)

@@ -1,0 +1,144 @@
+"""Asking with a photo: of the index, or one that is sent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from served import NAMES, SENTENCE, calibrate, client, jpeg, make_index
+from tiny_index import FakeDetector
+
+from han_retrieval.index import Index, similar
+from han_retrieval.serve import Engine, Limits
+
+LIMITS = Limits(upload_bytes=100_000, upload_pixels=100_000, sentences=3, query=50)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return make_index(tmp_path_factory.mktemp("by-photo"))
+
+
+@pytest.fixture
+def detector():
+    return FakeDetector()
+
+
+@pytest.fixture
+def web(index, detector):
+    with client(Engine(index, detector=detector), limits=LIMITS) as web:
+        yield web
+
+
+def error(answer, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    assert "\n" not in answer.json()["error"]
+    return answer.json()["error"]
+
+
+def found(answer) -> list[tuple[str, float]]:
+    assert answer.status_code == 200, answer.text
+    return [(hit["id"], hit["score"]) for hit in answer.json()["hits"]]
+
+
+def test_photos_like_one_of_the_index_are_those_of_similar(web, index):
+    with Index.open(index) as opened:
+        photo_id, own = opened.photos["id"][2].as_py(), opened.photos["path"][2].as_py()
+        hits = similar(opened, opened.load_model(), 2, exact=True).hits
+    answer = web.get(f"/api/photos/{photo_id}/similar")
+    assert [each for each, _ in found(answer)] == [hit.id for hit in hits]
+    assert [score for _, score in found(answer)] == pytest.approx([hit.score for hit in hits], abs=1e-5)
+    assert answer.json()["total"] == 5  # without itself
+    assert {hit["probability"] for hit in answer.json()["hits"]} == {None}
+    some = web.get(f"/api/photos/{photo_id}/similar", params={"folder": "trips/", "k": 1, "first": 1}).json()
+    assert some["total"] == 3 - own.startswith("trips/")
+    assert "no photo" in error(web.get("/api/photos/none/similar"), 404)
+
+
+def test_a_photo_that_is_sent_is_looked_at_once(web, detector):
+    file = {"photo": ("mine.jpg", jpeg(1))}
+    first = found(web.post("/api/similar", files=file, params={"k": 4}))
+    rest = found(web.post("/api/similar", files=file, params={"k": 4, "first": 4}))
+    assert len({photo_id for photo_id, _ in first + rest}) == 6
+    scores = [score for _, score in first + rest]
+    assert scores == sorted(scores, reverse=True)
+    assert detector.seen == 1
+    assert 'han_stage_seconds_count{stage="detect"} 2.0' in web.get("/metrics").text
+
+
+def test_a_photo_of_the_index_that_is_sent_is_known(web, index, detector):
+    content = (index.parent / "photos" / NAMES[0]).read_bytes()
+    hits = web.post("/api/similar", files={"photo": ("again.jpg", content)}).json()["hits"]
+    assert NAMES[0] not in {hit["name"] for hit in hits}
+    assert len(hits) == 5
+    assert detector.seen == 0
+
+
+def test_sentences_are_ranked_for_a_photo(web):
+    photo_id = web.get("/api/photos").json()["hits"][0]["id"]
+    sentences = "a red dog\n\nquagga\n a blue cat \n"
+    said = web.post("/api/captions", data={"id": photo_id, "sentences": sentences}).json()
+    assert {each["sentence"] for each in said["captions"]} == {"a red dog", "a blue cat"}
+    assert said["left_out"] == ["quagga"]
+    for each in said["captions"]:
+        pair = web.get(f"/api/photos/{photo_id}/evidence", params={"q": each["sentence"]}).json()
+        assert each["score"] == pytest.approx(pair["score"], abs=1e-4)
+    scores = [each["score"] for each in said["captions"]]
+    assert scores == sorted(scores, reverse=True)
+    sent = web.post("/api/captions", data={"sentences": sentences}, files={"photo": ("x.jpg", jpeg(2))}).json()
+    assert len(sent["captions"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "says"),
+    [
+        ("/api/similar", b"no photo", 422, "mine.jpg: not an image"),
+        ("/api/similar", b"", 422, "mine.jpg: the file is empty"),
+        ("/api/similar", jpeg(1)[:-200], 422, "mine.jpg: "),
+        ("/api/similar", jpeg(1, size=(401, 250)), 422, "mine.jpg: 401 x 250 pixels, more than the limit of 100,000"),
+        ("/api/similar", bytes(100_001), 413, "larger than the limit"),
+        ("/api/captions", bytes(100_001), 413, "larger than the limit"),
+    ],
+)
+def test_uploads_that_cannot_be_taken(web, path, content, status, says):
+    answer = web.post(path, files={"photo": ("mine.jpg", content)}, data={"sentences": SENTENCE})
+    assert says in error(answer, status)
+
+
+def test_an_upload_that_hides_its_length_is_stopped(web):
+    def body():
+        yield b'--x\r\nContent-Disposition: form-data; name="photo"; filename="mine.jpg"\r\n\r\n'
+        for _ in range(50):
+            yield bytes(10_000)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert "larger than the limit" in error(web.post("/api/similar", content=body(), headers=headers), 413)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"sentences": "a\nb\nc\nd", "id": "x"}, "at most 3"),
+        ({"sentences": "a" * 51, "id": "x"}, "at most 50 characters"),
+        ({"sentences": " \n", "id": "x"}, "there is none"),
+        ({"sentences": SENTENCE}, "send one photo"),
+        ({"id": "x"}, "sentences: "),
+    ],
+)
+def test_sentences_that_cannot_be_ranked(web, data, says):
+    assert says in error(web.post("/api/captions", data=data), 422)
+
+
+def test_a_calibrated_model_gives_probabilities(tmp_path):
+    index = make_index(tmp_path)
+    calibrate(tmp_path / "model", threshold=1.0)
+    with client(Engine(index)) as web:
+        said = web.get("/api/search", params={"q": SENTENCE}).json()
+        assert (said["nothing"], said["threshold"]) == (True, 1.0)
+        for hit in said["hits"]:
+            assert hit["probability"] == pytest.approx(1 / (1 + np.exp(-2 * hit["score"])))
+        pair = web.get(f"/api/photos/{said['hits'][0]['id']}/evidence", params={"q": SENTENCE}).json()
+        assert pair["probability"] == pytest.approx(said["hits"][0]["probability"], abs=1e-4)
+        parts = web.get("/api/search", params={"q": '"a dog" - "a quagga cat"'}).json()
+        assert (parts["threshold"], parts["nothing"], parts["unknown"]) == (None, False, ["quagga"])
+        assert "closing quotation mark" in error(web.get("/api/search", params={"q": '"a dog'}), 422)
