@@ -67,6 +67,25 @@ def test_learns(data, tmp_path):
     assert "Seed 0" in card
 
 
+def test_more_words_are_known_and_change_no_other(data, tmp_path):
+    dataset, _ = data
+    heard = sorted({word for photo in dataset.photos for caption in photo.captions for word in caption.split()})
+    vectors = tmp_path / "vectors.txt"
+    numbers = np.random.default_rng(0).normal(size=(len(heard) + 1, 3)).round(3)
+    lines = [f"{word} {' '.join(map(str, row))}" for word, row in zip([*heard, "unheard"], numbers, strict=True)]
+    vectors.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    plain, more = (small_config(epochs=1, word_vectors=str(vectors), more_words=count) for count in (0, 10**6))
+    for config, name in ((plain, "plain"), (more, "more")):
+        train(config, *data, tmp_path / name, progress=False)
+    before, after = (HAN.from_pretrained(tmp_path / name) for name in ("plain", "more"))
+    assert "unheard" in after.vocabulary
+    assert "unheard" not in before.vocabulary
+    assert after.vocabulary.words[: len(before.vocabulary)] == before.vocabulary.words
+    tokens = [model.encode_texts(*model.words([" ".join(heard[:3])])) for model in (before, after)]
+    assert torch.equal(*tokens)
+    assert after.encode_texts(*after.words(["unheard"])).isfinite().all()
+
+
 @pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 17, 24])
 def test_resumes_exactly_after_an_interrupt(data, unbroken, tmp_path, monkeypatch, stop_at):
     config = small_config(checkpoint_minutes=EVERY_STEP if stop_at % 2 else 1000.0)

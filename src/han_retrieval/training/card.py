@@ -75,7 +75,8 @@ def model_card(
         + (f" {facts['without_regions']} more photos had no regions." if facts["without_regions"] else ""),
         f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each"
         + (", with position and size of their boxes." if shape.box_geometry else "."),
-        f"- Vocabulary: {shape.vocabulary_size} words that stand there at least {config.minimum_count} times.",
+        f"- Vocabulary: {shape.vocabulary_size} words: those that stand there at least {config.minimum_count} times"
+        + (f", and of the {config.more_words} most frequent of the word vectors." if config.more_words else "."),
         f"- Word vectors at the start: {config.word_vectors or 'none'}.",
         "",
         "The licence of the photos and captions binds the model as well.",
@@ -110,8 +111,9 @@ def _figures(config: TrainingConfig, best: dict[str, Any]) -> list[str]:
     ]
     amount = f"{config.dev_photos} photos sampled from" if config.dev_photos else "all photos of"
     return [
-        f"Recall in percent among {amount} split `{config.dev_split}`, after epoch {best['epoch']} of {config.epochs}, "
-        f"the epoch being chosen by these figures (rSum {best['rsum']:.1f}):",
+        f"Recall in percent among {amount} split `{config.dev_split}`, after epoch {best['epoch']} of {config.epochs}"
+        + (", the epoch being chosen by these figures" if config.keep == "best" else "")
+        + f" (rSum {best['rsum']:.1f}):",
         "",
         "| | R@1 | R@5 | R@10 |",
         "|---|---|---|---|",
