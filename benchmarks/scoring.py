@@ -118,10 +118,12 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def all_pairs(*, images: int, texts: int, d: int, blocks: int = 1, references: int = 3, quick: bool) -> Figures:
+def all_pairs(
+    *, images: int, texts: int, d: int, blocks: int = 1, alignment: str = "words", references: int = 3, quick: bool
+) -> Figures:
     """The engine against the reference on all pairs."""
     rate = product_rate()
-    setting = Setting(images, texts, d=d, blocks=blocks)
+    setting = Setting(images, texts, d=d, blocks=blocks, alignment=alignment)
     with torch.inference_mode():
         setting.score(images=16, texts=64)
         engine = seconds(setting.score, 1 if quick or images * texts > 10**6 else 3, warm=False)
@@ -149,10 +151,12 @@ def all_pairs(*, images: int, texts: int, d: int, blocks: int = 1, references: i
     }
 
 
-def training(*, size: int, d: int, blocks: int = 1, references: int = 4, quick: bool) -> Figures:
+def training(
+    *, size: int, d: int, blocks: int = 1, alignment: str = "words", references: int = 4, quick: bool
+) -> Figures:
     """Forward and backward of size x size pairs; the reference's on a few captions, scaled."""
     rate = product_rate()
-    setting = Setting(size, size, d=d, blocks=blocks)
+    setting = Setting(size, size, d=d, blocks=blocks, alignment=alignment)
     engine = seconds(lambda: setting.step(setting.images, setting.texts), 2 if quick else 5)
     memory = setting.memory()
     some = setting.texts[:references]
@@ -282,11 +286,15 @@ def sections(quick: bool) -> dict[str, tuple[Callable[..., Figures], dict[str, A
     return {
         "all pairs, d 1024": (all_pairs, {"images": images, "texts": texts, "d": 1024}),
         "all pairs, d 256": (all_pairs, {"images": images, "texts": texts, "d": 256, "references": 10}),
+        "all pairs, both gather, d 256": (
+            all_pairs, {"images": images, "texts": texts, "d": 256, "alignment": "both", "references": 10},
+        ),
         "all pairs, two blocks, d 1024": (
             all_pairs, {"images": 64, "texts": 64 if quick else 256, "d": 1024, "blocks": 2},
         ),
         "a training step, d 1024": (training, {"size": 128, "d": 1024}),
         "a training step, d 256": (training, {"size": 128, "d": 256}),
+        "a training step, both gather, d 256": (training, {"size": 128, "d": 256, "alignment": "both"}),
         "a training step, two blocks, d 1024": (training, {"size": 32, "d": 1024, "blocks": 2}),
         "one query, d 1024": (query, {"items": 1000, "d": 1024}),
         "one query, d 256": (query, {"items": 1000, "d": 256}),

@@ -122,6 +122,10 @@ def test_probability_is_the_logistic_of_the_score():
     fitted = calibration_of()
     scores = np.linspace(-1, 5, 13)
     assert fitted.probability(scores) == pytest.approx(expit(fitted.slope * scores + fitted.intercept))
+    # Twice the photos, half the odds of each.
+    odds = [p / (1 - p) for p in (fitted.probability(scores, among=n) for n in (fitted.photos, 2 * fitted.photos))]
+    assert odds[1] == pytest.approx(odds[0] / 2)
+    assert fitted.probability(scores, among=fitted.photos) == pytest.approx(fitted.probability(scores))
     assert list(fitted.passes([fitted.threshold - 1e-9, fitted.threshold])) == [False, True]
 
 

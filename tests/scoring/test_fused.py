@@ -13,6 +13,7 @@ from han_retrieval.scoring import lanes, plan, products, tiles
 from han_retrieval.scoring.compiling import njit
 from han_retrieval.scoring.layout import Layout
 
+ALIGNMENTS = ["words", "regions", "both"]
 TIGHT = 1e-5  # of scores in [-1, 1]; the rounding of float32 leaves some 1e-7
 
 
@@ -41,13 +42,13 @@ def in_float64(model: HAN, items: tuple) -> tuple[HAN, tuple]:
 
 @given(
     st.integers(1, 5), st.integers(1, 20), st.integers(1, 100), st.integers(1, 80), st.sampled_from(["query", "token"]),
-    st.integers(0, 999),
+    st.sampled_from(ALIGNMENTS), st.integers(0, 999),
 )  # fmt: skip
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @torch.inference_mode()
-def test_scores_are_those_of_the_formulas(images, texts, m, n, residual, seed):
+def test_scores_are_those_of_the_formulas(images, texts, m, n, residual, alignment, seed):
     torch.manual_seed(seed)
-    model = random_model(residual=residual)
+    model = random_model(residual=residual, alignment=alignment)
     items = random_items(images, texts, m, n)
     twin, exact_items = in_float64(model, items)
     exact = twin.similarity(*exact_items, backend="reference")
@@ -69,19 +70,21 @@ def assert_same_gradients(model: HAN, items: tuple, tolerance: float) -> None:
         assert (got - wanted).norm() <= tolerance * max(wanted.norm(), 0.01 * whole), name
 
 
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("residual", ["query", "token"])
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (7, 5), (36, 12), (5, 30)])
-def test_gradients_are_those_of_the_formulas(residual, m, n):
+def test_gradients_are_those_of_the_formulas(residual, m, n, alignment):
     torch.manual_seed(m)
-    model = random_model(residual=residual)
+    model = random_model(residual=residual, alignment=alignment)
     assert_same_gradients(model, random_items(4, 19, m, n), 1e-4)
 
 
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kept", [0, 1 << 27])
-def test_threads_tiles_and_memory_do_not_matter(threads, kept, monkeypatch):
+def test_threads_tiles_and_memory_do_not_matter(threads, kept, alignment, monkeypatch):
     torch.manual_seed(0)
-    model = random_model()
+    model = random_model(alignment=alignment)
     items = random_items(9, 40, 13, 9, full=True)
     weights = torch.randn(9, 40)
     whole = gradients(model, items, weights, "gram")
@@ -100,11 +103,12 @@ def test_threads_tiles_and_memory_do_not_matter(threads, kept, monkeypatch):
         assert torch.allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
-def test_gradients_are_the_same_to_the_last_bit_each_time(monkeypatch):
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_gradients_are_the_same_to_the_last_bit_each_time(alignment, monkeypatch):
     monkeypatch.setattr(tiles, "IMAGE_ROWS", 60)  # many tiles a thread
     monkeypatch.setattr(tiles, "WORD_ROWS", 200)
     torch.manual_seed(0)
-    model = random_model()
+    model = random_model(alignment=alignment)
     items = random_items(9, 40, 13, 9)
     weights = torch.randn(9, 40)
     first = gradients(model, items, weights, "gram")
@@ -115,7 +119,7 @@ def test_gradients_are_the_same_to_the_last_bit_each_time(monkeypatch):
 
 def test_a_second_backward_gives_the_same():
     torch.manual_seed(0)
-    model = random_model()
+    model = random_model(alignment="both")
     scores = model.similarity(*random_items(3, 5, 4, 6))
     first = torch.autograd.grad(scores.sum(), list(model.parameters()), retain_graph=True)
     second = torch.autograd.grad(scores.sum(), list(model.parameters()))
@@ -182,10 +186,11 @@ def test_products_are_those_of_numpy(rows, columns, count):
     assert np.allclose(sums, before + wanted.sum(-1), atol=1e-4)
 
 
+@pytest.mark.parametrize("alignment", ["words", "both"])
 @torch.inference_mode()
-def test_bfloat16_is_close_and_only_where_the_processor_has_it(monkeypatch):
+def test_bfloat16_is_close_and_only_where_the_processor_has_it(alignment, monkeypatch):
     torch.manual_seed(0)
-    model = random_model(joint_size=256)
+    model = random_model(joint_size=256, alignment=alignment)
     items = random_items(8, 20, 12, 9)
     tokens = model.encode_images(*items[:2]), items[1], model.encode_texts(*items[2:]), items[3]
     monkeypatch.setattr(plan, "has_bfloat16", lambda device: False)

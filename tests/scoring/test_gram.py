@@ -137,8 +137,11 @@ def test_padding_reaches_neither_scores_nor_gradients(backend):
         assert torch.equal(clean, padded)
 
 
-def test_scores_stay_finite_at_extremes():
-    model = random_model(dtype=torch.float32, attention_temperature=1000.0, alignment_temperature=1000.0)
+@pytest.mark.parametrize("alignment", ["words", "both"])
+def test_scores_stay_finite_at_extremes(alignment):
+    model = random_model(
+        dtype=torch.float32, alignment=alignment, attention_temperature=1000.0, alignment_temperature=1000.0
+    )
     regions, region_mask, words, word_mask = random_items(3, 4, 5, 6, dtype=torch.float32)
     regions[0] = regions[0, :1]  # all regions the same
     regions[1] *= 1e4

@@ -32,7 +32,9 @@ OPTIONS = [
     {"pooling": "lse"},
     {"blocks": 0},
     {"blocks": 2},
-    {"alignment": "both"},
+    {"alignment": "regions"},
+    {"alignment": "both", "pooling": "lse"},
+    {"alignment": "both", "blocks": 2},
 ]
 
 

@@ -43,7 +43,7 @@ class Bin(BaseModel):
 
 
 class Calibration(BaseModel):
-    """P(right) = sigmoid(slope * score + intercept), and how well that holds.
+    """P(right) = sigmoid(slope * score + intercept) in a collection of as many photos, and how well that holds.
 
     All figures but the slope and the intercept are cross-fitted: those of each half of the photos come from a fit to
     the other half.
@@ -80,9 +80,16 @@ class Calibration(BaseModel):
     pairs: int
     model: str
 
-    def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Scores of any shape to probabilities."""
-        return np.asarray(expit(self.slope * np.asarray(scores, np.float64) + self.intercept))
+    def probability(self, scores: ArrayLike, *, among: int | None = None) -> NDArray[np.float64]:
+        """Scores of any shape to probabilities.
+
+        Args:
+            scores: Of a sentence with photos.
+            among: How many photos were searched; as many as the fit's by default. Before a score is seen, each of n
+                photos is meant with a probability in proportion to 1 / n, and by Bayes' rule odds are too.
+        """
+        prior = 0.0 if among is None else np.log(self.photos / max(among, 1))
+        return np.asarray(expit(self.slope * np.asarray(scores, np.float64) + self.intercept + prior))
 
     def passes(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
         """Which probabilities are high enough for something to match."""

@@ -70,7 +70,9 @@ def rank_captions(
     if not np.isfinite(scores).all():
         raise HANError(f"the score of {readable[int(np.flatnonzero(~np.isfinite(scores))[0])]!r} is not finite")
     best = np.argsort(-scores, kind="stable")[:k]
-    probabilities = [None] * len(best) if calibration is None else calibration.probability(scores[best]).tolist()
+    probabilities = [None] * len(best)
+    if calibration is not None:
+        probabilities = calibration.probability(scores[best], among=len(scores)).tolist()
     return [
         RankedCaption(readable[i], float(scores[i]), probability)
         for i, probability in zip(best, probabilities, strict=True)

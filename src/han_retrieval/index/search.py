@@ -115,7 +115,7 @@ def search(
         pooled = torch.stack([part.weight * _pooled(index, text) for part, text in zip(parts, texts, strict=True)]).sum(
             0
         )
-    rows = choose_rows(index, pooled, max(candidates, k), where=where, exact=exact, clock=clock)
+    rows, among = choose_rows(index, pooled, max(candidates, k), where=where, exact=exact, clock=clock)
 
     def score(tokens: Tensor, mask: Tensor) -> list[Tensor]:
         # The index has rounded them; float32 keeps them as they are.
@@ -126,7 +126,9 @@ def search(
     order = np.argsort(-scores, kind="stable")
     with clock("fetch"):
         best = order[first_of_alike(index, rows[order], k)] if collapse else order[:k]
-    probabilities = calibration.probability(scores[best] / weights[0]) if calibration and len(parts) == 1 else None
+    probabilities = None
+    if calibration and len(parts) == 1:
+        probabilities = calibration.probability(scores[best] / weights[0], among=among)
     return answer(index, rows[best], scores[best], probabilities, calibration=calibration, clock=clock)
 
 
@@ -157,15 +159,21 @@ def _pooled(index: Index, text: Tensor) -> Tensor:
     return index.pooling.texts(text.unsqueeze(0), there)
 
 
-def choose_rows(index: Index, pooled: Tensor, candidates: int, *, where: str | None, exact: bool, clock: Clock) -> Rows:
-    """The rows to score, ascending: of those that ``where`` lets through all, or those nearest to a pooled (1, e)."""
+def choose_rows(
+    index: Index, pooled: Tensor, candidates: int, *, where: str | None, exact: bool, clock: Clock
+) -> tuple[Rows, int]:
+    """The rows to score, ascending, and among how many they were chosen: those that ``where`` lets through.
+
+    All of these, or those nearest to a pooled vector (1, e).
+    """
     with clock("filter"):
         rows: Rows = np.arange(len(index)) if where is None else index.filter(where)
+    among = len(rows)
     with clock("candidates"):
-        if not exact and candidates < len(rows):
+        if not exact and candidates < among:
             nearest, _ = index.candidates(pooled, candidates, rows=None if where is None else rows)
             rows = np.sort(nearest[0])
-    return rows
+    return rows, among
 
 
 def score_rows(

@@ -54,7 +54,7 @@ def similar(
         pooled = index.pooling.images(tokens, mask)
     itself = None if keep_itself or isinstance(photo, Regions) else photo
     wanted = max(candidates, k) + (itself is not None)
-    rows = choose_rows(index, pooled, wanted, where=where, exact=exact, clock=clock)
+    rows, _ = choose_rows(index, pooled, wanted, where=where, exact=exact, clock=clock)
     rows = rows[rows != itself] if itself is not None else rows
 
     @torch.no_grad()

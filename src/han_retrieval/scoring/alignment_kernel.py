@@ -77,7 +77,7 @@ def forward(
         n = words[group]
         for z in range(cosines.shape[0]):
             x = _cosines(cosines, closed, z, first, n)
-            _match(
+            match(
                 x, _row(closed, z, first, n), _row(lengths, z, first, n), _square(gram, z, first_square, n),
                 temperature, clipped, work,
             )  # fmt: skip
@@ -89,7 +89,8 @@ def forward(
 
 
 @njit
-def _match(x: Array, closed: Array, lengths: Array, gram: Array, temperature: float, clipped: bool, work: Work) -> None:
+def match(x: Array, closed: Array, lengths: Array, gram: Array, temperature: float, clipped: bool, work: Work) -> None:
+    """Matches of one pair's gatherers, left in ``work.rows[0]``, from cosines (s, g, LANES)."""
     s, g = x.shape[0], x.shape[1]
     delta, gathered = work.pair[0, :s, :g], work.pair[1, :s, :g]
     r, squares, scales, norms = work.rows[0], work.rows[1], work.rows[2], work.rows[3]
@@ -156,10 +157,10 @@ def backward(
         for z in range(cosines.shape[0]):
             x = _cosines(cosines, closed, z, first, n)
             of_lengths = _row(lengths, z, first, n)
-            _match(
+            match(
                 x, _row(closed, z, first, n), of_lengths, _square(gram, z, first_square, n), temperature, clipped, work
             )
-            _match_backward(
+            match_backward(
                 x, of_lengths, clipped, work, _matches(d_matches, z, group, first, n),
                 _cosines(d_cosines, closed, z, first, n), _row(d_lengths, z, first, n),
                 _square(d_gram, z, first_square, n),
@@ -169,9 +170,10 @@ def backward(
 
 
 @njit
-def _match_backward(
+def match_backward(
     x: Array, lengths: Array, clipped: bool, work: Work, d_r: Array, d_x: Array, d_lengths: Array, d_gram: Array
 ) -> None:
+    """Fill in the gradients of cosines and add to the others, from those of the matches that ``match`` left."""
     s, g = x.shape[0], x.shape[1]
     delta, gathered, pulled = work.pair[0, :s, :g], work.pair[1, :s, :g], work.pair[2, :s, :g]
     r, squares, scales, norms, alongs = work.rows[0], work.rows[1], work.rows[2], work.rows[3], work.rows[4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,34 +12,39 @@ from torch import Tensor
 from han_retrieval.scoring import single_block_gradient_kernel, single_block_kernel
 from han_retrieval.scoring.lanes import LANES, Array
 from han_retrieval.scoring.layout import Layout, by_item, side_by_side
+from han_retrieval.scoring.pair_kernel import ImageTables, TextGrams, TextTables, make_work
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 from han_retrieval.scoring.single_block import tables
-from han_retrieval.scoring.single_block_kernel import ImageTables, TextTables, make_work
 from han_retrieval.scoring.tiles import Given, Images, Texts, matches_of_all_pairs
 
 
-def word_matches(
+def matches(
     images: Images,
     text_tokens: Tensor,
     word_mask: Tensor,
     *,
     block: AttentionBlock,
+    gatherers: tuple[str, ...],
     temperature: float,
     precision: str = "float32",
-) -> Tensor:
-    """Matches r of every word of every pair, (I, T, n), differentiable; those of padding mean nothing.
+) -> list[Tensor]:
+    """Matches r of all pairs, differentiable; those of padding mean nothing.
 
     Args:
         images: From ``image_side``.
         text_tokens: (T, n, d) float32 on the CPU.
         word_mask: (T, n) bool.
         block: Weights of the attention.
+        gatherers: "words", "regions" or both.
         temperature: lambda.
         precision: Of the large products, see ``tiles.matches_of_all_pairs``.
+
+    Returns:
+        For each of the gatherers, (I, T, n) of words or (I, T, m) of regions.
     """
     layout = Layout.of(word_mask)
-    texts = text_side(block, text_tokens, word_mask, layout)
-    return matches_of_all_pairs(_SingleBlock(temperature), images, texts, layout, precision=precision)
+    texts = text_side(block, text_tokens, word_mask, layout, gatherers=gatherers)
+    return matches_of_all_pairs(_SingleBlock(temperature, gatherers), images, texts, layout, precision=precision)
 
 
 def image_side(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Images:
@@ -49,15 +55,18 @@ def image_side(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Images:
     return Images((q, k, torch.cat([u, c], dim=1)), image_tables(projections, mask))
 
 
-def text_side(block: AttentionBlock, tokens: Tensor, mask: Tensor, layout: Layout) -> Texts:
+def text_side(
+    block: AttentionBlock, tokens: Tensor, mask: Tensor, layout: Layout, *, gatherers: tuple[str, ...]
+) -> Texts:
     """What texts bring to all pairs: tokens (T, n, d), mask (T, n)."""
     flat = project(block, tokens[mask])  # (valid words, d), so that nothing is spent on padding
     projections = Projections(*(layout.lay(x, mask) for x in flat))
     valid = layout.lay(mask[mask], mask)
     runs = []
     for n, part in layout.runs():
-        of_texts = Projections(*(by_item(x[part], n) for x in projections))
-        runs.append([side_by_side(x) for x in text_tables(of_texts, by_item(valid[part], n))])
+        inside = Projections(*(by_item(x[part], n) for x in projections))
+        found = text_tables(inside, by_item(valid[part], n), gatherers=gatherers)
+        runs.append([side_by_side(x) for x in found])
     all_tables = tuple(torch.cat(parts) for parts in zip(*runs, strict=True))
     q, k, u, c = (x.unflatten(0, (-1, LANES)) for x in projections)  # (C, LANES, d)
     return Texts((k, q, torch.cat([u, c], dim=1)), all_tables[:5], all_tables[5:])
@@ -69,30 +78,47 @@ def image_tables(projections: Projections, mask: Tensor) -> tuple[Tensor, ...]:
     return inside.closed, inside.lse, inside.inner, inside.uu, inside.cu, inside.pp, inside.pc, inside.cc
 
 
-def text_tables(projections: Projections, mask: Tensor) -> tuple[Tensor, ...]:
+def text_tables(projections: Projections, mask: Tensor, *, gatherers: tuple[str, ...]) -> tuple[Tensor, ...]:
     """What the kernel reads of texts: projections (T, n, d) and mask (T, n) to (T, n) and (T, n, n) each."""
     inside = tables(projections, mask)
-    diagonals = (gram.diagonal(dim1=1, dim2=2) for gram in (inside.pp, inside.pc, inside.cc))
-    return inside.closed, inside.lse, *diagonals, inside.inner, inside.uu, inside.pu, inside.cu
+    grams = inside.pp, inside.pc, inside.cc
+    diagonals = (gram.diagonal(dim1=1, dim2=2) for gram in grams)
+    squares = inside.inner, inside.uu, inside.pu, inside.cu
+    return inside.closed, inside.lse, *diagonals, *squares, *(grams if "regions" in gatherers else ())
+
+
+def of_texts(tables: Sequence[Array]) -> tuple[TextTables, TextGrams | None]:
+    """The tables that ``text_tables`` made, as kernels take them."""
+    count = len(TextTables._fields)
+    return TextTables(*tables[:count]), TextGrams(*tables[count:]) if len(tables) > count else None
+
+
+def of_each(matches: Mapping[str, Array]) -> tuple[Array | None, Array | None]:
+    """Matches of words and of regions, as kernels take them."""
+    return matches.get("words"), matches.get("regions")
 
 
 @dataclass(frozen=True)
 class _SingleBlock:
-    """The ``tiles.Kernel`` of one block with words that gather."""
+    """The ``tiles.Kernel`` of one block."""
 
     temperature: float
-    by_word = True
+    gatherers: tuple[str, ...]
 
-    def forward(self, given: Given, matches: Array) -> None:
-        single_block_kernel.forward(*self._arguments(given), matches)
+    def forward(self, given: Given, matches: tuple[Array, ...]) -> None:
+        single_block_kernel.forward(*self._arguments(given), *self._of_each(matches))
 
-    def backward(self, given: Given, d_matches: Array, d_given: Given) -> None:
+    def backward(self, given: Given, d_matches: tuple[Array, ...], d_given: Given) -> None:
         single_block_gradient_kernel.backward(
-            *self._arguments(given), d_matches, d_given.blocks, ImageTables(*d_given.images),
-            TextTables(*d_given.texts),
+            *self._arguments(given), *self._of_each(d_matches), d_given.blocks,
+            ImageTables(*d_given.images), *of_texts(d_given.texts),
         )  # fmt: skip
 
+    def _of_each(self, matches: tuple[Array, ...]) -> tuple[Array | None, Array | None]:
+        return of_each(dict(zip(self.gatherers, matches, strict=True)))
+
     def _arguments(self, given: Given) -> tuple[Any, ...]:
-        m, n = given.blocks[0].shape[1], int(given.lengths.max())
-        images, texts = ImageTables(*given.images), TextTables(*given.texts)
-        return given.blocks, images, texts, given.lengths, self.temperature, make_work(m, n)
+        work = make_work(given.blocks[0].shape[1], int(given.lengths.max()))
+        return (
+            given.blocks, ImageTables(*given.images), *of_texts(given.texts), given.lengths, self.temperature, work,
+        )  # fmt: skip

@@ -39,9 +39,10 @@ def matches(
         precision: Of the large products, see ``tiles.matches_of_all_pairs``.
     """
     layout = Layout.of(word_mask)
-    kernel = _Alignment(temperature, clipped=attention == "clipped", by_word=gatherers == "words")
+    kernel = _Alignment(temperature, clipped=attention == "clipped", gatherers=(gatherers,))
     texts = text_side(text_tokens, word_mask, layout)
-    return matches_of_all_pairs(kernel, images, texts, layout, precision=precision)
+    (found,) = matches_of_all_pairs(kernel, images, texts, layout, precision=precision)
+    return found
 
 
 def image_side(tokens: Tensor, mask: Tensor) -> Images:
@@ -68,14 +69,14 @@ class _Alignment:
 
     temperature: float
     clipped: bool
-    by_word: bool
+    gatherers: tuple[str, ...]
 
-    def forward(self, given: Given, matches: Array) -> None:
-        alignment_kernel.forward(*self._arguments(given), matches)
+    def forward(self, given: Given, matches: tuple[Array, ...]) -> None:
+        alignment_kernel.forward(*self._arguments(given), *matches)
 
-    def backward(self, given: Given, d_matches: Array, d_given: Given) -> None:
+    def backward(self, given: Given, d_matches: tuple[Array, ...], d_given: Given) -> None:
         _, d_lengths, d_gram = self._sources(d_given)
-        alignment_kernel.backward(*self._arguments(given), d_matches, d_given.blocks[0], d_lengths, d_gram)
+        alignment_kernel.backward(*self._arguments(given), *d_matches, d_given.blocks[0], d_lengths, d_gram)
 
     def _arguments(self, given: Given) -> tuple[Any, ...]:
         (cosines,) = given.blocks
@@ -83,7 +84,7 @@ class _Alignment:
         return cosines, *self._sources(given), given.lengths, self.temperature, self.clipped, work
 
     def _sources(self, given: Given) -> tuple[Array, Array, Array]:
-        if self.by_word:
+        if self.gatherers == ("words",):
             closed, lengths, gram = given.images
             return closed, lengths, gram
         closed, lengths, gram = given.texts

@@ -18,7 +18,7 @@ from han_retrieval.scoring.matching import Matching
 from han_retrieval.scoring.projections import AttentionBlock
 
 ITEMS_AT_ONCE = 256  # that are projected
-IMAGES_AT_ONCE = 16  # whose pairs are lifted
+IMAGES_AT_ONCE = 32  # whose pairs are lifted
 
 
 def scores(

@@ -6,6 +6,7 @@ Legend: I images, T texts, m regions, n words, d the joint size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import llvmlite.binding
 import torch
@@ -49,8 +50,8 @@ def score_all_pairs(
         word_mask: (T, n) bool, at least one true a text.
         blocks: The rounds of attention.
         matching: What makes a score of the attended tokens.
-        precision: "float32" for all, or "bfloat16" for the large products of float32 tokens without blocks, or through
-            one where words gather, if no gradient is asked for; all else stays in float32.
+        precision: "float32" for all, or "bfloat16" for the large products of float32 tokens without blocks or through
+            one (on a GPU: where words alone gather), if no gradient is asked for; all else stays in float32.
         chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair, where no kernel
             for the CPU is at hand. Some forty blocks are alive at once. None: ``CPU_ELEMENTS`` or ``GPU_ELEMENTS``.
 
@@ -68,7 +69,7 @@ def score_all_pairs(
         )
     if not len(region_mask) or not len(word_mask):
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
-    if has_kernel(image_tokens, blocks, matching):
+    if has_kernel(image_tokens, blocks):
         return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, precision)
     if chunk_elements is None:
         chunk_elements = GPU_ELEMENTS if image_tokens.is_cuda else CPU_ELEMENTS
@@ -88,10 +89,9 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(features.get(name) for name in ("avx512bf16", "amx-bf16", "bf16"))
 
 
-def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock], matching: Matching) -> bool:
-    """Whether ``fused`` or ``fused_alignment`` can score: float32 on the CPU, no block or one where words gather."""
-    here = tokens.device.type == "cpu" and tokens.dtype == torch.float32
-    return here and (not blocks or (len(blocks) == 1 and matching.gatherers == "words"))
+def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> bool:
+    """Whether ``fused`` or ``fused_alignment`` can score: float32 on the CPU, one block or none."""
+    return tokens.device.type == "cpu" and tokens.dtype == torch.float32 and len(blocks) <= 1
 
 
 def _on_gpu(tokens: Tensor) -> bool:
@@ -118,17 +118,19 @@ def _by_kernel(
         row: list[Tensor] = []
         for texts in order.split(TEXTS_A_CHUNK):
             of_texts = text_tokens[texts], word_mask[texts]
+            options: dict[str, Any] = {"temperature": matching.temperature, "precision": precision}
+            if blocks:
+                found = fused.matches(
+                    image_side, *of_texts, block=blocks[0], gatherers=matching.each_gatherers, **options
+                )
+            else:
+                options["attention"] = matching.attention
+                found = [
+                    fused_alignment.matches(image_side, *of_texts, gatherers=gatherers, **options)
+                    for gatherers in matching.each_gatherers
+                ]
             scores: list[Tensor] = []
-            for gatherers in matching.each_gatherers:
-                if blocks:
-                    r = fused.word_matches(
-                        image_side, *of_texts, block=blocks[0], temperature=matching.temperature, precision=precision
-                    )
-                else:
-                    r = fused_alignment.matches(
-                        image_side, *of_texts, gatherers=gatherers, temperature=matching.temperature,
-                        attention=matching.attention, precision=precision,
-                    )  # fmt: skip
+            for gatherers, r in zip(matching.each_gatherers, found, strict=True):
                 mask = word_mask[texts] if gatherers == "words" else region_mask[images].unsqueeze(1)
                 scores.append(matching.pool(r, mask.expand_as(r)))
             row.append(torch.stack(scores).mean(0))

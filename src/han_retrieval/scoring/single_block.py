@@ -10,8 +10,8 @@ p is an image's own, so a pair keeps one number a_i in place of m weights. All t
 
 Legend: I images, T texts of equal length, m regions, n words, d the joint size. Indices: i, l regions; j, k words.
 Products of a region's vector with a word's are named region first, word second: UC_ij = u_i.c_j, PU_ij = u_i.P_j.
-``single_block_kernel`` has the same statements for one image and a few texts at a time, and their derivatives;
-``single_block_triton`` for one pair at a time on a GPU.
+This is for words that gather. ``pair_kernel`` and the files that it names have the same statements for one image and a
+few texts at a time, their derivatives, and what regions gather; ``single_block_triton`` for one pair on a GPU.
 """
 
 from __future__ import annotations

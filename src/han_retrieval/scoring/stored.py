@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,17 +20,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring.fused import image_tables, text_tables
-from han_retrieval.scoring.lanes import LANES
+from han_retrieval.scoring.fused import image_tables, of_each, of_texts, text_tables
+from han_retrieval.scoring.lanes import LANES, Array
 from han_retrieval.scoring.layout import Layout, by_item, side_by_side
 from han_retrieval.scoring.matching import Matching
+from han_retrieval.scoring.pair_kernel import ImageTables, make_work
 from han_retrieval.scoring.plan import has_kernel, score_all_pairs
 from han_retrieval.scoring.products import multiply_stored
 from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, project
-from han_retrieval.scoring.single_block_kernel import ImageTables, TextTables, make_work
 from han_retrieval.scoring.stored_kernel import against_images, against_texts
 from han_retrieval.scoring.threads import share
 
+ITEMS = {"images": "regions", "texts": "words"}  # what tokens of items are
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 GROUPS_A_CHUNK = 4
 
@@ -95,9 +97,9 @@ class Collection:
         self.joint_size = tokens.shape[2]
         stored = Tokens.store(tokens.detach().masked_fill(~mask.unsqueeze(2), 0), storage)
         self._tokens = self._side = None
-        if len(tokens) and len(blocks) == 1 and has_kernel(tokens, blocks, matching):
+        if len(tokens) and len(blocks) == 1 and has_kernel(tokens, blocks):
             with torch.no_grad():
-                self._side = _Interleaved.build(stored, mask, blocks[0], of=of)
+                self._side = _Interleaved.build(stored, mask, blocks[0], of=of, gatherers=matching.each_gatherers)
         else:
             self._tokens = stored
 
@@ -139,9 +141,11 @@ class Collection:
             its = self._tokens.load().to(query.dtype), self.mask
             images, texts = (its, mine) if self.of == "images" else (mine, its)
             return score_all_pairs(*images, *texts, blocks=self.blocks, matching=self.matching).flatten()
-        r = self._side.matches(query, self.matching.temperature)  # (N, words)
-        there = self.mask if self.of == "texts" else torch.ones(len(self), len(query), dtype=torch.bool)
-        return self.matching.pool(r, there)
+        scores = []
+        for gatherers, r in self._side.matches(query, self.matching.temperature).items():
+            there = self.mask if gatherers == ITEMS[self.of] else torch.ones_like(r, dtype=torch.bool)
+            scores.append(self.matching.pool(r, there))
+        return torch.stack(scores).mean(0)
 
 
 @dataclass(frozen=True)
@@ -150,78 +154,84 @@ class _Interleaved:
 
     Attributes:
         of: "images" or "texts".
+        gatherers: "words", "regions" or both.
         maps: Of the block.
         layout: Where the items' tokens are.
         tokens: (C, d, LANES), float32, uint16 (float16's bits), int16 (bfloat16's) or int8.
         scale: (C, LANES).
-        tables: ``ImageTables`` or ``TextTables``: (C, LANES) for a token's numbers, (sum of t^2, LANES) for matrices.
+        tables: ``ImageTables``, or ``TextTables`` and ``TextGrams`` where regions gather: (C, LANES) for a token's
+            numbers, (sum of t^2, LANES) for matrices.
     """
 
     of: str
+    gatherers: tuple[str, ...]
     maps: Maps
     layout: Layout
     tokens: NDArray[np.generic]
     scale: NDArray[np.float32]
-    tables: ImageTables | TextTables
+    tables: tuple[Array, ...]
 
     @classmethod
-    def build(cls, stored: Tokens, mask: Tensor, block: AttentionBlock, *, of: str) -> _Interleaved:
+    def build(
+        cls, stored: Tokens, mask: Tensor, block: AttentionBlock, *, of: str, gatherers: tuple[str, ...]
+    ) -> _Interleaved:
         """Lay out items (N, t, d) and compute what the kernel needs of them, some at a time."""
         layout = Layout.of(mask)
         rows = Tokens(layout.lay(stored.values[mask], mask), layout.lay(stored.scale[mask], mask))
         valid = layout.lay(mask[mask], mask)
-        tables_of = image_tables if of == "images" else text_tables
+        tables_of = image_tables if of == "images" else partial(text_tables, gatherers=gatherers)
         runs = []
         for t, part in layout.runs():
             there = by_item(valid[part], t)
             tokens = by_item(Tokens(rows.values[part], rows.scale[part]).load(), t)
             projections = Projections(*(x * there.unsqueeze(2) for x in project(block, tokens)))
             runs.append([side_by_side(x) for x in tables_of(projections, there)])
-        kind = ImageTables if of == "images" else TextTables
         values = rows.values.unflatten(0, (-1, LANES)).mT.contiguous()  # (C, d, LANES)
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.view(torch.uint16 if values.dtype == torch.float16 else torch.int16)
-        return cls(
-            of, maps(block), layout, values.numpy(), rows.scale.unflatten(0, (-1, LANES)).contiguous().numpy(),
-            kind(*(torch.cat(parts).numpy() for parts in zip(*runs, strict=True))),
-        )  # fmt: skip
+        scale = rows.scale.unflatten(0, (-1, LANES)).contiguous().numpy()
+        tables = tuple(torch.cat(parts).numpy() for parts in zip(*runs, strict=True))
+        return cls(of, gatherers, maps(block), layout, values.numpy(), scale, tables)
 
-    def matches(self, query: Tensor, temperature: float) -> Tensor:
-        """Matches r of every word of every pair, (N, words): of the query's words, or of the stored texts'."""
-        s = len(query)
+    def matches(self, query: Tensor, temperature: float) -> dict[str, Tensor]:
+        """Matches r by gatherers: (N, s) of the query's tokens, (N, t) of the stored items', which are padded."""
+        s, of_images = len(query), self.of == "images"
         projections = Projections(*(x(query) for x in self.maps))
-        alone = torch.ones(1, s, dtype=torch.bool)
-        one = Projections(*(x.unsqueeze(0) for x in projections))
-        if self.of == "images":
-            mine: ImageTables | TextTables = TextTables(
-                *(x.flatten(0, -2).contiguous().numpy() for x in text_tables(one, alone))
-            )
+        one, alone = Projections(*(x.unsqueeze(0) for x in projections)), torch.ones(1, s, dtype=torch.bool)
+        if of_images:
+            tables = tuple(x.flatten(0, -2) for x in text_tables(one, alone, gatherers=self.gatherers))
         else:
-            mine = ImageTables(*(x.contiguous().numpy() for x in image_tables(one, alone)))
+            tables = image_tables(one, alone)
+        mine = tuple(x.contiguous().numpy() for x in tables)
         vectors, biases = self._fold(projections)
-        groups = len(self.layout.lengths)
-        shape = (groups, s, LANES) if self.of == "images" else (1, self.layout.words, LANES)
-        matches = np.empty(shape, np.float32)
+        of_items, of_query = (self.layout.words, LANES), (len(self.layout.lengths), s, LANES)
+        found = {g: np.empty(of_items if g == ITEMS[self.of] else of_query, np.float32) for g in self.gatherers}
         longest = int(self.layout.lengths.max())
-        pair = (longest, s) if self.of == "images" else (s, longest)
 
         def work(chunks: Iterator[_Chunk]) -> None:
-            room = make_work(*pair)
+            room = make_work(*(longest, s) if of_images else (s, longest))
             for chunk in chunks:
                 products = np.empty((len(vectors), chunk.words.stop - chunk.words.start, LANES), np.float32)
                 multiply_stored(products, vectors, self.tokens[chunk.words], self.scale[chunk.words], biases)
                 its = self._tables_of(chunk)
-                if self.of == "images":
-                    against_images(products, its, mine, chunk.lengths, temperature, room, matches[chunk.groups])
-                else:
-                    r = np.empty((1, *products.shape[1:]), np.float32)
-                    against_texts(products, mine, its, chunk.lengths, temperature, room, r)
-                    matches[:, chunk.words] = r
+                images, texts = (its, mine) if of_images else (mine, its)
+                against = against_images if of_images else against_texts
+                matches = {
+                    g: r[chunk.words][np.newaxis] if g == ITEMS[self.of] else r[chunk.groups] for g, r in found.items()
+                }
+                against(
+                    products, ImageTables(*images), *of_texts(texts), chunk.lengths, temperature, room,
+                    *of_each(matches),
+                )  # fmt: skip
 
         share(work, [[chunk] for chunk in self._chunks()])
-        if self.of == "images":
-            return torch.from_numpy(matches).transpose(1, 2).flatten(0, 1)[self.layout.places]
-        return torch.from_numpy(matches).flatten()[self.layout.rows]
+        places, rows = self.layout.places, self.layout.rows
+        return {
+            g: torch.from_numpy(r).flatten()[rows]
+            if g == ITEMS[self.of]
+            else torch.from_numpy(r).transpose(1, 2).flatten(0, 1)[places]
+            for g, r in found.items()
+        }
 
     def _fold(self, query: Projections) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """A query's six sets of vectors to multiply raw tokens with, (6 s, d), and numbers to add, (6 s, 1).
@@ -236,11 +246,10 @@ class _Interleaved:
             biases.append(x @ bias)
         return torch.cat(vectors).numpy(), torch.cat(biases).unsqueeze(1).numpy()
 
-    def _tables_of(self, chunk: _Chunk) -> ImageTables | TextTables:
+    def _tables_of(self, chunk: _Chunk) -> tuple[Array, ...]:
         numbers = 2 if self.of == "images" else 5
-        return type(self.tables)(
-            *(x[chunk.words] for x in self.tables[:numbers]), *(x[chunk.squares] for x in self.tables[numbers:])
-        )
+        rows, squares = self.tables[:numbers], self.tables[numbers:]
+        return *(x[chunk.words] for x in rows), *(x[chunk.squares] for x in squares)
 
     def _chunks(self) -> Iterator[_Chunk]:
         """A few groups at a time, so that their products stay in cache."""

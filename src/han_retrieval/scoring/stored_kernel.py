@@ -8,9 +8,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from han_retrieval.scoring.attention_kernel import attend
 from han_retrieval.scoring.compiling import cached_njit
-from han_retrieval.scoring.lanes import LANES, Array, load, store, turn
-from han_retrieval.scoring.single_block_kernel import ImageTables, TextTables, Work, image_of, match, text_of, view
+from han_retrieval.scoring.lanes import LANES, Array, turn
+from han_retrieval.scoring.pair_kernel import (
+    ImageTables,
+    TextGrams,
+    TextTables,
+    Work,
+    copy_row,
+    grams_of,
+    image_of,
+    part_of,
+    plain_grams,
+    text_of,
+    view,
+)
+from han_retrieval.scoring.regions_gathering_kernel import gather as regions_gather
+from han_retrieval.scoring.words_gathering_kernel import gather as words_gather
 
 
 @cached_njit
@@ -18,21 +33,25 @@ def against_images(
     products: Array,
     images: ImageTables,
     text: TextTables,
+    grams: TextGrams | None,
     lengths: NDArray[np.int64],
     temperature: float,
     work: Work,
-    matches: Array,
+    of_words: Array | None,
+    of_regions: Array | None,
 ) -> None:
-    """Matches of one text's n words in many images, LANES images at a time.
+    """Matches of one text with many images, LANES images at a time.
 
     Args:
         products: (6 n, C, LANES): q_o.k_w, k_o.q_w, u_o.u_w, u_o.c_w, c_o.u_w, c_o.c_w, n rows each.
         images: Of some groups of images with C regions together: (C, LANES) and (sum of m^2, LANES).
         text: (1, n) and (n, n).
+        grams: (n, n), for regions that gather.
         lengths: (groups,) regions of each group.
         temperature: lambda.
         work: From ``make_work``.
-        matches: (groups, n, LANES), filled.
+        of_words: (groups, n, LANES), filled, or None if words do not gather.
+        of_regions: (1, C, LANES), filled, or None if regions do not gather.
     """
     n = text.closed.shape[1]
     plain = TextTables(
@@ -49,14 +68,16 @@ def against_images(
             view(images.cu[squares].reshape(square)), view(images.pp[squares].reshape(square)),
             view(images.pc[squares].reshape(square)), view(images.cc[squares].reshape(square)),
         )  # fmt: skip
-        w = Work(work.pair[:, :m, :n], work.words[:, :n, :n])
+        w = part_of(work, m, n)
         p = turn(products[:, regions])  # (m, 6 n, LANES)
-        match(
+        attend(
             w, p[:, :n], p[:, n : 2 * n], p[:, 2 * n : 3 * n], p[:, 3 * n : 4 * n], p[:, 4 * n : 5 * n], p[:, 5 * n :],
-            image, plain, temperature,
+            image, plain,
         )  # fmt: skip
-        for j in range(n):
-            store(load(w.words[0], 0, j), matches[g : g + 1], 0, j)
+        if of_words is not None:
+            copy_row(words_gather(w, image, temperature), of_words[g : g + 1])
+        if of_regions is not None:
+            copy_row(regions_gather(w, plain, plain_grams(grams), temperature), of_regions[:, regions])
         first += m
         first_square += m * m
 
@@ -66,33 +87,38 @@ def against_texts(
     products: Array,
     image: ImageTables,
     texts: TextTables,
+    grams: TextGrams | None,
     lengths: NDArray[np.int64],
     temperature: float,
     work: Work,
-    matches: Array,
+    of_words: Array | None,
+    of_regions: Array | None,
 ) -> None:
-    """Matches of the words of many texts in one image, LANES texts at a time.
+    """Matches of many texts with one image, LANES texts at a time.
 
     Args:
         products: (6 m, C, LANES), in the order of ``against_images``, m rows each.
         image: As in ``forward``, of one image.
         texts: As in ``forward``.
+        grams: As in ``forward``.
         lengths: (groups,) words of each group.
         temperature: lambda.
         work: From ``make_work``.
-        matches: (1, C, LANES), filled.
+        of_words: (1, C, LANES), filled, or None if words do not gather.
+        of_regions: (groups, m, LANES), filled, or None if regions do not gather.
     """
     m = image.closed.shape[1]
     first = first_square = 0
-    for n in lengths:
+    one = image_of(image, 0)
+    for g, n in enumerate(lengths):
         words = slice(first, first + n)
-        w = Work(work.pair[:, :m, :n], work.words[:, :n, :n])
-        p = products[:, words]
-        match(
-            w, p[:m], p[m : 2 * m], p[2 * m : 3 * m], p[3 * m : 4 * m], p[4 * m : 5 * m], p[5 * m :],
-            image_of(image, 0), text_of(texts, first, first_square, n), temperature,
-        )  # fmt: skip
-        for j in range(n):
-            store(load(w.words[0], 0, j), matches[:, words], 0, j)
+        w = part_of(work, m, n)
+        p, text = products[:, words], text_of(texts, first, first_square, n)
+        attend(w, p[:m], p[m : 2 * m], p[2 * m : 3 * m], p[3 * m : 4 * m], p[4 * m : 5 * m], p[5 * m :], one, text)
+        if of_words is not None:
+            copy_row(words_gather(w, one, temperature), of_words[:, words])
+        if of_regions is not None:
+            its = grams_of(grams, first_square, n)
+            copy_row(regions_gather(w, text, its, temperature), of_regions[g : g + 1])
         first += n
         first_square += n * n

@@ -68,24 +68,22 @@ class Given(NamedTuple):
 
 
 class Kernel(Protocol):
-    """What is done with the products of a tile.
+    """What is done with the products of a tile."""
 
-    Attributes:
-        by_word: Whether matches are of words, (I, C, LANES), or of regions, (I, groups, m, LANES).
-    """
+    @property
+    def gatherers(self) -> tuple[str, ...]:
+        """Whose matches it gives: those of "words" are (I, C, LANES), those of "regions" (I, groups, m, LANES)."""
 
-    by_word: bool
+    def forward(self, given: Given, matches: tuple[Array, ...]) -> None:
+        """Fill in the matches of each of the gatherers."""
 
-    def forward(self, given: Given, matches: Array) -> None:
-        """Fill in the matches."""
-
-    def backward(self, given: Given, d_matches: Array, d_given: Given) -> None:
+    def backward(self, given: Given, d_matches: tuple[Array, ...], d_given: Given) -> None:
         """Fill in the gradients of the blocks, and add to those of the tables."""
 
 
 def matches_of_all_pairs(
     kernel: Kernel, images: Images, texts: Texts, layout: Layout, *, precision: str = "float32"
-) -> Tensor:
+) -> list[Tensor]:
     """Matches of all pairs, differentiable in all that images and texts bring.
 
     Args:
@@ -96,26 +94,29 @@ def matches_of_all_pairs(
         precision: "bfloat16" rounds the products' factors and results, unless a gradient is asked for.
 
     Returns:
-        (I, T, n) of words, or (I, T, m) of regions, as the kernel has it.
+        For each of the kernel's gatherers, (I, T, n) of words or (I, T, m) of regions.
     """
     inputs = (*images.factors, *images.tables, *texts.factors, *texts.tables, *texts.squares)
     counts = (len(images.factors), len(images.tables), len(texts.factors), len(texts.tables))
     multiply = _multiply_in_bfloat16 if precision == "bfloat16" else _multiply
-    matches = _Matches.apply(kernel, layout, counts, multiply, *inputs)
-    if kernel.by_word:
-        return matches.flatten(1).index_select(1, layout.rows.flatten()).unflatten(1, layout.rows.shape)
-    return matches.movedim(3, 2).flatten(1, 2).index_select(1, layout.places)
+    found = _Matches.apply(kernel, layout, counts, multiply, *inputs)
+    return [
+        matches.flatten(1).index_select(1, layout.rows.flatten()).unflatten(1, layout.rows.shape)
+        if gatherers == "words"
+        else matches.movedim(3, 2).flatten(1, 2).index_select(1, layout.places)
+        for gatherers, matches in zip(kernel.gatherers, found, strict=True)
+    ]
 
 
 class _Matches(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, kernel: Kernel, layout: Layout, counts: tuple[int, ...], multiply: Multiply, *inputs: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         images, texts = _sides(inputs, counts)
         I, m = images.tables[0].shape[:2]
-        shape = (I, layout.words, LANES) if kernel.by_word else (I, len(layout.lengths), m, LANES)
-        matches = np.empty(shape, np.float32)
+        shapes = {"words": (I, layout.words, LANES), "regions": (I, len(layout.lengths), m, LANES)}
+        matches = [np.empty(shapes[gatherers], np.float32) for gatherers in kernel.gatherers]
         elements = sum(x.shape[1] * y.shape[1] for x, y in zip(images.factors, texts.factors, strict=True))
         keep = any(ctx.needs_input_grad) and I * layout.words * elements <= KEPT_ELEMENTS
         kept: dict[tuple[int, int], list[Tensor]] = {}
@@ -128,21 +129,21 @@ class _Matches(torch.autograd.Function):
             for tile in tiles:
                 blocks = _room(tile, images, texts, [] if keep else blocks)
                 multiply(blocks, tile.of_images(images).factors, tile.of_texts(interleaved).factors)
-                here = tile.images, tile.words if kernel.by_word else tile.groups
-                r = np.empty(matches[here].shape, np.float32)
+                r = tuple(np.empty(x.shape, np.float32) for x in tile.of_matches(matches, kernel))
                 kernel.forward(_given(blocks, images, texts, tile), r)
-                matches[here] = r
+                for here, found in zip(tile.of_matches(matches, kernel), r, strict=True):
+                    here[:] = found
                 if keep:
                     kept[tile.images.start, tile.words.start] = blocks
 
         share(work, _tiles(images, texts, layout))
         ctx.save_for_backward(*inputs)
         ctx.kernel, ctx.layout, ctx.counts, ctx.kept = kernel, layout, counts, kept
-        return torch.from_numpy(matches)
+        return tuple(map(torch.from_numpy, matches))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_matches: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *d_matches: Tensor) -> tuple[Tensor | None, ...]:
         kernel, kept = ctx.kernel, ctx.kept
         images, texts = _sides(ctx.saved_tensors, ctx.counts)
         d_images = Images(*(tuple(map(torch.zeros_like, part)) for part in images))
@@ -161,10 +162,8 @@ class _Matches(torch.autograd.Function):
                 else:
                     blocks = _room(tile, images, texts, blocks)
                     _multiply(blocks, factors[0], tuple(map(_interleave, factors[1])))
-                d_r = d_matches[tile.images, tile.words if kernel.by_word else tile.groups].contiguous()
-                kernel.backward(
-                    _given(blocks, images, texts, tile), d_r.numpy(), _given(d_blocks, d_images, mine, tile)
-                )
+                d_r = _arrays([x.contiguous() for x in tile.of_matches(d_matches, kernel)])
+                kernel.backward(_given(blocks, images, texts, tile), d_r, _given(d_blocks, d_images, mine, tile))
                 for d, left, right, d_left, d_right in zip(d_blocks, *factors, *d_factors, strict=True):
                     d = d.flatten(2).flatten(0, 1)
                     d_left.flatten(0, 1).addmm_(d, right.flatten(0, 1))
@@ -194,6 +193,13 @@ class _Tile(NamedTuple):
             tuple(x[self.words] for x in side.tables),
             tuple(x[self.squares] for x in side.squares),
         )
+
+    def of_matches(self, matches: Sequence[Any], kernel: Kernel) -> list[Any]:
+        """Of each of the kernel's gatherers."""
+        return [
+            x[self.images, self.words if gatherers == "words" else self.groups]
+            for gatherers, x in zip(kernel.gatherers, matches, strict=True)
+        ]
 
 
 def _tiles(images: Images, texts: Texts, layout: Layout) -> list[list[_Tile]]:

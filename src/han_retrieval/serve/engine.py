@@ -209,7 +209,9 @@ class Engine:
         facts = self.catalogue.facts(row)
         (regions,) = self._index.regions([row])
         pair = explain_tokens(self._model, self._tokens(row), regions.boxes, facts["width"], facts["height"], sentence)
-        return pair, None if self._calibration is None else float(self._calibration.probability(pair.score))
+        if self._calibration is None:
+            return pair, None
+        return pair, float(self._calibration.probability(pair.score, among=len(self._index)))
 
     def _load_model(self) -> None:
         self._model: AligningMatcher = self._index.load_model(self._model_folder, device=self._device)

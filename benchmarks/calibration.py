@@ -1,0 +1,72 @@
+"""Whether probabilities hold in collections smaller than the one that they were fitted on.
+
+    python benchmarks/calibration.py MODEL DATASET --features STORE
+
+Sentences of the dev split search random parts of its photos, once with their own photo among them and once without; the
+ten photos shown are compared with what ``han calibrate`` fitted, for the tenth of them that is most probable.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from scipy.special import expit
+
+from han_retrieval.data import read_dataset
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation import Calibration
+from han_retrieval.matchers import load_aligning_matcher
+from han_retrieval.regions import RegionStore
+
+FOLDER = click.Path(exists=True, path_type=Path)
+SHOWN = 10
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("dataset", type=FOLDER)
+@click.option("--features", type=FOLDER, required=True)
+@click.option("--sentences", default=600, show_default=True)
+def main(model: Path, dataset: Path, features: Path, sentences: int) -> None:
+    """Print a table of sizes."""
+    calibration = Calibration.read(model)
+    if calibration is None:
+        raise HANError(f"{model}: not calibrated; han calibrate does it")
+    random = np.random.default_rng(0)
+    photos = read_dataset(dataset).split("dev").photos
+    pairs = [(place, caption) for place, photo in enumerate(photos) for caption in photo.captions]
+    chosen = [pairs[i] for i in random.permutation(len(pairs))[:sentences]]
+    scores = _scores(model, RegionStore.open(features), [p.id for p in photos], [caption for _, caption in chosen])
+    click.echo("| photos | said | right | said without regard to their number |\n|---|---|---|---|")
+    for size in (25, 50, 100, 300, len(photos)):
+        shown, right = [], []
+        for column, (own, _) in enumerate(chosen):
+            others = random.permutation(np.delete(np.arange(len(photos)), own))
+            for rows in (np.append(others[: size - 1], own), others[:size]):
+                best = rows[np.argsort(-scores[rows, column])[:SHOWN]]
+                shown.append(scores[best, column])
+                right.append(best == own)
+        found, hits = np.concatenate(shown), np.concatenate(right)
+        top = np.argsort(-found)[: len(found) // 10]
+        said = calibration.probability(found[top], among=size).mean()
+        plain = expit(calibration.slope * found[top] + calibration.intercept).mean()
+        click.echo(f"| {size} | {said:.1%} | {hits[top].mean():.1%} | {plain:.1%} |")
+
+
+@torch.no_grad()
+def _scores(model: Path, store: RegionStore, ids: list[str], sentences: list[str]) -> np.ndarray:
+    """Of all photos with all sentences, (I, T)."""
+    matcher, batch = load_aligning_matcher(model), store.batch(ids)
+    images = matcher.encode_images(batch.features, batch.mask)
+    parts = []
+    for first in range(0, len(sentences), 100):
+        words, mask = matcher.words(sentences[first : first + 100])
+        parts.append(matcher.score(images, batch.mask, matcher.encode_texts(words, mask), mask))
+    return torch.cat(parts, dim=1).numpy()
+
+
+if __name__ == "__main__":
+    main()
