@@ -40,7 +40,7 @@ from han_retrieval.index.rows import PhotoFile, PhotoRow  # noqa: E402
 from han_retrieval.index.settings import Settings  # noqa: E402
 from han_retrieval.index.table import MadeBy, PhotoTable  # noqa: E402
 from han_retrieval.index.tables import FIRST, make_folder  # noqa: E402
-from han_retrieval.matchers import load_aligning_matcher  # noqa: E402
+from han_retrieval.matchers import load_aligning_matcher, model_folder  # noqa: E402
 from han_retrieval.matchers.saving import folder_hash  # noqa: E402
 from han_retrieval.regions import Regions, RegionStore  # noqa: E402
 from han_retrieval.scoring.stored import Tokens  # noqa: E402
@@ -100,7 +100,7 @@ def row_of(name: str, encoded: Encoded) -> PhotoRow:
 
 
 @main.command()
-@click.argument("model", type=FOLDER)
+@click.argument("model", type=click.Path(path_type=Path))
 @click.argument("features", type=FOLDER)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--dataset", type=FOLDER, help="With --split: only its photos.")
@@ -114,7 +114,7 @@ def fill(model: Path, features: Path, out: Path, dataset: Path | None, split: st
         wanted = {photo.id for photo in read_dataset(dataset).split(split).photos}
         ids = [photo_id for photo_id in ids if photo_id in wanted]
     started = time.perf_counter()
-    fill_index(model, store, ids, out, storage=storage)
+    fill_index(model_folder(model), store, ids, out, storage=storage)
     click.echo(f"{len(ids)} photos, {len(ids) / (time.perf_counter() - started):.0f}/s from regions to rows")
     click.echo(f"{Index.open(out).describe().bytes_a_photo:.0f} bytes a photo")
 

@@ -103,7 +103,7 @@ def test_probabilities_and_nothing_matches(han, tmp_path):
     assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
     scores = [float(line.split()[0]) for line in han("search", "index", "a dog")[1].splitlines()]
     facts = dict.fromkeys(("precision", "recall", "answered_without", "error"), 0.5)
-    counts = dict.fromkeys(("photos", "sentences", "shown", "pairs"), 1)
+    counts = dict.fromkeys(("sentences", "shown", "pairs"), 1) | {"photos": len(scores)}
     whose = {"split": "dev", "model": folder_hash(tmp_path / "model"), "reliability": ()}
     fitted = Calibration(slope=1.0, intercept=0.0, threshold=0.0, **facts, **counts, **whose)
     fitted.write(tmp_path / "model")

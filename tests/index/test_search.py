@@ -141,14 +141,18 @@ def test_probabilities_are_those_of_the_scores_of_one_sentence(index, model):
     plain = search(index, model, SENTENCE)
     assert not plain.nothing
     assert all(hit.probability is None for hit in plain.hits)
-    found = search(index, model, SENTENCE, calibration=calibration())
+    found = search(index, model, SENTENCE, calibration=calibration(photos=len(index)))
     for hit in found.hits:
         assert hit.probability == pytest.approx(1 / (1 + np.exp(1 - 2 * hit.score)))
-    doubled = search(index, model, [Part(SENTENCE, 2.0)], calibration=calibration())
+    # Fitted among twice as many photos, each is twice as likely among these, as odds.
+    likelier = search(index, model, SENTENCE, calibration=calibration(photos=2 * len(index)))
+    odds = [[hit.probability / (1 - hit.probability) for hit in each.hits] for each in (found, likelier)]
+    assert odds[1] == pytest.approx(2 * np.array(odds[0]))
+    doubled = search(index, model, [Part(SENTENCE, 2.0)], calibration=calibration(photos=len(index)))
     assert [hit.probability for hit in doubled.hits] == pytest.approx([hit.probability for hit in found.hits])
     best = max(hit.probability for hit in found.hits)
-    assert not search(index, model, SENTENCE, calibration=calibration(threshold=best - 1e-9)).nothing
-    too_high = search(index, model, SENTENCE, calibration=calibration(threshold=best + 1e-9))
+    assert not search(index, model, SENTENCE, calibration=calibration(photos=len(index), threshold=best - 1e-9)).nothing
+    too_high = search(index, model, SENTENCE, calibration=calibration(photos=len(index), threshold=best + 1e-9))
     assert too_high.nothing
     assert len(too_high.hits) == 10
     several = search(index, model, PARTS, calibration=calibration(threshold=0.99))

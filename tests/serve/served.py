@@ -52,10 +52,10 @@ def jpeg(seed: int, *, size: tuple[int, int] = (64, 48)) -> bytes:
     return buffer.getvalue()
 
 
-def calibrate(model: Path, *, threshold: float) -> None:
-    """Make probabilities of a model's scores: sigmoid(2 * score)."""
+def calibrate(model: Path, *, threshold: float, photos: int) -> None:
+    """Make probabilities of a model's scores: sigmoid(2 * score) among so many photos."""
     facts = {"precision": 1, "recall": 1, "answered_without": 0, "error": 0, "reliability": [], "split": None}
-    facts |= {"photos": 1, "sentences": 1, "shown": 1, "pairs": 1, "model": folder_hash(model)}
+    facts |= {"photos": photos, "sentences": 1, "shown": 1, "pairs": 1, "model": folder_hash(model)}
     Calibration(slope=2.0, intercept=0.0, threshold=threshold, **facts).write(model)
 
 

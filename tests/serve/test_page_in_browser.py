@@ -44,7 +44,7 @@ def chromium() -> Iterator:
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     make_index(folder, photos=PHOTOS)
-    calibrate(folder / "model", threshold=0.0)
+    calibrate(folder / "model", threshold=0.0, photos=10)
     return folder
 
 

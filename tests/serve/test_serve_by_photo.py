@@ -131,7 +131,8 @@ def test_sentences_that_cannot_be_ranked(web, data, says):
 
 def test_a_calibrated_model_gives_probabilities(tmp_path):
     index = make_index(tmp_path)
-    calibrate(tmp_path / "model", threshold=1.0)
+    with Index.open(index) as opened:
+        calibrate(tmp_path / "model", threshold=1.0, photos=len(opened))
     with client(Engine(index)) as web:
         said = web.get("/api/search", params={"q": SENTENCE}).json()
         assert (said["nothing"], said["threshold"]) == (True, 1.0)
