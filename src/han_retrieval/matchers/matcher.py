@@ -112,8 +112,7 @@ class Matcher(nn.Module, ABC):
         known = {word: word in self.vocabulary for word in tokenize(sentence)}
         if not any(known.values()):
             raise HANError(
-                f"the model knows none of the words in {sentence!r}: its vocabulary is the {len(self.vocabulary)} "
-                "words of its training captions"
+                f"the model knows none of the words in {sentence!r}: its vocabulary has {len(self.vocabulary):,} words"
             )
         return known
 
