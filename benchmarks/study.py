@@ -40,6 +40,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 features_option = click.option("--features", type=FOLDER, multiple=True, required=True, help="Region stores.")
 out_option = click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study"), show_default=True)
 only_option = click.option("--only", multiple=True, help="A group, or a setting by its label or name.")
+seed_option = click.option("--seed", "seeds", type=int, multiple=True, help="Only runs with this seed.")
 results_option = click.option("--results", type=FILE, default=HERE / "study_results.json", show_default=True)
 document_option = click.option("--document", type=FILE, default=HERE.parent / "docs/study.md", show_default=True)
 
@@ -49,7 +50,7 @@ def main() -> None:
     """HAN, its peers and its parts, each trained in the same way."""
 
 
-def queue(stores: Sequence[str], *, only: Sequence[str] = ()) -> list[tuple[str, Run]]:
+def queue(stores: Sequence[str], *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[tuple[str, Run]]:
     """Runs in the order in which they are made, each with the first group that asks for it."""
     found: dict[tuple[str, str, int], tuple[str, Run]] = {}
     known = set()
@@ -57,7 +58,7 @@ def queue(stores: Sequence[str], *, only: Sequence[str] = ()) -> list[tuple[str,
         for run in runs_of(group, first_store=stores[0]):
             names = {group.name, run.setting.label, run.setting.name}
             known |= names
-            if not only or names & set(only):
+            if (not only or names & set(only)) and (not seeds or run.seed in seeds):
                 found.setdefault(run.key, (group.name, run))
     if unknown := set(only) - known:
         raise HANError(
@@ -99,6 +100,7 @@ def work_off(study: Study, runs: Sequence[tuple[str, Run]], *, results: Path, do
 @features_option
 @out_option
 @only_option
+@seed_option
 @click.option("--entities", type=FILE, help="Entities truth; DATASET/entities.jsonl where there is one.")
 @click.option("--budget-minutes", type=float, help="Stop after so long; what is begun goes on another time.")
 @results_option
@@ -109,6 +111,7 @@ def run(
     features: tuple[Path, ...],
     out: Path,
     only: tuple[str, ...],
+    seeds: tuple[int, ...],
     entities: Path | None,
     budget_minutes: float | None,
     results: Path,
@@ -124,7 +127,7 @@ def run(
         out=out,
         device=find_device(device),
     )
-    runs = queue(list(study.stores), only=only)
+    runs = queue(list(study.stores), only=only, seeds=seeds)
     out.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(out)  # two queues would train the same run
     if budget_minutes is not None:
@@ -146,11 +149,12 @@ def run(
 @features_option
 @out_option
 @only_option
-def list_(features: tuple[Path, ...], out: Path, only: tuple[str, ...]) -> None:
+@seed_option
+def list_(features: tuple[Path, ...], out: Path, only: tuple[str, ...], seeds: tuple[int, ...]) -> None:
     """What is done, begun and queued, and how long it took."""
     stores = _open(features)
     minutes, left = [], 0
-    for group, run in queue(list(stores), only=only):
+    for group, run in queue(list(stores), only=only, seeds=seeds):
         found = find(run, out, detector=stores[run.store].fingerprint)
         if found:
             minutes.append(found["train_seconds"] / 60)
