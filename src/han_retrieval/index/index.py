@@ -32,6 +32,7 @@ from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions.disk import is_lance, open_lance
 from han_retrieval.regions.lists import to_arrays
+from han_retrieval.scoring import Tokens
 
 _TRIES = 50
 
@@ -166,7 +167,8 @@ class Index:
             (T, k) rows and (T, k) dot products.
         """
         vectors = self.pooled if rows is None else self.pooled[rows]
-        products = queries.detach().float().cpu().numpy() @ vectors.T  # (T, N)
+        # By torch: the threads of numpy's products would spin on beside what comes next.
+        products = (queries.detach().float().cpu() @ torch.from_numpy(vectors).T).numpy()  # (T, N)
         k = min(k, len(vectors))
         if k < len(vectors):
             places = np.argpartition(products, len(vectors) - k, axis=1)[:, len(vectors) - k :]
@@ -179,6 +181,11 @@ class Index:
 
     def tokens(self, rows: Rows | Sequence[int]) -> tuple[Tensor, Tensor]:
         """The tokens of some photos, (K, m, d) float32, zero at padding, and their mask (K, m)."""
+        tokens, mask = self.stored_tokens(rows)
+        return tokens.load(), mask
+
+    def stored_tokens(self, rows: Rows | Sequence[int]) -> tuple[Tokens, Tensor]:
+        """As ``tokens``, in the few bytes that the index keeps them in."""
         return to_tokens(self._take(rows, ["regions", "tokens", "scales"]))
 
     def regions(self, rows: Rows | Sequence[int]) -> list[PhotoRegions]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from han_retrieval.regions.lists import many, numbers, pad, to_lists
+from han_retrieval.scoring import Tokens
 
 STORAGES = {"int8": pa.int8(), "float16": pa.float16()}
 """How tokens are kept; int8 with a scale a token."""
@@ -154,18 +155,19 @@ def to_files(table: pa.Table) -> dict[str, tuple[PhotoFile, ...]]:
     }
 
 
-def to_tokens(table: pa.Table) -> tuple[Tensor, Tensor]:
-    """The columns regions, tokens and scales as (K, m, d) float32, zero at padding, and the mask (K, m)."""
+def to_tokens(table: pa.Table) -> tuple[Tokens, Tensor]:
+    """The columns regions, tokens and scales as (K, m, d), zero at padding, and the mask (K, m)."""
     counts = torch.tensor(table["regions"].to_pylist(), dtype=torch.int64)
     column = table["tokens"].combine_chunks()
     size = column.type.value_type.list_size
     if not len(counts):
-        return torch.zeros(0, 0, size), torch.zeros(0, 0, dtype=torch.bool)
+        return Tokens.store(torch.zeros(0, 0, size), "float16"), torch.zeros(0, 0, dtype=torch.bool)
     flat = from_dlpack(column.flatten().flatten()).view(-1, size)  # (sum of m, d)
+    values, mask = pad(flat, counts)
+    scale = torch.ones(mask.shape)
     if flat.dtype == torch.int8:
-        scales = np.array(table["scales"].combine_chunks().flatten())
-        flat = flat.float() * torch.from_numpy(scales).unsqueeze(1)
-    return pad(flat, counts)
+        scale[mask] = torch.from_numpy(np.array(table["scales"].combine_chunks().flatten()))
+    return Tokens(values, scale), mask
 
 
 def to_vectors(column: pa.ChunkedArray) -> np.ndarray:

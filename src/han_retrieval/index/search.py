@@ -21,6 +21,7 @@ from han_retrieval.index.alike import first_of_alike
 from han_retrieval.index.index import Index, Rows
 from han_retrieval.index.query import Part, check_parts, parse_query
 from han_retrieval.matchers import AligningMatcher
+from han_retrieval.scoring import Tokens
 
 CANDIDATES = 200
 _PHOTOS_AT_ONCE = 256
@@ -117,9 +118,8 @@ def search(
         )
     rows, among = choose_rows(index, pooled, max(candidates, k), where=where, exact=exact, clock=clock)
 
-    def score(tokens: Tensor, mask: Tensor) -> list[Tensor]:
-        # The index has rounded them; float32 keeps them as they are.
-        photos = model.store_images(tokens.to(model.device), mask, storage="float32")
+    def score(tokens: Tokens, mask: Tensor) -> list[Tensor]:
+        photos = model.store_images(tokens.to(model.device), mask)
         return [photos.scores(text) for text in texts]
 
     scores = weights @ score_rows(index, rows, score, clock=clock)  # (K,)
@@ -177,14 +177,14 @@ def choose_rows(
 
 
 def score_rows(
-    index: Index, rows: Rows, score: Callable[[Tensor, Tensor], list[Tensor]], *, clock: Clock
+    index: Index, rows: Rows, score: Callable[[Tokens, Tensor], list[Tensor]], *, clock: Clock
 ) -> NDArray[np.float32]:
     """Scores (P, K) of some photos, read from the index some at a time.
 
     Args:
         index: The photos.
         rows: K of them.
-        score: Tokens (k, m, d) float32 and their mask (k, m) to P times (k,) scores.
+        score: Tokens (k, m, d) and their mask (k, m) to P times (k,) scores.
         clock: Times the stages.
 
     Raises:
@@ -193,7 +193,7 @@ def score_rows(
     parts = []
     for first in range(0, max(len(rows), 1), _PHOTOS_AT_ONCE):
         with clock("fetch"):
-            tokens, mask = index.tokens(rows[first : first + _PHOTOS_AT_ONCE])
+            tokens, mask = index.stored_tokens(rows[first : first + _PHOTOS_AT_ONCE])
         with clock("rank"):
             parts.append(torch.stack(score(tokens, mask)).float().cpu().numpy())
     scores = np.concatenate(parts, axis=1)

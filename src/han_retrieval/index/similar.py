@@ -16,6 +16,7 @@ from han_retrieval.index.index import Index
 from han_retrieval.index.search import CANDIDATES, Answer, answer, check_model, choose_rows, score_rows
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
+from han_retrieval.scoring import Tokens
 
 
 def similar(
@@ -58,8 +59,8 @@ def similar(
     rows = rows[rows != itself] if itself is not None else rows
 
     @torch.no_grad()
-    def score(others: Tensor, there: Tensor) -> list[Tensor]:
-        return [model.compare_images(tokens[0], others.to(model.device), there)]
+    def score(others: Tokens, there: Tensor) -> list[Tensor]:
+        return [model.compare_images(tokens[0], others.load().to(model.device), there)]
 
     scores = score_rows(index, rows, score, clock=clock)[0]
     best = np.argsort(-scores, kind="stable")[:k]

@@ -17,7 +17,7 @@ from han_retrieval.matchers.config import AlignmentConfig
 from han_retrieval.matchers.image_encoder import ImageEncoder
 from han_retrieval.matchers.matcher import Evidence, Matcher, check_items
 from han_retrieval.matchers.text_encoder import TextEncoder
-from han_retrieval.scoring import Collection, Matching, score_all_pairs
+from han_retrieval.scoring import Collection, Matching, Tokens, score_all_pairs
 from han_retrieval.text import Vocabulary
 
 
@@ -88,13 +88,15 @@ class AligningMatcher(Matcher):
             precision=precision,
         )
 
-    def store_images(self, image_tokens: Tensor, region_mask: Tensor, *, storage: str = "float16") -> Collection:
+    def store_images(
+        self, image_tokens: Tensor | Tokens, region_mask: Tensor, *, storage: str = "float16"
+    ) -> Collection:
         """Encoded images made ready for ``scores`` of one sentence after another.
 
         Args:
-            image_tokens: (I, m, d), as ``encode_images`` gives them.
+            image_tokens: (I, m, d), as ``encode_images`` gives them, or such that are stored already.
             region_mask: (I, m) bool, true where a region is.
-            storage: How tokens are kept: "float32", "float16", "bfloat16" or "int8".
+            storage: How tokens are kept that are not: "float32", "float16", "bfloat16" or "int8".
 
         Returns:
             A collection whose ``scores`` takes a sentence's (n, d) tokens without padding and gives (I,) scores. The
@@ -107,7 +109,7 @@ class AligningMatcher(Matcher):
         self._check("image", image_tokens, region_mask)
         return self._store(image_tokens, region_mask, "images", storage)
 
-    def store_texts(self, text_tokens: Tensor, word_mask: Tensor, *, storage: str = "float16") -> Collection:
+    def store_texts(self, text_tokens: Tensor | Tokens, word_mask: Tensor, *, storage: str = "float16") -> Collection:
         """Encoded texts (T, n, d), (T, n), made ready for ``scores`` of one photo's (m, d) tokens after another's.
 
         As ``store_images``, with (T,) scores.
@@ -137,7 +139,7 @@ class AligningMatcher(Matcher):
         photos = Collection(image_tokens, region_mask, of="images", blocks=(), matching=matching, storage="float32")
         return photos.scores(query.to(self.device))
 
-    def _store(self, tokens: Tensor, mask: Tensor, of: str, storage: str) -> Collection:
+    def _store(self, tokens: Tensor | Tokens, mask: Tensor, of: str, storage: str) -> Collection:
         blocks = list(self.blocks)
         return Collection(tokens, mask, of=of, blocks=blocks, matching=self._matching, storage=storage)  # type: ignore[arg-type]
 
@@ -145,8 +147,10 @@ class AligningMatcher(Matcher):
     def _matching(self) -> Matching:
         return Matching(self.config.alignment_temperature, self.config.alignment, self._pool, self.attention)
 
-    def _check(self, kind: str, tokens: Tensor, mask: Tensor) -> None:
-        check_items(kind, tokens, mask, (*mask.shape, self.config.joint_size))
+    def _check(self, kind: str, tokens: Tensor | Tokens, mask: Tensor) -> None:
+        check_items(
+            kind, tokens if isinstance(tokens, Tensor) else tokens.values, mask, (*mask.shape, self.config.joint_size)
+        )
 
     def _align(self, gatherers: Tensor, sources: Tensor, source_mask: Tensor) -> Tensor:
         temperature = self.config.alignment_temperature

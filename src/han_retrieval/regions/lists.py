@@ -43,11 +43,11 @@ def to_arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:
 
 
 def pad(flat: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (sum of m, D) of items that have m each, counts (B,): (B, m, D) float32, zero at padding, and its mask."""
+    """Rows (sum of m, D) of items that have m each, counts (B,): (B, m, D), zero at padding, and its mask."""
     largest = int(counts.max()) if len(counts) else 0
     mask = torch.arange(largest) < counts[:, None]  # (B, m)
     if bool(mask.all()):
-        return flat.view(len(counts), largest, flat.shape[1]).float(), mask
-    padded = torch.zeros(len(counts), largest, flat.shape[1])
-    padded[mask] = flat.float()
+        return flat.view(len(counts), largest, flat.shape[1]), mask
+    padded = flat.new_zeros(len(counts), largest, flat.shape[1])
+    padded[mask] = flat
     return padded, mask

@@ -154,7 +154,7 @@ def to_batch(table: pa.Table, *, geometry: bool) -> RegionBatch:
     feature_size = column.type.value_type.list_size
     # All regions of all photos, one after another; DLPack hands them over without a copy.
     flat = from_dlpack(column.flatten().flatten()).view(-1, feature_size)  # (sum of m, D)
-    features, mask = pad(flat, counts)
+    features, mask = pad(flat.float(), counts)
     boxes = to_arrays(table["boxes"])
     if geometry:
         sizes = (table[name].to_pylist() for name in ("width", "height"))

@@ -81,12 +81,10 @@ def project(block: AttentionBlock, tokens: Tensor, *, with_bias: bool = True) ->
         tokens: The tokens, or one term of a sum that makes them up.
         with_bias: False for all but one term of such a sum, since a bias is added once.
     """
-    fold = block.output.weight @ block.value.weight  # W_f W_v
-    q, k, u = (tokens @ torch.cat([block.query.weight, block.key.weight, fold]).mT).chunk(3, dim=-1)
-    c = q if block.residual == "query" else tokens
+    weight = torch.cat([block.query.weight, block.key.weight, block.output.weight @ block.value.weight])
+    bias = None
     if with_bias:
-        c = c + block.output.bias + (block.query.bias if block.residual == "query" else 0)
-        q = q + block.query.bias
-        k = k + block.key.bias
-        u = u + block.output.weight @ block.value.bias
-    return Projections(block.temperature * q, k, u, c)
+        bias = torch.cat([block.query.bias, block.key.bias, block.output.weight @ block.value.bias])
+    q, k, u = nn.functional.linear(tokens, weight, bias).chunk(3, dim=-1)
+    c = q if block.residual == "query" else tokens
+    return Projections(block.temperature * q, k, u, c + block.output.bias if with_bias else c)

@@ -65,17 +65,21 @@ class Tokens:
         """(..., d) float32."""
         return self.values.float() * self.scale.unsqueeze(-1)
 
+    def to(self, device: torch.device | str) -> Tokens:
+        """The same on another device."""
+        return Tokens(self.values.to(device), self.scale.to(device))
+
 
 class Collection:
     """Images or texts that queries of the other kind are scored against.
 
     Args:
-        tokens: (N, t, d) float32 tokens, as a model's encoder gives them.
+        tokens: (N, t, d) float32 tokens, as a model's encoder gives them, or such that are stored already.
         mask: (N, t) bool.
         of: "images" or "texts".
         blocks: The rounds of attention, whose weights must stay as they are.
         matching: What makes a score.
-        storage: How tokens are kept, one of ``STORAGES``. Scores are exactly those of the rounded tokens.
+        storage: How float32 tokens are kept, one of ``STORAGES``. Scores are exactly those of the rounded tokens.
 
     Raises:
         ValueError: ``of`` or ``storage`` is none of those.
@@ -83,7 +87,7 @@ class Collection:
 
     def __init__(
         self,
-        tokens: Tensor,
+        tokens: Tensor | Tokens,
         mask: Tensor,
         *,
         of: str,
@@ -94,10 +98,13 @@ class Collection:
         if of not in ("images", "texts"):
             raise ValueError(f"of must be 'images' or 'texts'; got {of!r}")
         self.of, self.blocks, self.matching, self.mask = of, blocks, matching, mask
-        self.joint_size = tokens.shape[2]
-        stored = Tokens.store(tokens.detach().masked_fill(~mask.unsqueeze(2), 0), storage)
+        kernel = has_kernel(tokens if isinstance(tokens, Tensor) else tokens.scale, blocks)
+        if isinstance(tokens, Tensor):
+            tokens = Tokens.store(tokens.detach(), storage)
+        stored = Tokens(tokens.values.masked_fill(~mask.unsqueeze(2), 0), tokens.scale)
+        self.joint_size = stored.values.shape[2]
         self._tokens = self._side = None
-        if len(tokens) and len(blocks) == 1 and has_kernel(tokens, blocks):
+        if kernel and len(self) and len(blocks) == 1:
             with torch.no_grad():
                 self._side = _Interleaved.build(stored, mask, blocks[0], of=of, gatherers=matching.each_gatherers)
         else:
@@ -184,7 +191,9 @@ class _Interleaved:
         for t, part in layout.runs():
             there = by_item(valid[part], t)
             tokens = by_item(Tokens(rows.values[part], rows.scale[part]).load(), t)
-            projections = Projections(*(x * there.unsqueeze(2) for x in project(block, tokens)))
+            projections = project(block, tokens)
+            if not there.all():
+                projections = Projections(*(x * there.unsqueeze(2) for x in projections))
             runs.append([side_by_side(x) for x in tables_of(projections, there)])
         values = rows.values.unflatten(0, (-1, LANES)).mT.contiguous()  # (C, d, LANES)
         if values.dtype in (torch.float16, torch.bfloat16):
