@@ -196,10 +196,13 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         Group(
             "features",
             "How much is in the regions' features?",
-            tuple(
-                Setting(f"{label}, {store}", changes, store=store)
-                for store in stores
-                for label, changes in (("HAN", {}), ("SCAN t-i AVG", _PEERS["SCAN t-i AVG"]))
+            (
+                *(
+                    Setting(f"{label}, {store}", changes, store=store)
+                    for store in stores
+                    for label, changes in (("HAN", {}), ("SCAN t-i AVG", _PEERS["SCAN t-i AVG"]))
+                ),
+                Setting(f"HAN, {stores[0]}, box geometry", {"model.box_geometry": True}),
             ),
         ),
         Group(
@@ -234,6 +237,11 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
                 Setting("GloVe, 50 numbers", {"model.word_size": 50}),
                 Setting("GloVe, 100 numbers", {"model.word_size": 100}),
             ),
+        ),
+        Group(
+            "length",
+            "How long should a training be?",
+            (Setting("3 epochs"), *(Setting(f"{n} epochs", {"epochs": n}) for n in (2, 5, 8))),
         ),
         Group(
             "regions",
