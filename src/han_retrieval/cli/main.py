@@ -15,6 +15,7 @@ from han_retrieval.process import tune_process
 VERBS = {
     "extract": "Photos, or features that others made, to a region store.",
     "train": "Captioned photos and their regions to a model.",
+    "train-text": "Captions alone to the start of a model's text encoder.",
     "train-detector": "Photos whose captions are linked to boxes, to a detector of regions.",
     "evaluate": "A model's recalls and grounding by the field's protocol.",
     "calibrate": "Probabilities to a model's scores, from photos that it was not trained on.",

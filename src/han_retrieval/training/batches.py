@@ -107,7 +107,7 @@ class Batches:
                     yield epoch * per_epoch + place, pairs
 
     def _load(self, step: int, pairs: list[tuple[int, int]]) -> Batch:
-        random = torch.Generator().manual_seed(_seed(self.config.seed, step))
+        random = step_generator(self.config.seed, step)
         regions = self.store.batch(
             [self.photo_ids[photo] for photo, _ in pairs], geometry=self.config.model.box_geometry
         )
@@ -138,5 +138,6 @@ def compact(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return values[rows, order], mask[rows, order]
 
 
-def _seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Random numbers of a step."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))

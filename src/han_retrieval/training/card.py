@@ -75,9 +75,19 @@ def model_card(
         + (f" {facts['without_regions']} more photos had no regions." if facts["without_regions"] else ""),
         f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each"
         + (", with position and size of their boxes." if shape.box_geometry else "."),
-        f"- Vocabulary: {shape.vocabulary_size} words: those that stand there at least {config.minimum_count} times"
+        f"- Vocabulary: {shape.vocabulary_size} words: "
+        + (
+            "those of the text encoder's start"
+            if config.text_start
+            else f"those that stand there at least {config.minimum_count} times"
+        )
         + (f", and of the {config.more_words} most frequent of the word vectors." if config.more_words else "."),
-        f"- Word vectors at the start: {config.word_vectors or 'none'}.",
+        f"- Word vectors at the start: {config.word_vectors or 'none'}."
+        + (
+            f" Text encoder at the start: trained on captions alone, `{config.text_start}`."
+            if config.text_start
+            else ""
+        ),
         "",
         "The licence of the photos and captions binds the model as well.",
         "",

@@ -25,6 +25,8 @@ class TrainingConfig(BaseModel):
         minimum_count: How often a word must stand in the training captions to enter the vocabulary.
         word_vectors: Start of the word embeddings: "glove-6b-50d", a GloVe text file, or none. Vectors shorter than
             ``model.word_size`` fill its first numbers.
+        text_start: A folder that ``han train-text`` wrote: its vocabulary and text encoder are the start, in place of
+            the training captions' words and their vectors.
         more_words: How many of the most frequent words of ``word_vectors`` the saved model knows besides: those that no
             training caption has get an embedding by a linear map from their vectors; 0 for none.
         epochs: Each caption is seen once an epoch.
@@ -57,6 +59,7 @@ class TrainingConfig(BaseModel):
     dev_split: str = "dev"
     minimum_count: int = Field(default=2, ge=1)
     word_vectors: str | None = None
+    text_start: str | None = None
     more_words: int = Field(default=0, ge=0)
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=128, ge=2)

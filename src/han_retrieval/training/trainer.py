@@ -20,7 +20,7 @@ from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import Matcher, make_matcher
 from han_retrieval.matchers.saving import save_folder
 from han_retrieval.regions import RegionStore
-from han_retrieval.text import Vocabulary, more_words, word_vectors
+from han_retrieval.text import Vocabulary, more_words
 from han_retrieval.training.batches import Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
@@ -28,6 +28,8 @@ from han_retrieval.training.curve import draw_curve
 from han_retrieval.training.log import Log, events_writer
 from han_retrieval.training.schedule import learning_rate, loss_power
 from han_retrieval.training.state import State, check_folder, claim_folder
+from han_retrieval.training.text_start import load_text_start, start_from_text
+from han_retrieval.training.vectors import start_from_vectors
 from han_retrieval.training.watch import CollapseWatch
 
 _EMBEDDING = "text_encoder.embedding.weight"
@@ -139,7 +141,8 @@ class _Run:
         dev = _dev_photos(config, dataset, store)
         torch.manual_seed(config.seed)
         sentences = [caption for photo in photos.photos for caption in photo.captions]
-        vocabulary = Vocabulary.from_sentences(sentences, min_count=config.minimum_count)
+        start = load_text_start(config.text_start) if config.text_start else None
+        vocabulary = start.vocabulary if start else Vocabulary.from_sentences(sentences, min_count=config.minimum_count)
         batches = Batches.of(photos, store, vocabulary, config)
         if len(batches.photo_ids) < 2:
             raise HANError(
@@ -152,8 +155,10 @@ class _Run:
             region_size=store.feature_size,
             detector_fingerprint=store.fingerprint,
         )
-        if config.word_vectors is not None:
-            _start_from_vectors(model, vocabulary, config.word_vectors)
+        if start is not None:
+            start_from_text(model.text_encoder, start, str(config.text_start))
+        elif config.word_vectors is not None:
+            start_from_vectors(model.text_encoder.embedding.weight, vocabulary, config.word_vectors)
         facts = {
             "dataset": str(dataset.source),
             "format": dataset.format,
@@ -273,17 +278,3 @@ def _epoch_line(epoch: int, result: Evaluation) -> str:
         for way in ("image_to_text", "text_to_image")
     )
     return f"epoch {epoch}: dev rSum {result.rsum:.1f} ({recalls}) among {result.counts['images']} photos"
-
-
-def _start_from_vectors(model: Matcher, vocabulary: Vocabulary, source: str) -> None:
-    """Put word vectors into the first numbers of the embeddings, scaled to the size that the others start with."""
-    vectors, found = word_vectors(vocabulary.words, source=source)
-    weight = model.text_encoder.embedding.weight
-    if vectors.shape[1] > weight.shape[1]:
-        raise HANError(
-            f"{source}: its vectors have {vectors.shape[1]} numbers, more than model.word_size = {weight.shape[1]}"
-        )
-    rows = torch.from_numpy(np.flatnonzero(found))
-    start = torch.from_numpy(vectors)[rows]
-    with torch.no_grad():
-        weight[rows, : start.shape[1]] = start * (weight[4:].std() / start.std())
