@@ -1,0 +1,108 @@
+"""A text encoder learns from captions alone, resumes exactly, and starts a model's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_data import COLOURS, THINGS, make_data, small_config
+
+from han_retrieval.cli.main import main
+from han_retrieval.errors import HANError
+from han_retrieval.matchers import HAN
+from han_retrieval.training import train
+from han_retrieval.training.log import Log, read_log
+from han_retrieval.training.text_start import load_text_start, read_captions, train_text_start
+
+PHOTOS = [
+    (f"a {colour} {thing} is here", f"look at the {thing} , it is {colour}", f"{colour} {thing}")
+    for colour in COLOURS
+    for thing in THINGS
+]
+
+
+def weights_of(folder):
+    return load_file(folder / "text_encoder.safetensors")
+
+
+def test_captions_of_one_photo_come_to_find_each_other(tmp_path):
+    train_text_start(small_config(epochs=40), PHOTOS, tmp_path / "texts", progress=False)
+    losses = [record["loss"] for record in read_log(tmp_path / "texts/training/metrics.jsonl")]
+    assert len(losses) == 40 * 3
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 9])
+def test_resumes_exactly(tmp_path, monkeypatch, stop_at):
+    config = small_config(checkpoint_minutes=1e-9)
+    train_text_start(config, PHOTOS, tmp_path / "whole", progress=False)
+
+    plain = Log.step
+
+    def interrupted(log, number, **values):
+        if number == stop_at:
+            raise KeyboardInterrupt
+        plain(log, number, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_text_start(config, PHOTOS, tmp_path / "stopped", progress=False)
+    assert not (tmp_path / "stopped/text_encoder.safetensors").exists()
+    with pytest.raises(HANError, match="--resume"):
+        train_text_start(config, PHOTOS, tmp_path / "stopped", progress=False)
+    if stop_at > 1:
+        with pytest.raises(HANError, match="other data"):
+            train_text_start(config, PHOTOS[:-1], tmp_path / "stopped", resume=True, progress=False)
+    train_text_start(config, PHOTOS, tmp_path / "stopped", resume=True, progress=False)
+    whole, stopped = weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_a_model_starts_from_it(tmp_path):
+    texts = train_text_start(small_config(), [*PHOTOS, ("a zebra", "the zebra")], tmp_path / "texts", progress=False)
+    still = {"learning_rate": 1e-12, "warm_up_steps": 0, "weight_decay": 0.0, "epochs": 1}
+    train(small_config(text_start=str(texts), **still), *make_data(tmp_path), tmp_path / "model", progress=False)
+    model, start = HAN.from_pretrained(tmp_path / "model"), load_text_start(texts)
+    assert model.vocabulary == start.vocabulary
+    assert "zebra" in model.vocabulary  # no caption of the photos has it
+    for name, value in model.text_encoder.state_dict().items():
+        assert torch.allclose(value, start.weights[name], atol=1e-6), name
+    assert "captions alone" in (tmp_path / "model/README.md").read_text()
+
+
+def test_bad_input_says_what_is_wrong(tmp_path):
+    data = make_data(tmp_path)
+    with pytest.raises(HANError, match="han train-text"):
+        train(small_config(text_start=str(tmp_path)), *data, tmp_path / "model", progress=False)
+    texts = train_text_start(small_config(epochs=1), PHOTOS, tmp_path / "texts", progress=False)
+    wide = {"word_size": 9, "joint_size": 16}
+    with pytest.raises(HANError, match=r"model\.word_size"):
+        train(small_config(text_start=str(texts), model=wide), *data, tmp_path / "model", progress=False)
+    with pytest.raises(HANError, match="start of a HAN"):
+        train_text_start(small_config(model={"matcher": "vse++"}), PHOTOS, tmp_path / "other", progress=False)
+    with pytest.raises(HANError, match="two captions"):
+        train_text_start(small_config(), [("one",), ("two",), ()], tmp_path / "other", progress=False)
+    (texts / "text_encoder.safetensors").write_bytes(b"half")
+    with pytest.raises(HANError, match="not a whole safetensors file"):
+        load_text_start(texts)
+
+
+def test_the_command(tmp_path, capsys):
+    lines = tmp_path / "captions.jsonl"
+    lines.write_text("".join(json.dumps({"id": "x", "captions": captions}) + "\n" for captions in PHOTOS))
+    assert read_captions(lines) == PHOTOS
+    sizes = ["--set", "model.word_size=8", "--set", "model.joint_size=16"]
+    main(["train-text", str(lines), "--out", str(tmp_path / "texts"), "--set", "epochs=1", *sizes])
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(tmp_path / "texts")
+    assert f"{len(PHOTOS)} photos, {3 * len(PHOTOS)} captions" in captured.err
+    assert len(load_text_start(tmp_path / "texts").vocabulary) > len(COLOURS)
+
+    lines.write_text('{"captions": ["a dog"]}\n{"captions": "a cat"}\n')
+    with pytest.raises(SystemExit) as stopped:
+        main(["train-text", str(lines), "--out", str(tmp_path / "more")])
+    assert stopped.value.code == 2
+    assert "captions.jsonl, line 2" in capsys.readouterr().err
