@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 import uvicorn
@@ -166,6 +167,25 @@ def test_words_light_up_regions_and_regions_words(open_page):
     page.locator(".chip", has_text="cat").wait_for()
     page.locator("#sentence").fill("quagga")
     page.locator("#explained", has_text="knows none of the words").wait_for()
+
+
+def test_parts_of_a_query_have_a_row_each(open_page):
+    page = open_page("?q=" + quote('"a red dog" - 0.5 * "blue cat"'))
+    page.locator("#grid a").first.click()
+    rows = page.locator(".chips .part")
+    rows.nth(1).wait_for()
+    assert rows.locator(".sign").all_inner_texts() == ["+", "− 0.5 ×"]
+    assert [row.locator(".chip").count() for row in rows.all()] == [3, 2]
+    assert [row.evaluate("row => row.classList.contains('against')") for row in rows.all()] == [False, True]
+    assert "counts against the photo, 0.5 times" in rows.nth(1).get_attribute("aria-label")
+    above, below = (row.bounding_box() for row in rows.all())
+    assert above["y"] + above["height"] <= below["y"]
+    rows.nth(1).locator(".chip").first.hover()  # the fourth of all words
+    lit = "all => all.map(each => Number(each.style.getPropertyValue('--on')))"
+    assert page.locator(".chip").evaluate_all(lit) == [0.4, 0.4, 0.4, 1, 0.4]
+    page.locator("#sentence").fill("a red dog")
+    rows.first.wait_for(state="hidden")
+    page.locator(".chips > .phrase").first.wait_for(state="attached")
 
 
 def test_the_address_holds_everything_and_back_goes_back(open_page, address):

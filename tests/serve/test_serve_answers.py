@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from served import NAMES, SENTENCE, client, make_index, make_picture
+from served import NAMES, SENTENCE, calibrate, client, make_index, make_picture
 from tiny_index import make_model, update
 
 from han_retrieval.index import Index, search
+from han_retrieval.index.pooling import TextMap
+from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.serve import Engine, Limits, rankings
 from han_retrieval.serve import engine as engine_module
 
@@ -118,14 +121,43 @@ def test_a_photo_and_why_it_matches(web, index):
     assert Path(facts["path"]) == index.parent / "photos" / hit["name"]
     assert facts["copies"] == []
     pair = web.get(f"/api/photos/{hit['id']}/evidence", params={"q": f"{SENTENCE} zebra"}).json()
-    assert [word["text"] for word in pair["words"]] == ["a", "red", "dog", "zebra"]
-    assert [word["known"] for word in pair["words"]] == [True, True, True, False]
-    assert np.array(pair["alignment"]).shape == (4, facts["regions"]) == (4, len(pair["boxes"]))
-    assert np.array(pair["alignment"]).sum(1) == pytest.approx(np.ones(4), abs=0.01)
+    (part,) = pair["parts"]
+    assert (part["text"], part["weight"], part["score"]) == (f"{SENTENCE} zebra", 1, pair["score"])
+    assert [word["text"] for word in part["words"]] == ["a", "red", "dog", "zebra"]
+    assert [word["known"] for word in part["words"]] == [True, True, True, False]
+    assert np.array(part["alignment"]).shape == (4, facts["regions"]) == (4, len(pair["boxes"]))
+    assert np.array(part["alignment"]).sum(1) == pytest.approx(np.ones(4), abs=0.01)
     colours = {each["region"]: each["colour"] for each in pair["shown"]}
-    assert all(word["colour"] == colours.get(word["region"], "#b0b4ba") for word in pair["words"])
+    assert all(word["colour"] == colours.get(word["region"], "#b0b4ba") for word in part["words"])
     score = web.get(f"/api/photos/{hit['id']}/evidence", params={"q": SENTENCE}).json()["score"]
     assert score == pytest.approx(hit["score"], abs=1e-4)
+
+
+def test_parts_of_a_query_are_explained_each_by_itself(web):
+    query = '2 * "a red dog" - "a blue cat"'
+    hit = web.get("/api/search", params={"q": query}).json()["hits"][0]
+
+    def explained(query: str) -> dict:
+        return web.get(f"/api/photos/{hit['id']}/evidence", params={"q": query}).json()
+
+    pair = explained(query)
+    assert (pair["query"], pair["probability"]) == (query, None)
+    assert pair["score"] == pytest.approx(hit["score"], abs=1e-4)  # what ordered it
+    assert [(part["text"], part["weight"]) for part in pair["parts"]] == [("a red dog", 2), ("a blue cat", -1)]
+    for part in pair["parts"]:
+        (alone,) = explained(part["text"])["parts"]
+        assert part["score"] == pytest.approx(alone["score"], abs=1e-6)
+        assert (part["phrases"], part["alignment"]) == (alone["phrases"], alone["alignment"])
+        assert [word["match"] for word in part["words"]] == [word["match"] for word in alone["words"]]
+    regions: dict[str, set[int]] = {}
+    for word in (word for part in pair["parts"] for word in part["words"]):
+        if word["colour"] != "#b0b4ba":
+            regions.setdefault(word["colour"], set()).add(word["region"])
+    assert regions
+    assert {len(each) for each in regions.values()} == {1}  # a colour is one region's, in whatever part
+    for query, says in (('"a dog" - "quagga"', "knows none of the words"), ('"a dog" -', "breaks off")):
+        answer = web.get(f"/api/photos/{hit['id']}/evidence", params={"q": query})
+        assert says in error(answer, 422)
 
 
 def test_pictures_are_upright_small_and_kept_by_browsers(changing):
@@ -216,6 +248,60 @@ def test_another_table_of_another_model_takes_over(changing):
     assert web.get("/health").json()["status"] == "ok"
     make_model(folder / "third", seed=6)
     assert len(ids(web.get("/api/search", params={"q": SENTENCE}))) == 6
+
+
+def test_a_calibration_is_taken_in(changing):
+    folder, web = changing
+
+    def said() -> dict:
+        return web.get("/api/search", params={"q": SENTENCE}).json()
+
+    def expected(score: float) -> float:
+        return 1 / (1 + np.exp(-2 * score))
+
+    assert {hit["probability"] for hit in said()["hits"]} == {None}
+    calibrate(folder / "model", threshold=0.0, photos=6)
+    hits = said()["hits"]
+    assert [hit["probability"] for hit in hits] == pytest.approx([expected(hit["score"]) for hit in hits])
+    evidence = web.get(f"/api/photos/{hits[0]['id']}/evidence", params={"q": SENTENCE}).json()
+    assert evidence["probability"] == pytest.approx(hits[0]["probability"], abs=1e-4)
+    assert not said()["nothing"]
+    calibrate(folder / "model", threshold=1.0, photos=6)
+    assert said()["nothing"]
+    assert "han_refreshes_total 2.0" in web.get("/metrics").text
+
+    file = folder / "model" / "calibration.json"
+    whole = file.read_text()
+    file.write_text("{")
+    assert said()["nothing"]  # by the one before
+    assert "calibration.json: cannot be read" in error(web.get("/ready"), 503)
+    file.write_text(whole)
+    assert web.get("/ready").status_code == 200
+    (folder / "model").rename(folder / "moved")
+    assert said()["nothing"]
+    (folder / "moved").rename(folder / "model")
+    file.unlink()
+    assert {hit["probability"] for hit in said()["hits"]} == {None}
+
+
+def test_a_calibration_of_other_weights_is_not(changing):
+    folder, web = changing
+    make_model(folder / "model", seed=5)  # in the place of those that are served
+    calibrate(folder / "model", threshold=0.0, photos=6)
+    assert {hit["probability"] for hit in web.get("/api/search", params={"q": SENTENCE}).json()["hits"]} == {None}
+
+
+def test_another_map_of_sentences_is_taken_in(changing, monkeypatch):
+    monkeypatch.setattr(rankings, "CANDIDATES", 2)  # so that it matters which they are
+    folder, web = changing
+    before = ids(web.get("/api/search", params={"q": SENTENCE, "k": 2}))
+    model = folder / "model"
+    TextMap(-torch.eye(16), torch.zeros(16)).write(model, model=folder_hash(model))
+    after = ids(web.get("/api/search", params={"q": SENTENCE, "k": 2}))
+    with Index.open(folder / "index") as opened:
+        hits = search(opened, opened.load_model(), SENTENCE, k=2, candidates=2).hits
+    assert after == [hit.id for hit in hits]
+    assert set(after) != set(before)
 
 
 def test_an_empty_index_answers(tmp_path):

@@ -11,16 +11,20 @@ NEUTRAL = "#b0b4ba"
 _FAINTEST = 0.1  # of what the most looked-at region gave; a region that gave less is not shown
 
 
-def region_colours(evidence: PairEvidence, *, most: int = 6) -> dict[int, str]:
+def region_colours(*evidence: PairEvidence, most: int = 6) -> dict[int, str]:
     """Colours of the regions that words looked at most, at most ``most`` of them, in the order of their words.
+
+    The words are those of one sentence, or of several about the same photo.
 
     A region counts by what its words gathered from it, each word by how well it was matched, so that words that found
     nothing do not draw boxes around it.
     """
-    looked_at = evidence.looked_at
-    gathered = np.zeros(evidence.alignment.shape[1])
+    alignment = np.concatenate([each.alignment for each in evidence])
+    match = np.concatenate([each.match for each in evidence])
+    looked_at = alignment.argmax(1)
+    gathered = np.zeros(alignment.shape[1])
     for word, region in enumerate(looked_at):
-        gathered[region] += evidence.alignment[word, region] * max(float(evidence.match[word]), 1e-6)
+        gathered[region] += alignment[word, region] * max(float(match[word]), 1e-6)
     best = np.argsort(-gathered, kind="stable")[: min(most, len(PALETTE))]
     shown = {int(region) for region in best if gathered[region] >= _FAINTEST * gathered[best[0]]}
     in_order = dict.fromkeys(int(region) for region in looked_at if int(region) in shown)

@@ -210,9 +210,17 @@ class Index:
                 f"{path}: not the model that {self.path} was made with; name that one with --model, or index anew with "
                 f"this one: han index --out {self.path} --model {path} --rebuild"
             )
-        self._text_map = TextMap.read(path, model=self.made_by.model)
-        self._set_pooling()
+        self.load_text_map(path)
         return load_aligning_matcher(path).to(device)
+
+    def load_text_map(self, folder: Path) -> None:
+        """Find candidates by what `han distil` last wrote into the model's folder, if it did.
+
+        Raises:
+            HANError: The file is not what it should be.
+        """
+        self._text_map = TextMap.read(folder, model=self.made_by.model)
+        self._set_pooling()
 
     def describe(self) -> IndexSummary:
         """What the index holds, in numbers."""

@@ -71,22 +71,31 @@ class ShownRegion(BaseModel):
     colour: str
 
 
-class PairAnswer(BaseModel):
-    """Why a photo and a sentence got their score."""
+class PartAnswer(BaseModel):
+    """Why a photo and a part of a query, or all of it where it is one sentence, got their score."""
 
-    id: str
-    sentence: str
-    score: float
-    probability: float | None = None
-    width: int = Field(description="of the photo that the boxes are of, in pixels")
-    height: int
+    text: str
+    weight: float = Field(description="what its score counts in the query's; below 0 it speaks against the photo")
+    score: float = Field(description="the sentence's own, without the weight")
     words: list[Word]
     phrases: list[PhraseOfWords]
-    boxes: list[tuple[float, float, float, float]] = Field(description="(m) x0 y0 x1 y1")
     alignment: list[list[float]] = Field(
         description="(n)(m) how much each word gathered from each region; rows sum to 1"
     )
-    shown: list[ShownRegion] = Field(description="in the order of their words")
+
+
+class PairAnswer(BaseModel):
+    """Why a photo and a query got their score."""
+
+    id: str
+    query: str
+    score: float = Field(description="the weighted sum of the parts' scores")
+    probability: float | None = Field(default=None, description="of a query of one part, where it is known")
+    width: int = Field(description="of the photo that the boxes are of, in pixels")
+    height: int
+    boxes: list[tuple[float, float, float, float]] = Field(description="(m) x0 y0 x1 y1")
+    shown: list[ShownRegion] = Field(description="in the order of their words, those of all parts")
+    parts: list[PartAnswer] = Field(description="one, where the query is one sentence")
 
 
 class Caption(BaseModel):

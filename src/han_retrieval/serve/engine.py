@@ -20,9 +20,11 @@ from PIL import Image
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
+from han_retrieval.evaluation.calibration import NAME as CALIBRATION
 from han_retrieval.evidence import PairEvidence, explain_tokens
-from han_retrieval.index import Answer, Hit, Index, RankedCaption, parse_query, rank_captions, search, similar
-from han_retrieval.matchers import AligningMatcher
+from han_retrieval.index import Answer, Hit, Index, Part, RankedCaption, parse_query, rank_captions, search, similar
+from han_retrieval.index.pooling import TEXT_MAP
+from han_retrieval.matchers import AligningMatcher, model_folder
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.rankings import Ranking, Rankings
@@ -78,8 +80,8 @@ class Engine:
 
     Attributes:
         catalogue: What is known of the photos; another one after each change of the index.
-        refreshes: How many changes were taken in.
-        trouble: Why the index could not be read the last time, or None; answers are then of what was read before.
+        refreshes: How many changes were taken in, of the index or of what lies beside its model's weights.
+        trouble: Why they could not be read the last time, or None; answers are then of what was read before.
 
     Raises:
         HANError: The index or the model is not there, or they do not belong together.
@@ -114,9 +116,9 @@ class Engine:
         self._rankings.clear()
 
     def refresh(self) -> None:
-        """Take in what others did to the index, if it was not looked at just now.
+        """Take in what others did to the index, its model's calibration or its map of sentences.
 
-        Where it cannot be read any more, ``trouble`` says why.
+        Nothing is done where that was looked at just now. What cannot be read any more, ``trouble`` tells.
         """
         now = time.monotonic()
         if now - self._checked < _CHECK_SECONDS:
@@ -129,9 +131,12 @@ class Engine:
                 self.refreshes += 1
             if self._index.made_by.model != self._loaded:
                 self._load_model()
+            elif self._read_beside_weights():
+                self._rankings.clear()
+                self.refreshes += 1
         except HANError as error:
             if str(error) != self.trouble:
-                _log.warning("the index cannot be brought up to date: %s", error)
+                _log.warning("what is searched cannot be brought up to date: %s", error)
             self.trouble = str(error)
             return
         self.trouble = None
@@ -199,24 +204,46 @@ class Engine:
             order = order[np.isin(order, self._index.filter(where))]
         return order[first : first + count].tolist(), len(order)
 
-    def evidence(self, row: int, sentence: str) -> tuple[PairEvidence, float | None]:
-        """Why a photo and a sentence match, and how probable that is, where it is known.
+    def evidence(self, row: int, query: str) -> tuple[list[tuple[Part, PairEvidence]], float | None]:
+        """Why a photo and each part of a query match, and how probable the match is, where it is known.
 
         Raises:
-            HANError: The model knows none of the words, or the photo has no boxes.
+            HANError: The model knows none of the words of a part, the query cannot be used, or the photo has no boxes.
         """
         self._check_model()
         facts = self.catalogue.facts(row)
         (regions,) = self._index.regions([row])
-        pair = explain_tokens(self._model, self._tokens(row), regions.boxes, facts["width"], facts["height"], sentence)
-        if self._calibration is None:
-            return pair, None
-        return pair, float(self._calibration.probability(pair.score, among=len(self._index)))
+        photo = self._tokens(row), regions.boxes, facts["width"], facts["height"]
+        pairs = [(part, explain_tokens(self._model, *photo, part.text)) for part in parse_query(query)]
+        if self._calibration is None or len(pairs) > 1:
+            return pairs, None
+        return pairs, float(self._calibration.probability(pairs[0][1].score, among=len(self._index)))
 
     def _load_model(self) -> None:
         self._model: AligningMatcher = self._index.load_model(self._model_folder, device=self._device)
-        self._calibration = Calibration.read(Path(self._model_folder or self._index.settings.model).expanduser())
         self._loaded = self._index.made_by.model
+        self._calibration: Calibration | None = None
+        self._beside: tuple[object, ...] | None = None
+        self._read_beside_weights()
+
+    def _read_beside_weights(self) -> bool:
+        """Take in what `han calibrate` and `han distil` wrote since the last time; whether they wrote anything.
+
+        Where the folder is gone, what was read of it holds.
+
+        Raises:
+            HANError: A file is not what it should be; it is looked at again the next time.
+        """
+        folder = model_folder(self._model_folder or self._index.settings.model).expanduser()
+        found = tuple(_stamp(folder / name) for name in (CALIBRATION, TEXT_MAP))
+        if found == self._beside or not folder.is_dir():
+            return False
+        calibration = Calibration.read(folder)
+        self._index.load_text_map(folder)
+        # The folder may hold other weights by now, calibrated too.
+        self._calibration = calibration if calibration and calibration.model == self._loaded else None
+        self._beside = found
+        return True
 
     def _check_model(self) -> None:
         if self._index.made_by.model != self._loaded:
@@ -257,3 +284,12 @@ class Engine:
             if len(self._uploads) > _UPLOADS_KEPT:
                 self._uploads.popitem(last=False)
         return self._uploads[photo.id]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from one that takes its place; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

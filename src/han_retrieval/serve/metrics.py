@@ -37,7 +37,7 @@ class Metrics:
         )  # fmt: skip
         self.waiting = Gauge("han_waiting_requests", "Requests that wait for the model.", registry=self._registry)
         self.photos = Gauge("han_photos", "Photos in the index.", registry=self._registry)
-        self._refreshes = Counter("han_refreshes", "Times that a changed index was taken in.", registry=self._registry)
+        self._refreshes = Counter("han_refreshes", "Times that changes were taken in.", registry=self._registry)
 
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Note how long each stage of an answer took."""
@@ -49,7 +49,7 @@ class Metrics:
         self._requests.labels(route, str(status)).observe(seconds)
 
     def refreshed(self) -> None:
-        """Note that a changed index was taken in."""
+        """Note that changes were taken in."""
         self._refreshes.inc()
 
     def text(self) -> bytes:

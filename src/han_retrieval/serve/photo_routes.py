@@ -14,7 +14,8 @@ from fastapi.responses import Response
 
 from han_retrieval.evidence.colours import NEUTRAL, region_colours
 from han_retrieval.evidence.pair import PairEvidence
-from han_retrieval.serve.answers import PairAnswer, PhotoFacts, PhraseOfWords, ShownRegion, Word
+from han_retrieval.index import Part
+from han_retrieval.serve.answers import PairAnswer, PartAnswer, PhotoFacts, PhraseOfWords, ShownRegion, Word
 from han_retrieval.serve.catalogue import Catalogue, unchanged_file
 from han_retrieval.serve.engine import Engine
 from han_retrieval.serve.limits import Limits
@@ -58,9 +59,9 @@ def photo_routes(engine: Engine, turns: Turns, limits: Limits) -> APIRouter:
 
     @router.get("/api/photos/{photo_id}/evidence")
     async def evidence(
-        request: Request, photo_id: str, q: str = Query(max_length=limits.query, description="a sentence")
+        request: Request, photo_id: str, q: str = Query(max_length=limits.query, description="as of a search")
     ) -> PairAnswer:
-        """For each word of a sentence the regions of the photo that it looked at."""
+        """For each word of a sentence, or of each part of a query, the regions of the photo that it looked at."""
 
         def work() -> PairAnswer:
             row, _ = known_photo(engine.catalogue, photo_id)
@@ -94,23 +95,33 @@ def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Path
     return path
 
 
-def _told(photo_id: str, sentence: str, pair: PairEvidence, probability: float | None) -> PairAnswer:
-    colours = region_colours(pair)
-    looked_at = pair.looked_at.tolist()
-    words = [
-        Word(text=text, known=known, match=float(match), region=region, colour=colours.get(region, NEUTRAL))
-        for text, known, match, region in zip(pair.words, pair.known, pair.match, looked_at, strict=True)
-    ]
+def _told(photo_id: str, query: str, pairs: list[tuple[Part, PairEvidence]], probability: float | None) -> PairAnswer:
+    # Of all parts together, so that a colour is one region's.
+    colours = region_colours(*(pair for _, pair in pairs))
+    _, any_pair = pairs[0]
     return PairAnswer(
         id=photo_id,
-        sentence=sentence,
-        score=pair.score,
+        query=query,
+        score=sum(part.weight * pair.score for part, pair in pairs),
         probability=probability,
-        width=pair.width,
-        height=pair.height,
-        words=words,
-        phrases=[PhraseOfWords(start=each.start, end=each.end) for each in pair.phrases()],
-        boxes=np.round(pair.boxes, 1).tolist(),
-        alignment=np.round(pair.alignment, 3).tolist(),
+        width=any_pair.width,
+        height=any_pair.height,
+        boxes=np.round(any_pair.boxes, 1).tolist(),
         shown=[ShownRegion(region=region, colour=colour) for region, colour in colours.items()],
+        parts=[_part_told(part, pair, colours) for part, pair in pairs],
+    )
+
+
+def _part_told(part: Part, pair: PairEvidence, colours: dict[int, str]) -> PartAnswer:
+    looked_at = pair.looked_at.tolist()
+    return PartAnswer(
+        text=part.text,
+        weight=part.weight,
+        score=pair.score,
+        words=[
+            Word(text=text, known=known, match=float(match), region=region, colour=colours.get(region, NEUTRAL))
+            for text, known, match, region in zip(pair.words, pair.known, pair.match, looked_at, strict=True)
+        ],
+        phrases=[PhraseOfWords(start=each.start, end=each.end) for each in pair.phrases()],
+        alignment=np.round(pair.alignment, 3).tolist(),
     )

@@ -1,4 +1,4 @@
-// Why a photo matches: its regions as rectangles over it, the sentence's words as chips in their colours.
+// Why a photo matches: its regions as rectangles over it, the query's words as chips in their colours.
 import { lightUp } from "./light.js";
 
 const GREY = "#b0b4ba";
@@ -6,11 +6,11 @@ const GREY = "#b0b4ba";
 // `figure` holds a .photo and a .chips; `pair` is the server's answer.
 export function showEvidence(figure, pair) {
   hideEvidence(figure);
-  const weights = pair.alignment.map((row) => Math.max(...row));
-  const strengths = weights.map((weight) => weight / Math.max(...weights));
-  figure.dataset.alignment = JSON.stringify(pair.alignment);
-  figure.querySelector(".photo").append(regions(pair, strengths));
-  figure.querySelector(".chips").append(...chips(pair, strengths));
+  const parts = pair.parts.map((part) => ({ ...part, strengths: strengths(part) }));
+  figure.dataset.alignment = JSON.stringify(parts.flatMap((part) => part.alignment)); // a row a chip
+  figure.querySelector(".photo").append(regions(pair, parts));
+  const plain = parts.length === 1 && parts[0].weight === 1;
+  figure.querySelector(".chips").append(...(plain ? chips(parts[0]) : parts.map(row)));
   lightUp(figure);
 }
 
@@ -19,20 +19,27 @@ export function hideEvidence(figure) {
   figure.querySelector(".chips").replaceChildren();
 }
 
+// How sure each word of a part was of its region, beside the surest of them.
+function strengths({ alignment }) {
+  const weights = alignment.map((row) => Math.max(...row));
+  return weights.map((weight) => weight / Math.max(...weights));
+}
+
 // Small regions lie on top of large ones; those that no word chose are seen when a word that looked there is pointed at.
-function regions({ boxes, words, shown, width, height }, strengths) {
+function regions({ boxes, shown, width, height }, parts) {
+  const words = parts.flatMap(({ words, strengths }) => words.map((word, i) => ({ ...word, strength: strengths[i] })));
   const colours = new Map(shown.map(({ region, colour }) => [region, colour]));
   const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
   const order = boxes.map((_, region) => region).sort((a, b) => area(boxes[b]) - area(boxes[a]));
   const svg = make("svg", { class: "regions", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
   for (const region of order) {
     const [x, y, x1, y1] = boxes[region];
-    const its = words.map((word, i) => (word.region === region ? i : -1)).filter((i) => i >= 0);
-    const group = make("g", { class: colours.has(region) ? "shown" : "unseen", "data-region": region, "data-strength": Math.max(0, ...its.map((i) => strengths[i])) });
+    const its = words.filter((word) => word.region === region);
+    const group = make("g", { class: colours.has(region) ? "shown" : "unseen", "data-region": region, "data-strength": Math.max(0, ...its.map((word) => word.strength)) });
     group.style.setProperty("--colour", colours.get(region) ?? GREY);
     const box = { x, y, width: x1 - x, height: y1 - y, rx: 2 };
     const reach = colours.has(region)
-      ? { tabindex: 0, role: "img", "aria-label": `region looked at by ${its.map((i) => words[i].text).join(", ")}` }
+      ? { tabindex: 0, role: "img", "aria-label": `region looked at by ${its.map((word) => word.text).join(", ")}` }
       : { "aria-hidden": true };
     group.append(make("rect", { class: "halo", ...box }), make("rect", { class: "edge", ...box, ...reach }));
     svg.append(group);
@@ -40,7 +47,27 @@ function regions({ boxes, words, shown, width, height }, strengths) {
   return svg;
 }
 
-function chips({ words, phrases, alignment }, strengths) {
+// A part of a query: what it counts, its words, its own score.
+function row(part) {
+  const { text, weight, score } = part;
+  const against = weight < 0;
+  const size = Math.abs(weight);
+  const row = document.createElement("div");
+  row.className = against ? "part against" : "part";
+  row.setAttribute("role", "group");
+  row.setAttribute("aria-label", `${text}: counts ${against ? "against" : "for"} the photo${size === 1 ? "" : `, ${size} times`}, score ${score.toFixed(3)}`);
+  const sign = document.createElement("span");
+  sign.className = "sign";
+  sign.title = against ? "Counts against the photo" : "Counts for the photo";
+  sign.textContent = (against ? "−" : "+") + (size === 1 ? "" : ` ${size} ×`);
+  const own = document.createElement("span");
+  own.className = "own";
+  own.textContent = score.toFixed(3);
+  row.append(sign, ...chips(part), own);
+  return row;
+}
+
+function chips({ words, phrases, alignment, strengths }) {
   return phrases.map(({ start, end }) => {
     const phrase = document.createElement("span");
     phrase.className = "phrase";
