@@ -70,7 +70,7 @@ def candidate_recall(
     words, mask = model.words(readable)
     texts = model.encode_texts(words, mask)  # (T, n, d)
     scores = _score_all(index, model, texts, mask, progress=progress)  # (T, N)
-    nearness = index.pooling.texts(texts, mask).float().cpu().numpy() @ index.pooled.T  # (T, N)
+    nearness = (index.pooling.texts(texts, mask).float().cpu() @ torch.from_numpy(index.pooled).T).numpy()  # (T, N)
     best = np.argpartition(-scores, top - 1, axis=1)[:, :top]
     its = np.take_along_axis(nearness, best, axis=1)  # (T, top)
     places = np.stack([(row[None] > mine[:, None]).sum(1) for row, mine in zip(nearness, its, strict=True)])

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -206,13 +206,8 @@ def _train(
             power = loss_power(config, state.step, steps=steps)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            tokens: Any = (
-                model.encode_texts(one, one_mask),
-                one_mask,
-                model.encode_texts(other, other_mask),
-                other_mask,
-            )
-            scores = model.score(*tokens)
+            its, others = model.encode_texts(one, one_mask), model.encode_texts(other, other_mask)  # (B, n, d) each
+            scores = model.score(its, one_mask, others, other_mask)
             loss = soft_max_triplet_loss(scores, margin=config.margin, power=power, image_ids=torch.arange(len(one)))
             value = float(loss.detach())
             if not np.isfinite(value):
