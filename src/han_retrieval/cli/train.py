@@ -12,7 +12,7 @@ import click
 from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
-from han_retrieval.data import read_dataset
+from han_retrieval.data import read_dataset, read_entities
 from han_retrieval.matchers import MATCHERS
 from han_retrieval.regions import RegionStore
 from han_retrieval.training import TrainingConfig
@@ -28,6 +28,11 @@ from han_retrieval.training import train as train_model
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one field, such as model.blocks=2."
 )
+@click.option(
+    "--entities",
+    type=click.Path(path_type=Path),
+    help="Entities annotations of the training photos: learn where phrases look (alignment_weight).",
+)
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run in OUT stopped.")
 @click.option("--format", "format_name", help="The dataset's format, where it is not recognised.")
 @device_option
@@ -40,6 +45,7 @@ def train(
     matcher: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
+    entities: Path | None,
     resume: bool,
     format_name: str | None,
     device: str,
@@ -66,6 +72,7 @@ def train(
             photos,
             store,
             out,
+            truth=None if entities is None else read_entities(entities),
             resume=resume,
             command=shlex.join(["han", *sys.argv[1:]]),
             device=find_device(device),

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from han_retrieval.errors import HANError
+from han_retrieval.evaluation.phrases import overlapping, sentence_words, to_stored_size
 from han_retrieval.evaluation.protocols import Matcher, check_regions, evaluating
-from han_retrieval.text import tokenize
 
 if TYPE_CHECKING:
     from han_retrieval.data import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase
     from han_retrieval.regions import Regions, RegionStore
 
-IOU = 0.5
 MEASURES = ("pointing", "iou", "pointing_union", "iou_union")
 GUESSES = ("model", "random", "centre", "best")
 
@@ -131,11 +129,7 @@ def _most_aligned(
     model: Explainer, regions: Regions, sentence: EntitiesSentence, phrases: Sequence[Phrase]
 ) -> Iterable[tuple[Phrase, int | None]]:
     """Each phrase with the region that its words' mean weight is greatest for; None where it has no word."""
-    words: list[str] = []
-    starts = [0]  # of each token among the words, and their end
-    for token in sentence.tokens:
-        words += tokenize(token)
-        starts.append(len(words))
+    words, starts = sentence_words(sentence)
     if not phrases or not words:
         return [(phrase, None) for phrase in phrases]
     ids, mask = model.words([" ".join(words)])
@@ -162,19 +156,17 @@ class _Judge:
         whole = torch.tensor([[0, 0, width, height]], dtype=torch.float64)
         self.boxes = torch.cat([whole, torch.tensor(regions.boxes).double()])  # (1 + m, 4), the whole photo first
         self.centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2  # (1 + m, 2)
-        scale = torch.tensor([width / photo.width, height / photo.height], dtype=torch.float64)
-        self.scale = scale.repeat(2)  # (4,) from the truth's pixels to the regions'
+        self.photo, self.width, self.height = photo, width, height
 
     def hits(self, phrase: Phrase, region: int) -> np.ndarray:
         """What each guess scores under each measure: (measures, guesses)."""
-        true = torch.tensor(phrase.boxes).double() * self.scale  # (k, 4)
+        true = to_stored_size(phrase.boxes, self.photo, width=self.width, height=self.height)  # (k, 4)
         union = torch.cat([true[:, :2].amin(0), true[:, 2:].amax(0)]).unsqueeze(0)  # (1, 4)
         rows = []
         for boxes in (true, union):
             centres = self.centres.unsqueeze(1)  # (1 + m, 1, 2)
             inside = ((centres >= boxes[:, :2]) & (centres <= boxes[:, 2:])).all(-1).any(-1)  # (1 + m,)
-            overlap = (box_iou(self.boxes, boxes) >= IOU).any(-1)
-            rows += [inside, overlap]
+            rows += [inside, overlapping(self.boxes, boxes)]
         return np.array([
             [float(hit[1:][region]), float(hit[1:].double().mean()), float(hit[0]), float(hit[1:].any())]
             for hit in rows

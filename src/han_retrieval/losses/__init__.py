@@ -1,5 +1,6 @@
-"""The soft-max triplet loss and its two ends."""
+"""The soft-max triplet loss and its two ends, and the alignment loss beside it."""
 
+from han_retrieval.losses.alignment import alignment_loss
 from han_retrieval.losses.soft_max_triplet import soft_max_triplet_loss
 
-__all__ = ["soft_max_triplet_loss"]
+__all__ = ["alignment_loss", "soft_max_triplet_loss"]

@@ -118,6 +118,15 @@ class AligningMatcher(Matcher):
         self._check("text", text_tokens, word_mask)
         return self._store(text_tokens, word_mask, "texts", storage)
 
+    def alignment(self, image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, word_mask: Tensor) -> Tensor:
+        """alpha of B matching pairs: (B, m, d), (B, m), (B, n, d), (B, n) -> (B, n, m), differentiable.
+
+        What each word gathers from the regions, also in a model that is scored by the regions' gathering.
+        """
+        region_mask, word_mask = region_mask.to(self.device), word_mask.to(self.device)
+        regions, words, _ = self.attend(image_tokens, region_mask, text_tokens, word_mask)
+        return self._align(words, regions, region_mask)
+
     def compare_images(self, query: Tensor, image_tokens: Tensor, region_mask: Tensor) -> Tensor:
         """How like one image others are, by their regions: the alignment and matching of the score, from set to set.
 

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from han_retrieval.data import CaptionedPhotos
+from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.regions import RegionStore
 from han_retrieval.text import Vocabulary
 from han_retrieval.training.config import TrainingConfig
+from han_retrieval.training.phrases import WordSpan, caption_spans, shown_regions
 
 
 class Batch(NamedTuple):
@@ -29,6 +30,7 @@ class Batch(NamedTuple):
         words: (B, n) int64 ids.
         word_mask: (B, n) bool.
         image_ids: (B,) int64, the photo's place in the dataset.
+        shown: (B, n, m) bool, the regions that show what a word speaks of; None where that is not known.
     """
 
     regions: Tensor
@@ -36,6 +38,7 @@ class Batch(NamedTuple):
     words: Tensor
     word_mask: Tensor
     image_ids: Tensor
+    shown: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -46,26 +49,46 @@ class Batches:
     captions: Sequence[Sequence[list[int]]]  # word ids, by photo and caption
     store: RegionStore
     config: TrainingConfig
+    spans: Sequence[Sequence[Sequence[WordSpan]]] | None = None  # boxed phrases, by photo and caption
 
     @classmethod
     def of(
-        cls, dataset: CaptionedPhotos, store: RegionStore, vocabulary: Vocabulary, config: TrainingConfig
+        cls,
+        dataset: CaptionedPhotos,
+        store: RegionStore,
+        vocabulary: Vocabulary,
+        config: TrainingConfig,
+        *,
+        truth: EntitiesPhotos | None = None,
     ) -> Batches:
-        """The photos of ``dataset`` that the store has, with their captions that have a word."""
-        photo_ids, captions = [], []
+        """The photos of ``dataset`` that the store has, with their captions that have a word.
+
+        With ``truth``, batches say which regions show what a word speaks of.
+        """
+        photo_ids, captions, spans = [], [], []
+        sizes = {photo.id: (photo.width, photo.height) for photo in store.photos()} if truth is not None else {}
         for photo in dataset.photos:
             if photo.id in store:
-                encoded = [vocabulary.encode(s, boundaries=config.model.boundary_words) for s in photo.captions]
-                encoded = [ids for ids in encoded if ids]
-                if encoded:
+                encoded = {s: vocabulary.encode(s, boundaries=config.model.boundary_words) for s in photo.captions}
+                worded = [s for s in photo.captions if encoded[s]]
+                if worded:
                     photo_ids.append(photo.id)
-                    captions.append(encoded)
-        return cls(photo_ids, captions, store, config)
+                    captions.append([encoded[s] for s in worded])
+                    if truth is not None:
+                        width, height = sizes[photo.id]
+                        found = caption_spans(photo, truth, width=width, height=height)
+                        spans.append([found.get(s, ()) for s in worded])
+        return cls(photo_ids, captions, store, config, None if truth is None else spans)
 
     @property
     def caption_count(self) -> int:
         """Captions an epoch."""
         return sum(map(len, self.captions))
+
+    @property
+    def grounded_count(self) -> int:
+        """Captions of them whose words are known to speak of some box."""
+        return sum(bool(spans) for of_photo in self.spans or () for spans in of_photo)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -119,7 +142,15 @@ class Batches:
         kept_words = drop(word_mask, self.config.word_drop, random)
         features, region_mask = compact(regions.features, kept_regions)
         words, word_mask = compact(words, kept_words)
-        return Batch(features, region_mask, words, word_mask, torch.tensor([photo for photo, _ in pairs]))
+        shown = None
+        if self.spans is not None:
+            spans = [self.spans[photo][caption] for photo, caption in pairs]
+            first = int(self.config.model.boundary_words)
+            n, m = int(lengths.max()), regions.mask.shape[1]
+            shown = shown_regions(spans, regions.boxes, first=first, words=n, regions=m)  # (B, n, m)
+            shown = compact(compact(shown, kept_words)[0].mT, kept_regions)[0].mT
+        image_ids = torch.tensor([photo for photo, _ in pairs])
+        return Batch(features, region_mask, words, word_mask, image_ids, shown)
 
 
 def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:

@@ -41,6 +41,8 @@ class TrainingConfig(BaseModel):
         power: p of the loss, from 1 (sum of hinges) to inf (hardest negative).
         power_warm_up: Share of the training over which 1 / p falls from 1 to 1 / power: hard negatives, met too early,
             can collapse all scores to one.
+        alignment_weight: Weight, beside the triplet loss, of the alignment loss: words of a phrase are to gather from
+            the regions that show it. Takes Entities annotations of training photos; 0 for none.
         region_drop: Share of an image's regions left out at each step.
         word_drop: Share of a caption's words left out at each step; one always stays.
         average: Decay of the exponential moving average of the weights, which is what is evaluated and saved; 0 for
@@ -72,6 +74,7 @@ class TrainingConfig(BaseModel):
     margin: float = Field(default=0.2, gt=0, allow_inf_nan=False)
     power: Power = 4.0
     power_warm_up: Share = 0.0
+    alignment_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     region_drop: Share = 0.25
     word_drop: Share = 0.15
     average: Share = 0.998

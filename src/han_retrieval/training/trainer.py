@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from han_retrieval.data import CaptionedPhotos
+from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, evaluate
-from han_retrieval.losses import soft_max_triplet_loss
-from han_retrieval.matchers import Matcher, make_matcher
+from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
+from han_retrieval.matchers import AligningMatcher, Matcher, make_matcher
 from han_retrieval.matchers.saving import save_folder
 from han_retrieval.regions import RegionStore
 from han_retrieval.text import Vocabulary, more_words
@@ -60,6 +60,7 @@ def train(
     store: RegionStore,
     out: str | Path,
     *,
+    truth: EntitiesPhotos | None = None,
     resume: bool = False,
     command: str = "",
     device: str | torch.device = "cpu",
@@ -78,6 +79,7 @@ def train(
         dataset: The photos with their captions and splits.
         store: Their regions.
         out: The folder to make.
+        truth: What phrases of the captions speak of, by photo; for ``alignment_weight``.
         resume: Go on from the newest checkpoint in ``out``; without one, begin.
         command: The command line, for the model card.
         device: Where to train.
@@ -91,7 +93,10 @@ def train(
     folder = Path(out)
     if tensorboard:
         events_writer()  # refused now, before anything is written
-    run = _Run.begin(config, dataset, store, folder, resume=resume, command=command, device=device, progress=progress)
+    _check_truth(config, truth)
+    run = _Run.begin(
+        config, dataset, store, folder, truth=truth, resume=resume, command=command, device=device, progress=progress
+    )
     with Log(folder / "training", after_step=run.state.step, tensorboard=tensorboard) as log:
         run.train(log)
     draw_curve(folder / "training" / "metrics.jsonl", folder / "training" / "curve.png")
@@ -128,6 +133,7 @@ class _Run:
         store: RegionStore,
         folder: Path,
         *,
+        truth: EntitiesPhotos | None,
         resume: bool,
         command: str,
         device: str | torch.device,
@@ -143,7 +149,7 @@ class _Run:
         sentences = [caption for photo in photos.photos for caption in photo.captions]
         start = load_text_start(config.text_start) if config.text_start else None
         vocabulary = start.vocabulary if start else Vocabulary.from_sentences(sentences, min_count=config.minimum_count)
-        batches = Batches.of(photos, store, vocabulary, config)
+        batches = Batches.of(photos, store, vocabulary, config, truth=truth)
         if len(batches.photo_ids) < 2:
             raise HANError(
                 f"{store.path}: has regions for {len(batches.photo_ids)} of the {len(photos)} training photos; extract "
@@ -167,6 +173,10 @@ class _Run:
             "without_regions": len(photos) - len(batches.photo_ids),
             "captions": batches.caption_count,
         }
+        if truth is not None:
+            facts["grounded_captions"] = batches.grounded_count
+            if not batches.grounded_count:
+                raise HANError("no caption of the training photos is annotated: is this their Entities file?")
         run = cls(config, batches, dev, model.to(device), folder, facts)
         run.command, run.progress = command, progress
         if resume:
@@ -186,12 +196,13 @@ class _Run:
                 begun = time.monotonic()
                 power = loss_power(self.config, state.step, steps=self.steps)
                 rate = learning_rate(self.config, state.step, steps=self.steps)
-                loss = self._update(batch, rate=rate, power=power)
+                losses = self._update(batch, rate=rate, power=power)
+                loss = losses["loss"]
                 state.step += 1
                 now = time.monotonic()
                 state.seconds = before + now - started
                 pairs = len(batch.words) ** 2 / (now - begun)
-                log.step(state.step, loss=loss, rate=rate, power=power, pairs_per_second=pairs)
+                log.step(state.step, **losses, rate=rate, power=power, pairs_per_second=pairs)
                 bar.set_postfix(loss=f"{loss:.3f}", pairs_s=f"{pairs:,.0f}", refresh=False)
                 bar.update()
                 warning = watch.see(loss, margin=self.config.margin, power=power, batch_size=len(batch.words))
@@ -205,25 +216,36 @@ class _Run:
                     state.save(self.folder / "training")
                     saved = time.monotonic()
 
-    def _update(self, batch: Any, *, rate: float, power: float) -> float:
-        """One optimiser step; the loss before it."""
+    def _update(self, batch: Any, *, rate: float, power: float) -> dict[str, float]:
+        """One optimiser step; the losses before it."""
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
-        scores = self.model.similarity(batch.regions, batch.region_mask, batch.words, batch.word_mask)
+        tokens = (
+            self.model.encode_images(batch.regions, batch.region_mask),
+            batch.region_mask,
+            self.model.encode_texts(batch.words, batch.word_mask),
+            batch.word_mask,
+        )
+        scores = self.model.score(*tokens)
         image_ids = batch.image_ids.to(scores.device)
         loss = soft_max_triplet_loss(scores, margin=self.config.margin, power=power, image_ids=image_ids)
-        value = float(loss.detach())
-        if not np.isfinite(value):
+        values = {"loss": float(loss.detach())}
+        if batch.shown is not None:
+            assert isinstance(self.model, AligningMatcher)  # or _check_truth had refused
+            aligned = alignment_loss(self.model.alignment(*tokens), batch.shown.to(scores.device))
+            values["alignment"] = float(aligned.detach())
+            loss = loss + self.config.alignment_weight * aligned
+        if not np.isfinite(sum(values.values())):
             raise HANError(
-                f"the loss is {value} at step {self.state.step}: look at the features for values that are not finite, "
-                "or lower learning_rate; the last checkpoint stands"
+                f"the loss is {float(loss.detach())} at step {self.state.step}: look at the features for values that "
+                "are not finite, or lower learning_rate; the last checkpoint stands"
             )
         self.state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.state.optimizer.step()
         self.state.follow(self.config.average)
-        return value
+        return values
 
     def _end_epoch(self, epoch: int, log: Log) -> None:
         """See how far the averaged weights are, and save them when they are the ones to keep."""
@@ -256,6 +278,17 @@ class _Run:
             shape = shape.model_copy(update={"vocabulary_size": len(vocabulary)})
         card = model_card(self.config, shape, facts=state.facts, best=state.best, command=self.command)
         save_folder(self.folder, shape, weights, vocabulary, card=card)
+
+
+def _check_truth(config: TrainingConfig, truth: EntitiesPhotos | None) -> None:
+    """See that annotations are there where the configuration takes them, and only there."""
+    if (truth is not None) != bool(config.alignment_weight):
+        raise HANError(
+            f"alignment_weight is {config.alignment_weight:g} and {'no ' if truth is None else ''}Entities annotations "
+            "are given; learning where phrases look takes both"
+        )
+    if truth is not None and config.model.matcher not in ("han", "scan"):
+        raise HANError(f"{config.model.matcher} aligns no words with regions: alignment_weight is not for it")
 
 
 def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionStore) -> CaptionedPhotos | None:
