@@ -70,7 +70,7 @@ def shown_regions(
     for row, of_caption, of_photo in zip(shown, spans, boxes, strict=True):
         if of_photo is None:
             continue
-        places = torch.from_numpy(of_photo).double()  # (m, 4)
+        places = torch.tensor(of_photo, dtype=torch.float64)  # (m, 4)
         for span in of_caption:
             row[first + span.start : first + span.end, : len(places)] |= overlapping(places, span.boxes)
     return shown
