@@ -83,7 +83,14 @@ class Study:
         if run.setting.regions is not None:
             store = FirstRegions.open(store.path)
             store.regions = run.setting.regions
-        trained = train(config, self.dataset, store, folder, resume=True, device=self.device, progress=progress)
+        truth = None
+        if config.alignment_weight:
+            if self.truth is None:
+                raise HANError(f"{run.setting.label}: learns from phrases; give their annotations with --entities")
+            truth = self.truth
+        trained = train(
+            config, self.dataset, store, folder, truth=truth, resume=True, device=self.device, progress=progress
+        )
         model = load_matcher(folder).to(self.device)
         dev = self.dataset.split("dev")
         evaluation = evaluate(model, dev, store, progress=progress)

@@ -206,6 +206,12 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
             ),
         ),
         Group(
+            "phrases",
+            "What does it give to teach words where their phrases look (weight of the alignment loss)?",
+            (Setting("not taught"), *_vary("weight", "alignment_weight", (0.1, 0.3))),
+            THREE,
+        ),
+        Group(
             "direction",
             "Who gathers: words from regions, regions from words, or both?",
             (Setting("words"), *_vary("", "model.alignment", ("regions", "both"))),

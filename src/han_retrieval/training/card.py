@@ -73,6 +73,11 @@ def model_card(
         f"- Training: {facts['photos']} photos and {facts['captions']} captions, split `{config.train_split}` of "
         f"`{facts['dataset']}` ({facts['format']})."
         + (f" {facts['without_regions']} more photos had no regions." if facts["without_regions"] else ""),
+        *(
+            [f"- Phrases: the boxes of those of {facts['grounded_captions']} captions taught words where to look."]
+            if "grounded_captions" in facts
+            else []
+        ),
         f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each"
         + (", with position and size of their boxes." if shape.box_geometry else "."),
         f"- Vocabulary: {shape.vocabulary_size} words: "
