@@ -32,8 +32,8 @@ def sentence_words(sentence: EntitiesSentence) -> tuple[list[str], list[int]]:
 
 def to_stored_size(boxes: np.ndarray, photo: EntitiesPhoto, *, width: int, height: int) -> Tensor:
     """True boxes (k, 4) in pixels of a photo of ``width`` and ``height``, 0 where they are not known; float64."""
-    scale = torch.tensor([(width or photo.width) / photo.width, (height or photo.height) / photo.height])
-    return torch.from_numpy(boxes).double() * scale.double().repeat(2)
+    shares = [(width or photo.width) / photo.width, (height or photo.height) / photo.height]
+    return torch.from_numpy(boxes).double() * torch.tensor(shares, dtype=torch.float64).repeat(2)
 
 
 def overlapping(regions: Tensor, boxes: Tensor) -> Tensor:

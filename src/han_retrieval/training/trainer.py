@@ -17,7 +17,7 @@ from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
-from han_retrieval.matchers import AligningMatcher, Matcher, make_matcher
+from han_retrieval.matchers import MATCHERS, AligningMatcher, Matcher, make_matcher
 from han_retrieval.matchers.saving import save_folder
 from han_retrieval.regions import RegionStore
 from han_retrieval.text import Vocabulary, more_words
@@ -287,7 +287,7 @@ def _check_truth(config: TrainingConfig, truth: EntitiesPhotos | None) -> None:
             f"alignment_weight is {config.alignment_weight:g} and {'no ' if truth is None else ''}Entities annotations "
             "are given; learning where phrases look takes both"
         )
-    if truth is not None and config.model.matcher not in ("han", "scan"):
+    if truth is not None and not issubclass(MATCHERS[config.model.matcher], AligningMatcher):
         raise HANError(f"{config.model.matcher} aligns no words with regions: alignment_weight is not for it")
 
 
