@@ -39,6 +39,16 @@ def han(tmp_path, monkeypatch, capsys):
     return run
 
 
+def test_an_index_with_nothing_to_do_says_so_without_a_bar_or_a_rate(han):
+    _, out, _ = han("index", "photos", "--out", "index", "--model", "model")
+    assert "5 added in " in out
+    assert "photos/s" in out
+    code, out, err = han("index", "photos", "--out", "index")
+    assert code == 0
+    assert "5 photos; 0 added in " in out
+    assert "photos/s" not in out + err
+
+
 def test_index_search_info(han, tmp_path):
     (tmp_path / "photos" / "text.jpg").write_text("no photo")
     code, out, err = han("index", "photos", "--out", "index", "--model", "model")

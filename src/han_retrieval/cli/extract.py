@@ -156,9 +156,10 @@ def _show_skipped(report: ExtractReport, out: Path) -> None:
 def _summary(report: ExtractReport, out: Path) -> str:
     store = RegionStore.open(out).describe()
     regions = f"{store.regions_mean:.4g} regions a photo" if store.photos else "no regions"
+    rate = f" ({report.done / max(report.seconds, 1e-9):.1f} photos/s)" if report.done else ""
     return (
         f"{out}: {store.photos:,} photos, {regions}, {store.feature_size} numbers a region; "
-        f"{report.done:,} added in {report.seconds:.0f} s ({report.done / max(report.seconds, 1e-9):.1f} photos/s), "
+        f"{report.done:,} added in {report.seconds:.0f} s{rate}, "
         f"{report.already_there:,} there before, {len(report.skipped):,} skipped"
     )
 

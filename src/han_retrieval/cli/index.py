@@ -107,9 +107,9 @@ def _show_notes(report: IndexReport) -> None:
 
 
 def _summary(report: IndexReport, out: Path) -> str:
-    done = report.added / max(report.seconds, 1e-9)
+    rate = f" ({report.added / max(report.seconds, 1e-9):.1f} photos/s)" if report.added else ""
     return (
-        f"{out}: {report.photos:,} photos; {report.added:,} added in {report.seconds:.0f} s ({done:.1f} photos/s), "
+        f"{out}: {report.photos:,} photos; {report.added:,} added in {report.seconds:.0f} s{rate}, "
         f"{report.moved:,} moved, {report.removed:,} removed, {len(report.broken):,} broken"
     )
 
