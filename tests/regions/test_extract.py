@@ -222,3 +222,5 @@ def test_progress_goes_to_stderr(tmp_path, capsys):
     assert captured.out == ""
     assert "3/3" in captured.err
     assert "photos/s" in captured.err
+    extract(photos, FakeDetector(), tmp_path / "out", progress=True)
+    assert capsys.readouterr().err == "", "with nothing to do there is no bar"

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from han_retrieval.cli.pace import added_in
 from han_retrieval.data import open_photo, read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.evidence import draw_regions
@@ -156,10 +157,9 @@ def _show_skipped(report: ExtractReport, out: Path) -> None:
 def _summary(report: ExtractReport, out: Path) -> str:
     store = RegionStore.open(out).describe()
     regions = f"{store.regions_mean:.4g} regions a photo" if store.photos else "no regions"
-    rate = f" ({report.done / max(report.seconds, 1e-9):.1f} photos/s)" if report.done else ""
     return (
         f"{out}: {store.photos:,} photos, {regions}, {store.feature_size} numbers a region; "
-        f"{report.done:,} added in {report.seconds:.0f} s{rate}, "
+        f"{added_in(report.done, report.seconds)}, "
         f"{report.already_there:,} there before, {len(report.skipped):,} skipped"
     )
 

@@ -11,6 +11,7 @@ import click
 
 from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import find_device
+from han_retrieval.cli.pace import added_in
 from han_retrieval.errors import HANError
 from han_retrieval.index import IndexReport, index_photos, is_index
 from han_retrieval.index.rows import STORAGES
@@ -107,9 +108,8 @@ def _show_notes(report: IndexReport) -> None:
 
 
 def _summary(report: IndexReport, out: Path) -> str:
-    rate = f" ({report.added / max(report.seconds, 1e-9):.1f} photos/s)" if report.added else ""
     return (
-        f"{out}: {report.photos:,} photos; {report.added:,} added in {report.seconds:.0f} s{rate}, "
+        f"{out}: {report.photos:,} photos; {added_in(report.added, report.seconds)}, "
         f"{report.moved:,} moved, {report.removed:,} removed, {len(report.broken):,} broken"
     )
 

@@ -70,7 +70,7 @@ class Additions:
         """Bring the table up to date; what was done before an interrupt or an error of the user's is kept."""
         last = time.monotonic()
         with (
-            progress_bar(total=len(self.todo), show=progress and bool(self.todo)) as bar,
+            progress_bar(total=len(self.todo), show=progress) as bar,
             closing(read_ahead(self.todo, self._read, threads=threads, ahead=batch_size)) as photos,
         ):
             try:

@@ -132,9 +132,16 @@ class Commits:
 
 
 def progress_bar(*, total: int | None, initial: int = 0, show: bool) -> tqdm[None]:
-    """A bar on stderr with photos/s and time left; a line every 30 seconds where stderr is a file."""
+    """A bar on stderr with photos/s and time left; a line every 30 seconds where stderr is a file.
+
+    Args:
+        total: Photos in all, or None where that is not known; there is no bar where all of them are done.
+        initial: How many of these are done already.
+        show: Whether there is a bar at all.
+    """
     seconds = 0.2 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, initial=initial, unit=" photos", mininterval=seconds, disable=not show, file=sys.stderr)
+    hidden = not show or initial == total
+    return tqdm(total=total, initial=initial, unit=" photos", mininterval=seconds, disable=hidden, file=sys.stderr)
 
 
 def _write_skipped(folder: Path, skipped: Sequence[tuple[str, str]]) -> None:
