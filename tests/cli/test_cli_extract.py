@@ -88,6 +88,18 @@ def test_json_and_what_was_skipped(photos, tmp_path):
     assert (again["done"], again["already_there"], len(again["skipped"])) == (0, 4, 1)
 
 
+def test_mirrored_photos_go_to_a_store_of_their_own(photos, tmp_path):
+    for out, flags in (("features", ()), ("mirrored", ("--mirror",))):
+        result = CliRunner().invoke(extract, [str(photos), "--out", str(tmp_path / out), *flags])
+        assert result.exit_code == 0
+    own, mirrored = (RegionStore.open(tmp_path / name) for name in ("features", "mirrored"))
+    assert mirrored.fingerprint == f"{own.fingerprint}-mirrored"
+    assert mirrored.ids == own.ids
+    result = CliRunner().invoke(extract, [str(photos), "--out", str(tmp_path / "features"), "--mirror"])
+    assert isinstance(result.exception, HANError)
+    assert "do not mix" in str(result.exception)
+
+
 def test_one_split_of_a_dataset(photos, tmp_path):
     (photos / "metadata.jsonl").write_text(
         "".join(

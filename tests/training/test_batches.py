@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training_data import make_data, small_config
+from training_data import make_data, other_view, small_config
 
 from han_retrieval.text import Vocabulary
 from han_retrieval.training.batches import Batches, compact, drop
@@ -46,6 +47,22 @@ def test_what_is_dropped(batches):
         assert batch.region_mask.all()
         assert batch.word_mask.any(1).all()
         assert (batch.words[batch.word_mask] > 0).all()
+
+
+def test_a_photo_is_seen_now_as_it_is_and_now_by_a_view_that_has_it(batches, tmp_path):
+    view = other_view(batches.store, tmp_path / "view", photos=20)
+    undropped = batches.config.model_copy(update={"region_drop": 0.0})
+    seen: dict[str, set[bool]] = {}
+    for batch in replace(batches, config=undropped, views=[view]).steps(0, 6 * batches.steps_per_epoch):
+        for place, regions, mask in zip(batch.image_ids.tolist(), batch.regions, batch.region_mask, strict=True):
+            photo_id = batches.photo_ids[place]
+            by_view = int(mask.sum()) == 1
+            own = torch.ones(1, 12) if by_view else batches.store.batch([photo_id]).features[0]
+            assert torch.equal(regions[mask], own)
+            seen.setdefault(photo_id, set()).add(by_view)
+    assert {photo_id: len(ways) == 2 for photo_id, ways in seen.items()} == {
+        photo_id: photo_id in view for photo_id in batches.photo_ids
+    }
 
 
 @given(st.integers(0, 99), st.floats(0, 0.99))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_data import make_data, small_config
+from training_data import make_data, other_view, small_config
 
 import han_retrieval.training.checkpoint
 from han_retrieval.errors import HANError
@@ -203,6 +203,45 @@ def test_another_detectors_features_do_not_resume(data, unbroken, tmp_path):
         )
     with pytest.raises(HANError, match=r"made-up-1.*other-1"):
         train(small_config(checkpoint_minutes=EVERY_STEP), dataset, other, unbroken, resume=True, progress=False)
+
+
+def test_a_view_is_taken_and_resumed_with_alone(data, tmp_path):
+    view = other_view(data[1], tmp_path / "view", photos=20)
+    config = small_config(checkpoint_minutes=EVERY_STEP)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(config, *data, whole, views=[view], progress=False)
+    assert "- More views: of 15 training photos, features of `made-up-1-mirrored`." in (whole / "README.md").read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("han_retrieval.training.trainer.CollapseWatch.see", _interrupt_at(5))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, *data, broken, views=[view], progress=False)
+    with pytest.raises(HANError, match="other"):
+        train(config, *data, broken, resume=True, progress=False)
+    train(config, *data, broken, views=[view], resume=True, progress=False)
+    assert same_run(whole, broken)
+
+
+def _interrupt_at(step: int):
+    left = [step]
+
+    def see(*_args, **_kwargs):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    return see
+
+
+def test_views_that_are_none(data, tmp_path):
+    with other_view(data[1], tmp_path / "another", photos=4, fingerprint="made-up-2-mirrored") as view:
+        pass
+    with pytest.raises(HANError, match=r"made by 'made-up-2-mirrored'.*--mirror"):
+        train(small_config(), *data, tmp_path / "model", views=[view], progress=False)
+    with other_view(data[1], tmp_path / "empty", photos=0) as view:
+        pass
+    with pytest.raises(HANError, match="none of the training photos"):
+        train(small_config(), *data, tmp_path / "model", views=[view], progress=False)
+    assert not (tmp_path / "model").exists()
 
 
 def test_splits_and_features_that_are_not_there(data, tmp_path):

@@ -35,6 +35,16 @@ def make_data(folder: Path, *, photos: int = 40, seed: int = 0) -> tuple[Caption
     return CaptionedPhotos("made-up", folder, tuple(captioned)), store
 
 
+def other_view(
+    store: RegionStore, folder: Path, *, photos: int, fingerprint: str = "made-up-1-mirrored"
+) -> RegionStore:
+    """A view that has some of a store's photos, each with one region, ones all over."""
+    with RegionStore.create(folder, fingerprint=fingerprint, feature_size=12) as view:
+        regions = Regions(np.ones((1, 12), np.float16), None, 0, 0)
+        view.append([RegionRow(photo_id, None, regions) for photo_id in store.ids[:photos]])
+    return view
+
+
 def small_config(**changes: object) -> TrainingConfig:
     """A training of some twenty steps."""
     options = HANOptions(word_size=8, joint_size=16)

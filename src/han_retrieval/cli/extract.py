@@ -18,6 +18,7 @@ from han_retrieval.regions import (
     DEFAULT_DETECTOR,
     Detector,
     ExtractReport,
+    MirroredDetector,
     RegionStore,
     feature_format,
     import_features,
@@ -44,6 +45,7 @@ _SHOWN = 5
     help=f"What finds the regions, such as torchvision:NAME [default: {DEFAULT_DETECTOR}]; of features, their maker.",
 )
 @click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="Regions a photo.")
+@click.option("--mirror", is_flag=True, help="Of the photos' mirror images: a second view, for `han train --view`.")
 @click.option("--format", "format_name", help="The source's format, where it is not recognised.")
 @click.option("--split", help="Only the photos of this split.")
 @click.option("--ids", type=click.Path(path_type=Path), help="For features: keep them under the ids of this dataset.")
@@ -56,6 +58,7 @@ def extract(
     preview: Path | None,
     detector: str | None,
     regions: int,
+    mirror: bool,
     format_name: str | None,
     split: str | None,
     ids: Path | None,
@@ -76,13 +79,15 @@ def extract(
         for name, value in (("SOURCE", source), ("--format", format_name), ("--split", split), ("--ids", ids)):
             if value is not None:
                 raise HANError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
-        _preview(preview, out, load_detector(detector or DEFAULT_DETECTOR, regions=regions), as_json=as_json)
+        _preview(preview, out, _finder(detector, regions=regions, mirror=mirror), as_json=as_json)
         return
     if source is None or out is None:
         missing = "SOURCE" if source is None else "--out"
         raise HANError(f"{missing} is missing: han extract SOURCE --out FEATURES, or han extract --preview PHOTO")
     try:
         if format_name in FEATURE_FORMATS or (format_name is None and feature_format(source)):
+            if mirror:
+                raise HANError(f"{source}: holds features, and --mirror is for photos; leave it out")
             wanted = [photo.id for photo in read_dataset(ids).photos] if ids else None
             report = import_features(
                 source, out, format=format_name, split=split, ids=wanted, made_by=detector, progress=True
@@ -95,13 +100,18 @@ def extract(
                 click.echo(f"note: {reason}: {count}", err=True)
             if split:
                 dataset = dataset.split(split)
-            finder = load_detector(detector or DEFAULT_DETECTOR, regions=regions)
+            finder = _finder(detector, regions=regions, mirror=mirror)
             report = extract_regions(dataset, finder, out, batch_size=batch_size, threads=threads, progress=True)
     except KeyboardInterrupt:
         click.echo(f"stopped; what was done is kept in {out}: the same command goes on from there", err=True)
         sys.exit(130)
     _show_skipped(report, out)
     click.echo(_as_json(report, out) if as_json else _summary(report, out))
+
+
+def _finder(name: str | None, *, regions: int, mirror: bool) -> Detector:
+    detector = load_detector(name or DEFAULT_DETECTOR, regions=regions)
+    return MirroredDetector(detector) if mirror else detector
 
 
 def _preview(photo: Path, out: Path | None, detector: Detector, *, as_json: bool) -> None:

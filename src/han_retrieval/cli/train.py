@@ -22,6 +22,13 @@ from han_retrieval.training import train as train_model
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--features", type=click.Path(path_type=Path), required=True, help="The region store of the photos.")
+@click.option(
+    "--view",
+    "views",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A further region store of the training photos, of `han extract --mirror`: each time one is taken at random.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The model's folder.")
 @click.option("--matcher", type=click.Choice(list(MATCHERS)), help="What to train; han, unless CONFIG says otherwise.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the fields to change.")
@@ -41,6 +48,7 @@ from han_retrieval.training import train as train_model
 def train(
     dataset: Path,
     features: Path,
+    views: tuple[Path, ...],
     out: Path,
     matcher: str | None,
     config: Path | None,
@@ -72,6 +80,7 @@ def train(
             photos,
             store,
             out,
+            views=[RegionStore.open(view) for view in views],
             truth=None if entities is None else read_entities(entities),
             resume=resume,
             command=shlex.join(["han", *sys.argv[1:]]),

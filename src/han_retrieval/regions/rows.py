@@ -165,6 +165,22 @@ def to_batch(table: pa.Table, *, geometry: bool) -> RegionBatch:
     return RegionBatch(features=features, mask=mask, boxes=boxes)
 
 
+def interleave(parts: Sequence[tuple[Sequence[int], RegionBatch]]) -> RegionBatch:
+    """Several batches as one: with each the places, among all B photos, of its own."""
+    places = [place for of_part, _ in parts for place in of_part]
+    most = max(batch.mask.shape[1] for _, batch in parts)
+    first = parts[0][1].features
+    features = first.new_zeros(len(places), most, first.shape[2])
+    mask = torch.zeros(len(places), most, dtype=torch.bool)
+    boxes: list[np.ndarray | None] = [None] * len(places)
+    for of_part, batch in parts:
+        m = batch.mask.shape[1]
+        features[of_part, :m], mask[of_part, :m] = batch.features, batch.mask
+        for place, of_photo in zip(of_part, batch.boxes, strict=True):
+            boxes[place] = of_photo
+    return RegionBatch(features=features, mask=mask, boxes=boxes)
+
+
 def _check(row: RegionRow, feature_size: int) -> None:
     features, boxes = row.regions.features, row.regions.boxes
     if features.dtype != np.float16 or features.ndim != 2 or features.shape[1] != feature_size or len(features) == 0:

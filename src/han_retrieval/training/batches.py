@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
-from han_retrieval.regions import RegionStore
+from han_retrieval.regions import RegionBatch, RegionStore
+from han_retrieval.regions.rows import interleave
 from han_retrieval.text import Vocabulary
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import WordSpan, caption_spans, shown_regions
@@ -50,6 +51,7 @@ class Batches:
     store: RegionStore
     config: TrainingConfig
     spans: Sequence[Sequence[Sequence[WordSpan]]] | None = None  # boxed phrases, by photo and caption
+    views: Sequence[RegionStore] = ()  # more stores of the photos; each time one is taken at random
 
     @classmethod
     def of(
@@ -60,10 +62,12 @@ class Batches:
         config: TrainingConfig,
         *,
         truth: EntitiesPhotos | None = None,
+        views: Sequence[RegionStore] = (),
     ) -> Batches:
         """The photos of ``dataset`` that the store has, with their captions that have a word.
 
-        With ``truth``, batches say which regions show what a word speaks of.
+        With ``truth``, batches say which regions show what a word speaks of. A photo's regions come from the store or,
+        each time as likely, from one of the ``views`` that have it.
         """
         photo_ids, captions, spans = [], [], []
         sizes = {photo.id: (photo.width, photo.height) for photo in store.photos()} if truth is not None else {}
@@ -78,7 +82,7 @@ class Batches:
                         width, height = sizes[photo.id]
                         found = caption_spans(photo, truth, width=width, height=height)
                         spans.append([found.get(s, ()) for s in worded])
-        return cls(photo_ids, captions, store, config, None if truth is None else spans)
+        return cls(photo_ids, captions, store, config, None if truth is None else spans, views)
 
     @property
     def caption_count(self) -> int:
@@ -131,9 +135,7 @@ class Batches:
 
     def _load(self, step: int, pairs: list[tuple[int, int]]) -> Batch:
         random = step_generator(self.config.seed, step)
-        regions = self.store.batch(
-            [self.photo_ids[photo] for photo, _ in pairs], geometry=self.config.model.box_geometry
-        )
+        regions = self._regions([self.photo_ids[photo] for photo, _ in pairs], random)
         captions = [self.captions[photo][caption] for photo, caption in pairs]
         words = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in captions], batch_first=True)  # (B, n)
         lengths = torch.tensor([len(ids) for ids in captions])
@@ -151,6 +153,19 @@ class Batches:
             shown = compact(compact(shown, kept_words)[0].mT, kept_regions)[0].mT
         image_ids = torch.tensor([photo for photo, _ in pairs])
         return Batch(features, region_mask, words, word_mask, image_ids, shown)
+
+    def _regions(self, ids: Sequence[str], random: torch.Generator) -> RegionBatch:
+        geometry = self.config.model.box_geometry
+        if not self.views:
+            return self.store.batch(ids, geometry=geometry)
+        drawn = torch.rand(len(ids), generator=random).tolist()
+        seen: dict[RegionStore, list[int]] = {}
+        for place, (photo_id, share) in enumerate(zip(ids, drawn, strict=True)):
+            having = [self.store, *(view for view in self.views if photo_id in view)]
+            seen.setdefault(having[int(share * len(having))], []).append(place)
+        return interleave(
+            [(places, store.batch([ids[i] for i in places], geometry=geometry)) for store, places in seen.items()]
+        )
 
 
 def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:

@@ -78,6 +78,10 @@ def model_card(
             if "grounded_captions" in facts
             else []
         ),
+        *(
+            f"- More views: of {count} training photos, features of `{fingerprint}`."
+            for fingerprint, count in facts.get("views", {}).items()
+        ),
         f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each"
         + (", with position and size of their boxes." if shape.box_geometry else "."),
         f"- Vocabulary: {shape.vocabulary_size} words: "

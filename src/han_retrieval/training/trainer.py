@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
 from han_retrieval.matchers import MATCHERS, AligningMatcher, Matcher, make_matcher
 from han_retrieval.matchers.saving import save_folder
-from han_retrieval.regions import RegionStore
+from han_retrieval.regions import RegionStore, same_detector
 from han_retrieval.text import Vocabulary, more_words
 from han_retrieval.training.batches import Batches
 from han_retrieval.training.card import model_card
@@ -61,6 +62,7 @@ def train(
     out: str | Path,
     *,
     truth: EntitiesPhotos | None = None,
+    views: Sequence[RegionStore] = (),
     resume: bool = False,
     command: str = "",
     device: str | torch.device = "cpu",
@@ -80,6 +82,8 @@ def train(
         store: Their regions.
         out: The folder to make.
         truth: What phrases of the captions speak of, by photo; for ``alignment_weight``.
+        views: More stores of the training photos by the same detector, mirrored ones: each time that a photo is seen,
+            its regions come from one of its stores, drawn at random. Evaluation sees ``store`` alone.
         resume: Go on from the newest checkpoint in ``out``; without one, begin.
         command: The command line, for the model card.
         device: Where to train.
@@ -87,15 +91,24 @@ def train(
         tensorboard: Write TensorBoard events as well.
 
     Raises:
-        HANError: A split is empty, photos have no regions, ``out`` holds a run already or another configuration's, or
-            the loss is no longer finite.
+        HANError: A split is empty, photos have no regions, a view is another detector's, ``out`` holds a run already
+            or another configuration's, or the loss is no longer finite.
     """
     folder = Path(out)
     if tensorboard:
         events_writer()  # refused now, before anything is written
     _check_truth(config, truth)
     run = _Run.begin(
-        config, dataset, store, folder, truth=truth, resume=resume, command=command, device=device, progress=progress
+        config,
+        dataset,
+        store,
+        folder,
+        truth=truth,
+        views=views,
+        resume=resume,
+        command=command,
+        device=device,
+        progress=progress,
     )
     with Log(folder / "training", after_step=run.state.step, tensorboard=tensorboard) as log:
         run.train(log)
@@ -134,6 +147,7 @@ class _Run:
         folder: Path,
         *,
         truth: EntitiesPhotos | None,
+        views: Sequence[RegionStore],
         resume: bool,
         command: str,
         device: str | torch.device,
@@ -149,7 +163,7 @@ class _Run:
         sentences = [caption for photo in photos.photos for caption in photo.captions]
         start = load_text_start(config.text_start) if config.text_start else None
         vocabulary = start.vocabulary if start else Vocabulary.from_sentences(sentences, min_count=config.minimum_count)
-        batches = Batches.of(photos, store, vocabulary, config, truth=truth)
+        batches = Batches.of(photos, store, vocabulary, config, truth=truth, views=views)
         if len(batches.photo_ids) < 2:
             raise HANError(
                 f"{store.path}: has regions for {len(batches.photo_ids)} of the {len(photos)} training photos; extract "
@@ -173,6 +187,8 @@ class _Run:
             "without_regions": len(photos) - len(batches.photo_ids),
             "captions": batches.caption_count,
         }
+        if views:
+            facts["views"] = _seen_in(views, batches)
         if truth is not None:
             facts["grounded_captions"] = batches.grounded_count
             if not batches.grounded_count:
@@ -289,6 +305,21 @@ def _check_truth(config: TrainingConfig, truth: EntitiesPhotos | None) -> None:
         )
     if truth is not None and not issubclass(MATCHERS[config.model.matcher], AligningMatcher):
         raise HANError(f"{config.model.matcher} aligns no words with regions: alignment_weight is not for it")
+
+
+def _seen_in(views: Sequence[RegionStore], batches: Batches) -> dict[str, int]:
+    """How many of the training photos each view has, by its fingerprint."""
+    found = {}
+    for view in views:
+        if not same_detector(batches.store.fingerprint, view.fingerprint):
+            raise HANError(
+                f"{view.path}: its features were made by {view.fingerprint!r}; a view of those of "
+                f"{batches.store.fingerprint!r} is made by the same detector: han extract DATASET --mirror --out VIEW"
+            )
+        found[view.fingerprint] = sum(photo_id in view for photo_id in batches.photo_ids)
+        if not found[view.fingerprint]:
+            raise HANError(f"{view.path}: has regions of none of the training photos; extract their split into it")
+    return found
 
 
 def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionStore) -> CaptionedPhotos | None:
