@@ -132,6 +132,7 @@ def test_features_are_imported_under_the_ids_of_a_dataset(photos, tmp_path):
         (["photos", "--split", "dev"], "no photo is in split 'dev'"),
         (["empty"], "empty: the folder is empty"),
         (["photos", "--ids", "photos"], "--ids is for features"),
+        (["photos", "--format", "bottom-up-npz", "--mirror"], "--mirror is for photos"),
     ],
 )
 def test_what_the_user_can_mend_is_said(photos, tmp_path, monkeypatch, arguments, message):

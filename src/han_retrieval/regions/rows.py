@@ -166,7 +166,11 @@ def to_batch(table: pa.Table, *, geometry: bool) -> RegionBatch:
 
 
 def interleave(parts: Sequence[tuple[Sequence[int], RegionBatch]]) -> RegionBatch:
-    """Several batches as one: with each the places, among all B photos, of its own."""
+    """Several batches as one, padded to the largest m among them.
+
+    Args:
+        parts: Each batch with the places of its photos; the places of all are 0 to B - 1. Features are of one size.
+    """
     places = [place for of_part, _ in parts for place in of_part]
     most = max(batch.mask.shape[1] for _, batch in parts)
     first = parts[0][1].features

@@ -156,7 +156,7 @@ class Batches:
 
     def _regions(self, ids: Sequence[str], random: torch.Generator) -> RegionBatch:
         geometry = self.config.model.box_geometry
-        if not self.views:
+        if not self.views:  # nothing is drawn, so that what is dropped stays what it was before there were views
             return self.store.batch(ids, geometry=geometry)
         drawn = torch.rand(len(ids), generator=random).tolist()
         seen: dict[RegionStore, list[int]] = {}
