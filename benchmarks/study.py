@@ -5,18 +5,22 @@
     python benchmarks/study.py write                       docs/study.md anew, from benchmarks/study_results.json alone
 
 Settings train on DATASET's training photos but a tenth, on which their epoch is chosen; they are reported on dev, once
-each. A queue that was stopped, at whatever moment, goes on with the same command. Give the store that all settings are
-to use first; the group "features" compares it with the others. study_settings.py says what is trained.
+each. A queue that was stopped, at whatever moment, goes on with the same command, and the same command started twice
+shares the queue out. Give the store that all settings are to use first; the group "features" compares it with the
+others. study_settings.py says what is trained.
 """
 
 from __future__ import annotations
 
 import _thread
+import fcntl
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,7 +33,7 @@ from han_retrieval.data import read_dataset, read_entities  # noqa: E402
 from han_retrieval.errors import HANError  # noqa: E402
 from han_retrieval.regions import RegionStore  # noqa: E402
 from han_retrieval.regions.disk import WriterLock  # noqa: E402
-from study_report import read_records, to_record, write_records, write_study  # noqa: E402
+from study_report import Records, read_records, to_record, write_records, write_study  # noqa: E402
 from study_runs import Study, find, hold_out, is_begun  # noqa: E402
 from study_settings import Run, groups, runs_of  # noqa: E402
 
@@ -68,31 +72,52 @@ def queue(stores: Sequence[str], *, only: Sequence[str] = (), seeds: Sequence[in
 
 
 def work_off(study: Study, runs: Sequence[tuple[str, Run]], *, results: Path, document: Path, progress: bool) -> int:
-    """Make all runs that are not done, and write down what is found after each; how many failed."""
-    stores, records = read_records(results)
-    stores = list(dict.fromkeys([*study.stores, *stores]))
+    """Make all runs that are not done and that no other queue is making; how many failed.
 
-    def write_down() -> None:
-        if records:
-            write_records(results, stores, records)
-            write_study(document, stores, records)
+    What is found is written down after each, beside what other queues have found meanwhile.
+    """
 
-    done = {run.key: find(run, study.out, detector=study.stores[run.store].fingerprint) for _, run in runs}
-    records |= {run.key: to_record(run, found) for _, run in runs if (found := done[run.key])}
-    write_down()  # a run that was killed may have left results that are not there yet
+    def write_down(found: Records) -> None:
+        with _alone(study.out):
+            stores, records = read_records(results)
+            stores, records = list(dict.fromkeys([*study.stores, *stores])), records | found
+            if records:
+                write_records(results, stores, records)
+                write_study(document, stores, records)
+
+    def done(run: Run) -> dict[str, Any] | None:
+        return find(run, study.out, detector=study.stores[run.store].fingerprint)
+
+    study.out.mkdir(parents=True, exist_ok=True)
+    # A run that was killed may have left results that are not there yet.
+    write_down({run.key: to_record(run, found) for _, run in runs if (found := done(run))})
     failed = 0
     for number, (group, run) in enumerate(runs, start=1):
-        if done[run.key]:
-            continue
-        click.echo(f"[{number}/{len(runs)}] {group}: {run.setting.label}, seed {run.seed}, {run.store}", err=True)
+        folder = run.folder(study.out)
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            records[run.key] = to_record(run, study.perform(run, progress=progress))
+            lock = WriterLock(folder)
+        except HANError:
+            continue  # another queue is at it
+        try:
+            if done(run):
+                continue
+            click.echo(f"[{number}/{len(runs)}] {group}: {run.setting.label}, seed {run.seed}, {run.store}", err=True)
+            write_down({run.key: to_record(run, study.perform(run, progress=progress))})
         except HANError as error:
             click.echo(f"failed: {error}", err=True)
             failed += 1
-        else:
-            write_down()
+        finally:
+            lock.release()
     return failed
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """As long as it lasts, no other queue of the folder writes results down."""
+    with (folder / "results.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @main.command()
@@ -128,8 +153,6 @@ def run(
         device=find_device(device),
     )
     runs = queue(list(study.stores), only=only, seeds=seeds)
-    out.mkdir(parents=True, exist_ok=True)
-    lock = WriterLock(out)  # two queues would train the same run
     if budget_minutes is not None:
         timer = threading.Timer(60 * budget_minutes, _thread.interrupt_main)
         timer.daemon = True
@@ -140,8 +163,6 @@ def run(
     except KeyboardInterrupt:
         click.echo(f"\nstopped after {(time.monotonic() - begun) / 60:.0f} minutes; the same command goes on", err=True)
         sys.exit(130)
-    finally:
-        lock.release()
     sys.exit(1 if failed else 0)
 
 

@@ -27,7 +27,13 @@ def by_hand(model: HAN, o: np.ndarray, w: np.ndarray) -> float:
     tokens = [*o, *w]
     for block in model.blocks:
         q, k, v = ([linear(layer, h) for h in tokens] for layer in (block.query, block.key, block.value))
-        weights = [softmax([model.config.attention_temperature * (q_i @ k_j) for k_j in k]) for q_i in q]
+        beta, over = model.config.attention_temperature, model.config.attention_over
+        weights = []
+        for i, q_i in enumerate(q):
+            is_own = [(i < len(o)) == (j < len(o)) for j in range(len(k))]
+            seen = [over == "both" or own == (over == "own") for own in is_own]
+            logits = [beta * (q_i @ k_j) if s else -np.inf for k_j, s in zip(k, seen, strict=True)]
+            weights.append(softmax(logits))
         sums = [sum(a * v_j for a, v_j in zip(row, v, strict=True)) for row in weights]
         tokens = [linear(block.output, s) + q_i for s, q_i in zip(sums, q, strict=True)]
     regions, words = tokens[: len(o)], tokens[len(o) :]
@@ -38,12 +44,13 @@ def by_hand(model: HAN, o: np.ndarray, w: np.ndarray) -> float:
     return float(np.mean(matches))
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 2])
+@pytest.mark.parametrize(("blocks", "over"), [(0, "both"), (1, "both"), (2, "both"), (1, "own"), (1, "other")])
 @pytest.mark.parametrize("backend", ["reference", "gram"])
 @torch.inference_mode()
-def test_scores_are_the_formulas(blocks, backend):
+def test_scores_are_the_formulas(blocks, over, backend):
     torch.manual_seed(blocks)
-    model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, joint_size=6, blocks=blocks)).double()
+    sizes = {"region_size": 5, "vocabulary_size": 9, "word_size": 4, "joint_size": 6}
+    model = HAN(HANConfig(**sizes, blocks=blocks, attention_over=over)).double()
     for parameter in model.blocks.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     regions, words = torch.randn(2, 4, 5, dtype=torch.float64), torch.randint(1, 9, (3, 3))
@@ -53,6 +60,24 @@ def test_scores_are_the_formulas(blocks, backend):
     for i in range(2):
         for t in range(3):
             assert abs(float(scores[i, t]) - by_hand(model, o[i], w[t])) < 1e-12
+
+
+@torch.no_grad()
+def test_where_attention_starts():
+    def block(**options: object):
+        torch.manual_seed(0)
+        sizes = {"region_size": 5, "vocabulary_size": 9, "word_size": 4, "joint_size": 64}
+        return HAN(HANConfig(**sizes, **options)).blocks[0]
+
+    near, halved, none, random = (
+        block(), block(value_start=0.5), block(value_start=0.0), block(attention_start="random"),
+    )  # fmt: skip
+    for name in ("query", "key", "value", "output"):
+        assert (getattr(near, name).weight - torch.eye(64)).abs().max() < 0.1
+        assert getattr(random, name).weight.diagonal().abs().max() < 0.2
+    assert torch.equal(halved.value.weight, 0.5 * near.value.weight)
+    assert torch.equal(halved.query.weight, near.query.weight)
+    assert not none.value.weight.any()
 
 
 @torch.inference_mode()

@@ -12,8 +12,8 @@ I, M, D = 3, 5, 12
 GROUPS = [(2, 1), (4, 3), (1, 6)]  # texts, words
 
 
-def random_blocks(count: int, residual: str) -> list[HeterogeneousAttention]:
-    blocks = [HeterogeneousAttention(D, temperature=2.0, residual=residual).double() for _ in range(count)]
+def random_blocks(count: int, residual: str, over: str) -> list[HeterogeneousAttention]:
+    blocks = [HeterogeneousAttention(D, temperature=2.0, residual=residual, over=over).double() for _ in range(count)]
     for block in blocks:
         for parameter in block.parameters():
             torch.nn.init.normal_(parameter, std=0.4)
@@ -32,7 +32,7 @@ def wide_gram(images, mask, texts, blocks):
     for text in texts:
         joint = torch.cat([images, text.expand(len(images), -1, -1)], dim=1)
         for block in blocks:
-            joint = block(joint, torch.cat([mask, mask.new_ones(len(images), len(text))], dim=1))
+            joint = block(joint, torch.cat([mask, mask.new_ones(len(images), len(text))], dim=1), regions=M)
         grams.append(joint @ joint.mT)
     return torch.stack(grams)
 
@@ -40,18 +40,19 @@ def wide_gram(images, mask, texts, blocks):
 def joint_gram(images, mask, text, blocks):
     """Of one group of texts alone."""
     o, w = (side(project_terms(x.flatten(0, 1), blocks), [x.shape[:2]]) for x in (images, text))
-    return next(joint_grams(o, mask, w))
+    return next(joint_grams(o, mask, w, over=[block.over for block in blocks]))
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2, 3])
 @pytest.mark.parametrize("residual", ["query", "token"])
-def test_every_group_has_the_gram_matrix_of_its_wide_tokens(blocks, residual):
+@pytest.mark.parametrize("over", ["both", "own", "other"])
+def test_every_group_has_the_gram_matrix_of_its_wide_tokens(blocks, residual, over):
     torch.manual_seed(blocks)
-    blocks = random_blocks(blocks, residual)
+    blocks = random_blocks(blocks, residual, over)
     images, mask, texts = random_tokens()
     o = side(project_terms(images.flatten(0, 1), blocks), [(I, M)])
     w = side(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
-    for gram, text in zip(joint_grams(o, mask, w), texts, strict=True):
+    for gram, text in zip(joint_grams(o, mask, w, over=[over] * len(blocks)), texts, strict=True):
         wide = wide_gram(images, mask, text, blocks)
         scale = wide.abs().max()
         assert (gram - wide).abs().max() < 1e-12 * scale
@@ -65,7 +66,7 @@ def test_every_group_has_the_gram_matrix_of_its_wide_tokens(blocks, residual):
 @pytest.mark.parametrize("gatherers", ["words", "regions"])
 def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, gatherers):
     torch.manual_seed(blocks)
-    blocks = random_blocks(blocks, residual)
+    blocks = random_blocks(blocks, residual, "both")
     images, mask, texts = random_tokens()
     leaves = [images.requires_grad_(), *(x.requires_grad_() for x in texts)]
     leaves += [p for block in blocks for p in block.parameters()]
@@ -81,6 +82,6 @@ def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, gat
     o = side(project_terms(images.flatten(0, 1), blocks), [(I, M)])
     w = side(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
     wide = gradients(wide_gram(images, mask, text, blocks) for text in texts)
-    for ours, plain in zip(gradients(joint_grams(o, mask, w)), wide, strict=True):
+    for ours, plain in zip(gradients(joint_grams(o, mask, w, over=["both"] * len(blocks))), wide, strict=True):
         assert torch.allclose(ours, plain, rtol=1e-8, atol=1e-10)
     assert all(x.abs().max() > 1e-3 for x in wide[: 1 + len(texts)])  # there is something to compare

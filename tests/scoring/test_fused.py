@@ -71,6 +71,23 @@ def assert_same_gradients(model: HAN, items: tuple, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("over", ["own", "other"])
+@torch.inference_mode()
+def test_scores_of_attention_over_one_set_are_those_of_the_formulas(alignment, over):
+    torch.manual_seed(0)
+    model = random_model(attention_over=over, alignment=alignment)
+    items = random_items(5, 19, 36, 12)
+    twin, exact_items = in_float64(model, items)
+    assert (model.similarity(*items) - twin.similarity(*exact_items, backend="reference")).abs().max() < TIGHT
+
+
+@pytest.mark.parametrize("over", ["own", "other"])
+def test_gradients_of_attention_over_one_set_are_those_of_the_formulas(over):
+    torch.manual_seed(0)
+    assert_same_gradients(random_model(attention_over=over), random_items(4, 19, 7, 5), 1e-4)
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("residual", ["query", "token"])
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (7, 5), (36, 12), (5, 30)])
 def test_gradients_are_those_of_the_formulas(residual, m, n, alignment):

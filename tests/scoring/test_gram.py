@@ -44,6 +44,20 @@ def test_gram_space_is_exact(blocks, alignment, residual, pooling, dtype, tolera
     assert plain.std() > 1e-3  # the comparison is of scores that differ
 
 
+@pytest.mark.parametrize(("blocks", "over"), [(1, "own"), (1, "other"), (2, "own"), (2, "other")])
+@pytest.mark.parametrize("alignment", ["words", "both"])
+@torch.inference_mode()
+def test_attention_over_one_set_alone_is_exact(blocks, over, alignment):
+    torch.manual_seed(blocks)
+    items = random_items(5, 7, 9, 6)
+    model = random_model(blocks=blocks, attention_over=over, alignment=alignment)
+    plain = model.similarity(*items, backend="reference")
+    assert (model.similarity(*items) - plain).abs().max() < 1e-10
+    whole = HAN(model.config.model_copy(update={"attention_over": "both"})).double().eval()
+    whole.load_state_dict(model.state_dict())
+    assert (whole.similarity(*items) - plain).abs().max() > 1e-3  # it is another model
+
+
 @given(
     st.integers(1, 4), st.integers(1, 5), st.integers(1, 40), st.integers(1, 30), st.integers(0, 2), st.integers(0, 99)
 )

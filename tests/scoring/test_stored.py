@@ -29,6 +29,9 @@ def random_tokens(model: HAN, images: int, texts: int, m: int, n: int):
 OPTIONS = [
     {},
     {"residual": "token"},
+    {"attention_over": "own"},
+    {"attention_over": "other"},
+    {"attention_over": "other", "blocks": 2},
     {"pooling": "lse"},
     {"blocks": 0},
     {"blocks": 2},

@@ -152,6 +152,27 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     assert [setting for _, setting, _ in read_records(tmp_path / "results.json")[1]] == ["matcher=vse++"]
 
 
+def test_two_queues_share_the_runs(tmp_path, monkeypatch):
+    """While one queue trains a run, another makes the others; each writes down what both have found."""
+    monkeypatch.setattr("study_report.plot", lambda *args: None)
+    study = make_study(tmp_path)
+    perform, made = Study.perform, []
+
+    def watched(study, run, **options):
+        made.append(run.setting.name)
+        if len(made) == 1:  # the second queue begins and ends while this run lasts
+            _, failed = work(tmp_path)
+            assert failed == 0
+        return perform(study, run, **options)
+
+    monkeypatch.setattr(Study, "perform", watched)
+    runs = [(group, run) for group, run in queue(["made-up"], only=TWO) if run.seed < 1]
+    files = {"results": tmp_path / "results.json", "document": tmp_path / "study.md"}
+    assert work_off(study, runs, **files, progress=False) == 0
+    assert made == list(TWO)
+    assert [setting for _, setting, _ in read_records(tmp_path / "results.json")[1]] == list(TWO)
+
+
 def test_every_setting_is_a_configuration_and_runs_are_made_once():
     runs = [run for _, run in queue(["a", "b"])]
     configs = [(run.store, run.setting.regions, run.setting.config(seed=run.seed)) for run in runs]

@@ -244,6 +244,32 @@ def test_views_that_are_none(data, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_attention_learns_at_its_own_rate(data, tmp_path, monkeypatch):
+    def blocks(folder: Path) -> torch.Tensor:
+        weights = load_file(folder / "model.safetensors")
+        return torch.cat([weights[name].flatten() for name in sorted(weights) if name.startswith("blocks.")])
+
+    start = tmp_path / "start"
+    train(small_config(epochs=1, learning_rate=1e-9), *data, start, progress=False)
+    moved = {}
+    for rate in (0.01, 1.0):
+        folder = tmp_path / str(rate)
+        train(small_config(epochs=1, average=0.0, weight_decay=0.0, attention_rate=rate), *data, folder, progress=False)
+        moved[rate] = float((blocks(folder) - blocks(start)).norm())
+    assert 0.005 * moved[1.0] < moved[0.01] < 0.02 * moved[1.0]
+
+    config = small_config(attention_rate=0.5, checkpoint_minutes=EVERY_STEP)
+    train(config, *data, tmp_path / "unbroken", progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "epoch", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, *data, tmp_path / "stopped", progress=False)
+    train(config, *data, tmp_path / "stopped", resume=True, progress=False)
+    assert same_run(tmp_path / "unbroken", tmp_path / "stopped")
+    with pytest.raises(HANError, match="attention_rate is 0.5, and the model has no rounds of attention"):
+        train(small_config(attention_rate=0.5, model={"blocks": 0}), *data, tmp_path / "none", progress=False)
+
+
 def test_splits_and_features_that_are_not_there(data, tmp_path):
     dataset, store = data
     with pytest.raises(HANError, match=r"split 'training'; splits there: train \(30\), dev \(10\)"):

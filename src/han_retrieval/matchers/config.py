@@ -55,12 +55,18 @@ class HANOptions(AlignmentOptions):
         blocks: L, how many rounds of heterogeneous attention; 0 leaves alignment and matching alone.
         attention_temperature: beta, the factor on q . k.
         residual: What a block adds to the attended sum: the query (as published) or the token itself.
+        attention_over: What a token attends to: tokens of "both" sets (as published), of its "own", or of the "other".
+        attention_start: How the maps W_q, W_k, W_v and W_f start: near the "identity", or "random".
+        value_start: Factor on W_v at the start: how much a token begins with of what it attends to.
     """
 
     matcher: Literal["han"] = "han"
     blocks: int = Field(default=1, ge=0)
     attention_temperature: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     residual: Literal["query", "token"] = "query"
+    attention_over: Literal["both", "own", "other"] = "both"
+    attention_start: Literal["identity", "random"] = "identity"
+    value_start: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
 
 class SCANOptions(AlignmentOptions):

@@ -38,7 +38,12 @@ class HAN(AligningMatcher):
     def __init__(self, config: HANConfig, *, vocabulary: Vocabulary | None = None):
         blocks = (
             HeterogeneousAttention(
-                config.joint_size, temperature=config.attention_temperature, residual=config.residual
+                config.joint_size,
+                temperature=config.attention_temperature,
+                residual=config.residual,
+                over=config.attention_over,
+                start=config.attention_start,
+                value_start=config.value_start,
             )
             for _ in range(config.blocks)
         )
@@ -54,6 +59,6 @@ class HAN(AligningMatcher):
         attention = []
         for block in self.blocks:
             assert isinstance(block, HeterogeneousAttention)
-            attention.append(block.attention(joint, mask))
+            attention.append(block.attention(joint, mask, regions=m))
             joint = block.gather(joint, attention[-1])
         return joint[:, :m], joint[:, m:], attention

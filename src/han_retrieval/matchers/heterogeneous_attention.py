@@ -13,9 +13,26 @@ class HeterogeneousAttention(nn.Module):
     """One block: h~_i = W_f (sum_j A_ij v_j) + b_f + q_i, with A = softmax_j(beta q_i . k_j) (Yu et al., SIGIR 2021).
 
     A single head; beta takes the place of 1 / sqrt(d).
+
+    Args:
+        joint_size: d.
+        temperature: beta.
+        residual: What is added to the sum: the "query", or the "token" itself.
+        over: What a token attends to: tokens of "both" sets, of its "own", or of the "other".
+        start: The weights' start: near the "identity", or as torch starts any linear map, "random".
+        value_start: Factor on W_v at the start: how much a token begins with of what it attends to.
     """
 
-    def __init__(self, joint_size: int, *, temperature: float, residual: str):
+    def __init__(
+        self,
+        joint_size: int,
+        *,
+        temperature: float,
+        residual: str,
+        over: str = "both",
+        start: str = "identity",
+        value_start: float = 1.0,
+    ):
         super().__init__()
         self.query = nn.Linear(joint_size, joint_size)
         self.key = nn.Linear(joint_size, joint_size)
@@ -23,22 +40,34 @@ class HeterogeneousAttention(nn.Module):
         self.output = nn.Linear(joint_size, joint_size)
         self.temperature = temperature
         self.residual = residual
+        self.over = over
         # Near the identity a block starts as a soft average of like tokens, so that training begins with the cosines
         # of the encoders; from a random start the first epochs go into finding that again.
-        for linear in (self.query, self.key, self.value, self.output):
-            nn.init.normal_(linear.weight, std=0.1 / joint_size**0.5)
-            nn.init.zeros_(linear.bias)
-            with torch.no_grad():
-                linear.weight.diagonal().add_(1.0)
+        if start == "identity":
+            for linear in (self.query, self.key, self.value, self.output):
+                nn.init.normal_(linear.weight, std=0.1 / joint_size**0.5)
+                nn.init.zeros_(linear.bias)
+                with torch.no_grad():
+                    linear.weight.diagonal().add_(1.0)
+        with torch.no_grad():
+            self.value.weight.mul_(value_start)
 
-    def attention(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """A, the weights over all valid tokens of both sets: (B, s, d), (B, s) -> (B, s, s)."""
+    def attention(self, tokens: Tensor, mask: Tensor, *, regions: int) -> Tensor:
+        """A, the weights over the valid tokens that a token attends to: (B, s, d), (B, s) -> (B, s, s).
+
+        The first ``regions`` tokens are regions, the others words.
+        """
         logits = self.temperature * self.query(tokens) @ self.key(tokens).mT
-        return logits.masked_fill(~mask.unsqueeze(1), -torch.inf).softmax(-1)
+        seen = mask.unsqueeze(1)  # (B, 1, s)
+        if self.over != "both":
+            is_region = torch.arange(tokens.shape[1], device=tokens.device) < regions
+            same_set = is_region.unsqueeze(1) == is_region  # (s, s)
+            seen = seen & (same_set if self.over == "own" else ~same_set)
+        return logits.masked_fill(~seen, -torch.inf).softmax(-1)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The attended tokens h~, d-wide: (B, s, d), (B, s) -> (B, s, d)."""
-        return self.gather(tokens, self.attention(tokens, mask))
+    def forward(self, tokens: Tensor, mask: Tensor, *, regions: int) -> Tensor:
+        """The attended tokens h~, d-wide: (B, s, d), (B, s) -> (B, s, d); the first ``regions`` of s are regions."""
+        return self.gather(tokens, self.attention(tokens, mask, regions=regions))
 
     def gather(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """What the weights gather, and the residual: (B, s, d), A (B, s, s) -> h~ (B, s, d)."""

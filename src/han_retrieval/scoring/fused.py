@@ -52,7 +52,7 @@ def image_side(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Images:
     there = mask.unsqueeze(2)
     projections = Projections(*(x * there for x in project(block, tokens.masked_fill(~there, 0))))
     q, k, u, c = projections
-    return Images((q, k, torch.cat([u, c], dim=1)), image_tables(projections, mask))
+    return Images((q, k, torch.cat([u, c], dim=1)), image_tables(projections, mask, over=block.over))
 
 
 def text_side(
@@ -65,22 +65,22 @@ def text_side(
     runs = []
     for n, part in layout.runs():
         inside = Projections(*(by_item(x[part], n) for x in projections))
-        found = text_tables(inside, by_item(valid[part], n), gatherers=gatherers)
+        found = text_tables(inside, by_item(valid[part], n), over=block.over, gatherers=gatherers)
         runs.append([side_by_side(x) for x in found])
     all_tables = tuple(torch.cat(parts) for parts in zip(*runs, strict=True))
     q, k, u, c = (x.unflatten(0, (-1, LANES)) for x in projections)  # (C, LANES, d)
     return Texts((k, q, torch.cat([u, c], dim=1)), all_tables[:5], all_tables[5:])
 
 
-def image_tables(projections: Projections, mask: Tensor) -> tuple[Tensor, ...]:
+def image_tables(projections: Projections, mask: Tensor, *, over: str) -> tuple[Tensor, ...]:
     """What the kernel reads of images: projections (I, m, d) and mask (I, m) to (I, m) and (I, m, m) each."""
-    inside = tables(projections, mask)
+    inside = tables(projections, mask, over=over)
     return inside.closed, inside.lse, inside.inner, inside.uu, inside.cu, inside.pp, inside.pc, inside.cc
 
 
-def text_tables(projections: Projections, mask: Tensor, *, gatherers: tuple[str, ...]) -> tuple[Tensor, ...]:
+def text_tables(projections: Projections, mask: Tensor, *, over: str, gatherers: tuple[str, ...]) -> tuple[Tensor, ...]:
     """What the kernel reads of texts: projections (T, n, d) and mask (T, n) to (T, n) and (T, n, n) each."""
-    inside = tables(projections, mask)
+    inside = tables(projections, mask, over=over)
     grams = inside.pp, inside.pc, inside.cc
     diagonals = (gram.diagonal(dim1=1, dim2=2) for gram in grams)
     squares = inside.inner, inside.uu, inside.pu, inside.cu

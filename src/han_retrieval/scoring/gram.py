@@ -76,11 +76,11 @@ def _by_block(terms: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [*pairs, (terms, terms)]
 
 
-def joint_grams(images: Side, region_mask: Tensor, texts: Side) -> Iterator[Tensor]:
+def joint_grams(images: Side, region_mask: Tensor, texts: Side, *, over: Sequence[str]) -> Iterator[Tensor]:
     """The Gram matrix (T, I, s, s) of all final tokens of each pair, group of texts after group.
 
-    ``images`` is one group, with its (I, m) mask; every token of ``texts`` is a word. What crosses is held for all
-    groups at once, 26 m n numbers a pair for two blocks: some hundred texts are enough.
+    ``images`` is one group, with its (I, m) mask; every token of ``texts`` is a word; ``over`` is each block's. What
+    crosses is held for all groups at once, 26 m n numbers a pair for two blocks: some hundred texts are enough.
     """
     mask = None if bool(region_mask.all()) else region_mask
     sizes = [T * n for T, n in texts.groups]
@@ -96,7 +96,7 @@ def joint_grams(images: Side, region_mask: Tensor, texts: Side) -> Iterator[Tens
         ]
         # For the backward pass keep what crosses; all above it is larger and cheaper, and computed again.
         attend = partial(checkpoint, _attend, use_reentrant=False, preserve_rng_state=False)
-        yield (attend if torch.is_grad_enabled() else _attend)(dots, mask)
+        yield (attend if torch.is_grad_enabled() else _attend)(dots, mask, over)
 
 
 class Dots(NamedTuple):
@@ -116,17 +116,21 @@ class Dots(NamedTuple):
         return torch.cat([from_regions, from_words], dim=2).flatten(0, 1)
 
 
-def _attend(dots: list[Dots], region_mask: Tensor | None) -> Tensor:
+def _attend(dots: list[Dots], region_mask: Tensor | None, over: Sequence[str]) -> Tensor:
     """Up through the blocks, to the Gram matrix (T, I, s, s) of h_L."""
     *blocks, final = dots
     (I, m, _), (T, n, _) = final.oo[0][0].shape, final.ww[0][0].shape
     attention: list[Tensor] = []
-    for block in blocks:
+    for block, sets in zip(blocks, over, strict=True):
         terms = range(len(block.oo))
         logits = _lift(block, terms, terms, attention).view(T, I, m + n, m + n)
         if region_mask is not None:
             mask = torch.cat([region_mask, region_mask.new_ones(I, n)], dim=1)
             logits = logits.masked_fill(~mask.unsqueeze(1), -torch.inf)
+        if sets != "both":
+            is_region = torch.arange(m + n, device=logits.device) < m
+            same_set = is_region.unsqueeze(1) == is_region  # (s, s)
+            logits = logits.masked_fill(same_set if sets == "other" else ~same_set, -torch.inf)
         attention.append(logits.softmax(-1).flatten(0, 1))
     return _lift_symmetric(final, range(len(final.oo)), attention).view(T, I, m + n, m + n)
 

@@ -32,7 +32,7 @@ def scores(
     chunk_elements: int,
 ) -> Tensor:
     """(I, T) scores of tokens (I, m, d), (T, n, d) and their masks; ``chunk_elements`` bounds a chunk's s^2 tables."""
-    m = region_mask.shape[1]
+    m, over = region_mask.shape[1], [block.over for block in blocks]
     lengths = word_mask.sum(1)
     order = lengths.argsort(stable=True)
     columns: list[Tensor] = []
@@ -52,7 +52,7 @@ def scores(
             words = torch.cat([text_tokens[group][word_mask[group]] for group in groups])
             of_texts = side(project_terms(words, blocks), [(len(group), int(lengths[group[0]])) for group in groups])
             row = [
-                torch.cat([_pooled(gram, of, matching) for gram in joint_grams(of_images, of, of_texts)])
+                torch.cat([_pooled(gram, of, matching) for gram in joint_grams(of_images, of, of_texts, over=over)])
                 for of_images, of in zip(images, masks, strict=True)
             ]
             rows.append(torch.cat(row, dim=1))

@@ -173,7 +173,7 @@ def _in_torch(
     for images in _slices(len(region_mask), _images_a_chunk(max(sizes), m, chunk_elements)):
         tokens, mask = image_tokens[images], region_mask[images]
         if blocks:
-            of_images = side(project(blocks[0], tokens), mask, factors=factors)
+            of_images = side(project(blocks[0], tokens), mask, factors=factors, over=blocks[0].over)
         rows: list[Tensor] = []
         for n, texts in groups:
             for part in texts.split(min(TEXTS_A_CHUNK, max(1, chunk_elements // (m * n * len(mask))))):
@@ -184,7 +184,7 @@ def _in_torch(
                 scores: list[Tensor] = []
                 for gatherers in matching.each_gatherers:
                     if blocks:
-                        of_texts = side(Projections(*words), word, factors=factors)
+                        of_texts = side(Projections(*words), word, factors=factors, over=blocks[0].over)
                         r = word_matches(of_images, of_texts, temperature=matching.temperature)
                     else:
                         r = matches_of_pairs(

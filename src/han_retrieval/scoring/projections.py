@@ -20,6 +20,7 @@ class AttentionBlock(Protocol):
     output: nn.Linear
     temperature: float
     residual: str
+    over: str  # the tokens of "both" sets, or only those of a token's "own" or of the "other"
 
 
 class Projections(NamedTuple):

@@ -7,6 +7,7 @@ the sum it would gather there alone, and likewise b_j and P_j for a word inside 
     w^_j = b_j P_j + c_j + sum_i F_ij u_i        over regions i,    F = A_wo', with b_j + sum_i F_ij = 1
 
 p is an image's own, so a pair keeps one number a_i in place of m weights. All that is left are (m, n) matrices.
+Attention over one's own set alone is a = b = 1, over the other set alone a = b = 0.
 
 Legend: I images, T texts of equal length, m regions, n words, d the joint size. Indices: i, l regions; j, k words.
 Products of a region's vector with a word's are named region first, word second: UC_ij = u_i.c_j, PU_ij = u_i.P_j.
@@ -33,7 +34,8 @@ class Tables(NamedTuple):
 
     Attributes:
         closed: (z, t), 0 or CLOSED.
-        lse: (z, t), log-sum-exp of a token's logits inside its own item.
+        lse: (z, t), log-sum-exp of a token's logits inside its own item; -CLOSED where it attends to that alone, CLOSED
+            where it does not.
         inner: (z, t, t), the soft-max inside the item: p = inner u.
         uu, pu, cu, pp, cc: (z, t, t) dot products of rows' vectors with columns'.
         pc: (z, t, t), 2 p.c, since it is only met doubled.
@@ -50,17 +52,17 @@ class Tables(NamedTuple):
     cc: Tensor
 
 
-def tables(projections: Projections, mask: Tensor) -> Tables:
-    """Products inside z items: projections (z, t, d), mask (z, t)."""
+def tables(projections: Projections, mask: Tensor, *, over: str = "both") -> Tables:
+    """Products inside z items: projections (z, t, d), mask (z, t), ``over`` of the block."""
     q, k, u, c = projections
     closed = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, CLOSED)
     logits = q @ k.mT + closed.unsqueeze(1)
     inner = logits.softmax(-1)
+    # The share of a token's own set follows from this one number: far above all other logits or far below them.
+    lse = logits.logsumexp(-1) if over == "both" else torch.full_like(closed, -CLOSED if over == "own" else CLOSED)
     uu, cu = u @ u.mT, c @ u.mT
     pu = inner @ uu
-    return Tables(
-        closed, logits.logsumexp(-1), inner, uu, pu, cu, pp=pu @ inner.mT, pc=2 * inner @ cu.mT, cc=c @ c.mT
-    )  # fmt: skip
+    return Tables(closed, lse, inner, uu, pu, cu, pp=pu @ inner.mT, pc=2 * inner @ cu.mT, cc=c @ c.mT)
 
 
 class Side(NamedTuple):
@@ -77,9 +79,9 @@ class Side(NamedTuple):
     squares: Tensor | None = None
 
 
-def side(projections: Projections, mask: Tensor, *, factors: torch.dtype) -> Side:
+def side(projections: Projections, mask: Tensor, *, factors: torch.dtype, over: str = "both") -> Side:
     """Projections (z, t, d) and mask (z, t) of items; ``factors``: what the large products' factors are rounded to."""
-    return Side(Projections(*(x.to(factors) for x in projections)), tables(projections, mask))
+    return Side(Projections(*(x.to(factors) for x in projections)), tables(projections, mask, over=over))
 
 
 def cross(of_images: Tensor, of_texts: Tensor, *, dtype: torch.dtype) -> Tensor:

@@ -26,9 +26,9 @@ MOST_TOKENS = 128  # of an item that the kernel takes
 _failed: set[tuple[int, int]] = set()
 
 
-def side(projections: Projections, mask: Tensor, *, factors: torch.dtype) -> Side:
+def side(projections: Projections, mask: Tensor, *, factors: torch.dtype, over: str = "both") -> Side:
     """``single_block.side`` with its ``squares``, from float32 projections (z, t, d) and mask (z, t)."""
-    plain = single_block.side(projections, mask, factors=factors)
+    plain = single_block.side(projections, mask, factors=factors, over=over)
     return plain._replace(squares=_squares(plain.tables)) if mask.shape[1] <= MOST_TOKENS else plain
 
 

@@ -162,7 +162,7 @@ class _Interleaved:
     Attributes:
         of: "images" or "texts".
         gatherers: "words", "regions" or both.
-        maps: Of the block.
+        maps, over: Of the block.
         layout: Where the items' tokens are.
         tokens: (C, d, LANES), float32, uint16 (float16's bits), int16 (bfloat16's) or int8.
         scale: (C, LANES).
@@ -173,6 +173,7 @@ class _Interleaved:
     of: str
     gatherers: tuple[str, ...]
     maps: Maps
+    over: str
     layout: Layout
     tokens: NDArray[np.generic]
     scale: NDArray[np.float32]
@@ -186,7 +187,9 @@ class _Interleaved:
         layout = Layout.of(mask)
         rows = Tokens(layout.lay(stored.values[mask], mask), layout.lay(stored.scale[mask], mask))
         valid = layout.lay(mask[mask], mask)
-        tables_of = image_tables if of == "images" else partial(text_tables, gatherers=gatherers)
+        made = partial(image_tables, over=block.over)
+        if of == "texts":
+            made = partial(text_tables, over=block.over, gatherers=gatherers)
         runs = []
         for t, part in layout.runs():
             there = by_item(valid[part], t)
@@ -194,13 +197,13 @@ class _Interleaved:
             projections = project(block, tokens)
             if not there.all():
                 projections = Projections(*(x * there.unsqueeze(2) for x in projections))
-            runs.append([side_by_side(x) for x in tables_of(projections, there)])
+            runs.append([side_by_side(x) for x in made(projections, there)])
         values = rows.values.unflatten(0, (-1, LANES)).mT.contiguous()  # (C, d, LANES)
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.view(torch.uint16 if values.dtype == torch.float16 else torch.int16)
         scale = rows.scale.unflatten(0, (-1, LANES)).contiguous().numpy()
         tables = tuple(torch.cat(parts).numpy() for parts in zip(*runs, strict=True))
-        return cls(of, gatherers, maps(block), layout, values.numpy(), scale, tables)
+        return cls(of, gatherers, maps(block), block.over, layout, values.numpy(), scale, tables)
 
     def matches(self, query: Tensor, temperature: float) -> dict[str, Tensor]:
         """Matches r by gatherers: (N, s) of the query's tokens, (N, t) of the stored items', which are padded."""
@@ -208,9 +211,9 @@ class _Interleaved:
         projections = Projections(*(x(query) for x in self.maps))
         one, alone = Projections(*(x.unsqueeze(0) for x in projections)), torch.ones(1, s, dtype=torch.bool)
         if of_images:
-            tables = tuple(x.flatten(0, -2) for x in text_tables(one, alone, gatherers=self.gatherers))
+            tables = tuple(x.flatten(0, -2) for x in text_tables(one, alone, over=self.over, gatherers=self.gatherers))
         else:
-            tables = image_tables(one, alone)
+            tables = image_tables(one, alone, over=self.over)
         mine = tuple(x.contiguous().numpy() for x in tables)
         vectors, biases = self._fold(projections)
         of_items, of_query = (self.layout.words, LANES), (len(self.layout.lengths), s, LANES)

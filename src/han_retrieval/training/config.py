@@ -33,6 +33,7 @@ class TrainingConfig(BaseModel):
         batch_size: Captions a step, each of another image; every other image of the batch is a negative.
         optimizer: "adamw" or "adam".
         learning_rate: The peak, after warm-up.
+        attention_rate: Factor on it for the rounds of attention of a HAN.
         weight_decay: Of adamw.
         warm_up_steps: Steps over which the learning rate grows from 0.
         final_rate: What the cosine decay leaves of the learning rate at the last step; 1 keeps it constant.
@@ -67,6 +68,7 @@ class TrainingConfig(BaseModel):
     batch_size: int = Field(default=128, ge=2)
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(default=8e-4, gt=0, allow_inf_nan=False)
+    attention_rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     warm_up_steps: int = Field(default=100, ge=0)
     final_rate: float = Field(default=0.02, ge=0, le=1)

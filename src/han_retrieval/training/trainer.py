@@ -132,7 +132,7 @@ class _Run:
         self.config, self.batches, self.dev, self.model, self.folder = config, batches, dev, model, folder
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         decay = config.weight_decay if config.optimizer == "adamw" else 0.0
-        optimizer = kind(model.parameters(), lr=config.learning_rate, weight_decay=decay)
+        optimizer = kind(_parameter_groups(model, config), lr=config.learning_rate, weight_decay=decay)
         self.state = State(model.state_dict(), optimizer, facts)
         self.state.best = {"epoch": 0, "rsum": None}
         self.steps = config.epochs * batches.steps_per_epoch
@@ -235,7 +235,7 @@ class _Run:
     def _update(self, batch: Any, *, rate: float, power: float) -> dict[str, float]:
         """One optimiser step; the losses before it."""
         for group in self.state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         tokens = (
             self.model.encode_images(batch.regions, batch.region_mask),
             batch.region_mask,
@@ -294,6 +294,19 @@ class _Run:
             shape = shape.model_copy(update={"vocabulary_size": len(vocabulary)})
         card = model_card(self.config, shape, facts=state.facts, best=state.best, command=self.command)
         save_folder(self.folder, shape, weights, vocabulary, card=card)
+
+
+def _parameter_groups(model: Matcher, config: TrainingConfig) -> list[dict[str, Any]]:
+    """What is trained, and each part's share of the learning rate."""
+    if config.attention_rate == 1:
+        return [{"params": list(model.parameters()), "share": 1.0}]
+    if not isinstance(model, AligningMatcher) or not len(model.blocks):
+        raise HANError(f"attention_rate is {config.attention_rate:g}, and the model has no rounds of attention")
+    attention = {id(parameter) for parameter in model.blocks.parameters()}
+    return [
+        {"params": [p for p in model.parameters() if id(p) not in attention], "share": 1.0},
+        {"params": list(model.blocks.parameters()), "share": config.attention_rate},
+    ]
 
 
 def _check_truth(config: TrainingConfig, truth: EntitiesPhotos | None) -> None:
