@@ -266,7 +266,7 @@ def test_attention_learns_at_its_own_rate(data, tmp_path, monkeypatch):
             train(config, *data, tmp_path / "stopped", progress=False)
     train(config, *data, tmp_path / "stopped", resume=True, progress=False)
     assert same_run(tmp_path / "unbroken", tmp_path / "stopped")
-    with pytest.raises(HANError, match="attention_rate is 0.5, and the model has no rounds of attention"):
+    with pytest.raises(HANError, match=r"attention_rate is 0\.5, and the model has no rounds of attention"):
         train(small_config(attention_rate=0.5, model={"blocks": 0}), *data, tmp_path / "none", progress=False)
 
 
