@@ -1,0 +1,54 @@
+"""Several models as one: the mean of their scores, brought to the same spread, and how far it is ahead of the first.
+
+python benchmarks/ensemble.py MODEL MODEL [MODEL ...] DATASET --features STORE [--split dev]
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+from han_retrieval.data import read_dataset
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation import Evaluation, compare, evaluate
+from han_retrieval.evaluation.metrics import fold_results, summarise
+from han_retrieval.evaluation.report import markdown_rows
+from han_retrieval.evaluation.significance import intervals
+from han_retrieval.matchers import load_matcher
+from han_retrieval.regions import RegionStore
+
+
+@click.command()
+@click.argument("models", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("dataset", type=click.Path(exists=True, path_type=Path))
+@click.option("--features", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--split", default="dev", show_default=True)
+def main(models: tuple[Path, ...], dataset: Path, features: Path, split: str) -> None:
+    """Evaluate models on a split, one by one and together."""
+    photos, store = read_dataset(dataset).split(split), RegionStore.open(features)
+    found = {str(model): evaluate(load_matcher(model), photos, store) for model in models}
+    first, *_ = found.values()
+    together = ensemble(list(found.values()))
+    click.echo(markdown_rows({**found, f"{len(models)} models": together}))
+    rsum = compare(first.per_query, together.per_query)[0]
+    click.echo(f"{rsum.metric} of all against the first: {rsum.difference:+.1f} ({rsum.low:+.1f} to {rsum.high:+.1f}), "
+               f"p = {rsum.p_value:.4f}")  # fmt: skip
+
+
+def ensemble(evaluations: list[Evaluation]) -> Evaluation:
+    """The evaluation of the mean of standardised scores of one dataset; all else is the first one's."""
+    scores = np.mean([(e.scores - e.scores.mean()) / e.scores.std() for e in evaluations], axis=0)
+    per_query = fold_results(scores, evaluations[0].relevance)
+    return replace(
+        evaluations[0], scores=scores, per_query=per_query, metrics=summarise(per_query), intervals=intervals(per_query)
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HANError as error:
+        raise SystemExit(f"ensemble: error: {error}") from None
