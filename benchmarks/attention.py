@@ -4,13 +4,18 @@
 
 Captions of the split are ranked against its photos. Of those that find their photo first, and of those that do not, it
 shows the first round's attention in the pair of the caption with its own photo, and for the latter also with the photo
-that came first. With ``--pictures``, the matrices of a few pairs are drawn, words and regions by their names.
+that came first. Then the captions are ranked again with one part of the attention cut from the trained model at a time,
+such as that from words to regions. With ``--pictures``, the matrices of a few pairs are drawn, words and regions by
+their names.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -21,6 +26,7 @@ from han_retrieval.data import read_dataset
 from han_retrieval.matchers import HAN
 from han_retrieval.matchers.matcher import Evidence
 from han_retrieval.regions import RegionStore
+from han_retrieval.scoring import fused
 from han_retrieval.text import tokenize
 
 FOLDER = click.Path(exists=True, path_type=Path)
@@ -36,6 +42,12 @@ COLUMNS = (
     "tokens a region attends to",
     "regions a word gathers",
     "score",
+)
+PARTS = (
+    ("words to regions", "text_tables", "own"),
+    ("words to words", "text_tables", "other"),
+    ("regions to words", "image_tables", "own"),
+    ("regions to regions", "image_tables", "other"),
 )
 
 
@@ -89,6 +101,13 @@ def main(model: Path, dataset: Path, features: Path, split: str, limit: int, pic
     click.echo(
         f"W_q' W_k, 1 on the diagonal at the start: mean of the diagonal {diagonal:.2f}, norm {norm:.2f} of that"
     )
+    owners = np.array([own for own, _ in chosen])
+    click.echo("| text to image | R@1 | R@5 | R@10 |\n|---|---|---|---|")
+    click.echo(f"| all of it | {recalls(scores.numpy(), owners)} |")
+    for cut, side, over in PARTS:
+        with _kept(side, over):
+            found_without = han.score(images, regions.mask, tokens, mask).numpy()
+        click.echo(f"| without {cut} | {recalls(found_without, owners)} |")
     if pictures:
         pictures.mkdir(parents=True, exist_ok=True)
         for number, kind in enumerate(KINDS):
@@ -98,6 +117,20 @@ def main(model: Path, dataset: Path, features: Path, split: str, limit: int, pic
                 title = f"{kind}\n{caption}"
                 draw(pair(place, t).attention[0], names, tokenize(caption), title, pictures / f"{number}-{t}.png")
         click.echo(f"drew {pictures}", err=True)
+
+
+def recalls(scores: np.ndarray, owners: np.ndarray) -> str:
+    """R@1, R@5 and R@10 in percent of captions (T,) whose photos are ``owners``, from (I, T) scores."""
+    rank = (scores >= scores[owners, np.arange(len(owners))]).sum(0)
+    return " | ".join(f"{100 * (rank <= k).mean():.1f}" for k in (1, 5, 10))
+
+
+@contextmanager
+def _kept(side: str, over: str) -> Iterator[None]:
+    """Meanwhile, attention of the tokens of a side, ``image_tables`` or ``text_tables``, is over that set alone."""
+    tables = getattr(fused, side)
+    with patch.object(fused, side, lambda *args, **options: tables(*args, **{**options, "over": over})):
+        yield
 
 
 def describe(evidence: Evidence) -> list[float]:
