@@ -20,7 +20,7 @@ from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
 SENTENCES = (
     "a man in a black coat looks through a camera on a tripod",
     "a woman in an orange suit smiles in front of a flag",
-    "a cat looks at the camera",
+    "a woman in a dark uniform and a white hat",
     "a red cup on a wooden table",
     "a tall tower lit up at night",
 )
