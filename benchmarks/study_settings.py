@@ -223,6 +223,7 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
                 Setting("p 4"),
                 Setting("p 8", {"power": 8.0}),
                 *_vary("warm-up, p", "power", (4.0, 8.0, math.inf), power_warm_up=0.3),
+                Setting("warm-up, p inf, SCAN t-i AVG", {**_PEERS["SCAN t-i AVG"], **_INF, "power_warm_up": 0.3}),
             ),
         ),
         Group(
