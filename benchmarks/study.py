@@ -97,8 +97,9 @@ def work_off(study: Study, runs: Sequence[tuple[str, Run]], *, results: Path, do
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = WriterLock(folder)
-        except HANError:
-            continue  # another queue is at it
+        except HANError as error:  # another queue is at it, or nothing can be written there
+            click.echo(f"passed over: {error}", err=True)
+            continue
         try:
             if done(run):
                 continue

@@ -150,6 +150,7 @@ class Batches:
             first = int(self.config.model.boundary_words)
             n, m = int(lengths.max()), regions.mask.shape[1]
             shown = shown_regions(spans, regions.boxes, first=first, words=n, regions=m)  # (B, n, m)
+            shown &= kept_words.unsqueeze(2) & kept_regions.unsqueeze(1)  # compact leaves what it drops at padding
             shown = compact(compact(shown, kept_words)[0].mT, kept_regions)[0].mT
         image_ids = torch.tensor([photo for photo, _ in pairs])
         return Batch(features, region_mask, words, word_mask, image_ids, shown)
