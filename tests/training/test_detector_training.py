@@ -191,5 +191,13 @@ def test_another_configuration_or_other_data_are_refused(data, tmp_path):
         run(data, tmp_path / "d", epochs=2, resume=True)
     with pytest.raises(HANError, match="other data"):
         run((data[0].only([p.id for p in data[0].photos[2:]]), data[1]), tmp_path / "d", epochs=1, resume=True)
+    first, other = (photo.id for photo in data[0].split("train").photos[:2])
+    swapped = {**data[1], first: data[1][other], other: data[1][first]}
+    with pytest.raises(HANError, match="other data"):
+        run((data[0], swapped), tmp_path / "d", epochs=1, resume=True)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/README.md").write_text("somebody's")
+    with pytest.raises(HANError, match=r"other things, such as README\.md"):
+        run(data, tmp_path / "theirs", epochs=1)
     with pytest.raises(HANError, match="none of the photos of split 'train' is annotated"):
         run((data[0], {}), tmp_path / "other")

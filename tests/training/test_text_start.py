@@ -56,6 +56,8 @@ def test_resumes_exactly(tmp_path, monkeypatch, stop_at):
     if stop_at > 1:
         with pytest.raises(HANError, match="other data"):
             train_text_start(config, PHOTOS[:-1], tmp_path / "stopped", resume=True, progress=False)
+        with pytest.raises(HANError, match="other data"):  # the same words and numbers of them
+            train_text_start(config, PHOTOS[::-1], tmp_path / "stopped", resume=True, progress=False)
     train_text_start(config, PHOTOS, tmp_path / "stopped", resume=True, progress=False)
     whole, stopped = weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped")
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)

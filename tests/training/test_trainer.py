@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import HAN
 from han_retrieval.regions import RegionRow, Regions, RegionStore
+from han_retrieval.regions.disk import WriterLock
 from han_retrieval.training import train
 from han_retrieval.training.log import Log, read_log
 
@@ -189,10 +192,67 @@ def test_a_folder_with_a_run_is_not_overwritten(data, unbroken):
         train(small_config(epochs=9), *data, unbroken, resume=True, progress=False)
 
 
+@pytest.mark.parametrize("name", ["README.md", "training/metrics.jsonl"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_others_wrote_is_not_overwritten(data, tmp_path, name, resume):
+    file = tmp_path / "model" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("somebody's")
+    with pytest.raises(HANError, match=rf"holds other things, such as {name}; choose a new folder"):
+        train(small_config(), *data, tmp_path / "model", resume=resume, progress=False)
+    assert file.read_text() == "somebody's"
+    for out in (file, file / "model"):
+        with pytest.raises(HANError, match=f"{file.name}"):
+            train(small_config(), *data, out, progress=False)
+
+
+def test_one_process_at_a_time_writes(data, unbroken, tmp_path):
+    shutil.copytree(unbroken, tmp_path / "model")
+    lock = WriterLock(tmp_path / "model/training")
+    with pytest.raises(HANError, match=f"process {os.getpid()} is writing"):
+        train(small_config(checkpoint_minutes=EVERY_STEP), *data, tmp_path / "model", resume=True, progress=False)
+    lock.release()
+    for _ in range(2):  # it lets go of the folder itself
+        train(small_config(checkpoint_minutes=EVERY_STEP), *data, tmp_path / "model", resume=True, progress=False)
+
+
 def test_other_data_do_not_resume(unbroken, tmp_path):
     dataset, store = make_data(tmp_path, photos=24)
     with pytest.raises(HANError, match="begun on other data"):
         train(small_config(checkpoint_minutes=EVERY_STEP), dataset, store, unbroken, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize("word", ["ball", "unheard"])
+def test_other_captions_as_many_do_not_resume(data, unbroken, split, word):
+    dataset, store = data
+    other = dataset.split(split).photos[0]
+    other = replace(other, captions=tuple(f"{caption} {word}" if caption else "" for caption in other.captions))
+    changed = replace(dataset, photos=tuple(other if photo.id == other.id else photo for photo in dataset.photos))
+    with pytest.raises(HANError, match="begun on other data"):
+        train(small_config(checkpoint_minutes=EVERY_STEP), changed, store, unbroken, resume=True, progress=False)
+
+
+def test_what_earlier_versions_wrote_down_of_the_data_resumes(data, tmp_path):
+    view = other_view(data[1], tmp_path / "view", photos=20)
+    out = tmp_path / "model"
+    train(small_config(), *data, out, views=[view], progress=False)
+    (file,) = (out / "training").glob("checkpoint-*/state.json")
+    state = json.loads(file.read_text())
+    del state["facts"]["content_hash"]
+    state["facts"]["views"] = dict(state["facts"]["views"])
+    file.write_text(json.dumps(state))
+    with pytest.raises(HANError, match="begun on other data"):
+        train(small_config(), *data, out, resume=True, progress=False)
+    assert train(small_config(), *data, out, views=[view], resume=True, progress=False).best_epoch >= 1
+
+    # The words of other captions are not known to be others then; their number shows.
+    dataset, store = data
+    more = [replace(photo, captions=tuple(f"{c} unheard" for c in photo.captions if c)) for photo in dataset.photos]
+    with pytest.raises(HANError, match=r"other data .*text_encoder\.embedding\.weight \(18, 8\), now \(19, 8\)"):
+        train(
+            small_config(), replace(dataset, photos=tuple(more)), store, out, views=[view], resume=True, progress=False
+        )
 
 
 def test_another_detectors_features_do_not_resume(data, unbroken, tmp_path):
@@ -230,6 +290,16 @@ def _interrupt_at(step: int):
             raise KeyboardInterrupt
 
     return see
+
+
+def test_two_views_of_one_detector_are_two(data, tmp_path):
+    views = [other_view(data[1], tmp_path / name, photos=photos) for name, photos in (("one", 20), ("two", 12))]
+    train(small_config(epochs=1), *data, tmp_path / "model", views=views, progress=False)
+    card = (tmp_path / "model/README.md").read_text()
+    assert card.count("features of `made-up-1-mirrored`") == 2
+    assert "of 15 training photos" in card
+    with pytest.raises(HANError, match="begun on other data"):
+        train(small_config(epochs=1), *data, tmp_path / "model", views=views[:1], resume=True, progress=False)
 
 
 def test_views_that_are_none(data, tmp_path):

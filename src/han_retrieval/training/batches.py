@@ -20,6 +20,7 @@ from han_retrieval.regions.rows import interleave
 from han_retrieval.text import Vocabulary
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import WordSpan, caption_spans, shown_regions
+from han_retrieval.training.state import content_hash
 
 
 class Batch(NamedTuple):
@@ -93,6 +94,16 @@ class Batches:
     def grounded_count(self) -> int:
         """Captions of them whose words are known to speak of some box."""
         return sum(bool(spans) for of_photo in self.spans or () for spans in of_photo)
+
+    def content_hash(self, vocabulary: Vocabulary, dev: CaptionedPhotos | None) -> str:
+        """Of the words, the captions and their phrases, and of what is watched."""
+        watched = None if dev is None else [(photo.id, photo.captions) for photo in dev.photos]
+        spans = [
+            [(span.start, span.end, span.boxes.tolist()) for span in of_caption]
+            for of_photo in self.spans or ()
+            for of_caption in of_photo
+        ]
+        return content_hash([vocabulary.words, self.photo_ids, self.captions, spans, watched])
 
     @property
     def steps_per_epoch(self) -> int:

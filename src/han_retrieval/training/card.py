@@ -80,7 +80,7 @@ def model_card(
         ),
         *(
             f"- More views: of {count} training photos, features of `{fingerprint}`."
-            for fingerprint, count in facts.get("views", {}).items()
+            for fingerprint, count in facts.get("views", ())
         ),
         f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each"
         + (", with position and size of their boxes." if shape.box_geometry else "."),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from han_retrieval.errors import HANError
 from han_retrieval.files import write_whole
+from han_retrieval.regions.disk import LOCK_NAME, WriterLock
 from han_retrieval.training.checkpoint import (
     Checkpoint,
     newest_checkpoint,
@@ -30,7 +33,7 @@ class State:
         average: Their moving average, from where they started.
         step: Optimiser steps done.
         seconds: Time spent, over all of the run's sittings.
-        facts: What the run's data are; a run goes on with the same alone.
+        facts: What the run's data are, as JSON; a run goes on with the same alone.
         best: What is known of the weights that are kept.
     """
 
@@ -85,10 +88,15 @@ class State:
         checkpoint = newest_checkpoint(folder)
         if checkpoint is None:
             return
-        if checkpoint.state["facts"] != self.facts:
+        other = _differences(checkpoint.state["facts"], self.facts)
+        for name, value in self.weights.items():
+            saved = checkpoint.tensors[f"model.{name}"]
+            if saved.shape != value.shape:
+                other.append(f"{name} {tuple(saved.shape)}, now {tuple(value.shape)}")
+        if other:
             raise HANError(
-                f"{folder.parent}: the run was begun on other data ({checkpoint.state['facts']}, now {self.facts}): "
-                "resume with the same, or choose another folder"
+                f"{folder.parent}: the run was begun on other data ({'; '.join(other)}): resume with the same, or "
+                "choose another folder"
             )
         for prefix, target in (("model.", self.weights), ("average.", self.average)):
             with torch.no_grad():
@@ -98,16 +106,42 @@ class State:
         self.step, self.best, self.seconds = checkpoint.step, checkpoint.state["best"], checkpoint.state["seconds"]
 
 
+def content_hash(parts: Iterable[Any]) -> str:
+    """A hash of what a run learns from, given as bytes and as what JSON can hold."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        content = part if isinstance(part, bytes) else json.dumps(part).encode()
+        digest.update(f"{len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In what the facts of a checkpoint differ from those of now, in words.
+
+    Older checkpoints have no hash, and each view by its detector's fingerprint, one of a kind.
+    """
+    if "content_hash" not in before:
+        now = {key: value for key, value in now.items() if key != "content_hash"}
+    if isinstance(before.get("views"), dict):
+        now = {**now, "views": dict(now.get("views", ()))}
+    keys = sorted(before.keys() | now.keys())
+    return [f"{key} {before.get(key)}, now {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
 def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
     """Whether a run of this configuration may begin or go on in a folder.
 
     A run that was begun before a field was there goes on with the field's default.
 
     Raises:
-        HANError: It holds a run already and is not to be resumed, or one of another configuration.
+        HANError: It is none, holds a run already and is not to be resumed, one of another configuration, or things that
+            are no run's.
     """
-    file = folder / "training" / "config.json"
+    of_run = folder / "training"
+    file = of_run / "config.json"
     if not file.exists():
+        for place in (folder, of_run):
+            _refuse_others(place, folder)
         return
     if not resume:
         raise HANError(f"{folder}: holds a training run already; go on with --resume, or choose another folder")
@@ -119,9 +153,32 @@ def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
         raise HANError(f"{folder}: was begun with another configuration ({file}); resume with that one")
 
 
-def claim_folder(folder: Path, config: BaseModel) -> Path:
-    """Write the configuration into the folder of a run; the part of it where the run's own files are."""
+def _refuse_others(place: Path, folder: Path) -> None:
+    """See that nothing is in a part of a folder but what a run that was killed at its very start leaves."""
+    if place.exists() and not place.is_dir():
+        raise HANError(f"{place}: is a file; name a new folder")
+    for path in sorted(place.iterdir()) if place.exists() else ():
+        if path != folder / "training" and path.name != LOCK_NAME and not path.name.startswith(".config.json."):
+            raise HANError(f"{folder}: holds other things, such as {path.relative_to(folder)}; choose a new folder")
+
+
+@contextmanager
+def claimed_folder(folder: Path, config: BaseModel) -> Iterator[Path]:
+    """As long as it lasts, no other process trains in the folder of a run, which has the configuration in it.
+
+    Gives the part of the folder where the run's own files are.
+
+    Raises:
+        HANError: Another process does, or nothing can be written there.
+    """
     of_run = folder / "training"
-    of_run.mkdir(parents=True, exist_ok=True)
-    write_whole(of_run / "config.json", config.model_dump_json(indent=2) + "\n")
-    return of_run
+    try:
+        of_run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HANError(f"{of_run}: the folder cannot be made ({error.strerror})") from None
+    lock = WriterLock(of_run)
+    try:
+        write_whole(of_run / "config.json", config.model_dump_json(indent=2) + "\n")
+        yield of_run
+    finally:
+        lock.release()

@@ -31,7 +31,7 @@ from han_retrieval.training.batches import compact, drop, step_generator
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.log import Log
 from han_retrieval.training.schedule import learning_rate, loss_power
-from han_retrieval.training.state import State, check_folder, claim_folder
+from han_retrieval.training.state import State, check_folder, claimed_folder, content_hash
 from han_retrieval.training.vectors import start_from_vectors
 
 VOCABULARY, WEIGHTS = "vocabulary.json", "text_encoder.safetensors"
@@ -85,8 +85,9 @@ def train_text_start(
         progress: Show progress on standard error.
 
     Raises:
-        HANError: The model is no HAN, too few photos have two captions, ``out`` holds a run already or another
-            configuration's, or the loss is no longer finite.
+        HANError: The model is no HAN, too few photos have two captions, ``out`` holds a run already, one of another
+            configuration or of other data, one that another process is at, or other things, or the loss is no longer
+            finite.
     """
     folder = Path(out)
     check_folder(folder, config, resume=resume)
@@ -105,15 +106,20 @@ def train_text_start(
     if config.word_vectors is not None:
         start_from_vectors(encoder.embedding.weight, vocabulary, config.word_vectors)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    facts = {"photos": len(pairs.captions), "captions": len(sentences), "words": len(vocabulary)}
+    facts = {
+        "photos": len(pairs.captions),
+        "captions": len(sentences),
+        "words": len(vocabulary),
+        "content_hash": content_hash([vocabulary.words, pairs.captions]),
+    }
     state = State(encoder.state_dict(), optimizer, facts)
-    if resume:
-        state.resume(folder / "training")
-    claim_folder(folder, config)
-    with Log(folder / "training", after_step=state.step) as log:
-        _train(config, model, pairs, state, log, folder / "training", progress=progress)
-    vocabulary.save(folder / VOCABULARY)
-    write_whole(folder / WEIGHTS, save({name: value.contiguous() for name, value in state.average.items()}))
+    with claimed_folder(folder, config) as of_run:
+        if resume:
+            state.resume(of_run)
+        with Log(of_run, after_step=state.step) as log:
+            _train(config, model, pairs, state, log, of_run, progress=progress)
+        vocabulary.save(folder / VOCABULARY)
+        write_whole(folder / WEIGHTS, save({name: value.contiguous() for name, value in state.average.items()}))
     return folder
 
 

@@ -28,7 +28,7 @@ from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.curve import draw_curve
 from han_retrieval.training.log import Log, events_writer
 from han_retrieval.training.schedule import learning_rate, loss_power
-from han_retrieval.training.state import State, check_folder, claim_folder
+from han_retrieval.training.state import State, check_folder, claimed_folder
 from han_retrieval.training.text_start import load_text_start, start_from_text
 from han_retrieval.training.vectors import start_from_vectors
 from han_retrieval.training.watch import CollapseWatch
@@ -91,8 +91,9 @@ def train(
         tensorboard: Write TensorBoard events as well.
 
     Raises:
-        HANError: A split is empty, photos have no regions, a view is another detector's, ``out`` holds a run already
-            or another configuration's, or the loss is no longer finite.
+        HANError: A split is empty, photos have no regions, a view is another detector's, ``out`` holds a run already,
+            one of another configuration or of other data, one that another process is at, or other things, or the loss
+            is no longer finite.
     """
     folder = Path(out)
     if tensorboard:
@@ -110,10 +111,13 @@ def train(
         device=device,
         progress=progress,
     )
-    with Log(folder / "training", after_step=run.state.step, tensorboard=tensorboard) as log:
-        run.train(log)
-    draw_curve(folder / "training" / "metrics.jsonl", folder / "training" / "curve.png")
     state = run.state
+    with claimed_folder(folder, config) as of_run:
+        if resume:
+            state.resume(of_run)
+        with Log(of_run, after_step=state.step, tensorboard=tensorboard) as log:
+            run.train(log)
+        draw_curve(of_run / "metrics.jsonl", of_run / "curve.png")
     return TrainingResult(folder, state.step, state.best["epoch"], state.best["rsum"], state.seconds)
 
 
@@ -153,7 +157,7 @@ class _Run:
         device: str | torch.device,
         progress: bool,
     ) -> _Run:
-        """A run at its first step, or at its newest checkpoint."""
+        """A run at its first step."""
         check_folder(folder, config, resume=resume)
         photos = dataset.split(config.train_split)
         if not photos.caption_count:
@@ -186,6 +190,7 @@ class _Run:
             "photos": len(batches.photo_ids),
             "without_regions": len(photos) - len(batches.photo_ids),
             "captions": batches.caption_count,
+            "content_hash": batches.content_hash(vocabulary, dev),
         }
         if views:
             facts["views"] = _seen_in(views, batches)
@@ -195,9 +200,6 @@ class _Run:
                 raise HANError("no caption of the training photos is annotated: is this their Entities file?")
         run = cls(config, batches, dev, model.to(device), folder, facts)
         run.command, run.progress = command, progress
-        if resume:
-            run.state.resume(folder / "training")
-        claim_folder(folder, config)
         return run
 
     def train(self, log: Log) -> None:
@@ -320,18 +322,19 @@ def _check_truth(config: TrainingConfig, truth: EntitiesPhotos | None) -> None:
         raise HANError(f"{config.model.matcher} aligns no words with regions: alignment_weight is not for it")
 
 
-def _seen_in(views: Sequence[RegionStore], batches: Batches) -> dict[str, int]:
-    """How many of the training photos each view has, by its fingerprint."""
-    found = {}
+def _seen_in(views: Sequence[RegionStore], batches: Batches) -> list[list[Any]]:
+    """The fingerprint of each view, and how many of the training photos it has."""
+    found: list[list[Any]] = []
     for view in views:
         if not same_detector(batches.store.fingerprint, view.fingerprint):
             raise HANError(
                 f"{view.path}: its features were made by {view.fingerprint!r}; a view of those of "
                 f"{batches.store.fingerprint!r} is made by the same detector: han extract DATASET --mirror --out VIEW"
             )
-        found[view.fingerprint] = sum(photo_id in view for photo_id in batches.photo_ids)
-        if not found[view.fingerprint]:
+        count = sum(photo_id in view for photo_id in batches.photo_ids)
+        if not count:
             raise HANError(f"{view.path}: has regions of none of the training photos; extract their split into it")
+        found.append([view.fingerprint, count])
     return found
 
 

@@ -25,7 +25,7 @@ from han_retrieval.training.detector.figures import DetectorFigures, detector_fi
 from han_retrieval.training.detector.truth import box_truth, phrases
 from han_retrieval.training.log import Log
 from han_retrieval.training.schedule import learning_rate
-from han_retrieval.training.state import State, check_folder, claim_folder
+from han_retrieval.training.state import State, check_folder, claimed_folder, content_hash
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def train_detector(
         progress: Show progress and figures on stderr.
 
     Raises:
-        HANError: No photo is annotated, ``out`` holds another run, a photo cannot be read, or the loss is not finite.
+        HANError: No photo is annotated, ``out`` holds another run, one that another process is at, or other things, a
+            photo cannot be read, or the loss is not finite.
     """
     folder = Path(out)
     check_folder(folder, config, resume=resume)
@@ -97,14 +98,15 @@ def train_detector(
         "entities": annotation,
         "photos": len(photos),
         "boxes": sum(len(photo.truth.boxes) for photo in photos),
+        "content_hash": _content_hash(names, photos, dev),
     }
     run = _Run(config, DetectorBatches(photos, proportions, config), dev, network, folder, facts)
     run.command, run.progress = command, progress
-    if resume:
-        run.state.resume(folder / "training")
-    of_run = claim_folder(folder, config)
-    with Log(of_run, after_step=run.state.step) as log:
-        run.train(log)
+    with claimed_folder(folder, config) as of_run:
+        if resume:
+            run.state.resume(of_run)
+        with Log(of_run, after_step=run.state.step) as log:
+            run.train(log)
     figures = run.state.best.get("figures")
     return DetectorTrainingResult(
         folder, run.state.step, DetectorFigures(**figures) if figures else None, run.state.seconds
@@ -196,6 +198,15 @@ class _Run:
         state.best = {"epoch": epoch, "figures": figures}
         card = detector_card(self.config, self.network.config, facts=state.facts, best=state.best, command=self.command)
         save_detector(self.folder, self.network.config, state.average, card=card)
+
+
+def _content_hash(names: Names, *photos: list[AnnotatedPhoto]) -> str:
+    """Of the words, and of the photos that are learned from and watched with what is said of their boxes."""
+    parts: list[Any] = [names.model_dump()]
+    for some in photos:
+        parts.append([photo.path.name for photo in some])
+        parts += [part.tobytes() for photo in some for part in photo.truth]
+    return content_hash(parts)
 
 
 @contextmanager
