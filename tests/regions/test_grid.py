@@ -57,6 +57,13 @@ def test_features_do_not_depend_on_batch_mates(detector):
     assert not np.allclose(together[0].features, alone.features, atol=0.1)
 
 
+def test_a_batch_mate_of_the_same_large_shape_and_another_small_one_changes_nothing(detector):
+    photos = [noise(500, 200), noise(500, 207)]
+    together = detector.detect(photos)
+    for photo, found in zip(photos, together, strict=True):
+        assert np.allclose(found.features, detector.detect([photo])[0].features, atol=2e-3)
+
+
 def test_features_are_of_their_boxes(detector):
     photo = noise(448, 448)
     changed = photo.copy()

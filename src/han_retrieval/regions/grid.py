@@ -68,17 +68,16 @@ class GridDetector:
         self.fingerprint = f"grid-1-{regions}-efficientnet-lite2-{WEIGHTS_SHA256[:8]}-{'+'.join(map(str, _SIZES))}"
 
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
-        """The regions of upright RGB photos, in order; photos of one shape pass the network together."""
-        shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
+        """The regions of upright RGB photos, in order; photos of one shape in both sizes pass the network together."""
+        alike: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
         for place, photo in enumerate(photos):
-            shapes[shape_for(*photo.size, size=_SIZES[-1])].append(place)
+            alike[tuple(shape_for(*photo.size, size=size) for size in _SIZES)].append(place)
         found: dict[int, Regions] = {}
-        for places in shapes.values():
-            alike = [photos[place] for place in places]
-            parts = zip(_SIZES, (self.boxes[:_LARGE_BOXES], self.boxes[_LARGE_BOXES:]), strict=True)
+        for shapes, places in alike.items():
+            parts = zip(shapes, (self.boxes[:_LARGE_BOXES], self.boxes[_LARGE_BOXES:]), strict=True)
             features = [
-                self._features(alike, shape_for(*alike[0].size, size=size), boxes)
-                for size, boxes in parts
+                self._features([photos[place] for place in places], shape, boxes)
+                for shape, boxes in parts
                 if len(boxes)
             ]
             for place, of_photo in zip(places, np.concatenate(features, axis=1), strict=True):
