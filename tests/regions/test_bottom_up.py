@@ -97,6 +97,15 @@ def test_faults_of_a_folder_are_named(network, tmp_path):
     (tmp_path / "d/model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(HANError, match=r"model\.safetensors: not the weights of its config\.json"):
         load_network(tmp_path / "d")
+    learned = network.learned()
+    lacking = {name: value for name, value in learned.items() if name != "heads.nouns.weight"}
+    for weights, reason in (
+        (lacking, "heads.nouns.weight is missing"),
+        ({**learned, "more": learned["heads.nouns.bias"]}, "more is of no use"),
+    ):
+        save_detector(tmp_path / "d", network.config, weights, card="")
+        with pytest.raises(HANError, match=rf"not the weights of its config\.json \({reason}\)"):
+            load_network(tmp_path / "d")
     wider = network.config.model_copy(update={"representation": 17})
     save_detector(tmp_path / "d", wider, network.learned(), card="")
     with pytest.raises(HANError, match=r"not the weights of its config\.json"):

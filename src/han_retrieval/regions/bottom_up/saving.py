@@ -35,7 +35,13 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
         config = BottomUpConfig.model_validate_json((folder / _CONFIG).read_bytes())
         data = (folder / _WEIGHTS).read_bytes()
         network = BottomUp(config)
-        network.load_state_dict({**network.state_dict(), **load(data)})
+        learned = load(data)
+        if odd := sorted(learned.keys() ^ network.learned().keys()):
+            raise HANError(
+                f"{folder / _WEIGHTS}: not the weights of its config.json ({odd[0]} is "
+                f"{'of no use' if odd[0] in learned else 'missing'})"
+            )
+        network.load_state_dict({**network.state_dict(), **learned})
     except OSError as error:
         raise HANError(f"{error.filename}: cannot be read ({error.strerror}); a detector is a folder that "
                        "han train-detector wrote") from None  # fmt: skip
