@@ -3,10 +3,10 @@
     python benchmarks/attention.py MODEL DATASET --features STORE [--split dev] [--captions 500] [--pictures FOLDER]
 
 Captions of the split are ranked against its photos. Of those that find their photo first, and of those that do not, it
-shows the first round's attention in the pair of the caption with its own photo, and for the latter also with the photo
-that came first. Then the captions are ranked again with one part of the attention cut from the trained model at a time,
-such as that from words to regions. With ``--pictures``, the matrices of a few pairs are drawn, words and regions by
-their names.
+shows the first round's attention in the pair of the caption with its own photo, for the latter also with the photo that
+came first, and for both with another photo at random. Then the captions are ranked again with one part of the attention
+of the trained model closed at a time, such as that from words to regions, so that its share goes to the other part.
+With ``--pictures``, the matrices of a few pairs are drawn, words and regions by their names.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ KINDS = (
     "found: with its photo",
     "not found: with its photo",
     "not found: with the photo that came first",
+    "either: with another photo at random",
 )
 COLUMNS = (
     "words to regions, %",
@@ -86,8 +87,9 @@ def main(model: Path, dataset: Path, features: Path, split: str, limit: int, pic
     examples: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for t, (own, _) in enumerate(chosen):
         first = int(scores[:, t].argmax())
-        kinds = ((KINDS[0], own),) if first == own else ((KINDS[1], own), (KINDS[2], first))
-        for kind, place in kinds:
+        other = (own + 1 + int(random.integers(len(photos) - 1))) % len(photos)
+        kinds = [(KINDS[0], own)] if first == own else [(KINDS[1], own), (KINDS[2], first)]
+        for kind, place in [*kinds, (KINDS[3], other)]:
             found[kind].append(describe(pair(place, t)))
             examples[kind].append((place, t))
     click.echo(f"{len(chosen)} captions of {split}, {len(photos)} photos; beta {han.config.attention_temperature:g}")
@@ -107,7 +109,7 @@ def main(model: Path, dataset: Path, features: Path, split: str, limit: int, pic
     for cut, side, over in PARTS:
         with _kept(side, over):
             found_without = han.score(images, regions.mask, tokens, mask).numpy()
-        click.echo(f"| without {cut} | {recalls(found_without, owners)} |")
+        click.echo(f"| {cut} closed | {recalls(found_without, owners)} |")
     if pictures:
         pictures.mkdir(parents=True, exist_ok=True)
         for number, kind in enumerate(KINDS):

@@ -146,9 +146,15 @@ def run(
 ) -> None:
     """Make all runs that are not done, and renew the document after each."""
     truth = entities or dataset / "entities.jsonl"
+    stores = _open(features)
+    if (known := read_records(results)[0]) and next(iter(stores)) != known[0]:
+        raise HANError(
+            f"--features {features[0]}: {results} is of a first store called {known[0]!r}; call yours so to go on with "
+            "it, or write to other --results and another --document"
+        )
     study = Study(
         dataset=hold_out(read_dataset(dataset)),
-        stores=_open(features),
+        stores=stores,
         truth=read_entities(truth) if entities or truth.exists() else None,
         out=out,
         device=find_device(device),

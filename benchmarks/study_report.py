@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,14 @@ from han_retrieval.files import write_whole
 from study_settings import Group, Run, Setting, groups
 
 RESAMPLES = 10_000
+LEAST_P = 1 / (1 + RESAMPLES)  # that the test can find
 Record = dict[str, Any]
 Records = dict[tuple[str, str, int], Record]  # by store, setting and seed
 
 _KEPT = ("detector", *DIRECTIONS, "rsum", "parameters", "train_seconds", "steps", "kept_epoch", "held_out_rsum")
 _GUESSES = ("model", "random", "centre", "best")
+# In the document, all below this is written by ``write_study``, all above by people.
+TABLES = "<!-- All below is written by benchmarks/study.py. -->"
 
 
 def to_record(run: Run, found: Mapping[str, Any]) -> Record:
@@ -116,6 +118,7 @@ class Row:
     records: list[Record]
     interval: tuple[float, float]
     difference: tuple[float, float, float, float] | None  # from the reference: mean, its interval, p
+    by_seed: list[float]  # the same differences, one a seed that both have
 
     @property
     def rsums(self) -> list[float]:
@@ -143,11 +146,13 @@ def rows_of(group: Group, records: Records, *, first_store: str) -> list[Row]:
         resampling = _resampling(photos.pop())
         common = sorted(seeds.keys() & reference.keys()) if setting is not group.settings[0] else []
         difference = None
-        if common:
-            apart = np.mean([values[seed] - contributions(reference[seed]) for seed in common], axis=0)
+        by_seed = [values[seed] - contributions(reference[seed]) for seed in common]
+        if by_seed:
+            apart = np.mean(by_seed, axis=0)
             difference = (float(apart.mean()), *resampling.interval(apart), resampling.p_value(apart))
         mean = np.mean(list(values.values()), axis=0)
-        rows.append(Row(setting, list(seeds.values()), resampling.interval(mean), difference))
+        each = [float(of_seed.mean()) for of_seed in by_seed]
+        rows.append(Row(setting, list(seeds.values()), resampling.interval(mean), difference, each))
     return rows
 
 
@@ -156,7 +161,7 @@ def table(group: Group, rows: Sequence[Row]) -> str:
     reference = group.settings[0].label
     lines = [
         f"| | image to text R@1/5/10 | text to image R@1/5/10 | rSum | 95 % interval | against {reference} | p | "
-        "pointing | IoU >= 0.5 | seeds | training, min | parameters, M |",
+        "by seed | pointing | IoU >= 0.5 | seeds | parameters, M |",
         "|---" * 12 + "|",
     ]
     for row in rows:
@@ -169,16 +174,17 @@ def table(group: Group, rows: Sequence[Row]) -> str:
         apart, p = ("", "")
         if row.difference:
             difference, low, high, chance = row.difference
-            apart, p = f"{difference:+.1f} ({low:+.1f} to {high:+.1f})", f"{chance:.4f}"
+            apart = f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
+            p = f"{chance:.4f}" if chance > LEAST_P else f"<= {chance:.4f}"
         grounded = [record["grounding"] for record in row.records if "grounding" in record]
         hits = [
             f"{_mean(each[measure]['model'] for each in grounded):.1f}" if grounded else ""
             for measure in ("pointing", "iou")
         ]
-        minutes = _mean(record["train_seconds"] for record in row.records) / 60
+        by_seed = ", ".join(f"{each:+.1f}" for each in row.by_seed) if len(row.by_seed) > 1 else ""
         cells = [
-            row.setting.label, *recalls, rsum, "{:.1f} to {:.1f}".format(*row.interval), apart, p, *hits,
-            str(len(row.records)), f"{minutes:.1f}", f"{row.records[0]['parameters'] / 1e6:.2f}",
+            row.setting.label, *recalls, rsum, "{:.1f} to {:.1f}".format(*row.interval), apart, p, by_seed, *hits,
+            str(len(row.records)), f"{row.records[0]['parameters'] / 1e6:.2f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -217,19 +223,19 @@ def plot(group: Group, rows: Sequence[Row], picture: Path) -> None:
 
 
 def write_study(document: Path, stores: Sequence[str], records: Records) -> None:
-    """Renew what stands between the markers of each group; a group without markers gets them at the end."""
+    """Write a section for each group that has results, below ``TABLES``; what stands above stays."""
     text = document.read_text(encoding="utf-8") if document.exists() else "# The study\n"
     pictures = document.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
+    sections = [text.partition(TABLES)[0].rstrip(), TABLES]
     for group in groups(stores):
         rows = rows_of(group, records, first_store=stores[0])
-        parts = ["No results yet."]
         if len(rows) > 1:
             picture = pictures / f"{group.name}.png"
             plot(group, rows, picture)
-            parts = [table(group, rows), _chance(rows[0]), f"![{group.question}]({pictures.name}/{picture.name})"]
-        text = _between_markers(text, group, "\n\n".join(part for part in parts if part))
-    write_whole(document, text)
+            sections += [f"## {group.question}", f"`--only {group.name}`", table(group, rows)]
+            sections += [_chance(rows[0]), f"![{group.question}]({pictures.name}/{picture.name})"]
+    write_whole(document, "\n\n".join(section for section in sections if section) + "\n")
 
 
 def _chance(row: Row) -> str:
@@ -246,11 +252,3 @@ def _chance(row: Row) -> str:
         )
     )
     return f"Pointing and IoU >= 0.5, in percent, on the regions of {row.setting.label}, by {guesses}."
-
-
-def _between_markers(text: str, group: Group, content: str) -> str:
-    begin, end = f"<!-- study: {group.name} -->", "<!-- end -->"
-    if begin not in text:
-        text = f"{text.rstrip()}\n\n## {group.question}\n\n{begin}\n{end}\n"
-    pattern = re.escape(begin) + ".*?" + re.escape(end)
-    return re.sub(pattern, lambda _: f"{begin}\n{content}\n{end}", text, count=1, flags=re.DOTALL)

@@ -19,7 +19,7 @@ from han_retrieval.evaluation import compare
 from han_retrieval.evaluation.report import read_results
 from han_retrieval.training.log import Log
 from study import queue, work_off
-from study_report import Resampling, contributions, read_records, write_study
+from study_report import TABLES, Resampling, contributions, read_records, write_study
 from study_runs import FirstRegions, Study, hold_out
 from study_settings import groups
 
@@ -114,11 +114,14 @@ def test_what_is_done_is_skipped_and_written_from_what_is_kept(tmp_path, monkeyp
     work(tmp_path, seeds=2)
     document, results = tmp_path / "study.md", tmp_path / "results.json"
     first = document.read_text()
-    table = first.partition("<!-- study: peers -->")[2].partition("<!-- end -->")[0]
+    table = first.partition("`--only peers`")[2].partition("## ")[0]
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith(("| HAN", "| VSE++"))]
-    assert [(row[0], row[9]) for row in rows] == [("| HAN", "2"), ("| VSE++", "2")]
-    assert rows[0][5:7] == ["", ""]
+    assert [(row[0], row[10]) for row in rows] == [("| HAN", "2"), ("| VSE++", "2")]
+    assert rows[0][5:8] == ["", "", ""]
     assert " to " in rows[1][5]
+    assert np.mean([float(each) for each in rows[1][7].split(", ")]) == pytest.approx(
+        float(rows[1][5].split()[0]), abs=0.1
+    )
     assert (tmp_path / "study/peers.png").stat().st_size > 5000
 
     def forbidden(*args, **options):
@@ -126,10 +129,9 @@ def test_what_is_done_is_skipped_and_written_from_what_is_kept(tmp_path, monkeyp
 
     monkeypatch.setattr("study_runs.train", forbidden)
     results.unlink()
-    prose, begin = "Prose, with \\1 and all.\n\n", "<!-- study: peers -->\n"
-    document.write_text(first.replace(begin, prose + begin + "old"))
+    document.write_text(first.replace(TABLES, f"Prose.\n\n{TABLES}\n\n## old"))
     work(tmp_path, seeds=2)  # results and tables, from the runs
-    assert document.read_text() == first.replace(begin, prose + begin)
+    assert document.read_text() == first.replace(TABLES, f"Prose.\n\n{TABLES}")
     document.unlink()
     write_study(document, *read_records(results))  # tables, without the runs
     assert document.read_text() == first
