@@ -53,6 +53,17 @@ def test_no_word_with_a_vector_leaves_everything_as_it_is(tmp_path: Path) -> Non
     assert weights.shape == (5, 2)
 
 
+def test_repeated_words_count_once_and_words_without_a_vector_not_at_all(tmp_path: Path) -> None:
+    path, _ = source(tmp_path, 8)
+    lines = path.read_text().splitlines()
+    lines.insert(2, "at name@domain.com " + "1 " * SIZE)  # as in glove.840B
+    path.write_text("\n".join([*lines, lines[0], lines[0]]) + "\n")
+    vocabulary = Vocabulary((*SPECIAL_WORDS, letters(7)))
+    extended, weights = more_words(vocabulary, np.ones((5, 2), np.float32), source=path, count=100)
+    assert extended.words[5:] == tuple(letters(i) for i in range(7))
+    assert weights.shape == (12, 2)
+
+
 def test_the_ridge_is_the_one_whose_left_out_error_is_least() -> None:
     random = np.random.default_rng(3)
     inputs = random.normal(size=(12, SIZE))

@@ -5,6 +5,7 @@ Legend: V words of a vocabulary, K of them that have a vector, M further words, 
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -36,16 +37,16 @@ def more_words(
         HANError: The source cannot be read.
     """
     new = [word for word in frequent_words(source, count=count) if word not in vocabulary]
-    words = [*vocabulary.words, *new]
-    vectors, found = word_vectors(words, source=source)
+    vectors, found = word_vectors([*vocabulary.words, *new], source=source)
     vectors = np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], axis=1)  # (V + M, g + 1)
-    known = found[: len(vocabulary)]
+    known, usable = found[: len(vocabulary)], found[len(vocabulary) :]  # a line of several words is no word's vector
     known[: len(SPECIAL_WORDS)] = False
     if not known.any():
         return vocabulary, embedding
     weights = _ridge(vectors[: len(vocabulary)][known], embedding[known])  # (g + 1, e)
-    predicted = vectors[len(vocabulary) :] @ weights  # (M, e)
-    return Vocabulary(tuple(words)), np.concatenate([embedding, predicted.astype(embedding.dtype)])
+    predicted = vectors[len(vocabulary) :][usable] @ weights  # (M, e)
+    words = (*vocabulary.words, *compress(new, usable))
+    return Vocabulary(words), np.concatenate([embedding, predicted.astype(embedding.dtype)])
 
 
 def _ridge(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:

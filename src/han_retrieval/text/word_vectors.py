@@ -37,9 +37,9 @@ def word_vectors(words: Sequence[str], *, source: str | Path) -> tuple[np.ndarra
 
 
 def frequent_words(source: str | Path, *, count: int) -> list[str]:
-    """Those of the first ``count`` words of a source that are words of letters to the tokenizer too, in its order.
+    """Those of the first ``count`` words of a source that are words of letters to the tokenizer too.
 
-    GloVe's order is that of frequency.
+    Each once, in the source's order; GloVe's is that of frequency.
 
     Raises:
         HANError: As ``word_vectors``.
@@ -52,7 +52,7 @@ def frequent_words(source: str | Path, *, count: int) -> list[str]:
                 words = [line.partition(b" ")[0].decode(errors="replace") for line in islice(file, count)]
         except OSError as error:
             raise HANError(f"{source}: the word vectors cannot be read ({error.strerror})") from None
-    return [word for word in words if word.isalpha() and tokenize(word) == [word]]
+    return [word for word in dict.fromkeys(words) if word.isalpha() and tokenize(word) == [word]]
 
 
 def _package_folder() -> Path:
