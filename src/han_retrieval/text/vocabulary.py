@@ -67,10 +67,6 @@ class Vocabulary:
         ids = [self._ids.get(word, UNK) for word in tokenize(sentence)]
         return [START, *ids, END] if boundaries else ids
 
-    def unknown(self, sentence: str) -> list[str]:
-        """The words of the sentence that the vocabulary lacks, each once, in order."""
-        return list(dict.fromkeys(word for word in tokenize(sentence) if word not in self._ids))
-
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as JSON; a reader finds the old file or the new one, never half of one."""
         text = json.dumps({"version": VERSION, "words": self.words}, ensure_ascii=False, indent=0)
