@@ -34,8 +34,8 @@ class AlignmentOptions(MatcherOptions):
 
     Attributes:
         alignment_temperature: lambda, the factor on the attention's logits before the soft-max.
-        alignment: Who gathers: each word its picture of the image ("text-to-image"), each region its sentence
-            ("image-to-text"), or the mean of both scores.
+        alignment: Who gathers: "words", each its picture of the image, "regions", each its sentence, or "both", whose
+            score is the mean of the two.
         pooling: How the matches r_i become one score: their mean, or log-sum-exp at ``lse_temperature``.
         lse_temperature: Factor on r_i inside the log-sum-exp.
     """

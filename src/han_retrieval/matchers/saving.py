@@ -27,8 +27,22 @@ C = TypeVar("C", bound=MatcherConfig)
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a model that is named by it, or as ``DEFAULT_MODEL``."""
-    return _SHIPPED if str(name) == DEFAULT_MODEL else Path(name)
+    """The folder of a model that is named by it, or as ``DEFAULT_MODEL``.
+
+    Raises:
+        HANError: A path may mean either: ``Path("./default")`` is ``Path("default")``, and there is such a folder.
+    """
+    path = Path(name)
+    if path != Path(DEFAULT_MODEL):
+        return path
+    if str(name) != DEFAULT_MODEL:
+        return path.absolute()
+    if isinstance(name, Path) and name.is_dir():
+        raise HANError(
+            f"{DEFAULT_MODEL}: may be the model that ships or the folder here; name your own as {path.absolute()}, and "
+            f"the one that ships from where no folder is called {DEFAULT_MODEL}"
+        )
+    return _SHIPPED
 
 
 def save_folder(
@@ -98,7 +112,8 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
         raise HANError(
             f"{folder / CONFIG}: of the matcher {fields['matcher']!r}, not {wanted!r}; load_matcher loads any"
         )
-    words = fields.pop("vocabulary", None)
+    # Older folders do not say whether they have one.
+    words = fields.pop("vocabulary", VOCABULARY if (folder / VOCABULARY).is_file() else None)
     try:
         config = kind.model_validate(fields)
     except ValidationError as error:
@@ -110,8 +125,7 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
         raise HANError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
     if words is not None and not (folder / VOCABULARY).is_file():
         raise HANError(f"{folder}: {VOCABULARY} is missing; without it sentences mean nothing to the model")
-    vocabulary = Vocabulary.load(folder / VOCABULARY) if (folder / VOCABULARY).exists() else None
-    return config, state, vocabulary
+    return config, state, None if words is None else Vocabulary.load(folder / VOCABULARY)
 
 
 def folder_hash(folder: Path) -> str:
