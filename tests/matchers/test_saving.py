@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from han_retrieval.errors import HANError
-from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.matchers import HAN, HANConfig, load_matcher, model_folder
 from han_retrieval.text import Vocabulary
 
 
@@ -70,6 +71,28 @@ def test_no_folder(tmp_path):
         HAN.from_pretrained(tmp_path / "nowhere")
 
 
+def test_a_folder_of_ones_own_that_is_called_as_the_model_that_ships(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = model_folder("default")
+    assert model_folder(Path("default")) == shipped
+    model.save_pretrained("./default")
+    for path in (Path("default"), Path("./default")):  # what the command line makes of either is the same
+        with pytest.raises(HANError, match=rf"name your own as {tmp_path}/default"):
+            load_matcher(path)
+    assert load_matcher("./default").config == load_matcher(tmp_path / "default").config == model.config
+    assert model_folder("default") == shipped
+
+
+def test_a_vocabulary_that_the_configuration_does_not_name_is_another_models(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocabulary": None}))
+    assert HAN.from_pretrained(tmp_path).vocabulary is None
+    del config["vocabulary"]  # as it was before there was the field
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert HAN.from_pretrained(tmp_path).vocabulary == model.vocabulary
+
+
 def test_half_a_weights_file(model, tmp_path):
     model.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
@@ -119,3 +142,5 @@ def test_boundary_words_count_when_asked_for():
     bounded = HAN(HANConfig(**options, boundary_words=True), vocabulary=vocabulary)
     assert plain.words(["a ball"])[0].shape == (1, 2)
     assert bounded.words(["a ball"])[0].tolist()[0][::3] == [1, 2]
+    with pytest.raises(HANError, match="no words in the sentence"):
+        bounded.words(["a ball", "!?"])

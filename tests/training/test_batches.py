@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_data import make_data, other_view, small_config
 
+from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.text import Vocabulary
 from han_retrieval.training.batches import Batches, compact, drop
 
@@ -29,6 +31,27 @@ def test_every_caption_once_an_epoch(batches):
         assert len(pairs) == batches.caption_count == 60
         assert all(len({photo for photo, _ in batch}) == len(batch) > 1 for batch in batches._epoch(epoch))
     assert batches._epoch(0) != batches._epoch(1)
+
+
+@pytest.mark.parametrize("boundary_words", [False, True])
+def test_captions_without_a_word_are_left_out(batches, boundary_words):
+    config = small_config(model={"boundary_words": boundary_words})
+    photos = (
+        CaptionedPhoto("photo-0", None, ("a red ball", "!?", ""), "train"),
+        CaptionedPhoto("photo-1", None, ("...",), "train"),
+        CaptionedPhoto("photo-2", None, ("a dog",), "train"),
+    )
+    found = Batches.of(
+        CaptionedPhotos("made-up", Path("made-up"), photos),
+        batches.store,
+        Vocabulary.from_sentences(["a red ball", "a dog"]),
+        config,
+    )
+    assert found.photo_ids == ["photo-0", "photo-2"]
+    assert [[len(ids) for ids in of_photo] for of_photo in found.captions] == [
+        [3 + 2 * boundary_words],
+        [2 + 2 * boundary_words],
+    ]
 
 
 def test_a_step_is_the_same_whatever_came_before(batches):

@@ -91,7 +91,7 @@ class Matcher(nn.Module, ABC):
             raise HANError("this model has no vocabulary.json, so it reads word ids only")
         encoded = [self.vocabulary.encode(s, boundaries=self.config.boundary_words) for s in sentences]
         for sentence, ids in zip(sentences, encoded, strict=True):
-            if len(ids) == 0:
+            if len(ids) <= 2 * self.config.boundary_words:
                 raise HANError(f"no words in the sentence {sentence!r}")
         length = max((len(ids) for ids in encoded), default=0)
         words = torch.zeros(len(encoded), length, dtype=torch.int64)

@@ -75,7 +75,7 @@ class Batches:
         for photo in dataset.photos:
             if photo.id in store:
                 encoded = {s: vocabulary.encode(s, boundaries=config.model.boundary_words) for s in photo.captions}
-                worded = [s for s in photo.captions if encoded[s]]
+                worded = [s for s in photo.captions if len(encoded[s]) > 2 * config.model.boundary_words]
                 if worded:
                     photo_ids.append(photo.id)
                     captions.append([encoded[s] for s in worded])

@@ -163,7 +163,7 @@ class _Pairs(NamedTuple):
     def of(cls, photos: Sequence[Sequence[str]], vocabulary: Vocabulary, config: TrainingConfig) -> _Pairs:
         boundaries = config.model.boundary_words
         encoded = ([vocabulary.encode(s, boundaries=boundaries) for s in captions] for captions in photos)
-        worded = ([ids for ids in captions if ids] for captions in encoded)
+        worded = ([ids for ids in captions if len(ids) > 2 * boundaries] for captions in encoded)
         return cls([captions for captions in worded if len(captions) > 1], config)
 
     @property
