@@ -26,6 +26,7 @@ from han_retrieval.matchers import HAN
 from han_retrieval.regions import RegionRow, Regions, RegionStore
 from han_retrieval.regions.disk import WriterLock
 from han_retrieval.training import train
+from han_retrieval.training.checkpoint import Checkpoint, save_checkpoint
 from han_retrieval.training.log import Log, read_log
 
 EVERY_STEP = 1e-9  # minutes between checkpoints
@@ -128,6 +129,14 @@ def test_resumes_exactly_after_a_stop_while_writing(data, unbroken, tmp_path, mo
             train(config, *data, tmp_path / "model", progress=False)
     train(config, *data, tmp_path / "model", resume=True, progress=False)
     assert same_run(tmp_path / "model", unbroken)
+
+
+def test_what_kills_left_of_checkpoints_does_not_stay(tmp_path):
+    for step in (3, 7):
+        (tmp_path / f".checkpoint-{step:09d}").mkdir()
+        (tmp_path / f".checkpoint-{step:09d}/tensors.safetensors").write_bytes(b"half")
+    save_checkpoint(tmp_path, Checkpoint(9, {"a": torch.ones(2)}, {}))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000009"]
 
 
 PROGRAM = """

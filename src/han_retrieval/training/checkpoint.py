@@ -38,7 +38,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint into ``folder`` and delete older ones; killed meanwhile, the older one still stands."""
     name = f"{_PREFIX}{checkpoint.step:09d}"
     temporary = folder / f".{name}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in folder.glob(f".{_PREFIX}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         tensors = {key: value.detach().cpu().contiguous() for key, value in checkpoint.tensors.items()}
