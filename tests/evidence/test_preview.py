@@ -113,6 +113,14 @@ def test_a_region_is_called_by_what_is_known_of_it():
     assert preview.region_name(regions(box, **names, scores=[1, 0.5]), 1) == "red dog 0.50"
 
 
+def test_a_photo_of_another_size_than_its_regions_gets_the_same_picture():
+    found = regions([[0, 0, 200, 150], [100, 75, 200, 150], [20, 20, 60, 60]], size=(200, 150))
+    large, small = (Image.new("RGB", size, GREY) for size in ((200, 150), (100, 75)))
+    assert draw_regions(small, found, width=400).tobytes() == draw_regions(large, found, width=400).tobytes()
+    unsized = regions([[20, 20, 60, 60]] * 2, size=(0, 0))
+    assert near(draw_regions(large, unsized, width=400), rgb(PALETTE[0])).any()
+
+
 def test_it_is_the_same_every_time_and_leaves_the_photo_alone():
     photo = Image.new("RGB", (200, 150), GREY)
     found = many(12, (200, 150))

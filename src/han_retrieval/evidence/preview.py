@@ -25,7 +25,7 @@ def draw_regions(
     The whole photo, which every detector gives, is among the best only where it is alone.
 
     Args:
-        photo: The upright photo, of any size.
+        photo: The upright photo, of any size and of the regions' proportions.
         regions: What was found in it.
         width: Of the result in pixels, or its height if that is more; the photo is made larger or smaller to fit.
         named: How many are drawn in colours; at most eight, the colours that are easily told apart.
@@ -43,8 +43,9 @@ def draw_regions(
     sheet = Image.new("RGB", (max(shown.width, side), max(shown.height, side)), PAPER)
     corner = (sheet.width - shown.width) // 2, (sheet.height - shown.height) // 2
     sheet.paste(shown, corner)
-    boxes = _on_sheet(regions.boxes, photo, shown, corner, sheet, inset=5 * unit)
-    shares = (regions.boxes[:, 2:] - regions.boxes[:, :2]).prod(1) / (photo.width * photo.height)
+    size = regions.width or photo.width, regions.height or photo.height
+    boxes = _on_sheet(regions.boxes, size, shown, corner, sheet, inset=5 * unit)
+    shares = (regions.boxes[:, 2:] - regions.boxes[:, :2]).prod(1) / (size[0] * size[1])
     best = [i for i, share in enumerate(shares) if share < _WHOLE or len(shares) == 1][: min(named, len(PALETTE))]
     for i in sorted(set(range(len(boxes))) - set(best), key=lambda i: -shares[i]):
         draw_box(sheet, boxes[i], NEUTRAL, 0.0, _THIN * unit)
@@ -55,8 +56,8 @@ def draw_regions(
     taken: list[Box] = [(*corner, corner[0] + shown.width, corner[1] + shown.height)] if is_strip else []
     for rank, i in enumerate(best):
         draw_tag(sheet, boxes[i], region_name(regions, i), PALETTE[rank], letters, taken, unit)
-    size = round(sheet.width / SCALE), round(sheet.height / SCALE)
-    return sheet.resize(size, Image.Resampling.LANCZOS)
+    result = round(sheet.width / SCALE), round(sheet.height / SCALE)
+    return sheet.resize(result, Image.Resampling.LANCZOS)
 
 
 def region_name(regions: Regions, i: int) -> str:
@@ -73,14 +74,14 @@ def _line(box: Box, unit: float) -> float:
 
 def _on_sheet(
     boxes: np.ndarray,
-    photo: Image.Image,
+    size: tuple[int, int],
     shown: Image.Image,
     corner: tuple[int, int],
     sheet: Image.Image,
     *,
     inset: float,
 ) -> list[Box]:
-    """The boxes in pixels of the sheet, a little inside its edge, where their lines are seen whole."""
-    scale = np.array([shown.width / photo.width, shown.height / photo.height] * 2)
+    """The boxes, of a photo of (w, h) ``size``, in pixels of the sheet, a little inside its edge: lines show whole."""
+    scale = np.array([shown.width / size[0], shown.height / size[1]] * 2)
     edges = np.clip(boxes * scale + np.array(corner * 2), inset, np.array(sheet.size * 2) - inset)
     return [(x0, y0, x1, y1) for x0, y0, x1, y1 in edges.tolist()]
