@@ -122,12 +122,14 @@ def test_features_are_imported_under_the_ids_of_a_dataset(photos, tmp_path):
     assert store.ids == ["1.png", "2.png"]
     assert store.fingerprint == "imported:resnet:3"
     assert "2 photos, 2 regions a photo, 3 numbers a region; 2 added" in result.stdout
+    assert f"note: images left out, whose ids are none of those of {photos}: 1\n" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["none"], "none: no such file or folder"),
+        (["none.tsv"], "none.tsv: no such file or folder"),
         (["photos", "--format", "nonsense"], "unknown .*format 'nonsense'"),
         (["photos", "--split", "dev"], "no photo is in split 'dev'"),
         (["empty"], "empty: the folder is empty"),

@@ -120,6 +120,7 @@ def test_rows_of_two_equal_images_are_not_taken_for_one(tmp_path: Path) -> None:
         (10, ["a", "b", "c"], 3, r"train_caps\.txt: 10 captions cannot be shared evenly by 3 images"),
         (10, ["a", "b"], 3, r"train_ims\.npy: 3 rows cannot be shared evenly by 2 images"),
         (10, None, 3, r"10 captions cannot be shared evenly by 3 images"),
+        (10, ["a", "b"], 0, r"train_ims\.npy: 0 rows cannot be shared evenly by 2 images"),
         (10, None, 0, r"10 captions cannot be shared evenly by 0 images"),
         (10, None, None, r"train_ids\.txt or train_ims\.npy must be beside it"),
         (0, ["a"], 1, r"train_caps\.txt: the file is empty"),
@@ -141,11 +142,19 @@ def test_what_does_not_come_out_even_is_refused(
         read_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"not an array", b"", b"\x93NUMPY\x01\x00"])
+@pytest.mark.parametrize("content", [b"not an array", b"", b"\x93NUMPY\x01\x00", b"PK\x03\x04no zip"])
 def test_a_broken_array_is_named(tmp_path: Path, content: bytes) -> None:
     write_split(tmp_path, "train", images=1, ids=["a"])
     (tmp_path / "train_ims.npy").write_bytes(content)
     with pytest.raises(HANError, match=r"train_ims\.npy: not an array"):
+        read_dataset(tmp_path)
+
+
+def test_an_archive_in_the_place_of_an_array_is_named(tmp_path: Path) -> None:
+    write_split(tmp_path, "train", images=1, ids=["a"])
+    with (tmp_path / "train_ims.npy").open("wb") as file:
+        np.savez(file, np.zeros((1, 2, 3)))
+    with pytest.raises(HANError, match=r"train_ims\.npy: not an array .* \(it is an archive of several\)"):
         read_dataset(tmp_path)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 
@@ -94,6 +95,37 @@ def test_photos_that_cannot_be_read_are_skipped_with_the_reason_and_tried_again(
     assert not (tmp_path / "out" / "skipped.jsonl").exists()
 
 
+def test_a_photo_whose_name_is_no_text_is_skipped_by_a_name_that_can_be_shown(tmp_path):
+    good = make_photos(tmp_path, 3).photos
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    try:
+        good[1].path.rename(odd)
+    except OSError:
+        pytest.skip("the file system refuses such names")
+    report = extract(photos_of(good[0].path, odd, good[2].path), FakeDetector(), tmp_path / "out")
+    assert report.done == 2
+    assert report.skipped == [(str(tmp_path / "caf\ufffd.png"), "its name is not UTF-8; rename it")]
+
+
+def test_a_store_of_a_name_that_is_no_text_is_refused(tmp_path):
+    with pytest.raises(HANError, match=r"caf\ufffd: its name is not UTF-8"):
+        extract(make_photos(tmp_path, 1), FakeDetector(), tmp_path / os.fsdecode(b"caf\xe9"))
+
+
+def test_a_photo_whose_features_are_not_finite_is_skipped(tmp_path):
+    class Odd(FakeDetector):
+        def detect(self, photos):
+            found = super().detect(photos)
+            if len(self.batches) == 2:
+                found[0].features[0, 3] = np.inf
+            return found
+
+    photos = make_photos(tmp_path / "photos", 6)
+    report = extract(photos, Odd(), tmp_path / "out", batch_size=2)
+    assert report.skipped == [(str(photos.photos[2].path), "its features are not finite")]
+    assert RegionStore.open(tmp_path / "out").ids == [photo.id for photo in photos.photos if photo.id != "photo 2.png"]
+
+
 def test_no_readable_photo_at_all_is_an_error_that_shows_one_reason(tmp_path):
     (tmp_path / "a.jpg").write_text("x")
     (tmp_path / "b.jpg").touch()
@@ -159,6 +191,27 @@ def test_an_interrupt_keeps_what_was_detected(tmp_path):
     assert (report.done, report.already_there) == (4, 6)
     extract(photos, FakeDetector(), tmp_path / "at once")
     assert contents(tmp_path / "out") == contents(tmp_path / "at once")
+
+
+def test_an_interrupt_leaves_in_the_list_the_photos_that_it_did_not_come_to(tmp_path):
+    class Interrupted(FakeDetector):
+        def detect(self, photos):
+            raise KeyboardInterrupt
+
+    good = make_photos(tmp_path, 3).photos
+    first, last = tmp_path / "first.jpg", tmp_path / "last.jpg"
+    first.touch()
+    last.touch()
+    photos = photos_of(first, *(photo.path for photo in good), last)
+    extract(photos_of(first, good[0].path, last), FakeDetector(), tmp_path / "out")
+    listed = (tmp_path / "out" / "skipped.jsonl").read_text()
+    first.write_text("no photo")
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, Interrupted(), tmp_path / "out", batch_size=1)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert [line["photo"] for line in lines] == [str(first), str(last)]
+    assert "not an image" in lines[0]["reason"]
+    assert json.dumps(lines[1]) in listed
 
 
 def test_features_of_another_detector_are_not_added_to(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,8 +94,18 @@ def test_scan_npy_whose_rows_do_not_fit(tmp_path):
     np.save(folder / "train_ims.npy", array(0, 4, D))
     with pytest.raises(HANError, match=r"expected floats, images x regions x numbers; found float32, \(4, 5\)"):
         import_features(folder, tmp_path / "out")
+    np.save(folder / "train_ims.npy", array(0, 0, M, D))
+    with pytest.raises(HANError, match=r"train_ims\.npy: 0 rows cannot be shared evenly by 4 images"):
+        import_features(folder, tmp_path / "out")
+    np.save(folder / "train_ims.npy", array(0, 4, 0, D))
+    with pytest.raises(HANError, match=r"expected floats, images x regions x numbers; found float32, \(4, 0, 5\)"):
+        import_features(folder, tmp_path / "out")
+    with (folder / "train_ims.npy").open("wb") as file:
+        np.savez(file, array(0, 4, M, D))
+    with pytest.raises(HANError, match=r"train_ims\.npy: not an array that numpy can map \(it is an archive"):
+        import_features(folder, tmp_path / "out")
     np.save(folder / "train_ims.npy", np.full((4, M, D), 1e6, np.float32))
-    with pytest.raises(HANError, match="photo '0': a feature is NaN, infinite or beyond 65504"):
+    with pytest.raises(HANError, match=r"train_ims\.npy, row 0: a feature is NaN, infinite or beyond 65504"):
         import_features(folder, tmp_path / "out")
 
 
@@ -140,9 +151,12 @@ def test_parts_of_a_tsv_in_a_folder_and_an_image_that_stands_twice(tmp_path):
     ("second", "message"),
     [
         ("2\t640\t480", r"line 2: expected 6 fields between tabs \(image_id, .*\) or LXMERT's 10; found 3"),
-        (bottom_up_line("2", 1, num_boxes="x"), "line 2: field num_boxes must be a number above 0, found 'x'"),
-        (bottom_up_line("2", 1, num_boxes="0"), "line 2: field num_boxes must be a number above 0, found '0'"),
-        (bottom_up_line("2", 1, image_w="wide"), "line 2: field image_w must be a number above 0, found 'wide'"),
+        (bottom_up_line("2", 1, num_boxes="x"), "line 2: field num_boxes must be a number above 0 and .*, found 'x'"),
+        (bottom_up_line("2", 1, num_boxes="0"), "line 2: field num_boxes must be a number above 0 and .*, found '0'"),
+        (bottom_up_line("2", 1, image_w="wide"), "line 2: field image_w must be a number above 0 and .*, found 'wide'"),
+        (bottom_up_line("2", 1, image_w="1" * 5000), "line 2: field image_w must be a number above 0 and below 10"),
+        (bottom_up_line("2", 1, features=code(np.full((M, D), np.nan, np.float32))), "line 2: a feature is NaN"),
+        (bottom_up_line("caf\udce9", 1), "line 2: the id 'caf\ufffd' is not UTF-8; rename it"),
         (bottom_up_line("2", 1, boxes="!!"), "line 2: field boxes is not base64"),
         (
             bottom_up_line("2", 1, boxes=code(array(1, 2, 4))),
@@ -162,7 +176,7 @@ def test_parts_of_a_tsv_in_a_folder_and_an_image_that_stands_twice(tmp_path):
 )
 def test_a_tsv_line_that_is_wrong_is_named_and_those_before_it_are_kept(tmp_path, second, message):
     path = tmp_path / "features.tsv"
-    path.write_text(bottom_up_line("1", 10) + "\n" + second + "\n")
+    path.write_text(bottom_up_line("1", 10) + "\n" + second + "\n", errors="surrogateescape")
     with pytest.raises(HANError, match=message):
         import_features(path, tmp_path / "out")
     assert RegionStore.open(tmp_path / "out").ids == ["1"]
@@ -211,18 +225,33 @@ def test_npz_files_that_are_wrong_are_named(tmp_path):
     save_npz(path, 1, x=np.array([None, {}]))
     with pytest.raises(HANError, match=r"not an \.npz file that can be read"):
         import_features(tmp_path, tmp_path / "out")
+    for name, value in (("num_bbox", [2, 3]), ("num_bbox", -1), ("image_h", "high"), ("image_w", np.nan)):
+        save_npz(path, 1, **{name: value})
+        with pytest.raises(HANError, match=rf"1\.npz: {name} must be one number above 0"):
+            import_features(tmp_path, tmp_path / "out")
+    save_npz(path, 1, x=np.array([["a"] * D] * M))
+    with pytest.raises(HANError, match=r"expected x of \(3, D\) .*, numbers; found <U1 \(3, 5\)"):
+        import_features(tmp_path, tmp_path / "out")
+    with path.open("wb") as file:
+        np.save(file, array(1, M, D))
+    with pytest.raises(HANError, match=r"1\.npz: not an \.npz file that can be read \(it holds a single array"):
+        import_features(tmp_path, tmp_path / "out")
 
 
 def test_ids_of_a_dataset_name_the_photos(tmp_path):
     path = tmp_path / "coco.tsv"
     path.write_text("\n".join(bottom_up_line(name, 10 + i) for i, name in enumerate(["391895", "60623", "5"])))
     ids = ["COCO_val2014_000000060623.jpg", "COCO_val2014_000000391895.jpg", "COCO_val2014_000000000015.jpg"]
-    assert import_features(path, tmp_path / "out", ids=ids).done == 2
+    report = import_features(path, tmp_path / "out", ids=ids)
+    assert (report.done, report.unmatched) == (2, 1)
     store = RegionStore.open(tmp_path / "out")
     assert store.ids == [ids[1], ids[0]]
     assert np.array_equal(store.read([ids[0]])[0].features, array(12, M, D).astype(np.float16))
     with pytest.raises(HANError, match="its ids, such as '391895', match none of the dataset's"):
         import_features(path, tmp_path / "other", ids=["a.jpg"])
+    with pytest.raises(HANError, match="match none of the dataset's"):  # in a store that has others too
+        import_features(path, tmp_path / "out", ids=["a.jpg"])
+    assert import_features(path, tmp_path / "out", ids=ids).already_there == 2
 
 
 def test_matching_ids():
@@ -257,6 +286,9 @@ def test_what_holds_no_features(tmp_path):
     assert feature_format(tmp_path / "captions.tsv") is None
     assert feature_format(tmp_path) is None
     assert feature_format(tmp_path / "none") is None
+    assert feature_format(tmp_path / "none.tsv") is None
+    (tmp_path / "folder.tsv.d").mkdir()
+    assert feature_format(tmp_path) is None
     with pytest.raises(HANError, match="no features in a format that is known here: scan-npy, bottom-up-tsv"):
         import_features(tmp_path, tmp_path / "out")
     with pytest.raises(HANError, match="unknown feature format 'x'; known are scan-npy"):
@@ -268,6 +300,23 @@ def test_what_holds_no_features(tmp_path):
     with pytest.raises(HANError, match="these files know no splits"):
         import_features(tmp_path / "a.tsv", tmp_path / "out", split="dev")
     assert not (tmp_path / "out").exists()
+
+
+def test_features_that_may_not_be_read_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.tsv"
+    path.write_text(bottom_up_line("1", 10))
+
+    def locked(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", locked)
+    with pytest.raises(HANError, match=r"a\.tsv: cannot be read \(Permission denied\)"):
+        feature_format(path)
+    with pytest.raises(HANError, match=r"a\.tsv: cannot be read \(Permission denied\)"):
+        import_features(path, tmp_path / "out", format="bottom-up-tsv")
+    monkeypatch.setattr(Path, "iterdir", locked)
+    with pytest.raises(HANError, match=r"cannot be read \(Permission denied\)"):
+        feature_format(tmp_path)
 
 
 @pytest.mark.slow

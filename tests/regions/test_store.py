@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
+import shutil
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -271,6 +274,43 @@ def test_features_that_are_not_finite_are_refused(tmp_path, value):
     assert RegionStore.open(store.path).ids == []
 
 
+@contextmanager
+def full_disk():
+    """No file may grow beyond some bytes, as on a disk that is full."""
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_committed(tmp_path):
+    store = new_store(tmp_path, [row(1), row(2)], commit=1)
+    reason = r"cannot be written \(File too large\); make room or choose another disk; what was committed is kept$"
+    for write in (
+        lambda: store.append([row(i) for i in range(3, 20)]),
+        store.compact,
+        lambda: RegionStore.create(tmp_path / "other", fingerprint="f", feature_size=SIZE),
+    ):
+        with pytest.raises(HANError, match=reason), full_disk():
+            write()
+    assert RegionStore.open(store.path).ids == ["photo 1", "photo 2"]
+    assert store.append([row(3)]) == 1
+
+
+def test_a_store_that_is_deleted_while_it_is_open_is_said(tmp_path):
+    store = new_store(tmp_path, [row(1)])
+    shutil.rmtree(store.path / "data")
+    with pytest.raises(HANError, match="a file of it is gone or damaged"):
+        store.read(["photo 1"])
+    shutil.rmtree(store.path)
+    with pytest.raises(HANError, match="its newest version cannot be read"):
+        store.read(["photo 1"])
+    with pytest.raises(HANError, match="cannot be written"):
+        store.append([row(2)])
+
+
 def test_regions_that_break_their_promise_are_a_defect(tmp_path):
     store = new_store(tmp_path)
     good = regions(1)
@@ -309,6 +349,9 @@ def test_names_of_folders_are_taken_as_they_are(tmp_path, name, monkeypatch):
 def test_what_is_no_store_is_said_clearly(tmp_path):
     with pytest.raises(HANError, match="no such region store"):
         RegionStore.open(tmp_path / "none")
+    for make in (RegionStore.open, lambda path: RegionStore.resume(path, fingerprint="f", feature_size=1)):
+        with pytest.raises(HANError, match=r"aaa.*: .*(File name too long|no such region store)"):
+            make(tmp_path / ("a" * 300))
     with pytest.raises(HANError, match="not a region store"):
         RegionStore.open(tmp_path)
     (tmp_path / "file").write_text("x")

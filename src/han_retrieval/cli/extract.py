@@ -106,6 +106,8 @@ def extract(
         click.echo(f"stopped; what was done is kept in {out}: the same command goes on from there", err=True)
         sys.exit(130)
     _show_skipped(report, out)
+    if report.unmatched:
+        click.echo(f"note: images left out, whose ids are none of those of {ids}: {report.unmatched}", err=True)
     click.echo(_as_json(report, out) if as_json else _summary(report, out))
 
 
@@ -181,6 +183,7 @@ def _as_json(report: ExtractReport, out: Path) -> str:
             "done": report.done,
             "already_there": report.already_there,
             "skipped": [{"photo": name, "reason": reason} for name, reason in report.skipped],
+            "unmatched": report.unmatched,
             "seconds": report.seconds,
             **asdict(RegionStore.open(out).describe()),
         }

@@ -3,6 +3,7 @@
 from han_retrieval.data.ahead import read_ahead
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.entities import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase, read_entities
+from han_retrieval.data.files import is_text
 from han_retrieval.data.folder import photo_files
 from han_retrieval.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, Shot, open_photo, read_shot
 from han_retrieval.data.read import read_dataset
@@ -19,6 +20,7 @@ __all__ = [
     "EntitiesSentence",
     "Phrase",
     "Shot",
+    "is_text",
     "open_photo",
     "photo_files",
     "read_ahead",

@@ -1,17 +1,32 @@
-"""Text, JSON and CSV files, read so that an error says which file, line or field."""
+"""Text, JSON and CSV files, read so that an error says which file, line or field, and names that are no text."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from han_retrieval.errors import HANError
 
 T = TypeVar("T")
+
+
+@contextmanager
+def reading(source: Path) -> Iterator[None]:
+    """Around what reads ``source`` or files below it: what the system has against it becomes one line.
+
+    Raises:
+        HANError: A file or folder cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise HANError(f"{error.filename or source}: cannot be read ({error.strerror or error})") from None
 
 
 def read_text(path: Path) -> str:
@@ -42,10 +57,13 @@ def read_json(path: Path) -> Any:
     Raises:
         HANError: It cannot be read or is no JSON; the message says in which line.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise HANError(f"{path}, line {error.lineno}: broken JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise HANError(f"{path}: {_beyond_bounds(error)}") from None
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -57,6 +75,13 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                 yield where, json.loads(line)
             except json.JSONDecodeError as error:
                 raise HANError(f"{where}: broken JSON ({error.msg}, column {error.colno})") from None
+            except (ValueError, RecursionError) as error:
+                raise HANError(f"{where}: {_beyond_bounds(error)}") from None
+
+
+def _beyond_bounds(error: ValueError | RecursionError) -> str:
+    """What Python will not read of sound JSON."""
+    return f"a number in it has too many digits ({error})" if isinstance(error, ValueError) else "nested too deeply"
 
 
 def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -142,3 +167,20 @@ def shown(value: Any) -> str:
     """A value as an error message shows it: on one line, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can be written as UTF-8, which stores, indexes and pages need."""
+    return _NOT_TEXT.search(name) is None
+
+
+def readable(name: str) -> str:
+    """A file's name with a mark in the place of each byte that is no text."""
+    return _NOT_TEXT.sub("\ufffd", name)
+
+
+NOT_TEXT = "its name is not UTF-8; rename it"
+"""Why a file is passed over whose name is no text."""
+
+# What Python has in a name for bytes that are no UTF-8.
+_NOT_TEXT = re.compile(r"[\ud800-\udfff]")

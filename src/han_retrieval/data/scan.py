@@ -7,6 +7,7 @@ an id a line, one an image or one a caption; ``{split}_ims.npy`` has a row an im
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def _ids_of_split(folder: Path, split: str) -> list[str]:
     captions = len(read_lines(caps))
     if not captions:
         raise HANError(f"{caps}: the file is empty")
-    rows = _open_rows(rows_file) if rows_file.exists() else None
+    rows = open_rows(rows_file) if rows_file.exists() else None
     if ids_file.exists():
         ids = _ids_of_images(ids_file, captions=captions, rows=rows)
     elif rows is not None:
@@ -101,7 +102,7 @@ def _ids_of_split(folder: Path, split: str) -> list[str]:
         raise HANError(f"{caps}: {ids_file.name} or {rows_file.name} must be beside it, to tell how many images it has")
     if not ids or captions % len(ids):
         raise HANError(f"{caps}: {captions} captions cannot be shared evenly by {len(ids)} images")
-    if rows is not None and len(rows) % len(ids):
+    if rows is not None and (len(rows) == 0 or len(rows) % len(ids)):
         raise HANError(f"{rows_file}: {len(rows)} rows cannot be shared evenly by {len(ids)} images")
     return ids
 
@@ -133,11 +134,18 @@ def _images_of_rows(rows: np.ndarray, *, captions: int) -> int:
     return len(rows) // times if repeated else len(rows)
 
 
-def _open_rows(path: Path) -> np.ndarray:
-    """The array, left on the disk."""
+def open_rows(path: Path) -> np.ndarray:
+    """The array of a ``.npy`` file, left on the disk.
+
+    Raises:
+        HANError: It is no such file, or the array has less than two dimensions.
+    """
     try:
-        rows: np.ndarray = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+        rows = np.load(path, mmap_mode="r")
+        if not isinstance(rows, np.ndarray):
+            rows.close()
+            raise ValueError("it is an archive of several")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise HANError(f"{path}: not an array that numpy can map ({error})") from None
     if rows.ndim < 2:
         raise HANError(f"{path}: expected an array of images x regions x numbers, found shape {rows.shape}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES, photo_files
+from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES, is_text, photo_files
 from han_retrieval.errors import HANError
 from han_retrieval.index.settings import Patterns
 
@@ -71,7 +71,7 @@ def resolve_roots(given: Sequence[str | Path], known: Iterable[str]) -> list[str
             raise HANError(
                 f"{each}: {'not a folder' if Path(root).exists() else 'no such folder'}; index takes folders"
             )
-        if not _is_text(root):
+        if not is_text(root):
             raise HANError(f"{each!r}: its name is not UTF-8; rename it")
         if root not in roots:
             roots.append(root)
@@ -99,7 +99,7 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
             continue
         if file.suffix.lower() not in PHOTO_SUFFIXES:
             found.heif += 1
-        elif not _is_text(path):
+        elif not is_text(path):
             found.unnamed.append((os.fsencode(file).decode(errors="replace"), "its name is not UTF-8; rename it"))
         else:
             try:
@@ -118,11 +118,3 @@ def _fits(path: str, patterns: Iterable[str]) -> bool:
         elif any(fnmatch.fnmatchcase(name, whole) for name in path.split("/")):
             return True
     return False
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

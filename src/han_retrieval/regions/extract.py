@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, open_photo, read_ahead
+from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, is_text, open_photo, read_ahead
+from han_retrieval.data.files import NOT_TEXT, readable
 from han_retrieval.errors import HANError
-from han_retrieval.regions.regions import Detector
+from han_retrieval.files import write_whole
+from han_retrieval.regions.disk import writing
+from han_retrieval.regions.regions import Detector, Regions
 from han_retrieval.regions.rows import RegionRow
 from han_retrieval.regions.store import SKIPPED_NAME, RegionStore
 
@@ -33,14 +37,16 @@ class ExtractReport:
     Attributes:
         done: Photos added by this run.
         already_there: Photos of the source that the store had before.
-        skipped: Photos that could not be read: path (or id, where there is no path) and reason.
+        skipped: Photos that could not be read or kept: path (or id, where there is no path) and reason.
         seconds: Wall-clock time.
+        unmatched: Images of a feature file that were left out, as their ids match none of the dataset's.
     """
 
     done: int
     already_there: int
     skipped: list[tuple[str, str]]
     seconds: float
+    unmatched: int = 0
 
 
 def extract(
@@ -54,8 +60,9 @@ def extract(
 ) -> ExtractReport:
     """Detect the regions of a dataset's photos and keep them at ``out``, a region store; go on with it where it exists.
 
-    Photos that are in the store already are not looked at. Those that cannot be read are skipped, listed in
-    ``out``/skipped.jsonl, and tried again by the next run. An interrupt keeps what was detected so far.
+    Photos that are in the store already are not looked at. Those that cannot be read or kept are skipped, listed in
+    ``out``/skipped.jsonl, and tried again by the next run. An interrupt keeps what was detected so far, and in the list
+    the photos that it did not come to.
 
     Args:
         dataset: The photos; captions play no part.
@@ -66,13 +73,16 @@ def extract(
         progress: Show photos/s and time left on stderr.
 
     Raises:
-        HANError: No photo can be read; ``out`` is of another detector, being written to, or no region store.
+        HANError: No photo can be read; ``out`` is of another detector, being written to, or no region store; the
+            disk is full.
     """
     started = time.perf_counter()
     skipped: list[tuple[str, str]] = []
     with RegionStore.resume(out, fingerprint=detector.fingerprint, feature_size=detector.feature_size) as store:
         wanted = [photo for photo in dataset.photos if photo.id not in store]
         already_there = len(dataset) - len(wanted)
+        # What earlier runs said of photos that this one has not come to yet.
+        waiting = _read_skipped(store.path, {_name(photo) for photo in wanted})
         try:
             with (
                 progress_bar(total=len(dataset), initial=already_there, show=progress) as bar,
@@ -80,17 +90,21 @@ def extract(
                 closing(read_ahead(wanted, _open, threads=threads, ahead=batch_size)) as decoded,
             ):
                 while batch := list(islice(decoded, batch_size)):
-                    skipped += [(_name(photo), result) for photo, result in batch if isinstance(result, str)]
-                    readable = [(photo, result) for photo, result in batch if not isinstance(result, str)]
-                    found = detector.detect([image for _, image in readable]) if readable else []
-                    for (photo, _), regions in zip(readable, found, strict=True):
-                        if len(regions.features):
-                            commits.add(RegionRow(photo.id, photo.path and photo.path.absolute(), regions))
+                    images = {photo.id: image for photo, image in batch if not isinstance(image, str)}
+                    found = dict(zip(images, detector.detect([*images.values()]) if images else (), strict=True))
+                    for photo, result in batch:
+                        reason = result if isinstance(result, str) else _fault(found[photo.id])
+                        if reason is None:
+                            commits.add(RegionRow(photo.id, photo.path and photo.path.absolute(), found[photo.id]))
                         else:
-                            skipped.append((_name(photo), "the detector found no region"))
+                            skipped.append((_name(photo), reason))
+                        waiting.pop(_name(photo), None)
                     bar.update(len(batch))
-        finally:
-            _write_skipped(store.path, skipped)
+        except BaseException:
+            with suppress(HANError):
+                _write_skipped(store.path, [*skipped, *waiting.items()])
+            raise
+        _write_skipped(store.path, skipped)
         if not already_there and len(skipped) == len(wanted):
             first = f"; the first: {': '.join(skipped[0])}" if skipped else ""
             raise HANError(f"{dataset.source}: none of its {len(wanted)} photos can be read{first}")
@@ -144,25 +158,43 @@ def progress_bar(*, total: int | None, initial: int = 0, show: bool) -> tqdm[Non
     return tqdm(total=total, initial=initial, unit=" photos", mininterval=seconds, disable=hidden, file=sys.stderr)
 
 
-def _write_skipped(folder: Path, skipped: Sequence[tuple[str, str]]) -> None:
+def _read_skipped(folder: Path, names: set[str]) -> dict[str, str]:
+    """The listed photos of those names with their reasons; none where the list cannot be read."""
+    try:
+        listed = [json.loads(line) for line in (folder / SKIPPED_NAME).read_text(encoding="utf-8").splitlines()]
+        return {each["photo"]: each["reason"] for each in listed if each["photo"] in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
     """Keep the list of skipped photos beside the features, a JSON object a line; no file where there are none."""
+    lines = [json.dumps({"photo": name, "reason": reason}) + "\n" for name, reason in skipped]
     path = folder / SKIPPED_NAME
-    if skipped:
-        path.write_text(
-            "".join(json.dumps({"photo": name, "reason": reason}) + "\n" for name, reason in skipped), encoding="utf-8"
-        )
+    if lines:
+        write_whole(path, "".join(lines))
     else:
-        path.unlink(missing_ok=True)
+        with writing(folder):
+            path.unlink(missing_ok=True)
 
 
 def _open(photo: CaptionedPhoto) -> Image.Image | str:
     if photo.path is None:
         return "the dataset names no file for it"
+    if not (is_text(photo.id) and is_text(str(photo.path.absolute()))):
+        return NOT_TEXT
     try:
         return open_photo(photo.path)
     except HANError as error:
         return str(error).removeprefix(f"{photo.path}: ")
 
 
+def _fault(regions: Regions) -> str | None:
+    """Why a photo's regions are not kept, None where they are."""
+    if not len(regions.features):
+        return "the detector found no region"
+    return None if np.isfinite(regions.features).all() else "its features are not finite"
+
+
 def _name(photo: CaptionedPhoto) -> str:
-    return str(photo.path or photo.id)
+    return readable(str(photo.path or photo.id))

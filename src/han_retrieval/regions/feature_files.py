@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
+from han_retrieval.data.files import reading, shown
 from han_retrieval.data.gather import split_of
 from han_retrieval.data.photos import PHOTO_SUFFIXES
-from han_retrieval.data.scan import scan_image_ids, scan_splits
+from han_retrieval.data.scan import open_rows, scan_image_ids, scan_splits
 from han_retrieval.errors import HANError
 from han_retrieval.regions.regions import Regions
 
@@ -67,8 +69,8 @@ def _npy_images(source: Path, split: str | None) -> tuple[int, Iterator[StoredIm
 
 
 def _npy_rows(path: Path, ids: list[str]) -> Iterator[StoredImage]:
-    rows = np.load(path, mmap_mode="r")
-    if rows.ndim != 3 or rows.dtype.kind != "f":
+    rows = open_rows(path)
+    if rows.ndim != 3 or rows.dtype.kind != "f" or 0 in rows.shape:
         raise HANError(f"{path}: expected floats, images x regions x numbers; found {rows.dtype}, {rows.shape}")
     times = len(rows) // len(ids)
     if not np.array_equal(rows[0], rows[times - 1]):
@@ -79,7 +81,7 @@ def _npy_rows(path: Path, ids: list[str]) -> Iterator[StoredImage]:
 
 def _npy_row(path: Path, row: int) -> Regions:
     # Mapped anew for each image, so that the pages of those before do not stay in memory.
-    return Regions(features=_half(np.load(path, mmap_mode="r")[row]), boxes=None, width=0, height=0)
+    return Regions(features=_half(open_rows(path)[row]), boxes=None, width=0, height=0)
 
 
 # Bottom-up-attention: TSV without header, an image a line, arrays of float32 in base64. LXMERT's has more fields.
@@ -94,7 +96,7 @@ def _is_tsv(source: Path) -> bool:
 
 
 def _tsv_files(source: Path) -> list[Path]:
-    return sorted(source.glob("*.tsv*")) if source.is_dir() else [source]
+    return sorted(path for path in source.glob("*.tsv*") if path.is_file()) if source.is_dir() else [source]
 
 
 def _tsv_images(source: Path, split: str | None) -> tuple[None, Iterator[StoredImage]]:
@@ -103,7 +105,7 @@ def _tsv_images(source: Path, split: str | None) -> tuple[None, Iterator[StoredI
 
 
 def _tsv_lines(path: Path) -> Iterator[StoredImage]:
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -116,7 +118,8 @@ def _tsv_lines(path: Path) -> Iterator[StoredImage]:
                     f"LXMERT's {len(LXMERT_FIELDS)}; found {len(values)}"
                 )
             fields = dict(zip(names, values, strict=True))
-            yield StoredImage(values[0].decode(errors="replace"), where, partial(_tsv_image, fields, where))
+            photo_id = values[0].decode(errors="surrogateescape")
+            yield StoredImage(photo_id, where, partial(_tsv_image, fields, where))
 
 
 def _tsv_image(fields: dict[str, bytes], where: str) -> Regions:
@@ -133,8 +136,8 @@ def _tsv_image(fields: dict[str, bytes], where: str) -> Regions:
 
 def _positive(fields: dict[str, bytes], name: str, where: str) -> int:
     text = fields[name].decode(errors="replace").strip()
-    if not text.isdecimal() or int(text) == 0:
-        raise HANError(f"{where}: field {name} must be a number above 0, found {text[:30]!r}")
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
+        raise HANError(f"{where}: field {name} must be a number above 0 and below 10^9, found {text[:30]!r}")
     return int(text)
 
 
@@ -170,23 +173,34 @@ def _npz_images(source: Path, split: str | None) -> tuple[int, Iterator[StoredIm
 def _npz_image(path: Path) -> Regions:
     try:
         # Only the arrays that are named here are read: "info" may be a pickle.
-        with np.load(path) as arrays:
+        arrays = np.load(path)
+        if not isinstance(arrays, NpzFile):
+            raise ValueError("it holds a single array")
+        with arrays:
             missing = [name for name in NPZ_FIELDS if name not in arrays]
             if missing:
                 raise HANError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
-            x, boxes, count, height, width = (arrays[name] for name in NPZ_FIELDS)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            x, boxes = arrays["x"], arrays["bbox"]
+            sizes = {name: arrays[name] for name in NPZ_FIELDS[2:]}
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise HANError(f"{path}: not an .npz file that can be read ({error})") from None
-    m = int(count.item())
+    m, height, width = (_whole(value, name, path) for name, value in sizes.items())
     if x.ndim == 2 and x.shape[1] == m != x.shape[0]:
         x = x.T  # OpenVQA writes (D, m)
-    if m == 0 or x.ndim != 2 or len(x) < m or boxes.shape[1:] != (4,) or len(boxes) < m:
+    numbers = x.dtype.kind in "fiu" and boxes.dtype.kind in "fiu"
+    if not numbers or x.ndim != 2 or not x.size or len(x) < m or boxes.shape[1:] != (4,) or len(boxes) < m:
         raise HANError(
-            f"{path}: for num_bbox = {m} expected x of ({m}, D) and bbox of ({m}, 4); found {x.shape} and {boxes.shape}"
+            f"{path}: for num_bbox = {m} expected x of ({m}, D) and bbox of ({m}, 4), numbers; "
+            f"found {x.dtype} {x.shape} and {boxes.dtype} {boxes.shape}"
         )
-    return Regions(
-        features=_half(x[:m]), boxes=boxes[:m].astype(np.float32), width=int(width.item()), height=int(height.item())
-    )
+    return Regions(features=_half(x[:m]), boxes=boxes[:m].astype(np.float32), width=width, height=height)
+
+
+def _whole(value: np.ndarray, name: str, path: Path) -> int:
+    """The one number above 0 that an array holds."""
+    if value.size != 1 or value.dtype.kind not in "fiu" or not 1 <= value.item() < 10**9:
+        raise HANError(f"{path}: {name} must be one number above 0 and below 10^9, found {shown(value.tolist())}")
+    return int(value.item())
 
 
 def _half(features: np.ndarray) -> np.ndarray:

@@ -13,18 +13,28 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
+from han_retrieval.data.files import is_text, readable, reading
 from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.errors import HANError
 from han_retrieval.regions.extract import Commits, ExtractReport, progress_bar
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
-from han_retrieval.regions.rows import RegionRow
+from han_retrieval.regions.rows import NOT_FINITE, RegionRow
 from han_retrieval.regions.store import RegionStore
 
 
 def feature_format(source: str | Path) -> str | None:
-    """The name of the feature format of a file or folder, None where it holds no features that are known."""
+    """The name of the feature format of a file or folder, None where it holds no features that are known.
+
+    Raises:
+        HANError: It cannot be read.
+    """
     source = Path(source)
-    return next((name for name, format in FEATURE_FORMATS.items() if format.recognises(source)), None)
+    with reading(source):
+        if not source.exists():
+            return None
+        return next((name for name, format in FEATURE_FORMATS.items() if format.recognises(source)), None)
 
 
 def import_features(
@@ -47,24 +57,26 @@ def import_features(
         out: The store's folder, new or of the same fingerprint.
         format: A key of ``FEATURE_FORMATS``; by default it is recognised.
         split: Only this split of a SCAN folder.
-        ids: A dataset's photo ids: features are kept under the one that ``matching_ids`` finds, others are left out.
+        ids: A dataset's photo ids: features are kept under the one that ``matching_ids`` finds; others are left out and
+            counted.
         made_by: A name for what made the features; the format's name by default.
         progress: Show images/s and time left on stderr.
 
     Raises:
         HANError: ``source`` is none of this, or something in it is not as its format has it; the message says which
-            file, line and field. What came before it is kept.
+            file, line and field. What came before it is kept. Or none of its ids matches one of ``ids``.
     """
     source, started = Path(source), time.perf_counter()
     name = _format_of(source, format)
-    total, images = FEATURE_FORMATS[name].images(source, split)
+    with reading(source):
+        total, images = FEATURE_FORMATS[name].images(source, split)
     first = next(images, None)
     if first is None:
         raise HANError(f"{source}: there is no image in it")
     feature_size = first.load().features.shape[1]
     fingerprint = f"imported:{made_by or name}:{feature_size}"
     find = matching_ids(ids) if ids is not None else str
-    already_there = 0
+    already_there = matched = unmatched = 0
     with RegionStore.resume(out, fingerprint=fingerprint, feature_size=feature_size) as store:
         before = len(store)
         with progress_bar(total=total, show=progress) as bar, Commits(store) as commits:
@@ -72,7 +84,11 @@ def import_features(
                 bar.update()
                 photo_id = find(image.id)
                 if photo_id is None:
+                    unmatched += 1
                     continue
+                if not is_text(photo_id):
+                    raise HANError(f"{readable(image.where)}: the id {readable(photo_id)!r} is not UTF-8; rename it")
+                matched += 1
                 if photo_id in store:
                     already_there += 1
                     continue
@@ -80,11 +96,13 @@ def import_features(
                 found = regions.features.shape[1]
                 if found != feature_size:
                     raise HANError(f"{image.where}: {found} numbers a region, the first image has {feature_size}")
+                if not np.isfinite(regions.features).all():
+                    raise HANError(f"{image.where}: {NOT_FINITE}")
                 commits.add(RegionRow(photo_id, None, regions))
-        if not len(store):
+        if not matched:
             raise HANError(f"{source}: its ids, such as {first.id!r}, match none of the dataset's")
         store.compact()
-    return ExtractReport(len(store) - before, already_there, [], time.perf_counter() - started)
+    return ExtractReport(len(store) - before, already_there, [], time.perf_counter() - started, unmatched)
 
 
 def matching_ids(ids: Iterable[str]) -> Callable[[str], str | None]:
@@ -115,8 +133,9 @@ def _names(photo_id: str) -> tuple[str, str, str]:
 
 def _format_of(source: Path, name: str | None) -> str:
     known = ", ".join(FEATURE_FORMATS)
-    if not source.exists():
-        raise HANError(f"{source}: no such file or folder")
+    with reading(source):
+        if not source.exists():
+            raise HANError(f"{source}: no such file or folder")
     if name is not None and name not in FEATURE_FORMATS:
         raise HANError(f"unknown feature format {name!r}; known are {known}")
     found = name or feature_format(source)

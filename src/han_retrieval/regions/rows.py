@@ -22,6 +22,8 @@ from han_retrieval.errors import HANError
 from han_retrieval.regions.lists import many, numbers, pad, to_arrays, to_lists
 from han_retrieval.regions.regions import GEOMETRY_SIZE, Regions, box_geometry
 
+NOT_FINITE = "a feature is NaN, infinite or beyond 65504, the largest float16 number"
+
 
 class RegionRow(NamedTuple):
     """What a region store is given for one photo: its id, its file (None where there is none) and its regions."""
@@ -199,4 +201,4 @@ def _check(row: RegionRow, feature_size: int) -> None:
         if part is not None and np.shape(part) != shape:
             raise ValueError(f"photo {row.id!r}: {name} have the shape {np.shape(part)}, not {shape}")
     if not np.isfinite(features).all():
-        raise HANError(f"photo {row.id!r}: a feature is NaN, infinite or beyond 65504, the largest float16 number")
+        raise HANError(f"photo {row.id!r}: {NOT_FINITE}")

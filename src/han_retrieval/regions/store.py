@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
+from han_retrieval.data.files import is_text, readable, reading
 from han_retrieval.errors import HANError
 from han_retrieval.regions.disk import (
     LOCK_NAME,
@@ -26,7 +27,9 @@ from han_retrieval.regions.disk import (
     is_lance,
     merge_files,
     open_lance,
+    reason_of,
     write_empty,
+    writing,
 )
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import (
@@ -78,13 +81,15 @@ class RegionStore:
         """A store as it is now, for reading; later appends by others are not seen.
 
         Raises:
-            HANError: There is nothing at ``path``, or no region store, or one that a newer version wrote.
+            HANError: There is nothing at ``path``, or no region store, or one that a newer version wrote, or its name
+                is no text.
         """
-        path = Path(path).absolute()
-        if not path.exists():
-            raise HANError(f"{path}: no such region store; `han extract` makes one")
-        if not is_lance(path):
-            raise HANError(f"{path}: not a region store; give the folder that `han extract --out` wrote")
+        path = _absolute(path)
+        with reading(path):
+            if not path.exists():
+                raise HANError(f"{path}: no such region store; `han extract` makes one")
+            if not is_lance(path):
+                raise HANError(f"{path}: not a region store; give the folder that `han extract --out` wrote")
         return cls(path)
 
     @classmethod
@@ -92,9 +97,10 @@ class RegionStore:
         """A new, empty store, locked for writing.
 
         Raises:
-            HANError: ``path`` is a file, a folder with other things in it, or a store already.
+            HANError: ``path`` is a file, a folder with other things in it, a store already, or nothing can be written
+                there.
         """
-        path = Path(path).absolute()
+        path = _absolute(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             others = sorted({entry.name for entry in path.iterdir()} - _OWN_NAMES)
@@ -117,8 +123,10 @@ class RegionStore:
             HANError: It holds features of another detector, another process is writing to it, or as ``open`` and
                 ``create``.
         """
-        path = Path(path).absolute()
-        if not is_lance(path):
+        path = _absolute(path)
+        with reading(path):
+            is_there = is_lance(path)
+        if not is_there:
             return cls.create(path, fingerprint=fingerprint, feature_size=feature_size)
         store = cls.open(path)
         store.lock()
@@ -237,10 +245,13 @@ class RegionStore:
             How many were added; they are on disk then.
 
         Raises:
-            HANError: Another process is writing, or a feature is not finite.
+            HANError: Another process is writing, a feature is not finite, or the disk is full or may not be written to;
+                what was appended before is kept.
         """
         self.lock()
-        if self._dataset.latest_version != self._dataset.version:
+        with writing(self.path):
+            newest = self._dataset.latest_version
+        if newest != self._dataset.version:
             self._refresh()  # an append of ours was interrupted between its commit and its return
         new: dict[str, RegionRow] = {}
         for row in rows:
@@ -259,11 +270,15 @@ class RegionStore:
         """Merge small files, then delete what nothing needs: merged files, old versions, leftovers of killed runs.
 
         Killed in the midst of it, the store is as it was, with some files too many that the next call deletes.
+
+        Raises:
+            HANError: Another process is writing, or the disk is full or may not be written to.
         """
         self.lock()
         if merge_files(self._dataset, self._disk, rows_a_file=_PHOTOS_A_FILE):
             self._refresh()
-        self._dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+        with writing(self.path):
+            self._dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
 
     def _refresh(self) -> None:
         self._dataset = open_lance(self.path)
@@ -288,7 +303,17 @@ class RegionStore:
         except (OSError, pa.ArrowInvalid):
             # A writer has merged and deleted our files; rows keep their numbers, so the newest version serves as well.
             self._dataset = open_lance(self.path)
+        try:
             return read(self._dataset)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise HANError(f"{self.path}: a file of it is gone or damaged ({reason_of(error)}); make it anew") from None
+
+
+def _absolute(path: str | Path) -> Path:
+    path = Path(path).absolute()
+    if not is_text(str(path)):
+        raise HANError(f"{readable(str(path))}: its name is not UTF-8, which a region store's must be; choose another")
+    return path
 
 
 def _schema(fingerprint: str, feature_size: int) -> pa.Schema:
