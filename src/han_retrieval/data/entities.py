@@ -55,6 +55,7 @@ EntitiesPhotos = dict[str, EntitiesPhoto]
 """Annotations by photo id, in the order of their files."""
 
 _NO_BOXES = np.zeros((0, 4), np.float32)
+_FAR = 1_000_000  # pixels: no photo is as wide or high
 _PHRASE = re.compile(r"\[/EN#(\w+)/(\S+)")
 
 
@@ -88,20 +89,40 @@ def _photo_of(record: Any, where: str) -> EntitiesPhoto:
     boxes: dict[str, list[Any]] = {}
     for entry in field(record, "boxes", list, where):
         box = field(entry, "box", list, where)
-        if len(box) != 4 or not all(isinstance(edge, int | float) for edge in box):
-            raise HANError(f"{where}: a box must be four numbers, found {shown(box)}")
-        for chain in field(entry, "chains", list, where):
+        if len(box) != 4 or not all(isinstance(edge, int | float) for edge in box) or not _is_box(*box):
+            raise HANError(f"{where}: a box must be four numbers, x0 < x1 and y0 < y1, found {shown(box)}")
+        for chain in _texts(entry, "chains", where):
             boxes.setdefault(chain, []).append(box)
     arrays = _arrays(boxes)
     sentences = tuple(_sentence_of(sentence, arrays, where) for sentence in field(record, "sentences", list, where))
-    width, height = field(record, "width", int, where), field(record, "height", int, where)
+    width, height = (field(record, name, int, where) for name in ("width", "height"))
+    if not _is_size(width, height):
+        raise HANError(f"{where}: 'width' and 'height' must be from 1 to 999999, found {shown([width, height])}")
     return EntitiesPhoto(field(record, "file", str, where), width, height, sentences)
 
 
+def _is_size(width: int, height: int) -> bool:
+    return 0 < width < _FAR and 0 < height < _FAR
+
+
+def _is_box(x0: float, y0: float, x1: float, y1: float) -> bool:
+    # Of NaN no comparison is true.
+    return -_FAR < x0 < x1 < _FAR and -_FAR < y0 < y1 < _FAR
+
+
+def _texts(record: Any, name: str, where: str) -> tuple[str, ...]:
+    """The value of a field that is a list of texts, none of them empty."""
+    values = field(record, name, list, where)
+    for value in values:
+        if not isinstance(value, str) or not value.strip():
+            raise HANError(f"{where}: the field {name!r} must be a list of texts, none empty; found {shown(value)}")
+    return tuple(values)
+
+
 def _sentence_of(record: Any, boxes: dict[str, np.ndarray], where: str) -> EntitiesSentence:
-    tokens = field(record, "tokens", list, where)
+    tokens = _texts(record, "tokens", where)
     phrases = field(record, "phrases", list, where)
-    return EntitiesSentence(tuple(tokens), tuple(_phrase_of(phrase, len(tokens), boxes, where) for phrase in phrases))
+    return EntitiesSentence(tokens, tuple(_phrase_of(phrase, len(tokens), boxes, where) for phrase in phrases))
 
 
 def _phrase_of(record: Any, tokens: int, boxes: dict[str, np.ndarray], where: str) -> Phrase:
@@ -109,7 +130,7 @@ def _phrase_of(record: Any, tokens: int, boxes: dict[str, np.ndarray], where: st
     if not 0 <= start < end <= tokens:
         raise HANError(f"{where}: the phrase [{start}, {end}) is not within its sentence of {tokens} tokens")
     chain = field(record, "chain", str, where)
-    return Phrase(start, end, chain, tuple(field(record, "types", list, where)), boxes.get(chain, _NO_BOXES))
+    return Phrase(start, end, chain, _texts(record, "types", where), boxes.get(chain, _NO_BOXES))
 
 
 def _arrays(boxes: dict[str, list[Any]]) -> dict[str, np.ndarray]:
@@ -141,14 +162,19 @@ def _read_annotation(path: Path) -> tuple[int, int, dict[str, np.ndarray]]:
     try:
         root = ElementTree.fromstring(text)
         width, height = _number(root, "size/width"), _number(root, "size/height")
+        if not _is_size(width, height):
+            raise ValueError(f"<width> and <height> must be from 1 to 999999, found {shown([width, height])}")
         boxes: dict[str, list[Any]] = {}
         for thing in root.iter("object"):
             if thing.find("bndbox") is None:
                 continue
             x0, y0, x1, y1 = (_number(thing, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax"))
+            # Pixels xmin..xmax, counted from 1, reach from the edge xmin - 1 to the edge xmax.
+            box = (max(x0 - 1, 0), max(y0 - 1, 0), x1, y1)
+            if not _is_box(*box):
+                raise ValueError(f"a <bndbox> must have xmin <= xmax and ymin <= ymax, found {shown([x0, y0, x1, y1])}")
             for name in thing.iter("name"):
-                # Pixels xmin..xmax, counted from 1, reach from the edge xmin - 1 to the edge xmax.
-                boxes.setdefault(name.text or "", []).append((max(x0 - 1, 0), max(y0 - 1, 0), x1, y1))
+                boxes.setdefault(name.text or "", []).append(box)
     except (ElementTree.ParseError, ValueError) as error:
         raise HANError(f"{path}: not an Entities annotation ({error})") from None
     return width, height, _arrays(boxes)
@@ -179,6 +205,8 @@ def _parse_sentence(line: str, boxes: dict[str, np.ndarray], where: str) -> Enti
         if word:
             tokens.append(word)
         if opened is not None and closes:
+            if start == len(tokens):
+                raise HANError(f"{where}: the phrase at {opened[0]!r} has no words")
             chain, types = opened[1], tuple(opened[2].split("/"))
             phrases.append(Phrase(start, len(tokens), chain, types, boxes.get(chain, _NO_BOXES)))
             opened = None
