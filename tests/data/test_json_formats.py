@@ -67,6 +67,14 @@ def test_broken_json_is_named_by_line(tmp_path: Path) -> None:
     refused(file, r"dataset\.json, line 2: broken JSON")
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"), [("[" * 100_000, "nested too deeply"), ("1" * 5000, "a number in it has too many digits")]
+)
+def test_json_beyond_what_python_reads_is_named(tmp_path: Path, value: str, reason: str) -> None:
+    refused(write(tmp_path / "a.json", '{"images": ' + value), rf"a\.json: {reason}", format="coco")
+    refused(write(tmp_path / "a.jsonl", "", '{"file_name": ' + value), rf"a\.jsonl, line 2: {reason}")
+
+
 def coco(folder: Path) -> None:
     for i, split in enumerate(("train", "val")):
         photos(folder, f"{split}2017/{i}.jpg")
@@ -91,6 +99,34 @@ def test_coco_file(tmp_path: Path) -> None:
     coco(tmp_path)
     dataset = read_dataset(tmp_path / "annotations" / "captions_val2017.json")
     assert summary(dataset) == [("1", "1.jpg", ["A", "B"], "dev")]
+
+
+@pytest.mark.parametrize("first", ["images", "annotations"])
+def test_a_coco_file_of_which_only_both_ends_are_looked_at(tmp_path: Path, first: str) -> None:
+    lists = {
+        "images": [{"file_name": f"{i:09}.jpg", "id": i} for i in range(8000)],
+        "annotations": [{"image_id": i, "id": i, "caption": "A dog."} for i in range(8000)],
+    }
+    second = next(name for name in lists if name != first)
+    file = write_json(tmp_path / "captions_val2017.json", {first: lists[first], second: lists[second]})
+    assert file.stat().st_size > 600_000
+    assert read_dataset(file).format == "coco"
+
+
+def test_karpathy_images_that_have_an_image_id_too_are_not_taken_for_coco(tmp_path: Path) -> None:
+    file = write_json(tmp_path / "dataset.json", {"images": [karpathy_image("a.jpg", "train", "A", image_id=7)]})
+    assert read_dataset(file).format == "karpathy"
+
+
+def test_two_coco_photos_of_one_file_are_refused(tmp_path: Path) -> None:
+    for i, split in enumerate(("train", "val")):
+        photos(tmp_path, f"{split}2017/1.jpg")
+        content = {
+            "images": [{"id": i, "file_name": "1.jpg"}],
+            "annotations": [{"image_id": i, "id": 1, "caption": "A"}],
+        }
+        write_json(tmp_path / "annotations" / f"captions_{split}2017.json", content)
+    refused(tmp_path, r"the photos '0' and '1' have one file, .*/1\.jpg; name each file with its folder")
 
 
 @pytest.mark.parametrize(

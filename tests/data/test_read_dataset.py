@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dataset_files import flickr, photos, refused, summary, write
 
-from han_retrieval.data import read_dataset
+from han_retrieval.data import read_dataset, read_sentences
+from han_retrieval.errors import HANError
 
 
 def test_folder_of_photos(tmp_path: Path) -> None:
@@ -24,6 +27,38 @@ def test_folder_of_photos(tmp_path: Path) -> None:
 def test_one_photo(tmp_path: Path) -> None:
     photos(tmp_path, "a.png", "b.png")
     assert summary(read_dataset(tmp_path / "a.png")) == [("a.png", "a.png", [], None)]
+
+
+@pytest.mark.parametrize("step", ["list", "enter"])
+def test_a_folder_that_cannot_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    photos(tmp_path, "a.png", "locked/b.png", "locked/c.png")
+    owner, name, steps_up = {"list": (os, "scandir", 0), "enter": (Path, "is_file", 1)}[step]
+    original = getattr(owner, name)
+
+    def locked(path: Path | str) -> Any:
+        if [Path(path), *Path(path).parents][steps_up] == tmp_path / "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(owner, name, locked)
+    dataset = read_dataset(tmp_path)
+    assert [photo.id for photo in dataset.photos] == ["a.png"]
+    assert dataset.skipped == {f"folder that cannot be read, such as {tmp_path / 'locked'}": 1}
+    (tmp_path / "a.png").unlink()
+    refused(tmp_path, "found none; .*locked cannot be read", format="photos")
+
+
+def test_a_path_that_may_not_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(tmp_path / ("a" * 300), r"aaa: (cannot be read \(File name too long\)|no such file)")
+
+    def locked(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", locked)
+    refused(tmp_path / "none", r"cannot be read \(Permission denied\)")
+    monkeypatch.setattr(Path, "is_file", locked)
+    with pytest.raises(HANError, match=r"a\.txt: cannot be read \(Permission denied\)"):
+        read_sentences(tmp_path / "a.txt")
 
 
 def test_links_that_go_in_circles_end(tmp_path: Path) -> None:

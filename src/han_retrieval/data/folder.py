@@ -7,6 +7,7 @@ and folders are passed over, links to folders are not followed.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,10 +27,16 @@ def recognises(source: Path) -> bool:
 def read(source: Path) -> CaptionedPhotos:
     """The photos in the order of their paths, without captions and splits."""
     root = source if source.is_dir() else source.parent
-    paths = {path.relative_to(root).as_posix(): path for path in _photo_files(source)}
+    unreadable: list[OSError] = []
+    paths = {path.relative_to(root).as_posix(): path for path in _photo_files(source, unreadable.append)}
     if not paths:
-        raise HANError(f"{source}: expected {LOOKS_FOR}; found none")
-    return CaptionedPhotos(NAME, source, tuple(CaptionedPhoto(name, paths[name], ()) for name in sorted(paths)))
+        locked = f"; {unreadable[0].filename} cannot be read" if unreadable else ""
+        raise HANError(f"{source}: expected {LOOKS_FOR}; found none{locked}")
+    skipped = Counter[str]()
+    if unreadable:
+        skipped[f"folder that cannot be read, such as {unreadable[0].filename}"] = len(unreadable)
+    photos = tuple(CaptionedPhoto(name, paths[name], ()) for name in sorted(paths))
+    return CaptionedPhotos(NAME, source, photos, skipped)
 
 
 def photo_files(
@@ -45,7 +52,8 @@ def photo_files(
         folder: Where to begin.
         suffixes: File name endings, in lower case.
         enter: Whether to go into a folder, given its path; all by default.
-        unreadable: Told of folders that cannot be listed; they are passed over.
+        unreadable: Told of folders that cannot be listed or entered, by their path as the error's ``filename``; they
+            are passed over.
     """
     for where, subfolders, names in os.walk(folder, onerror=unreadable):
         subfolders[:] = [
@@ -55,12 +63,20 @@ def photo_files(
         ]
         for name in names:
             path = Path(where, name)
-            if not name.startswith(".") and path.suffix.lower() in suffixes and path.is_file():
+            if name.startswith(".") or path.suffix.lower() not in suffixes:
+                continue
+            try:
+                is_file = path.is_file()
+            except OSError as error:  # the folder can be listed, but not entered
+                if unreadable is not None:
+                    unreadable(OSError(error.errno, error.strerror, where))
+                break
+            if is_file:
                 yield path
 
 
-def _photo_files(source: Path) -> Iterator[Path]:
+def _photo_files(source: Path, unreadable: Callable[[OSError], None] | None = None) -> Iterator[Path]:
     if source.is_file():
         yield from [source] if source.suffix.lower() in PHOTO_SUFFIXES else []
     else:
-        yield from photo_files(source)
+        yield from photo_files(source, unreadable=unreadable)

@@ -103,8 +103,18 @@ class Gathering:
 
         Where not one photo file is found, the dataset is taken for one that is used with features made elsewhere:
         its photos stay, without a path.
+
+        Raises:
+            HANError: No photo has a caption and, where there are files, a file; or two photos have one file.
         """
         paths = {photo_id: self._find(name) for photo_id, (name, _) in self._photos.items()}
+        ids: dict[Path, str] = {}
+        for photo_id, path in paths.items():
+            if path is not None and ids.setdefault(path, photo_id) != photo_id:
+                raise HANError(
+                    f"{self._source}: the photos {ids[path]!r} and {photo_id!r} have one file, {path}; name each file "
+                    "with its folder, as in val2017/1.jpg"
+                )
         without_files = not any(paths.values())
         photos = []
         for photo_id, captions in self._captions.items():

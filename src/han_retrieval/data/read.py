@@ -8,6 +8,7 @@ from typing import Protocol
 
 from han_retrieval.data import coco, flickr, folder, karpathy, lavis, scan, table, vse_infinity
 from han_retrieval.data.dataset import CaptionedPhotos
+from han_retrieval.data.files import reading
 from han_retrieval.errors import HANError
 
 
@@ -35,16 +36,14 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
         format: The name of the format; by default it is recognised by content.
 
     Raises:
-        HANError: There is no such path, the folder is empty, the format is unknown or ambiguous, or something in the
-            files is not as their format has it; the message says which file, line or field.
+        HANError: There is no such path, it cannot be read, the folder is empty, the format is unknown or ambiguous, or
+            something in the files is not as their format has it; the message says which file, line or field.
     """
     source = Path(source)
-    if not source.exists():
-        raise HANError(f"{source}: no such file or folder{_near(source)}")
-    try:
+    with reading(source):
+        if not source.exists():
+            raise HANError(f"{source}: no such file or folder{_near(source)}")
         return _adapter(source, format).read(source)
-    except OSError as error:
-        raise HANError(f"{error.filename or source}: cannot be read ({error.strerror})") from None
 
 
 def _adapter(source: Path, format: str | None) -> Adapter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from han_retrieval.data.files import read_lines
+from han_retrieval.data.files import read_lines, reading
 from han_retrieval.data.read import ADAPTERS, read_dataset
 from han_retrieval.errors import HANError
 
@@ -20,7 +20,9 @@ def read_sentences(source: str | Path) -> list[str]:
         HANError: There is no such path, the format is not known, or there is no sentence.
     """
     path = Path(source)
-    if path.is_file() and path.suffix == ".txt" and not any(adapter.recognises(path) for adapter in ADAPTERS):
+    with reading(path):
+        plain = path.is_file() and path.suffix == ".txt" and not any(adapter.recognises(path) for adapter in ADAPTERS)
+    if plain:
         found = [line.strip() for line in read_lines(path)]
     else:
         found = [caption for photo in read_dataset(path).photos for caption in photo.captions]

@@ -83,9 +83,9 @@ def _captions(row: Any, key: str, where: str) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:  # as pandas writes a list
         return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         raise HANError(f"{where}, captions: expected a JSON list of captions, found {shown(value)}") from None
