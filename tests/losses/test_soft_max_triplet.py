@@ -84,6 +84,14 @@ def test_gradients_are_finite(scores, power):
     assert scores.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("power", [1, 1.5, 4, 1e4, math.inf])
+@pytest.mark.parametrize("place", [(0, 0), (2, 1)])
+def test_nan_is_not_lost(place, power):
+    scores = torch.eye(4)
+    scores[place] = math.nan
+    assert soft_max_triplet_loss(scores, margin=0.2, power=power).isnan()
+
+
 def test_rows_without_violation_have_no_gradient():
     scores = (torch.eye(4) * 5).requires_grad_()
     soft_max_triplet_loss(scores, margin=0.2, power=4).backward()
@@ -106,8 +114,10 @@ def test_gradient_is_the_slope():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match=r"\(I, I\)"):
-        soft_max_triplet_loss(torch.zeros(3, 4), margin=0.2, power=2)
+    for shape in ((3, 4), (3, 3, 3), (0, 0), ()):
+        for power in (1, 2):
+            with pytest.raises(ValueError, match=r"\(I, I\).*I >= 1"):
+                soft_max_triplet_loss(torch.zeros(shape), margin=0.2, power=power)
     with pytest.raises(ValueError, match="power"):
         soft_max_triplet_loss(torch.zeros(3, 3), margin=0.2, power=0.5)
     with pytest.raises(ValueError, match="ids"):

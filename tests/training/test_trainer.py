@@ -28,6 +28,7 @@ from han_retrieval.regions.disk import WriterLock
 from han_retrieval.training import train
 from han_retrieval.training.checkpoint import Checkpoint, save_checkpoint
 from han_retrieval.training.log import Log, read_log
+from han_retrieval.training.trainer import _Run
 
 EVERY_STEP = 1e-9  # minutes between checkpoints
 
@@ -69,6 +70,7 @@ def test_learns(data, tmp_path):
     card = (tmp_path / "model/README.md").read_text()
     assert "made-up-1" in card
     assert "Seed 0" in card
+    assert "among 10 photos of split `dev`, after epoch" in card
 
 
 def test_more_words_are_known_and_change_no_other(data, tmp_path):
@@ -88,6 +90,8 @@ def test_more_words_are_known_and_change_no_other(data, tmp_path):
     tokens = [model.encode_texts(*model.words([" ".join(heard[:3])])) for model in (before, after)]
     assert torch.equal(*tokens)
     assert after.encode_texts(*after.words(["unheard"])).isfinite().all()
+    said = "of the model as it was trained, without the further words"
+    assert [said in (tmp_path / name / "README.md").read_text() for name in ("plain", "more")] == [False, True]
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 17, 24])
@@ -358,10 +362,54 @@ def test_splits_and_features_that_are_not_there(data, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_dev_photos_without_regions_or_captions(data, tmp_path, capsys):
+    dataset, store = data
+    dev = [photo.id for photo in dataset.split("dev").photos]
+    with RegionStore.create(tmp_path / "few", fingerprint="made-up-1", feature_size=12) as few:
+        kept = [id_ for id_ in store.ids if id_ not in dev[3:]]
+        few.append(RegionRow(id_, None, regions) for id_, regions in zip(kept, store.read(kept), strict=True))
+    train(small_config(epochs=1), dataset, few, tmp_path / "model", progress=False)
+    assert "warning: 7 of the 10 photos of split 'dev' have no regions" in capsys.readouterr().err
+    assert "among 3 photos of split `dev`" in (tmp_path / "model/README.md").read_text()
+
+    mute = replace(dataset, photos=tuple(replace(p, captions=("?",)) if p.id in dev else p for p in dataset.photos))
+    with pytest.raises(HANError, match=r"split 'dev' have no captions; .*dev_split=''"):
+        train(small_config(), mute, store, tmp_path / "mute", progress=False)
+    assert not (tmp_path / "mute").exists()
+
+
+def test_adam_without_decay_and_the_last_weights_by_a_sample(data, tmp_path):
+    """Adam and AdamW are one where nothing decays; the options that few runs take are taken together."""
+    options = {"keep": "last", "dev_photos": 4, "learning_rate": 0.3}  # so great that the last epoch is not the best
+    result = train(small_config(optimizer="adam", weight_decay=0.5, **options), *data, tmp_path / "a", progress=False)
+    train(small_config(weight_decay=0.0, **options), *data, tmp_path / "b", progress=False)
+    assert same_run(tmp_path / "a", tmp_path / "b")
+    rsums = [record["dev"]["rsum"] for record in read_log(tmp_path / "a/training/metrics.jsonl") if "dev" in record]
+    assert (result.best_epoch, result.rsum) == (3, rsums[-1])
+    assert rsums[-1] < max(rsums)
+    assert "among 4 photos of split `dev`, after epoch 3 of 3 (rSum" in (tmp_path / "a/README.md").read_text()
+
+
 def test_without_dev_split_the_last_weights_are_kept(data, tmp_path):
     result = train(small_config(dev_split=""), *data, tmp_path / "model", progress=False)
     assert (result.best_epoch, result.rsum) == (3, None)
     assert HAN.from_pretrained(tmp_path / "model").config.region_size == 12
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(data, tmp_path, monkeypatch):
+    update = _Run._update
+
+    def broken(run, batch, **options):
+        if run.state.step == 12:  # in the second epoch
+            with torch.no_grad():
+                run.model.image_encoder.projection.weight[0, 0] = torch.nan
+        return update(run, batch, **options)
+
+    monkeypatch.setattr(_Run, "_update", broken)
+    with pytest.raises(HANError, match=r"the loss is nan at step 12: .*; the last checkpoint stands"):
+        train(small_config(power=4.0), *data, tmp_path / "model", progress=False)
+    weights = load_file(tmp_path / "model/model.safetensors")
+    assert all(weight.isfinite().all() for weight in weights.values())
 
 
 def test_tensorboard_that_is_missing_leaves_nothing(data, tmp_path, monkeypatch):
@@ -382,6 +430,9 @@ def test_starts_from_word_vectors(data, tmp_path):
     expected = torch.tensor([[1.0, 2, 3], [-1, 0, 1]])
     ratio = start / expected.where(expected != 0, torch.nan)
     assert ratio.nan_to_num(ratio.nanmean().item()).allclose(ratio.nanmean(), rtol=1e-3)
+    (tmp_path / "others.txt").write_text("unseen 5 5 5\n<unk> 1 2 3\n")
+    with pytest.raises(HANError, match=r"others\.txt: has none of the .* words of the captions"):
+        train(small_config(word_vectors=str(tmp_path / "others.txt")), *data, tmp_path / "b", progress=False)
     with pytest.raises(HANError, match=r"more than model\.word_size"):
         train(small_config(word_vectors=str(vectors), model={"word_size": 2}), *data, tmp_path / "b", progress=False)
 

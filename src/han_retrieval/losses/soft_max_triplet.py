@@ -25,7 +25,7 @@ def soft_max_triplet_loss(
     gradient as its hinge to the power p - 1: hard negatives lead, and no single one decides (Yu et al., SIGIR 2021).
 
     Args:
-        scores: (I, I) floats; row i and column i are a matching image and caption.
+        scores: (I, I) floats, I >= 1; row i and column i are a matching image and caption.
         margin: mu, in units of the score.
         power: p, from 1 to ``math.inf``.
         image_ids: (I,) ints, the image of each row; rows are different images when not given.
@@ -33,15 +33,15 @@ def soft_max_triplet_loss(
             A caption of the row's own image is never a negative.
 
     Returns:
-        A scalar, 0 when no negative violates the margin. Its gradient is finite for finite scores, and 0 in rows and
-        columns without a violation.
+        A scalar, 0 when no negative violates the margin, NaN when a score that counts is NaN. Its gradient is finite
+        for finite scores, and 0 in rows and columns without a violation.
 
     Raises:
-        ValueError: The scores are not square, ids have another length, or the power is below 1.
+        ValueError: The scores are not square or there are none, ids have another length, or the power is below 1.
     """
-    count = scores.shape[0]
-    if scores.ndim != 2 or scores.shape[1] != count:
-        raise ValueError(f"scores must be (I, I), a matching caption a row; got {tuple(scores.shape)}")
+    if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
+        raise ValueError(f"scores must be (I, I), a matching caption a row, I >= 1; got {tuple(scores.shape)}")
+    count = len(scores)
     if not power >= 1:
         raise ValueError(f"power must be from 1 to inf; got {power}")
     rows = torch.arange(count, device=scores.device) if image_ids is None else image_ids
@@ -64,7 +64,7 @@ def _norm(hinges: Tensor, power: float) -> Tensor:
         return hinges.amax(1)
     # |h| = c |h / c| for any constant c: with the largest hinge as c no power overflows, whatever p.
     largest = hinges.detach().amax(1, keepdim=True)
-    violated = largest.squeeze(1) > 0
+    violated = largest.squeeze(1) != 0  # NaN counts, so that it is not lost
     scale = torch.where(violated.unsqueeze(1), largest, 1)
     total = (hinges / scale).pow(power).sum(1)
     norm = torch.where(violated, total, 1).pow(1 / power)  # the inner where keeps 0 ** (1 / p - 1) out of the gradient
