@@ -120,6 +120,27 @@ def test_threads_tiles_and_memory_do_not_matter(threads, kept, alignment, monkey
         assert torch.allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("forward", "backward"), [(2, 1), (1, 2)])
+def test_the_number_of_threads_may_change_before_the_backward(forward, backward, monkeypatch):
+    monkeypatch.setattr(tiles, "IMAGE_ROWS", 100)  # three slices of images for one thread, four for two
+    torch.manual_seed(0)
+    model = random_model()
+    items = random_items(10, 9, 13, 9, full=True)
+    weights = torch.randn(10, 9)
+    wanted = gradients(model, items, weights, "gram")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(forward)
+        scores = model.similarity(*items)
+        torch.set_num_threads(backward)
+        model.zero_grad()
+        (scores * weights).sum().backward()
+    finally:
+        torch.set_num_threads(before)
+    for parameter, exact in zip(model.parameters(), wanted, strict=True):
+        assert torch.allclose(parameter.grad.double(), exact, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_gradients_are_the_same_to_the_last_bit_each_time(alignment, monkeypatch):
     monkeypatch.setattr(tiles, "IMAGE_ROWS", 60)  # many tiles a thread

@@ -136,9 +136,10 @@ class _Matches(torch.autograd.Function):
                 if keep:
                     kept[tile.images.start, tile.words.start] = blocks
 
-        share(work, _tiles(images, texts, layout))
+        tiles = _tiles(images, texts, layout)
+        share(work, tiles)
         ctx.save_for_backward(*inputs)
-        ctx.kernel, ctx.layout, ctx.counts, ctx.kept = kernel, layout, counts, kept
+        ctx.kernel, ctx.tiles, ctx.counts, ctx.kept = kernel, tiles, counts, kept
         return tuple(map(torch.from_numpy, matches))
 
     @staticmethod
@@ -170,7 +171,7 @@ class _Matches(torch.autograd.Function):
                     d_right.flatten(0, 1).addmm_(d.T, left.flatten(0, 1))
             return mine
 
-        d_texts = share(work, _tiles(images, texts, ctx.layout))
+        d_texts = share(work, ctx.tiles)  # those of what is kept, however many threads there are by now
         sums = [sum(parts[1:], start=parts[0]) for parts in zip(*(sum(x, start=()) for x in d_texts), strict=True)]
         return (None, None, None, None, *d_images.factors, *d_images.tables, *sums)
 
