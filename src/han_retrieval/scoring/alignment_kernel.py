@@ -37,8 +37,8 @@ from han_retrieval.scoring.products import add_product, product
 class Work(NamedTuple):
     """Room for one pair."""
 
-    pair: Array  # (PAIR_SLOTS, s, g, LANES)
-    rows: Array  # (ROW_SLOTS, 1, s or g, LANES)
+    pair: Array  # (3, s, g, LANES)
+    rows: Array  # (5, 1, s or g, LANES)
 
 
 def make_work(m: int, n: int) -> Work:

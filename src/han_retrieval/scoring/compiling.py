@@ -18,9 +18,12 @@ _settings: Any = numba.config
 
 
 def cached_njit(function: Callable[..., Any]) -> Any:
-    """A function to call from Python: compiled at its first call on a machine, which the log says, and kept on disk."""
+    """A function to call from Python: compiled at its first call on a machine, and kept on disk.
+
+    The log says so where a process compiles it first; for arguments of other types it is compiled anew in silence.
+    """
     users = _settings.CACHE_DIR
-    _settings.CACHE_DIR = users or str(Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
+    _settings.CACHE_DIR = str(Path(users or Path(__file__).parent / "__pycache__") / f"kernels-{_sources()}")
     try:
         compiled = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder to keep it in
@@ -46,7 +49,8 @@ def cached_njit(function: Callable[..., Any]) -> Any:
 def _sources() -> str:
     """A hash of all that goes into kernels; Numba itself looks at the file of the outermost function alone."""
     folder = Path(__file__).parent
-    files = [folder / "lanes.py", folder / "products.py", folder / "alignment.py", *sorted(folder.glob("*_kernel.py"))]
+    named = ("compiling.py", "lanes.py", "products.py", "alignment.py")
+    files = [*(folder / name for name in named), *sorted(folder.glob("*_kernel.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 

@@ -1,7 +1,7 @@
-"""SIMD lanes as a Numba type: one number for each of eight texts, handled as if it were one number.
+"""SIMD lanes as a Numba type: one number for each of LANES texts, handled as if it were one number.
 
-Code that is written for one pair with these lanes in place of floats runs for eight pairs at once, with no
-remainders and no sums across a register. A *lanes matrix* is a float32 array (rows, columns, LANES).
+Code that is written for one pair with these lanes in place of floats runs for LANES pairs at once, with
+no remainders and no sums across a register. A *lanes matrix* is a float32 array (rows, columns, LANES).
 """
 
 from __future__ import annotations
