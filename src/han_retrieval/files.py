@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except OSError as error:
         raise HANError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has the file's name by now, or never was
+            temporary.unlink()
 
 
 def sync(path: Path) -> None:

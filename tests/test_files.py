@@ -1,0 +1,24 @@
+"""Files are there whole or not at all, and errors say which."""
+
+from __future__ import annotations
+
+import pytest
+
+from han_retrieval.errors import HANError
+from han_retrieval.files import write_whole
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    for content in ("old", b"new"):
+        write_whole(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "below", tmp_path / "folder", tmp_path / "none" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(HANError, match=f"{path}: cannot be written"):
+            write_whole(path, "content")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
