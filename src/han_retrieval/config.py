@@ -25,9 +25,9 @@ def load_config(kind: type[M], file: str | Path | None = None, *, overrides: Seq
             TOML; what is no TOML is taken as a string.
 
     Raises:
-        HANError: The file cannot be read, or fields are unknown or hold the wrong thing: all of them, one line.
+        HANError: The file cannot be read, or fields are unknown or hold the wrong thing: all of them, one line, after
+            the file or "--set", whichever gave them.
     """
-    source = str(file) if file is not None else "--set"
     fields: dict[str, Any] = {}
     if file is not None:
         try:
@@ -36,15 +36,22 @@ def load_config(kind: type[M], file: str | Path | None = None, *, overrides: Seq
             raise HANError(f"{file}: cannot be read ({error.strerror})") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise HANError(f"{file}: not a TOML file ({error})") from None
-    for override in overrides:
-        _set(fields, override)
+    keys = [_set(fields, override) for override in overrides]
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise HANError(f"{source}: " + "; ".join(_explain(kind, e) for e in error.errors())) from None
+        wrong: dict[str, list[str]] = {}  # by what gave the values
+        for e in error.errors():
+            path, model = _place(kind, e["loc"])
+            # A table whose field says which one it is: that field is wrong.
+            given = [*path, e["ctx"]["discriminator"].strip("'")] if e["type"] == "union_tag_invalid" else path
+            overridden = file is None or any(given[: len(key)] == key for key in keys)
+            wrong.setdefault("--set" if overridden else str(file), []).append(_explain(path, model, e))
+        raise HANError("; ".join(f"{source}: {'; '.join(said)}" for source, said in wrong.items())) from None
 
 
-def _set(fields: dict[str, Any], override: str) -> None:
+def _set(fields: dict[str, Any], override: str) -> list[str]:
+    """Change the fields as an override says; the parts of its key."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise HANError(f"--set {override}: expected key=value, as in --set epochs=5 or --set model.blocks=2")
@@ -52,19 +59,22 @@ def _set(fields: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    *tables, name = key.strip().split(".")
+    parts = key.strip().split(".")
+    *tables, name = parts
     for table in tables:
         fields = fields.setdefault(table, {})
         if not isinstance(fields, dict):
             raise HANError(f"--set {override}: {table} is not a table")
     fields[name] = value
+    return parts
 
 
-def _explain(kind: type[BaseModel], error: Any) -> str:
-    model: Any = kind  # whose fields the next part is one of
+def _place(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], Any]:
+    """An error's field, by its parts, and the model whose field the last one is or was meant to be."""
+    model: Any = kind
     where: list[str] = []
     discriminator = None
-    for part in map(str, error["loc"]):
+    for part in map(str, location):
         if discriminator is not None:  # no field: which model of a union is meant
             model = next(m for m in get_args(model) if m.model_fields[discriminator].default == part)
             discriminator = None
@@ -72,6 +82,10 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
         where.append(part)
         if field := getattr(model, "model_fields", {}).get(part):
             model, discriminator = field.annotation, field.discriminator
+    return where, model
+
+
+def _explain(where: list[str], model: Any, error: Any) -> str:
     path = ".".join(where)
     if error["type"] != "extra_forbidden":
         reason = error["msg"].removeprefix("Value error, ")

@@ -65,6 +65,24 @@ def test_the_matcher_decides_which_options_there_are():
         load_config(TrainingConfig, overrides=["model.matcher=clip"])
 
 
+def test_what_gave_the_wrong_thing_is_named(tmp_path):
+    def message(text: str, *overrides: str) -> str:
+        file.write_text(text)
+        with pytest.raises(HANError) as error:
+            load_config(TrainingConfig, file, overrides=overrides)
+        return str(error.value).replace(str(file), "FILE")
+
+    file = tmp_path / "config.toml"
+    assert message("epochs = 3\n", "power=0.5").startswith("--set: power = 0.5: ")
+    assert message("power = 2\n", "power=0.5", "epochs=3").startswith("--set: power = 0.5: ")
+    assert message("power = 0.5\n", "epochs=3").startswith("FILE: power = 0.5: ")
+    both = message("epocs = 3\n[model]\njoint_size = 0\n", "model.poling='lse'", "seed=1")
+    assert both.startswith("FILE: ")
+    assert both.index("epocs") < both.index("; --set: model.poling is no field")
+    assert message("[model]\nmatcher = 'clip'\n", "model.joint_size=64").startswith("FILE: model = ")
+    assert message("[model]\njoint_size = 8\n", "model.matcher=clip").startswith("--set: model = ")
+
+
 @pytest.mark.parametrize("override", ["epochs", "=3", "epochs.a=3"])
 def test_overrides_that_are_none(override):
     with pytest.raises(HANError, match="epochs"):
