@@ -81,6 +81,19 @@ def test_where_attention_starts():
 
 
 @torch.inference_mode()
+def test_the_reference_computes_no_words_of_padding_and_each_map_once():
+    model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, joint_size=6)).eval()
+    mapped = []
+    for linear in model.blocks[0].children():
+        linear.register_forward_hook(lambda _, given, __: mapped.append(tuple(given[0].shape)))
+    lengths = torch.tensor([1, 4, 2])
+    word_mask = torch.arange(4) < lengths.unsqueeze(1)
+    regions, region_mask = torch.randn(2, 3, 5), torch.ones(2, 3, dtype=torch.bool)
+    model.similarity(regions, region_mask, torch.randint(1, 9, (3, 4)), word_mask, backend="reference")
+    assert mapped == [(2, 3 + n, 6) for n in lengths.tolist() for _ in ("query", "key", "value", "output")]
+
+
+@torch.inference_mode()
 def test_evidence_is_of_the_score():
     torch.manual_seed(0)
     model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, joint_size=6, blocks=2)).eval()

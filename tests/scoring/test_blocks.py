@@ -32,7 +32,7 @@ def wide_gram(images, mask, texts, blocks):
     for text in texts:
         joint = torch.cat([images, text.expand(len(images), -1, -1)], dim=1)
         for block in blocks:
-            joint = block(joint, torch.cat([mask, mask.new_ones(len(images), len(text))], dim=1), regions=M)
+            joint, _ = block(joint, torch.cat([mask, mask.new_ones(len(images), len(text))], dim=1), regions=M)
         grams.append(joint @ joint.mT)
     return torch.stack(grams)
 

@@ -69,13 +69,12 @@ class AligningMatcher(Matcher):
         self._check("image", image_tokens, region_mask)
         self._check("text", text_tokens, word_mask)
         if backend == "reference":
-            return torch.stack(
-                [
-                    self._forward_pairs(image_tokens, region_mask, tokens, mask)
-                    for tokens, mask in zip(text_tokens, word_mask, strict=True)
-                ],
-                dim=1,
-            )
+            images = image_tokens.masked_fill(~region_mask.unsqueeze(2), 0)
+            columns = [
+                self._forward_pairs(images, region_mask, tokens[mask])
+                for tokens, mask in zip(text_tokens, word_mask, strict=True)
+            ]
+            return torch.stack(columns, dim=1) if columns else image_tokens.new_zeros(len(region_mask), 0)
         if backend != "gram":
             raise ValueError(f"backend must be 'gram' or 'reference'; got {backend!r}")
         return score_all_pairs(
@@ -165,19 +164,17 @@ class AligningMatcher(Matcher):
         temperature = self.config.alignment_temperature
         return align(gatherers, sources, source_mask, temperature=temperature, attention=self.attention)
 
-    def _forward_pairs(
-        self, image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, word_mask: Tensor
-    ) -> Tensor:
-        """The formulas as they stand, one text (n, d), (n,) with all images (I, m, d), (I, m): -> (I,)."""
-        images = len(image_tokens)
-        words_mask = word_mask.expand(images, -1)  # (I, n)
-        regions, words, _ = self.attend(image_tokens, region_mask, text_tokens.expand(images, -1, -1), words_mask)
+    def _forward_pairs(self, image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor) -> Tensor:
+        """The formulas as they stand, one text (n, d) without padding with all images (I, m, d), (I, m): -> (I,)."""
+        texts = text_tokens.expand(len(image_tokens), -1, -1)  # (I, n, d)
+        word_mask = torch.ones_like(texts[..., 0], dtype=torch.bool)
+        regions, words, _ = self.attend(image_tokens, region_mask, texts, word_mask)
         scores = []
         if self.config.alignment in ("words", "both"):
             alpha = self._align(words, regions, region_mask)
-            scores.append(self._pool(match(words, regions, alpha), words_mask))
+            scores.append(self._pool(match(words, regions, alpha), word_mask))
         if self.config.alignment in ("regions", "both"):
-            alpha = self._align(regions, words, words_mask)
+            alpha = self._align(regions, words, word_mask)
             scores.append(self._pool(match(regions, words, alpha), region_mask))
         return torch.stack(scores).mean(0)
 
@@ -201,7 +198,7 @@ class AligningMatcher(Matcher):
         alpha = self._align(attended_words, attended_regions, region_mask)
         s = len(image_tokens) + len(words)
         return Evidence(
-            score=float(self._forward_pairs(images, region_mask, texts[0], word_mask[0])),
+            score=float(self._forward_pairs(images, region_mask, texts[0])),
             match=match(attended_words, attended_regions, alpha)[0].cpu(),
             alignment=alpha[0].cpu(),
             attention=torch.cat([torch.zeros(0, s, s), *(a.cpu() for a in attention)]),

@@ -58,7 +58,6 @@ class HAN(AligningMatcher):
         mask = torch.cat([region_mask, word_mask], dim=1)  # (B, s)
         attention = []
         for block in self.blocks:
-            assert isinstance(block, HeterogeneousAttention)
-            attention.append(block.attention(joint, mask, regions=m))
-            joint = block.gather(joint, attention[-1])
+            joint, weights = block(joint, mask, regions=m)
+            attention.append(weights)
         return joint[:, :m], joint[:, m:], attention

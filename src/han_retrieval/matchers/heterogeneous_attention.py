@@ -52,24 +52,18 @@ class HeterogeneousAttention(nn.Module):
         with torch.no_grad():
             self.value.weight.mul_(value_start)
 
-    def attention(self, tokens: Tensor, mask: Tensor, *, regions: int) -> Tensor:
-        """A, the weights over the valid tokens that a token attends to: (B, s, d), (B, s) -> (B, s, s).
+    def forward(self, tokens: Tensor, mask: Tensor, *, regions: int) -> tuple[Tensor, Tensor]:
+        """The attended tokens h~ and A, the weights over the valid tokens that a token attends to.
 
-        The first ``regions`` tokens are regions, the others words.
+        (B, s, d), (B, s) -> (B, s, d), (B, s, s); the first ``regions`` of s are regions, the others words.
         """
-        logits = self.temperature * self.query(tokens) @ self.key(tokens).mT
+        query = self.query(tokens)
+        logits = self.temperature * query @ self.key(tokens).mT
         seen = mask.unsqueeze(1)  # (B, 1, s)
         if self.over != "both":
             is_region = torch.arange(tokens.shape[1], device=tokens.device) < regions
             same_set = is_region.unsqueeze(1) == is_region  # (s, s)
             seen = seen & (same_set if self.over == "own" else ~same_set)
-        return logits.masked_fill(~seen, -torch.inf).softmax(-1)
-
-    def forward(self, tokens: Tensor, mask: Tensor, *, regions: int) -> Tensor:
-        """The attended tokens h~, d-wide: (B, s, d), (B, s) -> (B, s, d); the first ``regions`` of s are regions."""
-        return self.gather(tokens, self.attention(tokens, mask, regions=regions))
-
-    def gather(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """What the weights gather, and the residual: (B, s, d), A (B, s, s) -> h~ (B, s, d)."""
-        added = self.query(tokens) if self.residual == "query" else tokens
-        return self.output(attention @ self.value(tokens)) + added
+        attention = logits.masked_fill(~seen, -torch.inf).softmax(-1)
+        added = query if self.residual == "query" else tokens
+        return self.output(attention @ self.value(tokens)) + added, attention
