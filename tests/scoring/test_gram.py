@@ -151,6 +151,19 @@ def test_padding_reaches_neither_scores_nor_gradients(backend):
         assert torch.equal(clean, padded)
 
 
+@pytest.mark.parametrize("backend", ["gram", "reference"])
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+@torch.inference_mode()
+def test_padding_of_tokens_does_not_reach_scores(blocks, backend):
+    torch.manual_seed(3)
+    model = random_model(blocks=blocks)
+    regions, region_mask, words, word_mask = random_items(4, 5, 6, 6)
+    images, texts = model.encode_images(regions, region_mask), model.encode_texts(words, word_mask)
+    scores = model.score(images, region_mask, texts, word_mask, backend=backend)
+    images[~region_mask], texts[~word_mask] = torch.nan, torch.nan
+    assert torch.equal(model.score(images, region_mask, texts, word_mask, backend=backend), scores)
+
+
 @pytest.mark.parametrize("alignment", ["words", "both"])
 def test_scores_stay_finite_at_extremes(alignment):
     model = random_model(
@@ -180,9 +193,42 @@ def test_bad_shapes_are_named():
         model.score(torch.zeros(1, 3, 16), region_mask[:1], torch.zeros(2, 3, 4), word_mask)
 
 
+def of_dtypes(images: torch.dtype, texts: torch.dtype, *, blocks: int = 1, gatherers: str = "words") -> torch.Tensor:
+    torch.manual_seed(5)
+    model = random_model(dtype=texts, blocks=blocks)
+    masks = torch.ones(2, 3, dtype=torch.bool), torch.ones(4, 2, dtype=torch.bool)
+    tokens = [torch.nn.functional.normalize(torch.randn(*mask.shape, 16), dim=-1) for mask in masks]
+    return score_all_pairs(
+        tokens[0].to(images), masks[0], tokens[1].to(texts), masks[1], blocks=list(model.blocks),
+        matching=Matching(9.0, gatherers, model._pool),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
 @torch.inference_mode()
-def test_no_images_or_texts_give_no_scores():
+def test_dtypes_and_gatherers_that_are_none(blocks):
+    for images, texts in itertools.permutations([torch.float32, torch.float64], 2):
+        with pytest.raises(ValueError, match=f"both the same; got {images} and {texts}"):
+            of_dtypes(images, texts, blocks=blocks)
+    with pytest.raises(ValueError, match=r"float32, float64 or bfloat16.*got torch\.float16"):
+        of_dtypes(torch.float16, torch.float16, blocks=blocks)
+    with pytest.raises(ValueError, match="gatherers must be one of words, regions, both; got 'pairs'"):
+        of_dtypes(torch.float32, torch.float32, blocks=blocks, gatherers="pairs")
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+@torch.inference_mode()
+def test_bfloat16_tokens_and_autocast(blocks):
+    exact = of_dtypes(torch.float32, torch.float32, blocks=blocks)
+    assert (of_dtypes(torch.bfloat16, torch.bfloat16, blocks=blocks).float() - exact).abs().max() < 0.05
+    with torch.autocast("cpu"):
+        assert torch.equal(of_dtypes(torch.float32, torch.float32, blocks=blocks), exact)
+
+
+@pytest.mark.parametrize("backend", ["gram", "reference"])
+@torch.inference_mode()
+def test_no_images_or_texts_give_no_scores(backend):
     model = random_model()
     regions, region_mask, words, word_mask = random_items(2, 3, 4, 5)
-    assert model.similarity(regions[:0], region_mask[:0], words, word_mask).shape == (0, 3)
-    assert model.similarity(regions, region_mask, words[:0], word_mask[:0]).shape == (2, 0)
+    assert model.similarity(regions[:0], region_mask[:0], words, word_mask, backend=backend).shape == (0, 3)
+    assert model.similarity(regions, region_mask, words[:0], word_mask[:0], backend=backend).shape == (2, 0)

@@ -18,6 +18,8 @@ from han_retrieval.scoring.matching import Matching
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 
 PRECISIONS = ("float32", "bfloat16")
+GATHERERS = ("words", "regions", "both")
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 # Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts.
 IMAGES_A_CHUNK, TEXTS_A_CHUNK = 1024, 512
@@ -44,11 +46,11 @@ def score_all_pairs(
     """Scores of all pairs in Gram space, differentiable.
 
     Args:
-        image_tokens: (I, m, d) unit-length tokens.
+        image_tokens: (I, m, d) unit-length tokens, float32 or float64; or bfloat16, in plain torch and coarsely.
         region_mask: (I, m) bool, at least one true an image.
-        text_tokens: (T, n, d) unit-length tokens.
+        text_tokens: (T, n, d) unit-length tokens, of the same dtype.
         word_mask: (T, n) bool, at least one true a text.
-        blocks: The rounds of attention.
+        blocks: The rounds of attention, their weights of the same dtype.
         matching: What makes a score of the attended tokens.
         precision: "float32" for all, or "bfloat16" for the large products of float32 tokens without blocks or through
             one (on a GPU: where words alone gather), if no gradient is asked for; all else stays in float32.
@@ -56,8 +58,21 @@ def score_all_pairs(
             for the CPU is at hand. Some forty blocks are alive at once. None: ``CPU_ELEMENTS`` or ``GPU_ELEMENTS``.
 
     Returns:
-        (I, T) scores. A pair's score does not depend on the other pairs, on padding or on ``chunk_elements``.
+        (I, T) scores in the tokens' dtype, also under ``torch.autocast``, which is off in here. A pair's score does not
+        depend on the other pairs, on padding or on ``chunk_elements``.
+
+    Raises:
+        ValueError: Tokens of another dtype, or of two; unknown gatherers, attention or precision; "clipped" attention
+            with blocks; "bfloat16" where the processor has none.
     """
+    dtypes = image_tokens.dtype, text_tokens.dtype
+    if dtypes[0] != dtypes[1] or dtypes[0] not in DTYPES:
+        raise ValueError(
+            "tokens of images and texts must be float32, float64 or bfloat16, both the same; "
+            f"got {dtypes[0]} and {dtypes[1]} (torch.autocast may have made them so: encode outside of it)"
+        )
+    if matching.gatherers not in GATHERERS:
+        raise ValueError(f"gatherers must be one of {', '.join(GATHERERS)}; got {matching.gatherers!r}")
     if matching.attention not in (("cosine",) if blocks else ("cosine", "clipped")):
         raise ValueError(f"attention must be 'cosine' or, without blocks, 'clipped'; got {matching.attention!r}")
     if precision not in PRECISIONS:
@@ -69,16 +84,15 @@ def score_all_pairs(
         )
     if not len(region_mask) or not len(word_mask):
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
-    if has_kernel(image_tokens, blocks):
-        return _by_kernel(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, precision)
     if chunk_elements is None:
         chunk_elements = GPU_ELEMENTS if image_tokens.is_cuda else CPU_ELEMENTS
-    if len(blocks) > 1 or (blocks and matching.gatherers != "words"):
-        return many_blocks.scores(
-            image_tokens, region_mask, text_tokens, word_mask, blocks=blocks, matching=matching,
-            chunk_elements=chunk_elements,
-        )  # fmt: skip
-    return _in_torch(image_tokens, region_mask, text_tokens, word_mask, blocks, matching, precision, chunk_elements)
+    items = image_tokens, region_mask, text_tokens, word_mask
+    with torch.autocast(image_tokens.device.type, enabled=False):
+        if has_kernel(image_tokens, blocks):
+            return _by_kernel(*items, blocks, matching, precision)
+        if len(blocks) > 1 or (blocks and matching.gatherers != "words"):
+            return many_blocks.scores(*items, blocks=blocks, matching=matching, chunk_elements=chunk_elements)
+        return _in_torch(*items, blocks, matching, precision, chunk_elements)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -173,7 +187,8 @@ def _in_torch(
     for images in _slices(len(region_mask), _images_a_chunk(max(sizes), m, chunk_elements)):
         tokens, mask = image_tokens[images], region_mask[images]
         if blocks:
-            of_images = side(project(blocks[0], tokens), mask, factors=factors, over=blocks[0].over)
+            projections = project(blocks[0], tokens.masked_fill(~mask.unsqueeze(2), 0))
+            of_images = side(projections, mask, factors=factors, over=blocks[0].over)
         rows: list[Tensor] = []
         for n, texts in groups:
             for part in texts.split(min(TEXTS_A_CHUNK, max(1, chunk_elements // (m * n * len(mask))))):
