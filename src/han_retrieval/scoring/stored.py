@@ -75,7 +75,7 @@ class Collection:
 
     Args:
         tokens: (N, t, d) float32 tokens, as a model's encoder gives them, or such that are stored already.
-        mask: (N, t) bool.
+        mask: (N, t) bool, at least one true an item.
         of: "images" or "texts".
         blocks: The rounds of attention, whose weights must stay as they are.
         matching: What makes a score.

@@ -18,6 +18,9 @@ def share(work: Callable[[Iterator[T]], R], parts: Sequence[Sequence[T]]) -> lis
     """Let every thread work on its share of the parts: what each gave, always in the same order.
 
     Who works on what does not depend on who is faster, so that sums come out the same to the last bit.
+
+    Meanwhile the process counts one thread. A Python thread whose first use of torch falls into that time keeps one for
+    good: use torch in it before, or set its count.
     """
     threads = torch.get_num_threads()
     stopped = threading.Event()

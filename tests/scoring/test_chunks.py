@@ -1,0 +1,48 @@
+"""Items are taken some at a time: how many changes no score and no gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from random_items import random_mask, random_model
+
+from han_retrieval.scoring import layout, many_blocks, plan, stored
+
+SIZES = {
+    (plan, "IMAGES_A_CHUNK"): 4, (plan, "TEXTS_A_CHUNK"): 9,
+    (many_blocks, "ITEMS_AT_ONCE"): 5, (many_blocks, "IMAGES_AT_ONCE"): 2,
+    (stored, "GROUPS_A_CHUNK"): 1, (layout, "GROUPS_A_RUN"): 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("blocks", "dtype"),
+    [(0, torch.float32), (1, torch.float32), (0, torch.float64), (1, torch.float64), (2, torch.float64)],
+)
+def test_chunks_of_any_size_give_the_same(blocks, dtype, monkeypatch):
+    torch.manual_seed(0)
+    model = random_model(blocks=blocks, joint_size=16).to(dtype)
+    region_mask, word_mask = random_mask(11, 4), random_mask(37, 3)
+    items = torch.randn(11, 4, 5, dtype=dtype), region_mask, torch.randint(1, 9, (37, 3)), word_mask
+    weights = torch.randn(11, 37, dtype=dtype)
+
+    def scores_and_gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        scores = model.similarity(*items)
+        (scores * weights).sum().backward()
+        return [scores.detach(), *(p.grad for p in model.parameters())]
+
+    whole = scores_and_gradients()
+    for (module, name), size in SIZES.items():
+        monkeypatch.setattr(module, name, size)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
+    for got, wanted in zip(scores_and_gradients(), whole, strict=True):
+        assert torch.allclose(got, wanted, rtol=tolerance, atol=tolerance)
+
+    with torch.no_grad():
+        images, texts = model.encode_images(*items[:2]), model.encode_texts(*items[2:])
+        photos = model.store_images(images, region_mask, storage="float32")
+        sentences = model.store_texts(texts, word_mask, storage="float32")
+        by_text, by_image = photos.scores(texts[5, word_mask[5]]), sentences.scores(images[3, region_mask[3]])
+    assert torch.allclose(by_text, whole[0][:, 5], atol=1e-5)
+    assert torch.allclose(by_image, whole[0][3], atol=1e-5)
