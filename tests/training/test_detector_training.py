@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import han_retrieval.training.detector.trainer as trainer
+from han_retrieval.cli.main import main
+from han_retrieval.config import load_config
 from han_retrieval.data import EntitiesPhoto, EntitiesSentence, Phrase, open_photo, read_dataset, read_entities
 from han_retrieval.data.scenes import write_scenes
 from han_retrieval.errors import HANError
@@ -77,23 +83,13 @@ def test_boxes_follow_the_changed_photo(seed):
 
 
 def test_a_box_that_is_mostly_cropped_away_is_left_out():
-    truth = BoxTruth(
-        np.array([[0, 0, 0.1, 0.1], [0, 0, 1, 1]], np.float32), np.eye(4, dtype=np.float32)[:2], np.eye(2, dtype=bool)
-    )
-    kept = [
-        len(
-            changed_photo(
-                Image.new("RGB", (64, 64)),
-                truth,
-                (64, 64),
-                DetectorTrainingConfig(crop=0.7),
-                np.random.default_rng(seed),
-            )[1].boxes
-        )
-        for seed in range(30)
-    ]
-    assert set(kept) <= {0, 1, 2}
-    assert 1 in kept
+    boxes = np.array([[0.45, 0.6, 0.75, 0.8], [0.3, 0.6, 0.6, 0.8]], np.float32)  # five and two sixths of it are inside
+    truth = BoxTruth(boxes, np.eye(4, dtype=np.float32)[:2], np.eye(2, dtype=bool))
+    drawn = iter([0.5, (0.5, 0.5), 1, 1, 1])  # the lower right quarter, in the colours that it has
+    random = SimpleNamespace(uniform=lambda *_: next(drawn), random=lambda: 0.9)
+    _, kept = changed_photo(Image.new("RGB", (64, 64)), truth, (100, 100), DetectorTrainingConfig(), random)
+    assert kept.boxes.tolist() == pytest.approx(np.array([[0, 20, 50, 60]]), abs=1e-3)
+    assert kept.nouns.tolist() == [[1, 0, 0, 0]]
 
 
 def test_coverage_and_average_precision_against_brute_force():
@@ -169,6 +165,48 @@ def test_what_training_leaves_is_a_detector(data, tmp_path):
     )
     assert all(len(regions.features) >= 1 for regions in found)
     assert "han extract" in (tmp_path / "d/README.md").read_text()
+
+
+def test_dev_photos_without_boxes_and_with_rare_nouns_alone(data, tmp_path):
+    dataset, entities = data
+    bare, *rare = [photo.id for photo in dataset.split("dev").photos]
+    said = EntitiesSentence(("a", "gnu"), (phrase(0, 2, (0, 0, 50, 50)),))
+    changed = {
+        **entities,
+        bare: replace(entities[bare], sentences=()),
+        **{id_: replace(entities[id_], sentences=(said,)) for id_ in rare},
+    }
+    result = run((dataset, changed), tmp_path / "rare", epochs=1)
+    assert result.figures.boxes == len(rare)
+    assert result.figures.noun_accuracy is None
+    card = (tmp_path / "rare/README.md").read_text()
+    assert f"on {len(rare)} photos of split `dev` ({len(rare)} boxes)" in card
+    assert "likeliest noun" not in card
+    assert "NaN" not in (tmp_path / "rare/training/metrics.jsonl").read_text()
+
+    nothing = {**entities, **{id_: replace(entities[id_], sentences=()) for id_ in (bare, *rare)}}
+    with pytest.raises(HANError, match=r"none of the 4 watched photos of split 'dev' has a box; .*dev_split=''"):
+        run((dataset, nothing), tmp_path / "nothing")
+    with pytest.raises(HANError, match=r"no noun is said 999 times of a box; lower noun_count"):
+        run(data, tmp_path / "nothing", noun_count=999)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_configurations():
+    endless = DetectorTrainingConfig(gradient_clip=math.inf)
+    assert DetectorTrainingConfig.model_validate_json(endless.model_dump_json()) == endless
+    with pytest.raises(HANError, match="largest = 416: less than smallest, 512"):
+        load_config(DetectorTrainingConfig, overrides=["smallest=512"])
+
+
+def test_the_command(data, tmp_path, capsys):
+    sizes = [word for key, value in config(epochs=1).model_dump().items() for word in ("--set", f"{key}={value}")]
+    folder = data[0].source
+    main(["train-detector", str(folder), "--entities", str(folder / "entities.jsonl"), "--out", str(tmp_path), *sizes])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["detector"], said["steps"], said["dev"]["boxes"] > 4) == (str(tmp_path), 4, True)
+    assert "on 4 photos of split `dev`" in (tmp_path / "README.md").read_text()
+    load_network(tmp_path)
 
 
 @pytest.mark.slow

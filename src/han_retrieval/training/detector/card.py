@@ -60,14 +60,14 @@ def _figures(config: DetectorTrainingConfig, best: dict[str, Any]) -> list[str]:
     figures = best.get("figures")
     if not figures:
         return [f"Not watched while training; these are the weights after epoch {best['epoch']}."]
-    amount = f"{config.dev_photos} photos sampled from" if config.dev_photos else "all photos of"
     lines = [
-        f"After epoch {best['epoch']} of {config.epochs}, on {amount} split `{config.dev_split}` ({figures['boxes']:,} "
-        "boxes), in percent:",
+        f"After epoch {best['epoch']} of {config.epochs}, on {best['photos']} photos of split `{config.dev_split}` "
+        f"({figures['boxes']:,} boxes), in percent:",
         "",
         f"- true boxes that one of 36 regions overlaps at IoU >= 0.5: {figures['coverage']:.1f}",
-        f"- true boxes whose likeliest noun was said of them: {figures['noun_accuracy']:.1f}",
     ]
+    if figures["noun_accuracy"] is not None:
+        lines.append(f"- true boxes whose likeliest noun was said of them: {figures['noun_accuracy']:.1f}")
     if figures["attribute_precision"] is not None:
         lines.append(
             f"- mean average precision of attributes on true boxes: {figures['attribute_precision']:.1f} "

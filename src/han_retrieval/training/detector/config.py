@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from han_retrieval.training.config import Share
 
@@ -13,7 +13,8 @@ class DetectorTrainingConfig(BaseModel):
     Attributes:
         seed: Of the weights, the order of photos, what is sampled and how photos are changed.
         train_split, dev_split: The splits to train on and to watch; an empty dev_split trains without watching.
-        noun_count, most_nouns: How often a noun must be said of the training boxes to be learned, and how many are.
+        noun_count, most_nouns: How often a noun must be said of the training boxes to be learned, and how many are,
+            "thing", which stands for all others, among them.
         attribute_count: The same for attributes.
         epochs: Each photo is seen once an epoch.
         batch_size: Photos a step.
@@ -31,13 +32,14 @@ class DetectorTrainingConfig(BaseModel):
         channels, representation, dropout, size: The detector's shape; see ``BottomUpConfig``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # As JSON, infinity is a word; pydantic would write null.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     seed: int = Field(default=0, ge=0)
     train_split: str = "train"
     dev_split: str = "dev"
     noun_count: int = Field(default=15, ge=1)
-    most_nouns: int = Field(default=500, ge=1)
+    most_nouns: int = Field(default=500, ge=2)
     attribute_count: int = Field(default=30, ge=1)
     epochs: int = Field(default=6, ge=1)
     batch_size: int = Field(default=8, ge=1)
@@ -47,7 +49,7 @@ class DetectorTrainingConfig(BaseModel):
     final_rate: float = Field(default=0.01, ge=0, le=1)
     gradient_clip: float = Field(default=5.0, gt=0)
     smallest: int = Field(default=288, ge=64, multiple_of=32)
-    largest: int = Field(default=416, ge=64, multiple_of=32)
+    largest: int = Field(default=416, ge=64, multiple_of=32, validate_default=True)
     crop: float = Field(default=0.7, gt=0, le=1)
     colour: float = Field(default=0.25, ge=0, lt=1)
     average: Share = 0.998
@@ -57,3 +59,10 @@ class DetectorTrainingConfig(BaseModel):
     representation: int = Field(default=512, ge=1)
     dropout: Share = 0.3
     size: int = Field(default=416, ge=64, multiple_of=32)
+
+    @field_validator("largest")
+    @classmethod
+    def _not_below_smallest(cls, largest: int, info: ValidationInfo) -> int:
+        if largest < info.data.get("smallest", 0):
+            raise ValueError(f"less than smallest, {info.data['smallest']}")
+        return largest

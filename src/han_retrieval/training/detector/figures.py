@@ -28,7 +28,7 @@ class DetectorFigures:
     Attributes:
         coverage: True boxes that a region overlaps at IoU >= 0.5.
         noun_accuracy: True boxes whose likeliest noun was said of them, given the true box; boxes of which no noun that
-            the detector knows was said do not count.
+            the detector knows was said do not count; None where none does.
         attribute_precision: Average precision of an attribute over true boxes, the mean over attributes that are said
             of at least five; None where there is none.
         attribute_chance: The same for a random order: the mean share of boxes of which the attribute is said.
@@ -36,14 +36,14 @@ class DetectorFigures:
     """
 
     coverage: float
-    noun_accuracy: float
+    noun_accuracy: float | None
     attribute_precision: float | None
     attribute_chance: float | None
     boxes: int
 
 
 def detector_figures(detector: BottomUpDetector, photos: Sequence[AnnotatedPhoto]) -> DetectorFigures:
-    """Look at annotated photos, those with at least one box."""
+    """Look at annotated photos, those with at least one box: there must be one."""
     photos = [photo for photo in photos if len(photo.truth.boxes)]
     covered: list[np.ndarray] = []
     right: list[np.ndarray] = []
@@ -63,10 +63,14 @@ def detector_figures(detector: BottomUpDetector, photos: Sequence[AnnotatedPhoto
     precision, chance = _average_precision(
         np.concatenate(attributes), np.concatenate([photo.truth.attributes for photo in photos])
     )
+    named = np.concatenate(right)
     return DetectorFigures(
-        100 * float(np.concatenate(covered).mean()), 100 * float(np.concatenate(right).mean()), precision, chance,
-        sum(map(len, covered)),
-    )  # fmt: skip
+        coverage=100 * float(np.concatenate(covered).mean()),
+        noun_accuracy=100 * float(named.mean()) if len(named) else None,
+        attribute_precision=precision,
+        attribute_chance=chance,
+        boxes=sum(map(len, covered)),
+    )
 
 
 def are_covered(true_boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:

@@ -73,8 +73,8 @@ def train_detector(
         progress: Show progress and figures on stderr.
 
     Raises:
-        HANError: No photo is annotated, ``out`` holds another run, one that another process is at, or other things, a
-            photo cannot be read, or the loss is not finite.
+        HANError: No photo is annotated, no noun is frequent or no dev photo has a box; ``out`` holds another run, one
+            that another process is at, or other things; a photo cannot be read; or the loss is not finite.
     """
     folder = Path(out)
     check_folder(folder, config, resume=resume)
@@ -85,6 +85,8 @@ def train_detector(
         attribute_count=config.attribute_count,
         most_nouns=config.most_nouns,
     )
+    if len(names.nouns) == 1:  # "thing"
+        raise HANError(f"{annotation}: no noun is said {config.noun_count} times of a box; lower noun_count")
     photos, proportions = _photos(dataset, config.train_split, entities, names)
     dev = _dev_photos(config, dataset, entities, names) if config.dev_split else []
     torch.manual_seed(config.seed)
@@ -189,13 +191,14 @@ class _Run:
                     detector_figures(BottomUpDetector(self.network, weights_hash="", device=self.device), self.dev)
                 )
             if self.progress:
+                accuracy = figures["noun_accuracy"]
                 tqdm.write(
-                    f"epoch {epoch}: {figures['coverage']:.1f} % of {figures['boxes']} true boxes covered, "
-                    f"{figures['noun_accuracy']:.1f} % of nouns right",
+                    f"epoch {epoch}: {figures['coverage']:.1f} % of {figures['boxes']} true boxes covered"
+                    + ("" if accuracy is None else f", {accuracy:.1f} % of nouns right"),
                     file=sys.stderr,
                 )
         log.epoch(state.step, epoch=epoch, figures=figures or {})
-        state.best = {"epoch": epoch, "figures": figures}
+        state.best = {"epoch": epoch, "figures": figures, "photos": len(self.dev)}
         card = detector_card(self.config, self.network.config, facts=state.facts, best=state.best, command=self.command)
         save_detector(self.folder, self.network.config, state.average, card=card)
 
@@ -244,9 +247,15 @@ def _photos(
 def _dev_photos(
     config: DetectorTrainingConfig, dataset: CaptionedPhotos, entities: EntitiesPhotos, names: Names
 ) -> list[AnnotatedPhoto]:
-    """The photos to watch: a sample of the dev split that depends on the seed alone."""
+    """The photos to watch: those with boxes of a sample of the dev split that depends on the seed alone."""
     photos, _ = _photos(dataset, config.dev_split, entities, names)
     if 0 < config.dev_photos < len(photos):
         chosen = np.random.default_rng(config.seed).choice(len(photos), config.dev_photos, replace=False)
         photos = [photos[place] for place in chosen]
-    return photos
+    boxed = [photo for photo in photos if len(photo.truth.boxes)]
+    if not boxed:
+        raise HANError(
+            f"{dataset.source}: none of the {len(photos)} watched photos of split {config.dev_split!r} has a box; "
+            "watch more of them (dev_photos), or set dev_split='' to train without"
+        )
+    return boxed
