@@ -49,7 +49,7 @@ def model_card(
         config: How it was trained.
         shape: What it is.
         facts: Its data: dataset, format, photos, captions.
-        best: The epoch whose weights these are, with its dev figures.
+        best: The epoch whose weights these are, with its dev figures and of how many photos they are.
         command: The command line, or "" where there was none.
     """
     heading, tags, what = ABOUT[shape.matcher]
@@ -90,12 +90,12 @@ def model_card(
             if config.text_start
             else f"those that stand there at least {config.minimum_count} times"
         )
-        + (f", and of the {config.more_words} most frequent of the word vectors." if config.more_words else "."),
-        f"- Word vectors at the start: {config.word_vectors or 'none'}."
+        + (f", and of the {config.more_words} most frequent of {config.word_vectors}." if config.more_words else "."),
+        "- Word vectors at the start: "
         + (
-            f" Text encoder at the start: trained on captions alone, `{config.text_start}`."
+            f"none. Text encoder at the start: trained on captions alone, `{config.text_start}`."
             if config.text_start
-            else ""
+            else f"{config.word_vectors or 'none'}."
         ),
         "",
         "The licence of the photos and captions binds the model as well.",
@@ -128,10 +128,11 @@ def _figures(config: TrainingConfig, best: dict[str, Any]) -> list[str]:
         f"| {way.replace('_', ' ')} | " + " | ".join(f"{figures[way][f'R@{k}']:.1f}" for k in (1, 5, 10)) + " |"
         for way in ("image_to_text", "text_to_image")
     ]
-    amount = f"{config.dev_photos} photos sampled from" if config.dev_photos else "all photos of"
     return [
-        f"Recall in percent among {amount} split `{config.dev_split}`, after epoch {best['epoch']} of {config.epochs}"
+        f"Recall in percent among {best['photos']} photos of split `{config.dev_split}`, "
+        f"after epoch {best['epoch']} of {config.epochs}"
         + (", the epoch being chosen by these figures" if config.keep == "best" else "")
+        + (", of the model as it was trained, without the further words" if config.more_words else "")
         + f" (rSum {best['rsum']:.1f}):",
         "",
         "| | R@1 | R@5 | R@10 |",

@@ -28,7 +28,8 @@ class TrainingConfig(BaseModel):
         text_start: A folder that ``han train-text`` wrote: its vocabulary and text encoder are the start, in place of
             the training captions' words and their vectors.
         more_words: How many of the most frequent words of ``word_vectors`` the saved model knows besides: those that no
-            training caption has get an embedding by a linear map from their vectors; 0 for none.
+            training caption has get an embedding by a linear map from their vectors; 0 for none. Dev figures are of the
+            model without them.
         epochs: Each caption is seen once an epoch.
         batch_size: Captions a step, each of another image; every other image of the batch is a negative.
         optimizer: "adamw" or "adam".

@@ -23,6 +23,7 @@ from han_retrieval.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from han_retrieval.training.config import TrainingConfig
 
 
 class State:
@@ -104,6 +105,13 @@ class State:
                     value.copy_(checkpoint.tensors[prefix + name])
         restore_optimizer(self.optimizer, checkpoint.tensors)
         self.step, self.best, self.seconds = checkpoint.step, checkpoint.state["best"], checkpoint.state["seconds"]
+
+
+def make_optimizer(config: TrainingConfig, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+    """The optimiser that a configuration names, of parameters or groups of them."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.learning_rate)
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def content_hash(parts: Iterable[Any]) -> str:

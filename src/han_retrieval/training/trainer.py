@@ -21,14 +21,14 @@ from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
 from han_retrieval.matchers import MATCHERS, AligningMatcher, Matcher, make_matcher
 from han_retrieval.matchers.saving import save_folder
 from han_retrieval.regions import RegionStore, same_detector
-from han_retrieval.text import Vocabulary, more_words
+from han_retrieval.text import Vocabulary, more_words, tokenize
 from han_retrieval.training.batches import Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.curve import draw_curve
 from han_retrieval.training.log import Log, events_writer
 from han_retrieval.training.schedule import learning_rate, loss_power
-from han_retrieval.training.state import State, check_folder, claimed_folder
+from han_retrieval.training.state import State, check_folder, claimed_folder, make_optimizer
 from han_retrieval.training.text_start import load_text_start, start_from_text
 from han_retrieval.training.vectors import start_from_vectors
 from han_retrieval.training.watch import CollapseWatch
@@ -44,7 +44,7 @@ class TrainingResult:
         folder: The model's folder.
         steps: Optimiser steps in all.
         best_epoch: The epoch whose weights are kept.
-        rsum: Their rSum on the watched dev photos; None without a dev split.
+        rsum: Their rSum on the watched dev photos, before any ``more_words``; None without a dev split.
         seconds: Time spent training and watching, over all of the run's sittings.
     """
 
@@ -134,10 +134,7 @@ class _Run:
         facts: dict[str, Any],
     ) -> None:
         self.config, self.batches, self.dev, self.model, self.folder = config, batches, dev, model, folder
-        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        decay = config.weight_decay if config.optimizer == "adamw" else 0.0
-        optimizer = kind(_parameter_groups(model, config), lr=config.learning_rate, weight_decay=decay)
-        self.state = State(model.state_dict(), optimizer, facts)
+        self.state = State(model.state_dict(), make_optimizer(config, _parameter_groups(model, config)), facts)
         self.state.best = {"epoch": 0, "rsum": None}
         self.steps = config.epochs * batches.steps_per_epoch
         self.command, self.progress = "", True
@@ -279,7 +276,8 @@ class _Run:
         log.epoch(self.state.step, epoch=epoch, figures=figures)
         best = self.state.best["rsum"]
         if self.config.keep == "last" or rsum is None or best is None or rsum > best:
-            self.state.best = {"epoch": epoch, "rsum": rsum, "figures": figures}
+            photos = 0 if self.dev is None else len(self.dev)
+            self.state.best = {"epoch": epoch, "rsum": rsum, "figures": figures, "photos": photos}
             self._save()
 
     def _save(self) -> None:
@@ -342,13 +340,24 @@ def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionS
     """The photos to watch: a sample of the dev split that depends on the seed alone; None without a dev split."""
     if not config.dev_split:
         return None
-    dev = dataset.split(config.dev_split)
-    dev = dev.only(photo.id for photo in dev.photos if photo.id in store)
+    split = dataset.split(config.dev_split)
+    dev = split.only(photo.id for photo in split.photos if photo.id in store)
     if not len(dev):
         raise HANError(f"{store.path}: has no regions of split {config.dev_split!r}; extract it, or set dev_split=''")
+    if missing := len(split) - len(dev):
+        tqdm.write(
+            f"warning: {missing} of the {len(split)} photos of split {config.dev_split!r} have no regions in "
+            f"{store.path} and are not watched: fewer photos have higher recalls",
+            file=sys.stderr,
+        )
     if 0 < config.dev_photos < len(dev):
         chosen = np.random.default_rng(config.seed).choice(len(dev), config.dev_photos, replace=False)
         dev = dev.only(dev.photos[i].id for i in chosen)
+    if not any(tokenize(caption) for photo in dev.photos for caption in photo.captions):
+        raise HANError(
+            f"{dataset.source}: the photos of split {config.dev_split!r} have no captions; watching takes some: set "
+            "dev_split='' to train without"
+        )
     return dev
 
 
