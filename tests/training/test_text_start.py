@@ -11,7 +11,7 @@ from training_data import COLOURS, THINGS, make_data, small_config
 
 from han_retrieval.cli.main import main
 from han_retrieval.errors import HANError
-from han_retrieval.matchers import HAN
+from han_retrieval.matchers import HAN, load_matcher
 from han_retrieval.training import train
 from han_retrieval.training.log import Log, read_log
 from han_retrieval.training.text_start import load_text_start, read_captions, train_text_start
@@ -32,6 +32,20 @@ def test_captions_of_one_photo_come_to_find_each_other(tmp_path):
     losses = [record["loss"] for record in read_log(tmp_path / "texts/training/metrics.jsonl")]
     assert len(losses) == 40 * 3
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_adam_is_adamw_without_decay(tmp_path):
+    train_text_start(small_config(optimizer="adam", weight_decay=0.5), PHOTOS, tmp_path / "adam", progress=False)
+    train_text_start(small_config(weight_decay=0.0), PHOTOS, tmp_path / "adamw", progress=False)
+    left, right = weights_of(tmp_path / "adam"), weights_of(tmp_path / "adamw")
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_collapse_is_told(tmp_path, capsys):
+    same = [("a dog", "a dog")] * 8  # no words tell one photo's from another's
+    config = small_config(epochs=110, word_drop=0.0)
+    train_text_start(config, same, tmp_path / "texts", progress=False)
+    assert capsys.readouterr().err.count("warning: the loss has stood at") == 1
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 9])
@@ -73,6 +87,21 @@ def test_a_model_starts_from_it(tmp_path):
     for name, value in model.text_encoder.state_dict().items():
         assert torch.allclose(value, start.weights[name], atol=1e-6), name
     assert "captions alone" in (tmp_path / "model/README.md").read_text()
+    assert "- Word vectors at the start: none." in (tmp_path / "model/README.md").read_text()
+
+
+@pytest.mark.parametrize(("matcher", "takes_it"), [("scan", True), ("vse-infinity", True), ("vse++", False)])
+def test_a_matcher_with_the_same_encoder_starts_from_it(tmp_path, matcher, takes_it):
+    texts = train_text_start(small_config(epochs=1), PHOTOS, tmp_path / "texts", progress=False)
+    model = {"matcher": matcher, "word_size": 8, "joint_size": 16}
+    config = small_config(text_start=str(texts), learning_rate=1e-12, epochs=1, model=model)
+    if takes_it:
+        train(config, *make_data(tmp_path), tmp_path / "model", progress=False)
+        weights = load_matcher(tmp_path / "model").text_encoder.state_dict()
+        assert all(torch.allclose(value, weights[name], atol=1e-6) for name, value in weights_of(texts).items())
+    else:
+        with pytest.raises(HANError, match=r"a vse\+\+ takes none"):
+            train(config, *make_data(tmp_path), tmp_path / "model", progress=False)
 
 
 def test_bad_input_says_what_is_wrong(tmp_path):

@@ -10,6 +10,7 @@ Legend: B pairs a batch, n words.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,8 +32,9 @@ from han_retrieval.training.batches import compact, drop, step_generator
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.log import Log
 from han_retrieval.training.schedule import learning_rate, loss_power
-from han_retrieval.training.state import State, check_folder, claimed_folder, content_hash
+from han_retrieval.training.state import State, check_folder, claimed_folder, content_hash, make_optimizer
 from han_retrieval.training.vectors import start_from_vectors
+from han_retrieval.training.watch import CollapseWatch
 
 VOCABULARY, WEIGHTS = "vocabulary.json", "text_encoder.safetensors"
 
@@ -78,7 +80,7 @@ def train_text_start(
 
     Args:
         config: How to train; of its model, the sizes of words and tokens and lambda count. An epoch is a pair of
-            captions of each photo.
+            captions of each photo; those that do not fill a batch, other photos each time, wait for another.
         photos: The captions of each; those with fewer than two say nothing.
         out: The folder to make: the vocabulary, the weights, and ``training`` with what a stopped run goes on from.
         resume: Go on from the newest checkpoint in ``out``; without one, begin.
@@ -105,14 +107,13 @@ def train_text_start(
     encoder = model.text_encoder
     if config.word_vectors is not None:
         start_from_vectors(encoder.embedding.weight, vocabulary, config.word_vectors)
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     facts = {
         "photos": len(pairs.captions),
         "captions": len(sentences),
         "words": len(vocabulary),
         "content_hash": content_hash([vocabulary.words, pairs.captions]),
     }
-    state = State(encoder.state_dict(), optimizer, facts)
+    state = State(encoder.state_dict(), make_optimizer(config, encoder.parameters()), facts)
     with claimed_folder(folder, config) as of_run:
         if resume:
             state.resume(of_run)
@@ -149,7 +150,7 @@ def start_from_text(encoder: nn.Module, start: TextStart, folder: str) -> None:
     except RuntimeError:
         raise HANError(
             f"{folder}: its text encoder has other sizes or parts than the model's; train it with the same "
-            "model.word_size and model.joint_size"
+            "model.word_size and model.joint_size (a vse++ takes none, it reads in one direction)"
         ) from None
 
 
@@ -206,6 +207,7 @@ def _train(
     steps = config.epochs * pairs.steps_per_epoch
     started = saved = time.monotonic()
     before = state.seconds
+    watch = CollapseWatch()
     with tqdm(total=steps, initial=state.step, unit="step", desc="training", disable=not progress) as bar:
         for one, one_mask, other, other_mask in pairs.steps(state.step, steps):
             rate = learning_rate(config, state.step, steps=steps)
@@ -229,6 +231,8 @@ def _train(
             log.step(state.step, loss=value, rate=rate, power=power)
             bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             bar.update()
+            if warning := watch.see(value, margin=config.margin, power=power, batch_size=len(one)):
+                tqdm.write(f"warning: {warning}", file=sys.stderr)
             if now - saved > 60 * config.checkpoint_minutes:
                 log.flush()
                 state.save(folder)
