@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evidence import explain_tokens
 from han_retrieval.index import Index, Part, search
+from han_retrieval.index.index import Unreadable
 
 COUNT = 30
 
@@ -208,6 +211,36 @@ def test_refresh_takes_in_what_others_did_and_keeps_what_it_has(tmp_path, model)
     assert not index.refresh()
     scores = brute_force(new, han)
     assert [hit.row for hit in search(index, han, SENTENCE, exact=True).hits] == list(np.argsort(-scores)[:10])
+
+
+def test_refresh_knows_an_index_that_was_made_anew_in_its_folder(tmp_path, model):
+    out, model_folder = tmp_path / "index", make_model(tmp_path / "model")
+    update(make_photos(tmp_path / "one", 5), out, model_folder)
+    index = Index.open(out)
+    shutil.rmtree(out)
+    update(make_photos(tmp_path / "two", 4, first=50), out, model_folder)  # rows and versions count from 0 again
+    assert index.refresh()
+    assert not index.refresh()
+    new = Index.open(out)
+    assert index.photos == new.photos
+    assert np.array_equal(index.pooled, new.pooled)
+    assert len(search(index, model, SENTENCE).hits) == 4
+    make_photos(tmp_path / "two", 1, first=60)
+    update(None, out)
+    assert index.refresh()
+    assert np.array_equal(index.pooled, Index.open(out).pooled)
+
+
+def test_a_table_that_cannot_be_read_is_one_line(tmp_path):
+    out = tmp_path / "index"
+    update(make_photos(tmp_path / "photos", 2), out, make_model(tmp_path / "model"))
+    index = Index.open(out)
+    for file in (out / "photos-1" / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    for read in (lambda: index.tokens([0]), lambda: Index.open(out)):
+        with pytest.raises(Unreadable, match="index: what was being read is gone or broken") as error:
+            read()
+        assert "\n" not in str(error.value)
 
 
 def test_an_index_without_photos_finds_nothing(tmp_path, model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +85,18 @@ def test_a_photo_is_found_by_its_file_and_by_its_path(folder, index, tmp_path):
     assert [index.find(each) for each in (photo, str(photo), copy, "trips/new.png")] == [row] * 4
     assert index.find(make_photo(tmp_path / "other.png", 200)) is None
     assert index.find("nowhere.png") is None
+
+
+def test_a_photo_is_found_by_each_of_its_paths(tmp_path, model):
+    photos = make_photos(tmp_path / "photos", 2)
+    shutil.copy(photos / "001.png", photos / "copy.png")
+    update(photos, tmp_path / "index", make_model(tmp_path / "model"))
+    with Index.open(tmp_path / "index") as index:
+        row = index.find(photos / "001.png")
+        shutil.rmtree(photos)
+        assert [index.find(each) for each in ("001.png", "copy.png", photos / "copy.png")] == [row] * 3
+        with pytest.raises(HANError, match=r"cannot be read \(File name too long\)"):
+            index.find("x" * 5000)
 
 
 @pytest.mark.parametrize("k", [2, 10])

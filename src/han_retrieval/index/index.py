@@ -7,10 +7,11 @@ Legend: N photos, K rows, T queries, m regions, d numbers a token, e numbers a p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self, TypeVar
+from typing import IO, Any, NamedTuple, Self
 
 import lance
 import numpy as np
@@ -26,18 +27,17 @@ from han_retrieval.index.pooling import TextMap, pooling_for
 from han_retrieval.index.readers import hold
 from han_retrieval.index.rows import COLUMNS, to_files, to_tokens, to_vectors
 from han_retrieval.index.settings import Settings
-from han_retrieval.index.summary import IndexSummary, summarise
-from han_retrieval.index.table import read_made_by
+from han_retrieval.index.summary import IndexSummary
+from han_retrieval.index.table import read_broken, read_made_by
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
-from han_retrieval.regions.disk import is_lance, open_lance
+from han_retrieval.regions.disk import is_lance, open_lance, reason_of
 from han_retrieval.regions.lists import to_arrays
 from han_retrieval.scoring import Tokens
 
 _TRIES = 50
 
 Rows = NDArray[np.int64]
-T = TypeVar("T")
 
 
 class PhotoRegions(NamedTuple):
@@ -45,6 +45,10 @@ class PhotoRegions(NamedTuple):
 
     boxes: np.ndarray | None
     labels: tuple[str, ...] | None
+
+
+class Unreadable(HANError):
+    """What was opened is gone from the disk, or cannot be read any more: no other question will do better."""
 
 
 class Index:
@@ -68,6 +72,7 @@ class Index:
         self._held: IO[str] | None = None
         self._ids: NDArray[np.uint64] = np.empty(0, np.uint64)  # Lance's, which stay with a photo
         self._table: Path | None = None
+        self._stamp: tuple[int, int, int] | None = None  # of the version's file: tells a table from one made anew there
         self._text_map: TextMap | None = None
         self._load()
 
@@ -96,7 +101,9 @@ class Index:
             HANError: The index is gone, or cannot be read any more.
         """
         settings = Settings.read(self.path)
-        if self.path / settings.table == self._table and self._dataset.latest_version == self._dataset.version:
+        with _reading(self.path):
+            newest = self._is_here(settings) and self._dataset.latest_version == self._dataset.version
+        if newest:
             self.settings = settings
             return False
         self._load()
@@ -130,13 +137,19 @@ class Index:
         """The row of a photo by its path, from its root or as a file; None where the index does not have it.
 
         A file is known by its content, wherever it is; a path that is no file any more, by what it was in the index.
+
+        Raises:
+            HANError: There is such a file, and it cannot be read.
         """
         file = Path(path)
-        if file.is_file():
-            return self.row(hash_file(file))
-        places = self.photos.select(["root", "path"]).to_pydict()
-        for row, (root, own) in enumerate(zip(places["root"], places["path"], strict=True)):
-            if str(path) == own or file.absolute() == Path(root, own):
+        try:
+            if file.is_file():
+                return self.row(hash_file(file))
+        except OSError as error:
+            raise HANError(f"{path}: cannot be read ({error.strerror})") from None
+        named, whole = str(path), file.absolute()
+        for row, files in enumerate(to_files(self.photos).values()):
+            if any(named == each.path or whole == Path(each.root, each.path) for each in files):
                 return row
         return None
 
@@ -224,58 +237,105 @@ class Index:
 
     def describe(self) -> IndexSummary:
         """What the index holds, in numbers."""
-        return summarise(self)
+        photos, table = len(self), self.path / self.settings.table
+        data_bytes = sum(file.stat().st_size for file in (table / "data").glob("*.lance"))
+        dates = [date for date in self.photos["date"].to_pylist() if date]
+        return IndexSummary(
+            photos=photos,
+            files=photos + sum(len(copies or ()) for copies in self.photos["copies"].to_pylist()),
+            regions_mean=float(self.photos["regions"].to_numpy().mean()) if photos else 0.0,
+            bytes_a_photo=data_bytes / photos if photos else 0.0,
+            first_date=min(dates, default=None),
+            last_date=max(dates, default=None),
+            broken=len(read_broken(table)),
+            roots=tuple(self.settings.roots),
+            model=self.settings.model,
+            model_hash=self.made_by.model,
+            detector=self.made_by.detector,
+            joint_size=self.made_by.joint_size,
+            tokens=self.made_by.storage,
+            pooling=self.made_by.pooling,
+        )
 
     def _load(self) -> None:
         """Open the newest version and take in what is new of it; vectors of photos that were here stay."""
-        settings, dataset, held = self._open()
+        settings, dataset, held, stamp = self._open()
         made_by = read_made_by(self.path, dataset.schema.metadata or {})
-        table = dataset.to_table(columns=COLUMNS, with_row_id=True)
+        with _reading(self.path):
+            table = dataset.to_table(columns=COLUMNS, with_row_id=True)
         ids = table["_rowid"].to_numpy()
         pooled = np.empty((len(ids), made_by.pooled_size), np.float32)
         old = np.zeros(len(ids), bool)
-        if self._table == self.path / settings.table:
+        if self._is_here(settings):
             order = np.argsort(self._ids)
             places = np.searchsorted(self._ids, ids, sorter=order)
             places = order[np.minimum(places, len(order) - 1)] if len(order) else places
             old = self._ids[places] == ids if len(order) else old
             pooled[old] = self.pooled[places[old]]
-        if old.any():
-            new = np.flatnonzero(~old)
-            pooled[new] = to_vectors(dataset.take(new, columns=["pooled"])["pooled"])
-        else:
-            pooled = to_vectors(dataset.to_table(columns=["pooled"])["pooled"])
+        with _reading(self.path):
+            if old.any():
+                new = np.flatnonzero(~old)
+                pooled[new] = to_vectors(dataset.take(new, columns=["pooled"])["pooled"])
+            else:
+                pooled = to_vectors(dataset.to_table(columns=["pooled"])["pooled"])
         self.close()
         self._dataset, self._held, self._ids, self._table = dataset, held, ids, self.path / settings.table
+        self._stamp = stamp
         self.settings, self.made_by, self.pooled = settings, made_by, pooled
         self._set_pooling()
         self.photos = table.drop_columns(["_rowid"]).combine_chunks()
+
+    def _is_here(self, settings: Settings) -> bool:
+        """Whether the index's table is the one that was read: one that was made anew counts rows and versions again."""
+        return self.path / settings.table == self._table and _stamp(self._table, self._dataset.version) == self._stamp
 
     def _set_pooling(self) -> None:
         size = self.made_by.joint_size
         self.pooling = pooling_for(self.made_by.pooling, joint_size=size, text_map=self._text_map)
 
-    def _open(self) -> tuple[Settings, Any, IO[str] | None]:
-        """The newest version, held: between its being found and held, a writer may have deleted it."""
+    def _open(self) -> tuple[Settings, Any, IO[str] | None, tuple[int, int, int] | None]:
+        """The newest version, held, and its stamp: between its being found and held, a writer may have deleted it."""
         for _ in range(_TRIES):
             settings = Settings.read(self.path)
             table = self.path / settings.table
             if not is_lance(table):
                 continue
             version = open_lance(table).version
-            held = hold(table, version)
+            held, stamp = hold(table, version), _stamp(table, version)
             try:
-                return settings, lance.dataset(table, version=version), held
+                return settings, lance.dataset(table, version=version), held, stamp
             except (OSError, ValueError):
                 if held is not None:
                     held.close()
         raise HANError(f"{self.path}: the index's table cannot be opened; index the photos into a new folder")
 
     def _take(self, rows: Rows | Sequence[int], columns: list[str]) -> pa.Table:
-        try:
+        with _reading(self.path):
             return self._dataset.take(np.asarray(rows, dtype=np.int64), columns=columns)
-        except (OSError, pa.ArrowInvalid):
-            if self._held is not None:
-                raise
-            # Where nothing can be written, as on a read-only share, a writer does not know that we read.
-            raise HANError(f"{self.path}: a writer has deleted what was being read; open the index again") from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Around what reads the table of the index at ``path``.
+
+    It was there when it was opened: somebody has deleted it since, or a writer that does not know that we read, as
+    where no lock can be written (a read-only share), or the disk fails.
+
+    Raises:
+        Unreadable: It cannot be read.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise Unreadable(
+            f"{path}: what was being read is gone or broken ({reason_of(error)}); open the index again, or index anew"
+        ) from None
+
+
+def _stamp(table: Path, version: int) -> tuple[int, int, int] | None:
+    """What tells a version of a table from one of the same number made anew in its place; None where it is gone."""
+    try:
+        status = (table / "_versions" / f"{2**64 - 1 - version:020}.manifest").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

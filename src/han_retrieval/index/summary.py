@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from han_retrieval.index.table import read_broken
-
-if TYPE_CHECKING:
-    from han_retrieval.index.index import Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +34,3 @@ class IndexSummary:
     joint_size: int
     tokens: str
     pooling: str
-
-
-def summarise(index: Index) -> IndexSummary:
-    """The index's numbers as they are now."""
-    photos, made_by, table = len(index), index.made_by, index.path / index.settings.table
-    data_bytes = sum(file.stat().st_size for file in (table / "data").glob("*.lance"))
-    dates = [date for date in index.photos["date"].to_pylist() if date]
-    return IndexSummary(
-        photos=photos,
-        files=photos + sum(len(copies or ()) for copies in index.photos["copies"].to_pylist()),
-        regions_mean=float(index.photos["regions"].to_numpy().mean()) if photos else 0.0,
-        bytes_a_photo=data_bytes / photos if photos else 0.0,
-        first_date=min(dates, default=None),
-        last_date=max(dates, default=None),
-        broken=len(read_broken(table)),
-        roots=tuple(index.settings.roots),
-        model=index.settings.model,
-        model_hash=made_by.model,
-        detector=made_by.detector,
-        joint_size=made_by.joint_size,
-        tokens=made_by.storage,
-        pooling=made_by.pooling,
-    )
