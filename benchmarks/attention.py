@@ -108,8 +108,8 @@ def main(model: Path, dataset: Path, features: Path, split: str, limit: int, pic
     click.echo(f"| all of it | {recalls(scores.numpy(), owners)} |")
     for cut, side, over in PARTS:
         with _kept(side, over):
-            found_without = han.score(images, regions.mask, tokens, mask).numpy()
-        click.echo(f"| {cut} closed | {recalls(found_without, owners)} |")
+            closed = han.score(images, regions.mask, tokens, mask).numpy()
+        click.echo(f"| {cut} closed | {recalls(closed, owners)} |")
     if pictures:
         pictures.mkdir(parents=True, exist_ok=True)
         for number, kind in enumerate(KINDS):
