@@ -54,6 +54,8 @@ def test_parts_have_their_signs_and_weights(query, parts):
         ('1.2.3 * "a dog"', "breaks off at '1.2.3"),
         ('- "a dog"', "asks for nothing"),
         ('0 * "a dog"', "asks for nothing"),
+        (f'{"9" * 40} * "a dog"', "the weight 1e+40 of 'a dog': a weight is 0, or from 0.000001 to 1,000,000"),
+        ('"a dog" - 0.0000001 * "a man"', "the weight 1e-07 of 'a man'"),
     ],
 )
 def test_what_is_wrong_is_one_line(query, message):

@@ -23,6 +23,9 @@ _BEGINS = re.compile(r'\s*[+-]?\s*(?:[\d.]+\s*\*\s*)?"')
 _PART = re.compile(r'\s*(?P<sign>[+-])?\s*(?:(?P<weight>\d+\.?\d*|\.\d+)\s*\*\s*)?"(?P<text>[^"]*)"\s*')
 
 
+_LEAST, _MOST = 1e-6, 1e6  # of a weight's size
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A sentence, and what its score counts; below 0 it speaks against a photo."""
@@ -58,11 +61,16 @@ def parse_query(query: str) -> list[Part]:
 
 
 def check_parts(parts: Sequence[Part]) -> None:
-    """See that parts ask for something.
+    """See that parts ask for something, with weights that scores can be multiplied by.
 
     Raises:
-        HANError: None of them has a weight above 0.
+        HANError: None of them has a weight above 0, or one is beyond what float32 sums well.
     """
+    for part in parts:
+        if part.weight != 0 and not _LEAST <= abs(part.weight) <= _MOST:
+            raise HANError(
+                f"the weight {abs(part.weight):g} of {part.text!r}: a weight is 0, or from {_LEAST:f} to {_MOST:,.0f}"
+            )
     if not any(part.weight > 0 for part in parts):
         raise HANError(
             'the query asks for nothing: at least one part needs a weight above 0, as in "a dog" - "a leash"'
