@@ -28,12 +28,12 @@ FOLDER = click.Path(exists=True, path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=FOLDER)
+@click.argument("model")
 @click.argument("dataset", type=FOLDER)
 @click.option("--features", type=FOLDER, required=True)
 @click.option("--split", default="dev", show_default=True)
 @click.option("--bfloat16-products", is_flag=True, help="Also products in bfloat16, though the processor has none.")
-def main(model: Path, dataset: Path, features: Path, split: str, bfloat16_products: bool) -> None:
+def main(model: str, dataset: Path, features: Path, split: str, bfloat16_products: bool) -> None:
     """Print the recalls of each way of storing."""
     photos = read_dataset(dataset).split(split)
     store = RegionStore.open(features)
