@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
@@ -111,6 +111,22 @@ def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert np.asarray(open_photo(tmp_path / "a.gif"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_what_starts_other_programs_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **options: started.append(args))
+    with pytest.raises(HANError, match="not an image"):
+        open_photo(tmp_path / "a.jpg")
+    assert not started
+
+
+def test_a_pair_of_photos_in_one_file_is_its_first(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("white", "black"))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    assert np.asarray(open_photo(tmp_path / "a.jpg")).min() == 255
 
 
 @pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (10_001, 10_000), (12_000, 12_000)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,13 @@ if register_heif_opener is not None:
     PHOTO_SUFFIXES |= HEIF_SUFFIXES
 """File name endings, in lower case, that are taken for photos when a folder is walked."""
 
+# No others of Pillow's: a file is known by its content, and for some kinds (EPS) other programs are started.
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
+if find_spec("PIL.AvifImagePlugin") is not None:  # Pillow 11.3 or newer
+    _FORMATS.append("AVIF")
+if register_heif_opener is not None:
+    _FORMATS.append("HEIF")
+
 # Pillow warns on stderr about what open_photo reports, refuses or, like odd metadata, gets over.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -37,7 +45,7 @@ def open_photo(path: str | Path, *, max_pixels: int = 100_000_000, shrink_to: in
     The size is read from the header and checked before any pixel is decoded.
 
     Args:
-        path: An image file of any kind that Pillow reads.
+        path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF, or HEIF where pillow-heif is installed.
         max_pixels: The largest width x height that is decoded; Pillow's own limit, 178,956,970, holds too.
         shrink_to: Pixels that either side needs to have no more of: a JPEG is then decoded at a smaller scale where
             that is faster, other files as they are.
@@ -52,7 +60,7 @@ def open_photo(path: str | Path, *, max_pixels: int = 100_000_000, shrink_to: in
             raise HANError(f"{path}: {'is a folder, not a photo' if path.is_dir() else 'no such photo'}")
         if path.stat().st_size == 0:
             raise HANError(f"{path}: the file is empty")
-        with Image.open(path) as photo:
+        with Image.open(path, formats=_FORMATS) as photo:
             width, height = photo.size
             if width * height > max_pixels:
                 raise HANError(f"{path}: {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}")
