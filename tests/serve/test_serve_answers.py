@@ -250,6 +250,27 @@ def test_another_table_of_another_model_takes_over(changing):
     assert len(ids(web.get("/api/search", params={"q": SENTENCE}))) == 6
 
 
+def test_an_index_made_anew_in_its_folder_is_taken_in(changing):
+    folder, web = changing
+    shutil.rmtree(folder / "index")
+    assert "no such index" in error(web.get("/ready"), 503)
+    assert "gone or broken" in error(web.get("/api/search", params={"q": SENTENCE}), 503)
+    make_picture(folder / "photos" / "new.jpg", 77)
+    update(folder / "photos", folder / "index", folder / "model")
+    assert web.get("/ready").json()["photos"] == 7
+    assert "new.jpg" in names(web.get("/api/search", params={"q": SENTENCE}))
+
+
+def test_a_table_that_cannot_be_read_is_told_with_the_reason(changing):
+    folder, web = changing
+    make_picture(folder / "photos" / "new.jpg", 77)
+    update(folder / "photos", folder / "index")
+    for file in (folder / "index" / "photos-1" / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    for path in ("/ready", "/api/search"):
+        assert "gone or broken" in error(web.get(path, params={"q": SENTENCE}), 503)
+
+
 def test_a_calibration_is_taken_in(changing):
     folder, web = changing
 

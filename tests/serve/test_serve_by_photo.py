@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from served import NAMES, SENTENCE, calibrate, client, jpeg, make_index
-from tiny_index import FakeDetector
+from tiny_index import FakeDetector, make_model, update
 
 from han_retrieval.index import Index, similar
-from han_retrieval.serve import Engine, Limits
+from han_retrieval.serve import Engine, Limits, similar_routes
+from han_retrieval.serve import engine as engine_module
+from han_retrieval.serve.uploads import read_upload
 
 LIMITS = Limits(upload_bytes=100_000, upload_pixels=100_000, sentences=3, query=50)
 
@@ -64,6 +68,34 @@ def test_a_photo_that_is_sent_is_looked_at_once(web, detector):
     assert scores == sorted(scores, reverse=True)
     assert detector.seen == 1
     assert 'han_stage_seconds_count{stage="detect"} 2.0' in web.get("/metrics").text
+
+
+def test_uploads_are_decoded_one_after_the_other(web, monkeypatch):
+    threads = []
+
+    def read(*args, **options):
+        threads.append(threading.current_thread().name)
+        return read_upload(*args, **options)
+
+    monkeypatch.setattr(similar_routes, "read_upload", read)
+    for path in ("/api/similar", "/api/captions"):
+        file = {"photo": ("mine.jpg", jpeg(1))}
+        assert web.post(path, files=file, data={"sentences": SENTENCE}).status_code == 200
+    assert threads == ["model_0"] * 2  # in their turns, of which there is one at a time
+
+
+def test_an_upload_is_looked_at_again_by_another_detector(tmp_path, monkeypatch):
+    index = make_index(tmp_path, photos=2)
+    monkeypatch.setattr(engine_module, "_CHECK_SECONDS", 0.0)
+    detectors = {}
+    monkeypatch.setattr(engine_module, "detector_for", lambda name: detectors.setdefault(name, FakeDetector(name)))
+    with client(Engine(index)) as web:
+        file = {"photo": ("mine.jpg", jpeg(1))}
+        found(web.post("/api/similar", files=file))
+        other = make_model(tmp_path / "other", fingerprint="fake:2")
+        update(None, index, other, detector=FakeDetector("fake:2"), rebuild=True)
+        found(web.post("/api/similar", files=file))
+    assert {name: detector.seen for name, detector in detectors.items()} == {"fake:1": 1, "fake:2": 1}
 
 
 def test_a_photo_of_the_index_that_is_sent_is_known(web, index, detector):

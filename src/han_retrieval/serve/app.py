@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from han_retrieval.errors import HANError
+from han_retrieval.index.index import Unreadable
 from han_retrieval.serve.answers import Error, Status
 from han_retrieval.serve.engine import Engine, NotReady
 from han_retrieval.serve.guard import Guard
@@ -93,7 +94,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HANError)
     async def ours(_: Request, error: HANError) -> JSONResponse:
-        return told(503 if isinstance(error, NotReady) else 422, str(error))
+        return told(503 if isinstance(error, NotReady | Unreadable) else 422, str(error))
 
     @app.exception_handler(HTTPException)
     async def of_http(_: Request, error: HTTPException) -> JSONResponse:

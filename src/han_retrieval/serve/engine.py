@@ -99,7 +99,7 @@ class Engine:
         self._model_folder, self._device, self._detector = model, device, detector
         self._load_model()
         self._rankings = Rankings()
-        self._uploads: OrderedDict[str, Regions] = OrderedDict()
+        self._uploads: OrderedDict[tuple[str, str], Regions] = OrderedDict()  # by the detector and the photo
         self._checked = time.monotonic()
         self.catalogue = Catalogue(self._index.photos)
         self.refreshes = 0
@@ -134,7 +134,7 @@ class Engine:
             elif self._read_beside_weights():
                 self._rankings.clear()
                 self.refreshes += 1
-        except HANError as error:
+        except (HANError, OSError) as error:
             if str(error) != self.trouble:
                 _log.warning("what is searched cannot be brought up to date: %s", error)
             self.trouble = str(error)
@@ -276,14 +276,14 @@ class Engine:
             return photo
         if (row := self.catalogue.row(photo.id)) is not None:
             return row
-        if photo.id not in self._uploads:
-            fingerprint = self._index.made_by.detector
+        fingerprint = self._index.made_by.detector
+        if (fingerprint, photo.id) not in self._uploads:
             if self._detector is None or self._detector.fingerprint != fingerprint:
                 self._detector = detector_for(fingerprint)
-            self._uploads[photo.id] = self._detector.detect([photo.photo])[0]
+            self._uploads[fingerprint, photo.id] = self._detector.detect([photo.photo])[0]
             if len(self._uploads) > _UPLOADS_KEPT:
                 self._uploads.popitem(last=False)
-        return self._uploads[photo.id]
+        return self._uploads[fingerprint, photo.id]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

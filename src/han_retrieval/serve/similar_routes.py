@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Query, Request, UploadFile
 
 from han_retrieval.serve.answers import Caption, Captions, Results
@@ -20,11 +19,14 @@ def similar_routes(engine: Engine, turns: Turns, metrics: Metrics, limits: Limit
     router = APIRouter(prefix="/api", tags=["by a photo"])
     chosen = filters(limits)
 
-    async def read(sent: UploadFile) -> Upload:
-        return await run_sync(lambda: read_upload(sent, max_pixels=limits.upload_pixels))
+    def read(photo: str | UploadFile) -> int | Upload:
+        """The row of an id, or the photo that was sent: decoded in its turn, so that one at a time is in memory."""
+        if isinstance(photo, str):
+            return known_photo(engine.catalogue, photo)[0]
+        return read_upload(photo, max_pixels=limits.upload_pixels)
 
-    def answer(photo: str | Upload, first: int, k: int, where: str | None) -> Results:
-        like = photo if isinstance(photo, Upload) else known_photo(engine.catalogue, photo)[0]
+    def answer(photo: str | UploadFile, first: int, k: int, where: str | None) -> Results:
+        like = read(photo)
         piece = engine.similar(like, first=first, count=k, where=where)
         metrics.stages(piece.seconds)
         return told(piece, engine.catalogue, first=first)
@@ -49,8 +51,7 @@ def similar_routes(engine: Engine, turns: Turns, metrics: Metrics, limits: Limit
         where: str | None = Depends(chosen),
     ) -> Results:
         """The photos that are most like one that is sent."""
-        upload = await read(photo)
-        return await turns.take(request, lambda: answer(upload, first, k, where))
+        return await turns.take(request, lambda: answer(photo, first, k, where))
 
     @router.post("/captions")
     async def captions(
@@ -69,11 +70,9 @@ def similar_routes(engine: Engine, turns: Turns, metrics: Metrics, limits: Limit
             )
         if (photo is None) == (id is None):
             raise HTTPException(422, "send one photo: a file as 'photo', or the 'id' of one of the index")
-        upload = None if photo is None else await read(photo)
 
         def work() -> Captions:
-            like = upload or known_photo(engine.catalogue, id or "")[0]
-            ranked = engine.captions(like, lines)
+            ranked = engine.captions(read(photo or id or ""), lines)
             said = {each.caption for each in ranked}
             return Captions(
                 captions=[
