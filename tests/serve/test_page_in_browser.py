@@ -16,7 +16,7 @@ import uvicorn
 from served import SENTENCE, calibrate, make_index, make_picture
 from tiny_index import FakeDetector
 
-from han_retrieval.serve import Engine, create_app
+from han_retrieval.serve import Engine, Limits, create_app
 
 pytestmark = pytest.mark.browser
 
@@ -256,6 +256,22 @@ def test_scrolling_brings_all_photos_and_nothing_jumps(open_page):
     assert (page.evaluate("window.shifted") or 0) < 0.01
 
 
+def test_scrolling_ends_at_the_server_s_limit(open_page):
+    page = open_page()
+
+    def nearer(route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace(f"DEEPEST = {Limits().depth:_}", "DEEPEST = 59"))
+
+    page.route("**/results.js", nearer)
+    page.goto(page.url + "?q=a+red+dog")
+    page.locator("#grid a").first.wait_for()
+    for _ in range(10):
+        page.mouse.wheel(0, 1500)
+        page.wait_for_timeout(50)
+    assert len(tiles(page)) == 60
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_it_all(open_page, scheme):
     phone = {"viewport": {"width": 360, "height": 700}, "has_touch": True}
@@ -320,6 +336,7 @@ def test_a_photo_whose_file_is_gone_says_so(open_page, folder):
 def test_a_photo_asks_for_others_like_it_and_for_sentences(open_page, tmp_path):
     page = open_page("?q=a+dog")
     page.locator("#grid a").first.wait_for()
+    page.locator("#q").focus()  # where a photo may be pasted
     page.locator("#file").set_input_files(make_picture(tmp_path / "mine.jpg", 200))
     page.locator("#status", has_text="90 photos, most alike first").wait_for()
     assert page.locator("#q").input_value() == ""

@@ -30,7 +30,11 @@ const viewer = new Viewer({
   similar: (id) => change({ q: "", like: id, upload: "", photo: "" }, { push: true }),
 });
 const byPhoto = new ByPhoto({
-  given: (number) => change({ q: "", like: "", upload: number, photo: "" }, { push: true }),
+  given(number) {
+    clearTimeout(typed.timer);
+    $("q").value = "";
+    change({ q: "", like: "", upload: number, photo: "" }, { push: true });
+  },
   left: () => change({ like: "", upload: "" }, { push: true }),
 });
 const results = new Results({

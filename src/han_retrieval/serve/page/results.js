@@ -2,6 +2,7 @@
 import { ask } from "./api.js";
 
 const A_PAGE = 60;
+const DEEPEST = 10_000; // the server ranks no more (`Limits.depth`); by date alone there are all
 
 export class Results {
   // `shown(answer, isFirst)`, `failed(error, isFirst)` and `busy(whether)` are told what happens.
@@ -29,7 +30,8 @@ export class Results {
       const answer = await ask(path, { params: { ...params, first, k: A_PAGE }, body, signal: asking.signal });
       if (asking !== this.asking) return;
       this.next = first + answer.hits.length;
-      this.more = this.next < answer.total && answer.hits.length > 0;
+      const within = path === "/api/photos" || this.next <= DEEPEST;
+      this.more = within && this.next < answer.total && answer.hits.length > 0;
       this.asking = null;
       this.shown(answer, first === 0);
     } catch (error) {
