@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -20,22 +21,26 @@ _SECONDS_TO_FINISH = 5
 
 
 def serve(
-    engine: Engine, *, host: str, port: int, token: str | None = None, started: Callable[[str], None] | None = None
+    engine: Engine,
+    listener: socket.socket,
+    *,
+    host: str,
+    token: str | None = None,
+    started: Callable[[str], None] | None = None,
 ) -> None:
     """Answer until SIGINT or SIGTERM comes; requests that are being answered then are finished.
 
     Args:
         engine: What answers; closed at the end.
-        host: Name or address to listen on.
-        port: To listen on; 0 for any that is free.
+        listener: Of ``listen``, which can be called before the engine is loaded; closed at the end.
+        host: Name or address that it listens on.
         token: What every request must show; needed where ``host`` can be reached from elsewhere.
         started: Told the page's address when requests are taken.
 
     Raises:
-        HANError: The address cannot be listened on, or it needs a token.
+        HANError: The address needs a token.
     """
     check_access(host, token)
-    listener = _listen(host, port)
     app = create_app(engine, token=token, loopback_only=is_loopback(host))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     server = uvicorn.Server(
@@ -77,12 +82,19 @@ def check_access(host: str, token: str | None) -> None:
         )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A name or an address and a port to listen on, 0 for any that is free; who asks waits for ``serve``.
+
+    Raises:
+        HANError: It cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), port), family=family)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        # Of the system's own words: Python adds the address once more.
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
         raise HANError(
             f"cannot listen on {host}, port {port} ({reason}); choose another with --port or --host"
         ) from None
