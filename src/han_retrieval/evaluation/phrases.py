@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from han_retrieval.text import tokenize
 
@@ -38,4 +37,6 @@ def to_stored_size(boxes: np.ndarray, photo: EntitiesPhoto, *, width: int, heigh
 
 def overlapping(regions: Tensor, boxes: Tensor) -> Tensor:
     """Which regions overlap any of the boxes at IoU >= 0.5: (m, 4), (k, 4) -> (m,) bool."""
+    from torchvision.ops import box_iou  # a second of importing, which a search does without
+
     return (box_iou(regions, boxes) >= IOU).any(-1)

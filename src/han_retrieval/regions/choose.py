@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, clip_boxes_to_image, nms
 
 PHOTO = "photo"  # the label of the whole photo
 _LEAST_SIDE = 1.0  # of a box, in pixels
@@ -44,6 +43,8 @@ def choose(
     Returns:
         (n,) int64 on the device of ``boxes``, n <= m - 1; none where k is 0.
     """
+    from torchvision.ops import batched_nms, nms  # a second of importing, which a search does without
+
     clipped = _within(boxes, width, height)
     sides = clipped[:, 2:] - clipped[:, :2]  # (k, 2)
     # A comparison with NaN is false, so that boxes that are not finite go here; the share is the IoU with the photo.
@@ -78,4 +79,6 @@ def photo_first(
 
 def _within(boxes: Tensor, width: float, height: float) -> Tensor:
     """The boxes in float32, clipped to the photo."""
+    from torchvision.ops import clip_boxes_to_image
+
     return clip_boxes_to_image(boxes.float(), (height, width))  # type: ignore[no-any-return]
