@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import lance
 import numpy as np
 import pytest
 import torch
@@ -357,6 +358,76 @@ def test_a_file_system_without_hard_links_is_said(tmp_path, model, photos, monke
     monkeypatch.setattr(os, "link", link)
     with pytest.raises(HANError, match=r"makes no hard links \(Operation not permitted\); choose a folder on another"):
         update(photos, tmp_path / "index", model)
+
+
+def test_a_folder_has_one_name(tmp_path, model, photos, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(make_photos(tmp_path / "other" / "sub" / "deep", 1, first=30))
+    monkeypatch.chdir(tmp_path / "sub")
+    out = tmp_path / "index"
+    update(Path("../photos"), out, model)
+    assert list(Settings.read(out).roots) == [str(photos)]
+    assert update([photos, Path("../link/../deep")], out).photos == 7  # what the disk has behind the link
+    assert update(None, out, forget=["../photos"]).photos == 1
+
+
+def test_a_folder_keeps_the_name_that_an_index_has_of_it(tmp_path, model, photos):
+    out, before = tmp_path / "index", f"{tmp_path}/sub/../photos"
+    (tmp_path / "sub").mkdir()
+    update(photos, out, model)
+    settings = Settings.read(out)
+    settings.model_copy(update={"roots": {before: settings.roots[str(photos)]}}).write(out)
+    assert update(photos, out).photos == 6
+    assert list(Settings.read(out).roots) == [before]
+    assert update(None, out, forget=[photos]).photos == 0
+
+
+def test_patterns_fit_in_any_case(tmp_path, model):
+    photos = make_photos(tmp_path / "photos", 1)
+    make_photo(photos / "IMG_1.JPG", 30)
+    make_photo(photos / "Thumbs" / "x.jpg", 31)
+    update(photos, tmp_path / "index", model, include=["*.jpg"], exclude=["thumbs"])
+    assert list(files(tmp_path / "index")) == ["IMG_1.JPG"]
+
+
+def test_patterns_that_let_nothing_through_are_said(tmp_path, model, photos):
+    update(photos, tmp_path / "index", model)
+    with pytest.raises(HANError) as error:
+        update(photos, tmp_path / "index", include=["*.gif"])
+    assert str(error.value).endswith("no photo in it or below it that --include and --exclude let through")
+
+
+def test_ones_own_model_called_as_the_one_that_ships(tmp_path, model, photos, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = make_model(tmp_path / "default", seed=4)
+    monkeypatch.setattr("han_retrieval.matchers.saving._SHIPPED", model)
+    update(photos, tmp_path / "own", "./default")
+    assert Settings.read(tmp_path / "own").model == str(own)
+    update(photos, tmp_path / "shipped", "default")
+    assert Settings.read(tmp_path / "shipped").model == "default"
+    with pytest.raises(HANError, match="may be the model that ships or the folder here"):
+        update(photos, tmp_path / "either", Path("./default"))
+
+
+def test_broken_files_are_listed_whatever_their_names(tmp_path, model, photos):
+    for name in ("a\u2028b.jpg", "c\x85d.jpg"):
+        (photos / name).write_text("no photo")
+    broken = update(photos, tmp_path / "index", model).broken
+    with Index.open(tmp_path / "index") as index:
+        assert index.describe().broken == len(broken) == 2
+
+
+@pytest.mark.parametrize("step", ["cleanup_old_versions", "latest_version", "merge_insert"])
+def test_a_disk_that_is_full_is_one_line(tmp_path, model, photos, monkeypatch, step):
+    update(photos, tmp_path / "index", model)
+    (photos / "000.png").unlink()
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lance.LanceDataset, step, property(full) if step == "latest_version" else full)
+    with pytest.raises(HANError, match=r"photos-1: cannot be written \(No space left on device\)"):
+        update(photos, tmp_path / "index")
 
 
 def test_an_index_of_another_version_is_refused(tmp_path, model, photos):

@@ -76,7 +76,7 @@ def test_a_folder_of_ones_own_that_is_called_as_the_model_that_ships(model, tmp_
     shipped = model_folder("default")
     assert model_folder(Path("default")) == shipped
     model.save_pretrained("./default")
-    for path in (Path("default"), Path("./default")):  # what the command line makes of either is the same
+    for path in (Path("default"), Path("./default")):  # which are the same
         with pytest.raises(HANError, match=rf"name your own as {tmp_path}/default"):
             load_matcher(path)
     assert load_matcher("./default").config == load_matcher(tmp_path / "default").config == model.config

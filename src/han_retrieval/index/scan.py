@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,8 +49,9 @@ def scan(roots: dict[str, Patterns]) -> Scan:
     """Look for photos below folders; hidden files and folders are passed over, links to folders are not followed.
 
     A pattern (``*``, ``?``, ``[...]``) with a slash in it is held against the path from the root, where ``*`` also
-    stands for slashes; one without against each name on that path, the folders' and the file's. Photos that an exclude
-    pattern fits are left out, as are, where there are include patterns, those that none of them fits.
+    stands for slashes; one without against each name on that path, the folders' and the file's; capitals or not is the
+    same. Photos that an exclude pattern fits are left out, as are, where there are include patterns, those that none of
+    them fits.
     """
     found = Scan()
     for root, patterns in roots.items():
@@ -58,7 +59,19 @@ def scan(roots: dict[str, Patterns]) -> Scan:
     return found
 
 
-def resolve_roots(given: Sequence[str | Path], known: Iterable[str]) -> list[str]:
+def root_name(given: str | Path, known: Collection[str]) -> str:
+    """How an index names a folder: by its absolute path without "..", or as it was named when that was kept."""
+    path = _plain(given)
+    return next((each for each in known if _plain(each) == path), path)
+
+
+def _plain(path: str | Path) -> str:
+    whole = Path(path).expanduser().absolute()
+    # Resolved by the disk: behind a link, ".." is not the folder that is written before it.
+    return str(whole.resolve() if ".." in whole.parts else whole)
+
+
+def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[str]:
     """Folders as an index names them.
 
     Raises:
@@ -66,7 +79,7 @@ def resolve_roots(given: Sequence[str | Path], known: Iterable[str]) -> list[str
     """
     roots: list[str] = []
     for each in given:
-        root = str(Path(each).expanduser().absolute())
+        root = root_name(each, known)
         if not Path(root).is_dir():
             raise HANError(
                 f"{each}: {'not a folder' if Path(root).exists() else 'no such folder'}; index takes folders"
@@ -110,8 +123,9 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
 
 
 def _fits(path: str, patterns: Iterable[str]) -> bool:
+    path = path.lower()
     for pattern in patterns:
-        whole = pattern.strip("/")
+        whole = pattern.strip("/").lower()
         if "/" in pattern.rstrip("/"):
             if fnmatch.fnmatchcase(path, whole):
                 return True

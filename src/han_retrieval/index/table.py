@@ -18,7 +18,7 @@ from han_retrieval.files import write_whole
 from han_retrieval.index.readers import unread
 from han_retrieval.index.rows import PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
 from han_retrieval.index.scan import Place, State
-from han_retrieval.regions.disk import Syncing, append, commit, is_lance, merge_files, open_lance, write_empty
+from han_retrieval.regions.disk import Syncing, append, commit, is_lance, merge_files, open_lance, write_empty, writing
 
 BROKEN_NAME = "broken.jsonl"
 
@@ -116,10 +116,11 @@ class PhotoTable:
         """Merge small files; delete old versions that nobody reads, and what killed runs left."""
         if merge_files(self._dataset, self._disk, rows_a_file=_PHOTOS_A_FILE):
             self._dataset = open_lance(self.path)
-        versions = [each["version"] for each in self._dataset.versions()]
-        with unread(self.path, versions[:-1]) as old:
-            # No one else writes, so what no version names is a leftover however young it is.
-            self._dataset.cleanup_old_versions(retain_versions=len(versions) - old, delete_unverified=True)
+        with writing(self.path):
+            versions = [each["version"] for each in self._dataset.versions()]
+            with unread(self.path, versions[:-1]) as old:
+                # No one else writes, so what no version names is a leftover however young it is.
+                self._dataset.cleanup_old_versions(retain_versions=len(versions) - old, delete_unverified=True)
 
     def read_broken(self) -> dict[Place, Broken]:
         """The files that could not be made photos of the index."""
@@ -135,19 +136,23 @@ class PhotoTable:
 
     def _merge(self, change: Callable[[Any], Any], rows: pa.Table) -> None:
         self._refresh()
-        transaction, _ = change(self._dataset).execute_uncommitted(rows)
+        with writing(self.path):
+            transaction, _ = change(self._dataset).execute_uncommitted(rows)
         self._dataset = commit(self._dataset, transaction, self._disk)
 
     def _refresh(self) -> None:
-        if self._dataset.latest_version != self._dataset.version:
-            self._dataset = open_lance(self.path)  # a commit of ours was interrupted before it returned
+        with writing(self.path):
+            interrupted = self._dataset.latest_version != self._dataset.version  # a commit of ours, before it returned
+        if interrupted:
+            self._dataset = open_lance(self.path)
 
 
 def read_broken(table: Path) -> dict[Place, Broken]:
     """As ``PhotoTable.read_broken``; empty where the list cannot be read, as its files are then tried again."""
     broken = {}
     try:
-        for line in (table / BROKEN_NAME).read_text(encoding="utf-8").splitlines():
+        # Not splitlines, for which some letters of a name end a line too.
+        for line in filter(None, (table / BROKEN_NAME).read_text(encoding="utf-8").split("\n")):
             each = json.loads(line)
             broken[each["root"], each["path"]] = Broken(State(each["size"], each["mtime"]), each["reason"])
     except (OSError, ValueError, KeyError, TypeError):

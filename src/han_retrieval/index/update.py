@@ -16,7 +16,7 @@ from han_retrieval.index.additions import Additions
 from han_retrieval.index.encode import Encoder
 from han_retrieval.index.pooling import MeanPooling, pooling_for
 from han_retrieval.index.rows import STORAGES
-from han_retrieval.index.scan import Scan, resolve_roots, scan
+from han_retrieval.index.scan import Scan, resolve_roots, root_name, scan
 from han_retrieval.index.settings import Patterns, Settings, is_index
 from han_retrieval.index.table import MadeBy, PhotoTable
 from han_retrieval.index.tables import FIRST, make_folder, next_name, open_or_create, remove_old
@@ -154,7 +154,7 @@ class _Maker:
         storage: str | None,
         device: torch.device | str,
     ) -> _Maker:
-        name = str(folder or (before.model if before else DEFAULT_MODEL))
+        name = folder or (before.model if before else DEFAULT_MODEL)
         folder = model_folder(name).expanduser().absolute()
         if not folder.is_dir():
             raise HANError(f"{folder}: no such model; name its folder, or that to which it was moved: --model MODEL")
@@ -184,7 +184,8 @@ class _Maker:
             pooling=pooling.name,
             pooled_size=pooling.size,
         )
-        return cls(name if name == DEFAULT_MODEL else str(folder), model, detector, made_by)
+        kept = DEFAULT_MODEL if str(name) == DEFAULT_MODEL else str(folder)
+        return cls(kept, model, detector, made_by)
 
     def encoder(self) -> Encoder:
         """Encodes photos; the detector is loaded when there is one to encode."""
@@ -204,7 +205,7 @@ def _follow(
     """The folders that the index follows from now on."""
     follows = dict(before.roots) if before else {}
     for each in forget:
-        root = str(Path(each).expanduser().absolute())
+        root = root_name(each, follows)
         if root not in follows:
             raise HANError(f"{each}: not a folder that the index follows; it follows {', '.join(follows) or 'none'}")
         del follows[root]
@@ -220,9 +221,12 @@ def _scan(roots: dict[str, Patterns], before: Settings | None) -> Scan:
     for root in roots:
         if root in with_photos:
             continue
-        what = "no photo in it or below it" if Path(root).is_dir() else "no such folder"
+        patterns = roots[root]
+        through = " that --include and --exclude let through" if patterns.include or patterns.exclude else ""
+        what = f"no photo in it or below it{through}" if Path(root).is_dir() else "no such folder"
         heif = "; .heic and .heif are read with pillow-heif: pip install pillow-heif" if found.heif else ""
-        known = before is not None and root in before.roots
+        # Patterns that are new may be mistaken, so that nothing has to leave.
+        known = before is not None and root in before.roots and (not through or before.roots[root] == patterns)
         mend = "; if its photos are to leave the index: --forget" if known else heif
         raise HANError(f"{root}: {what}{mend}")
     return found

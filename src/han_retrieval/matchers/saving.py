@@ -27,7 +27,7 @@ C = TypeVar("C", bound=MatcherConfig)
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a model that is named by it, or as ``DEFAULT_MODEL``.
+    """The folder of a model that is named by it, or as ``DEFAULT_MODEL``; as text, "./default" is one's own folder.
 
     Raises:
         HANError: A path may mean either: ``Path("./default")`` is ``Path("default")``, and there is such a folder.
@@ -40,7 +40,7 @@ def model_folder(name: str | Path) -> Path:
     if isinstance(name, Path) and name.is_dir():
         raise HANError(
             f"{DEFAULT_MODEL}: may be the model that ships or the folder here; name your own as {path.absolute()}, and "
-            f"the one that ships from where no folder is called {DEFAULT_MODEL}"
+            f"the one that ships by the text {DEFAULT_MODEL!r}, not a Path"
         )
     return _SHIPPED
 
