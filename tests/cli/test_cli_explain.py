@@ -112,6 +112,17 @@ def test_scan_has_evidence_and_pooled_matchers_say_that_they_have_none(
         assert "has no evidence by word and region" in refused(capsys, photo, "a red ball", "--model", pooled)
 
 
+def test_a_folder_called_default_is_taken_where_it_is_named(
+    photo: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("han_retrieval.matchers.saving._SHIPPED", model)
+    saved(tmp_path / "default", fingerprint=None)
+    main(["explain", str(photo), "a red ball"])  # by the one that ships
+    assert "score" in capsys.readouterr().out
+    assert "--detector" in refused(capsys, photo, "a red ball", "--model", "./default")
+
+
 def test_regions_of_another_detector_are_refused(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

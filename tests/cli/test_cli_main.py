@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 
-from han_retrieval.cli.main import VERBS, main
+from han_retrieval.cli.main import VERBS, cli, main
 from han_retrieval.matchers import HAN, VSE, HANConfig, VSEConfig
 
 
@@ -90,6 +91,36 @@ def test_doctor_finds_nothing_wrong(capsys):
     assert code == 0
     assert "detector: ok" in out
     assert "both scorers agree: ok" in out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_model_is_given_as_text(verb):
+    command = cli.get_command(click.Context(cli), verb)
+    for parameter in command.params:
+        if parameter.name == "model":  # as a Path, "./default" could not be told from "default", which ships
+            assert parameter.type_cast_value(click.Context(command), "./default") == "./default"
+
+
+def test_without_a_verb_the_help_is_shown(capsys):
+    code, out, err = run(capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: han [OPTIONS] COMMAND")
+    assert "Folders of photos to an index" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (PermissionError(13, "Permission denied", "a.jpg"), "a.jpg: Permission denied"),
+    ],
+)
+def test_what_the_system_has_against_it_is_one_line(capsys, monkeypatch, error, says):
+    def info(*_):
+        raise error
+
+    monkeypatch.setattr("han_retrieval.cli.info._facts", info)
+    assert run(capsys, "info", "x") == (2, "", f"han: error: {says}\n")
 
 
 def test_help_needs_no_torch():

@@ -21,7 +21,7 @@ from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     default=DEFAULT_MODEL,
     show_default=True,
     help="The model's folder; default is the one that ships.",
@@ -34,7 +34,7 @@ from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def caption(
-    captions: Path, photo: Path, model: Path, k: int, detector: str | None, regions: int, device: str, as_json: bool
+    captions: Path, photo: Path, model: str, k: int, detector: str | None, regions: int, device: str, as_json: bool
 ) -> None:
     """Print the sentences of CAPTIONS that fit PHOTO best, best first, each with the model's score.
 

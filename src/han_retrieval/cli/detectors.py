@@ -9,7 +9,7 @@ from han_retrieval.matchers.config import MatcherConfig
 from han_retrieval.regions import Detector, detector_for, load_detector
 
 
-def find_detector(config: MatcherConfig, model: Path, *, name: str | None, regions: int) -> Detector:
+def find_detector(config: MatcherConfig, model: str | Path, *, name: str | None, regions: int) -> Detector:
     """The detector that the features came from that a model was trained on.
 
     Args:

@@ -19,7 +19,7 @@ from han_retrieval.regions import RegionStore
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path())
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--features", type=click.Path(path_type=Path), required=True, help="What `han extract` wrote.")
 @click.option("--split", default="train", show_default=True, help="The photos to learn from.")
@@ -29,7 +29,7 @@ from han_retrieval.regions import RegionStore
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @device_option
 def distil(
-    model: Path,
+    model: str,
     dataset: Path,
     features: Path,
     split: str,

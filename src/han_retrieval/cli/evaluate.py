@@ -24,7 +24,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path())
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--features", type=click.Path(path_type=Path), required=True, help="What `han extract` wrote.")
 @click.option("--split", required=True, help="The photos to rank: dev, test, ...")
@@ -49,7 +49,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @device_option
 @click.option("--allow-missing", is_flag=True, help="Leave out photos without features, however many.")
 def evaluate(
-    model: Path,
+    model: str,
     dataset: Path,
     features: Path,
     split: str,

@@ -23,7 +23,7 @@ PAGES = (".html", ".htm")
 @click.argument("sentence")
 @click.option(
     "--model",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     default=DEFAULT_MODEL,
     show_default=True,
     help="The model's folder; default is the one that ships.",
@@ -45,7 +45,7 @@ PAGES = (".html", ".htm")
 def explain(
     photo: Path,
     sentence: str,
-    model: Path,
+    model: str,
     detector: str | None,
     regions: int,
     out: Path | None,

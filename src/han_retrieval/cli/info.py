@@ -13,14 +13,14 @@ from han_retrieval.errors import HANError
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path())
 @click.option("--recall", is_flag=True, help="Of an index: how many of the exact best ten the candidates keep.")
 @click.option(
     "--queries", type=click.Path(path_type=Path), help="With --recall: sentences, one a line, or a dataset's."
 )
-@click.option("--model", type=click.Path(path_type=Path), help="With --recall: the index's model, if it was moved.")
+@click.option("--model", type=click.Path(), help="With --recall: the index's model, if it was moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(path: Path, recall: bool, queries: Path | None, model: Path | None, as_json: bool) -> None:
+def info(path: str, recall: bool, queries: Path | None, model: str | None, as_json: bool) -> None:
     """Say what PATH is and what it holds: a model's folder, an index, a region store, or a dataset.
 
     "default" is the model that ships. --recall scores every photo of an index for each query; without --queries these
@@ -32,7 +32,7 @@ def info(path: Path, recall: bool, queries: Path | None, model: Path | None, as_
     if recall:
         if facts["kind"] != "index":
             raise HANError(f"{path}: --recall is of an index, and this is a {facts['kind']}")
-        facts |= _recall(path, queries, model)
+        facts |= _recall(Path(path), queries, model)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -41,7 +41,7 @@ def info(path: Path, recall: bool, queries: Path | None, model: Path | None, as_
         click.echo(f"{name:<{width}}  {value}")
 
 
-def _recall(path: Path, queries: Path | None, model: Path | None) -> dict[str, Any]:
+def _recall(path: Path, queries: Path | None, model: str | None) -> dict[str, Any]:
     from han_retrieval.data import read_sentences
     from han_retrieval.index import Index
     from han_retrieval.index.recall import candidate_recall, frequent_words
@@ -54,10 +54,10 @@ def _recall(path: Path, queries: Path | None, model: Path | None) -> dict[str, A
     return {"queries": found.sentences, **kept}
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(name: str) -> dict[str, Any]:
     from han_retrieval.matchers.saving import CONFIG, WEIGHTS, model_folder
 
-    path = model_folder(path)
+    path = model_folder(name)
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
         from han_retrieval.matchers import load_matcher
 

@@ -72,8 +72,14 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Run a verb: results on standard output; an error is one line on standard error and exit code 2."""
+    """Run a verb: results on standard output; an error is one line on standard error and exit code 2.
+
+    What the system has against a file or a disk is an error as well, where no verb has said it better.
+    """
     tune_process()
+    if not (sys.argv[1:] if args is None else args):
+        click.echo(click.Context(cli, info_name="han", **cli.context_settings).get_help(), err=True)
+        sys.exit(2)
     try:
         return cli.main(args=args, prog_name="han", standalone_mode=False)
     except HANError as error:
@@ -81,6 +87,10 @@ def main(args: list[str] | None = None) -> Any:
         sys.exit(2)
     except click.ClickException as error:
         click.echo(f"han: error: {error.format_message()}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"han: error: {where}{error.strerror or error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("han: stopped", err=True)

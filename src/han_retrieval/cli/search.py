@@ -29,7 +29,7 @@ from han_retrieval.matchers import AligningMatcher
 )
 @click.option("--collapse", is_flag=True, help="Leave out photos that are nearly the same as a better one.")
 @click.option("--all", "show_all", is_flag=True, help="Print photos though none is likely to match.")
-@click.option("--model", type=click.Path(path_type=Path), help="Where the index's model is, if it was moved.")
+@click.option("--model", type=click.Path(), help="Where the index's model is, if it was moved.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
 @click.option("--paths", is_flag=True, help="Print paths alone, one a line.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with boxes, labels and the evidence of each word.")
@@ -42,7 +42,7 @@ def search(
     candidates: int,
     collapse: bool,
     show_all: bool,
-    model: Path | None,
+    model: str | None,
     device: str,
     paths: bool,
     as_json: bool,
@@ -50,6 +50,7 @@ def search(
     """Print the photos of INDEX that fit QUERY best, best first, each with the model's score.
 
     QUERY is a sentence, or sentences in quotation marks with weights: '"a dog" - "a leash"', '2 * "red" + "a car"'.
+    One that begins with - comes last, behind --: han search INDEX -- '- "a leash" + "a dog"'.
     With a model that `han calibrate` has seen to, each photo has the probability that it is the one meant.
 
     --where takes SQL over id, root, path, folder, mtime, size, width, height, date, camera and regions: date is

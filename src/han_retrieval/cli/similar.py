@@ -26,7 +26,7 @@ from han_retrieval.index import similar as similar_photos
     "--candidates", type=click.IntRange(min=1), default=CANDIDATES, show_default=True, help="How many are compared."
 )
 @click.option("--keep-itself", is_flag=True, help="Leave the photo itself among them, where the index has it.")
-@click.option("--model", type=click.Path(path_type=Path), help="Where the index's model is, if it was moved.")
+@click.option("--model", type=click.Path(), help="Where the index's model is, if it was moved.")
 @click.option("--detector", help="What finds the regions, where its weights are your own.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
 @click.option("--paths", is_flag=True, help="Print paths alone, one a line.")
@@ -39,7 +39,7 @@ def similar(
     exact: bool,
     candidates: int,
     keep_itself: bool,
-    model: Path | None,
+    model: str | None,
     detector: str | None,
     device: str,
     paths: bool,
@@ -57,7 +57,7 @@ def similar(
         row = photos.find(photo)
         if row is None:
             picture = open_photo(Path(photo))
-            finder = find_detector(han.config, model or Path(photos.settings.model), name=detector, regions=36)
+            finder = find_detector(han.config, model or photos.settings.model, name=detector, regions=36)
             like = finder.detect([picture])[0]
         options = {"k": k, "candidates": candidates, "where": where, "exact": exact, "keep_itself": keep_itself}
         found = similar_photos(photos, han, like if row is None else row, **options)  # type: ignore[arg-type]
