@@ -40,6 +40,7 @@ def test_it_answers_its_sentences_with_evidence_and_credits_and_can_be_run_again
         printed = capsys.readouterr().out
         assert all(f'"{sentence}"\n' in printed for sentence in demo.SENTENCES)
         assert printed.count("  flower.jpg\n") == len(demo.SENTENCES)
+        assert printed.rstrip().endswith("--out index")  # not into the demo's, which the next demo makes anew
         page = (tmp_path / "demo/index.html").read_text()
         assert page.count("<figure") == len(few) * len(demo.SENTENCES)
         assert "danielbuechele" in page

@@ -223,3 +223,12 @@ def test_an_interrupt_says_how_to_go_on(han, tmp_path, monkeypatch):
     assert (code, out) == (130, "")
     assert err.splitlines()[-1] == "stopped; what was done is kept in index: the same command goes on from there"
     assert json.loads(han("info", "index", "--json")[1])["photos"] == 2
+
+
+def test_an_interrupt_before_anything_was_written_says_so(han, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("han_retrieval.index.update.scan", interrupted)
+    code, _, err = han("index", "photos", "--out", "new", "--model", "model")
+    assert (code, err) == (130, "stopped; nothing was written\n")

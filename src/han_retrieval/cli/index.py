@@ -26,7 +26,9 @@ _SHOWN = 5
 @click.command()
 @click.argument("photos", nargs=-1, type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="The index, a folder; brought up to date if there.")
-@click.option("--model", type=FOLDER, help="The model's folder [default: that of the index, else the one that ships].")
+@click.option(
+    "--model", type=click.Path(), help="The model's folder [default: that of the index, else the one that ships]."
+)
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only photos that it fits, such as '*.jpg'.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No photos that it fits, such as 'thumbs'.")
 @click.option("--forget", multiple=True, type=FOLDER, metavar="FOLDER", help="Follow this folder no longer.")
@@ -47,7 +49,7 @@ _SHOWN = 5
 def index(
     photos: tuple[Path, ...],
     out: Path,
-    model: Path | None,
+    model: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     forget: tuple[Path, ...],
@@ -63,7 +65,7 @@ def index(
     """Make an index of the photos in and below the folders PHOTOS, or bring it up to date.
 
     Again, it looks only at what is new, changed, moved or gone; without PHOTOS, in the folders of before. A pattern
-    with a slash is held against the path from the folder, one without against each name on it.
+    with a slash is held against the path from the folder, one without against each name on it, in capitals or not.
     """
     finder = None
     if detector is not None:
@@ -88,7 +90,8 @@ def index(
             progress=True,
         )
     except KeyboardInterrupt:
-        click.echo(f"stopped; what was done is kept in {out}: the same command goes on from there", err=True)
+        kept = f"what was done is kept in {out}: the same command goes on from there"
+        click.echo(f"stopped; {kept if is_index(out) else 'nothing was written'}", err=True)
         sys.exit(130)
     _show_notes(report)
     click.echo(_as_json(report, out) if as_json else _summary(report, out))
