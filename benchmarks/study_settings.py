@@ -284,9 +284,8 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         ),
         Group(
             "phrases",
-            "What does it give to teach words where their phrases look (weight of the alignment loss)?",
-            (Setting("not taught"), *_vary("weight", "alignment_weight", (0.1, 0.3))),
-            THREE,
+            "What does it give to teach words where their phrases look: weight of the alignment loss (24 regions)?",
+            _with(24, Setting("not taught"), *_vary("weight", "alignment_weight", (0.1, 0.3))),
         ),
         Group(
             "direction",
@@ -323,7 +322,12 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         Group(
             "length",
             "How long should a training be (24 regions)?",
-            _with(24, Setting("3 epochs"), *(Setting(f"{n} epochs", {"epochs": n}) for n in (2, 5, 8))),
+            _with(
+                24,
+                Setting("3 epochs"),
+                *(Setting(f"{n} epochs", {"epochs": n}) for n in (2, 5, 8)),
+                *(Setting(f"SCAN t-i AVG, {n} epochs", {**_PEERS["SCAN t-i AVG"], "epochs": n}) for n in (3, 8)),
+            ),
         ),
         Group(
             "regions",
@@ -337,7 +341,7 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         ),
         Group(
             "blocks",
-            "Are more rounds of attention better (12 regions; two cost 12 times one, three 48 times)?",
+            "Are more rounds of attention better (12 regions; two cost 12 times one, three 39 times)?",
             _with(
                 12,
                 Setting("1 block"),
