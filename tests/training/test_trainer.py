@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,6 +112,59 @@ def test_resumes_exactly_after_an_interrupt(data, unbroken, tmp_path, monkeypatc
             train(config, *data, tmp_path / "model", progress=False)
     train(config, *data, tmp_path / "model", resume=True, progress=False)
     assert same_run(tmp_path / "model", unbroken)
+
+
+def signalled(monkeypatch, *, step: int, times: int, number: signal.Signals) -> None:
+    """Let a signal come in the midst of a step, so many times."""
+    logged = Log.step
+
+    def sent(log, at, **values):
+        for _ in range(times if at == step else 0):
+            signal.raise_signal(number)
+        logged(log, at, **values)
+
+    monkeypatch.setattr(Log, "step", sent)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop_at", [4, 8])
+def test_a_signal_lets_the_step_end_and_keeps_it(data, unbroken, tmp_path, monkeypatch, capfd, number, stop_at):
+    config = small_config(checkpoint_minutes=1000.0)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        signalled(patch, step=stop_at, times=1, number=number)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, *data, tmp_path / "model")
+    assert "stopping after this step, with a checkpoint" in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "model/training").glob("checkpoint-*")] == [f"checkpoint-{stop_at:09d}"]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    train(config, *data, tmp_path / "model", resume=True, progress=False)
+    assert same_run(tmp_path / "model", unbroken)
+
+
+def test_a_second_signal_stops_at_once(data, unbroken, tmp_path, monkeypatch):
+    config = small_config(checkpoint_minutes=1000.0)
+    with monkeypatch.context() as patch:
+        signalled(patch, step=4, times=2, number=signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, *data, tmp_path / "model", progress=False)
+    assert not list((tmp_path / "model/training").glob("checkpoint-*"))
+    train(config, *data, tmp_path / "model", resume=True, progress=False)
+    assert same_run(tmp_path / "model", unbroken)
+
+
+def test_signals_that_are_ignored_and_other_threads_are_left_alone(data, unbroken, tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patch:
+            signalled(patch, step=4, times=1, number=signal.SIGINT)
+            train(small_config(), *data, tmp_path / "ignored", progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(train, small_config(), *data, tmp_path / "thread", progress=False).result()
+    assert same_run(tmp_path / "ignored", unbroken)
+    assert same_run(tmp_path / "thread", unbroken)
 
 
 @pytest.mark.parametrize("call", range(1, 9))

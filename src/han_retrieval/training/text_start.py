@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +31,7 @@ from han_retrieval.training.batches import compact, drop, step_generator
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.log import Log
 from han_retrieval.training.schedule import learning_rate, loss_power
+from han_retrieval.training.sitting import Sitting
 from han_retrieval.training.state import State, check_folder, claimed_folder, content_hash, make_optimizer
 from han_retrieval.training.vectors import start_from_vectors
 from han_retrieval.training.watch import CollapseWatch
@@ -205,10 +205,11 @@ def _train(
 ) -> None:
     """From the current step to the last."""
     steps = config.epochs * pairs.steps_per_epoch
-    started = saved = time.monotonic()
-    before = state.seconds
     watch = CollapseWatch()
-    with tqdm(total=steps, initial=state.step, unit="step", desc="training", disable=not progress) as bar:
+    with (
+        tqdm(total=steps, initial=state.step, unit="step", desc="training", disable=not progress) as bar,
+        Sitting(state, log, folder, minutes=config.checkpoint_minutes, tell=progress) as sitting,
+    ):
         for one, one_mask, other, other_mask in pairs.steps(state.step, steps):
             rate = learning_rate(config, state.step, steps=steps)
             power = loss_power(config, state.step, steps=steps)
@@ -226,14 +227,9 @@ def _train(
             state.optimizer.step()
             state.follow(config.average)
             state.step += 1
-            now = time.monotonic()
-            state.seconds = before + now - started
             log.step(state.step, loss=value, rate=rate, power=power)
             bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             bar.update()
             if warning := watch.see(value, margin=config.margin, power=power, batch_size=len(one)):
                 tqdm.write(f"warning: {warning}", file=sys.stderr)
-            if now - saved > 60 * config.checkpoint_minutes:
-                log.flush()
-                state.save(folder)
-                saved = now
+            sitting.end_step()

@@ -28,6 +28,7 @@ from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.curve import draw_curve
 from han_retrieval.training.log import Log, events_writer
 from han_retrieval.training.schedule import learning_rate, loss_power
+from han_retrieval.training.sitting import Sitting
 from han_retrieval.training.state import State, check_folder, claimed_folder, make_optimizer
 from han_retrieval.training.text_start import load_text_start, start_from_text
 from han_retrieval.training.vectors import start_from_vectors
@@ -203,10 +204,14 @@ class _Run:
         """From the current step to the last."""
         watch = CollapseWatch()
         per_epoch = self.batches.steps_per_epoch
-        started = saved = time.monotonic()
-        state, before = self.state, self.state.seconds
+        state = self.state
         self.model.train()
-        with tqdm(total=self.steps, initial=state.step, unit="step", desc="training", disable=not self.progress) as bar:
+        with (
+            tqdm(total=self.steps, initial=state.step, unit="step", desc="training", disable=not self.progress) as bar,
+            Sitting(
+                state, log, self.folder / "training", minutes=self.config.checkpoint_minutes, tell=self.progress
+            ) as sitting,
+        ):
             for batch in self.batches.steps(state.step, self.steps):
                 begun = time.monotonic()
                 power = loss_power(self.config, state.step, steps=self.steps)
@@ -214,22 +219,17 @@ class _Run:
                 losses = self._update(batch, rate=rate, power=power)
                 loss = losses["loss"]
                 state.step += 1
-                now = time.monotonic()
-                state.seconds = before + now - started
-                pairs = len(batch.words) ** 2 / (now - begun)
+                pairs = len(batch.words) ** 2 / (time.monotonic() - begun)
                 log.step(state.step, **losses, rate=rate, power=power, pairs_per_second=pairs)
                 bar.set_postfix(loss=f"{loss:.3f}", pairs_s=f"{pairs:,.0f}", refresh=False)
                 bar.update()
                 warning = watch.see(loss, margin=self.config.margin, power=power, batch_size=len(batch.words))
                 if warning:
                     tqdm.write(f"warning: {warning}", file=sys.stderr)
-                if state.step % per_epoch == 0:
+                end_of_epoch = state.step % per_epoch == 0
+                if end_of_epoch:
                     self._end_epoch(state.step // per_epoch, log)
-                    state.seconds = before + time.monotonic() - started
-                if state.step % per_epoch == 0 or now - saved > 60 * self.config.checkpoint_minutes:
-                    log.flush()
-                    state.save(self.folder / "training")
-                    saved = time.monotonic()
+                sitting.end_step(end_of_epoch=end_of_epoch)
 
     def _update(self, batch: Any, *, rate: float, power: float) -> dict[str, float]:
         """One optimiser step; the losses before it."""

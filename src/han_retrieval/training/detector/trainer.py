@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from han_retrieval.training.detector.figures import DetectorFigures, detector_fi
 from han_retrieval.training.detector.truth import box_truth, phrases
 from han_retrieval.training.log import Log
 from han_retrieval.training.schedule import learning_rate
+from han_retrieval.training.sitting import Sitting
 from han_retrieval.training.state import State, check_folder, claimed_folder, content_hash
 
 
@@ -137,29 +137,28 @@ class _Run:
 
     def train(self, log: Log) -> None:
         """From the current step to the last."""
-        state, per_epoch, before = self.state, self.batches.steps_per_epoch, self.state.seconds
-        started = saved = time.monotonic()
+        state, per_epoch = self.state, self.batches.steps_per_epoch
         self.network.train()
-        with tqdm(
-            total=self.steps, initial=state.step, unit="step", desc="training", disable=not self.progress,
-            mininterval=0.2 if sys.stderr.isatty() else 30.0,
-        ) as bar:  # fmt: skip
+        with (
+            tqdm(
+                total=self.steps, initial=state.step, unit="step", desc="training", disable=not self.progress,
+                mininterval=0.2 if sys.stderr.isatty() else 30.0,
+            ) as bar,
+            Sitting(
+                state, log, self.folder / "training", minutes=self.config.checkpoint_minutes, tell=self.progress
+            ) as sitting,
+        ):  # fmt: skip
             for batch in self.batches.steps(state.step, self.steps):
                 rate = learning_rate(self.config, state.step, steps=self.steps)
                 losses = self._update(batch, rate=rate)
                 state.step += 1
-                now = time.monotonic()
-                state.seconds = before + now - started
                 log.step(state.step, rate=rate, **losses)
                 bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
                 bar.update()
-                if state.step % per_epoch == 0:
+                end_of_epoch = state.step % per_epoch == 0
+                if end_of_epoch:
                     self._end_epoch(state.step // per_epoch, log)
-                    state.seconds = before + time.monotonic() - started
-                if state.step % per_epoch == 0 or now - saved > 60 * self.config.checkpoint_minutes:
-                    log.flush()
-                    state.save(self.folder / "training")
-                    saved = time.monotonic()
+                sitting.end_step(end_of_epoch=end_of_epoch)
 
     def _update(self, batch: DetectorBatch, *, rate: float) -> dict[str, float]:
         """One optimiser step; the losses before it."""
