@@ -249,7 +249,7 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
                 24,
                 Setting("identity, values 1, rate 1"),
                 Setting("maps at random", {"model.attention_start": "random"}),
-                *_vary("values", "model.value_start", (0.0, 0.3, 3.0)),
+                *_vary("values", "model.value_start", (0.0, 3.0)),
                 *_vary("rate", "attention_rate", (0.1, 5.0)),
             ),
         ),
@@ -260,7 +260,7 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
                 24,
                 Setting("p 4"),
                 Setting("p 8", {"power": 8.0}),
-                *_vary("warm-up, p", "power", (4.0, 8.0, math.inf), power_warm_up=0.3),
+                *_vary("warm-up, p", "power", (8.0, math.inf), power_warm_up=0.3),
                 Setting("warm-up, p inf, SCAN t-i AVG", {**_PEERS["SCAN t-i AVG"], **_INF, "power_warm_up": 0.3}),
             ),
         ),
@@ -308,8 +308,6 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
                 24,
                 Setting("regions 25 %, words 15 %"),
                 Setting("none", {"region_drop": 0.0, "word_drop": 0.0}),
-                Setting("regions 50 %, words 15 %", {"region_drop": 0.5}),
-                Setting("regions 25 %, words 30 %", {"word_drop": 0.3}),
                 Setting("regions 50 %, words 30 %", {"region_drop": 0.5, "word_drop": 0.3}),
             ),
         ),
@@ -326,7 +324,7 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         Group(
             "length",
             "How long should a training be (24 regions)?",
-            _with(24, Setting("3 epochs"), *(Setting(f"{n} epochs", {"epochs": n}) for n in (2, 5, 8))),
+            _with(24, Setting("3 epochs"), *(Setting(f"{n} epochs", {"epochs": n}) for n in (5, 8))),
         ),
         Group(
             "regions",
@@ -336,7 +334,7 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         Group(
             "size",
             "How large should the joint space be (24 regions)?",
-            _with(24, Setting("d 256"), *_vary("d", "model.joint_size", (128, 512, 1024))),
+            _with(24, Setting("d 256"), *_vary("d", "model.joint_size", (128, 512))),
         ),
         Group(
             "blocks",
