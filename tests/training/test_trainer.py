@@ -1,16 +1,11 @@
-"""A training learns, resumes exactly from wherever it was stopped, and says what is wrong."""
+"""A training learns, writes where nothing else is, goes on with the same data alone, and says what is wrong."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,45 +14,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_data import make_data, other_view, small_config
+from training_data import EVERY_STEP, make_data, other_view, same_run, small_config
 
-import han_retrieval.training.checkpoint
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import HAN
 from han_retrieval.regions import RegionRow, Regions, RegionStore
 from han_retrieval.regions.disk import WriterLock
 from han_retrieval.training import train
-from han_retrieval.training.checkpoint import Checkpoint, save_checkpoint
 from han_retrieval.training.log import Log, read_log
 from han_retrieval.training.trainer import _Run
-
-EVERY_STEP = 1e-9  # minutes between checkpoints
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def unbroken(data, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("unbroken") / "model"
-    train(small_config(checkpoint_minutes=EVERY_STEP), *data, out, progress=False)
-    return out
-
-
-def same_run(left: Path, right: Path) -> bool:
-    weights = [load_file(folder / "model.safetensors") for folder in (left, right)]
-    logs = [
-        [
-            {k: v for k, v in record.items() if k != "pairs_per_second"}
-            for record in read_log(folder / "training/metrics.jsonl")
-        ]
-        for folder in (left, right)
-    ]
-    equal = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    return weights[0].keys() == weights[1].keys() and equal and logs[0] == logs[1]
 
 
 def test_learns(data, tmp_path):
@@ -94,164 +60,6 @@ def test_more_words_are_known_and_change_no_other(data, tmp_path):
     assert after.encode_texts(*after.words(["unheard"])).isfinite().all()
     said = "of the model as it was trained, without the further words"
     assert [said in (tmp_path / name / "README.md").read_text() for name in ("plain", "more")] == [False, True]
-
-
-@pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 17, 24])
-def test_resumes_exactly_after_an_interrupt(data, unbroken, tmp_path, monkeypatch, stop_at):
-    config = small_config(checkpoint_minutes=EVERY_STEP if stop_at % 2 else 1000.0)
-    step = Log.step
-
-    def interrupted(log, number, **values):
-        if number == stop_at:
-            raise KeyboardInterrupt
-        step(log, number, **values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, *data, tmp_path / "model", progress=False)
-    train(config, *data, tmp_path / "model", resume=True, progress=False)
-    assert same_run(tmp_path / "model", unbroken)
-
-
-def signalled(monkeypatch, *, step: int, times: int, number: signal.Signals) -> None:
-    """Let a signal come in the midst of a step, so many times."""
-    logged = Log.step
-
-    def sent(log, at, **values):
-        for _ in range(times if at == step else 0):
-            signal.raise_signal(number)
-        logged(log, at, **values)
-
-    monkeypatch.setattr(Log, "step", sent)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("stop_at", [4, 8])
-def test_a_signal_lets_the_step_end_and_keeps_it(data, unbroken, tmp_path, monkeypatch, capfd, number, stop_at):
-    config = small_config(checkpoint_minutes=1000.0)
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    with monkeypatch.context() as patch:
-        signalled(patch, step=stop_at, times=1, number=number)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, *data, tmp_path / "model")
-    assert "stopping after this step, with a checkpoint" in capfd.readouterr().err
-    assert [path.name for path in (tmp_path / "model/training").glob("checkpoint-*")] == [f"checkpoint-{stop_at:09d}"]
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    train(config, *data, tmp_path / "model", resume=True, progress=False)
-    assert same_run(tmp_path / "model", unbroken)
-
-
-def test_a_second_signal_stops_at_once(data, unbroken, tmp_path, monkeypatch):
-    config = small_config(checkpoint_minutes=1000.0)
-    with monkeypatch.context() as patch:
-        signalled(patch, step=4, times=2, number=signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, *data, tmp_path / "model", progress=False)
-    assert not list((tmp_path / "model/training").glob("checkpoint-*"))
-    train(config, *data, tmp_path / "model", resume=True, progress=False)
-    assert same_run(tmp_path / "model", unbroken)
-
-
-def test_signals_that_are_ignored_and_other_threads_are_left_alone(data, unbroken, tmp_path, monkeypatch):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with monkeypatch.context() as patch:
-            signalled(patch, step=4, times=1, number=signal.SIGINT)
-            train(small_config(), *data, tmp_path / "ignored", progress=False)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(train, small_config(), *data, tmp_path / "thread", progress=False).result()
-    assert same_run(tmp_path / "ignored", unbroken)
-    assert same_run(tmp_path / "thread", unbroken)
-
-
-@pytest.mark.parametrize("call", range(1, 9))
-def test_resumes_exactly_after_a_stop_while_writing(data, unbroken, tmp_path, monkeypatch, call):
-    """The process ends in the midst of a checkpoint: at its n-th write to disk, half of the file being there."""
-    calls = 0
-    write = han_retrieval.training.checkpoint.write_whole
-
-    def half_written(path, content):
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            path.write_bytes(b"half")
-            raise KeyboardInterrupt
-        write(path, content)
-
-    config = small_config(checkpoint_minutes=EVERY_STEP)
-    with monkeypatch.context() as patch:
-        patch.setattr(han_retrieval.training.checkpoint, "write_whole", half_written)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, *data, tmp_path / "model", progress=False)
-    train(config, *data, tmp_path / "model", resume=True, progress=False)
-    assert same_run(tmp_path / "model", unbroken)
-
-
-def test_what_kills_left_of_checkpoints_does_not_stay(tmp_path):
-    for step in (3, 7):
-        (tmp_path / f".checkpoint-{step:09d}").mkdir()
-        (tmp_path / f".checkpoint-{step:09d}/tensors.safetensors").write_bytes(b"half")
-    save_checkpoint(tmp_path, Checkpoint(9, {"a": torch.ones(2)}, {}))
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000009"]
-
-
-PROGRAM = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from types import SimpleNamespace
-from training_data import make_data, small_config
-from han_retrieval.data import CaptionedPhotos
-from han_retrieval.training import train
-folder = Path({folder!r})
-dataset, store = make_data(folder / str(__import__("os").getpid()))
-dataset = CaptionedPhotos("made-up", Path("made-up"), dataset.photos)
-train(small_config(checkpoint_minutes=1e-9, epochs=12), dataset, store, folder / {out!r}, resume=True, progress=False)
-"""
-
-
-def killed_runs(folder: Path, *, kills: int, seed: int) -> None:
-    """A training killed with signal 9 at random moments, and the same left alone."""
-    tests = str(Path(__file__).parent)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def start(out: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(tests=tests, folder=str(folder), out=out)], env=environment
-        )
-
-    chance = random.Random(seed)
-    alone = start("alone")
-    killed = 0
-    while killed < kills:
-        run = start("killed")
-        metrics = folder / "killed/training/metrics.jsonl"
-        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        while run.poll() is None and (not metrics.exists() or metrics.stat().st_mtime_ns == before):
-            time.sleep(0.02)  # until it trains
-        time.sleep(chance.uniform(0, 0.5))
-        if run.poll() is not None:
-            break  # it ended before it could be killed
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        killed += 1
-    assert start("killed").wait() == 0
-    assert alone.wait() == 0
-    assert killed > 0
-    assert same_run(folder / "killed", folder / "alone")
-
-
-def test_resumes_exactly_after_a_kill(tmp_path):
-    killed_runs(tmp_path, kills=1, seed=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_resumes_exactly_after_many_kills(tmp_path, seed):
-    killed_runs(tmp_path, kills=6, seed=seed)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(data, unbroken):

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.matchers.config import HANOptions
 from han_retrieval.regions import RegionRow, Regions, RegionStore
 from han_retrieval.training import TrainingConfig
+from han_retrieval.training.log import read_log
 
 COLOURS = ("red", "blue", "green", "white", "black")
 THINGS = ("ball", "dog", "car", "tree", "boat")
+EVERY_STEP = 1e-9  # minutes between checkpoints
 
 
 def make_data(folder: Path, *, photos: int = 40, seed: int = 0) -> tuple[CaptionedPhotos, RegionStore]:
@@ -57,3 +61,16 @@ def small_config(**changes: object) -> TrainingConfig:
         "model": options,
     }
     return TrainingConfig.model_validate({**fields, **changes})
+
+
+def same_run(left: Path, right: Path) -> bool:
+    weights = [load_file(folder / "model.safetensors") for folder in (left, right)]
+    logs = [
+        [
+            {k: v for k, v in record.items() if k != "pairs_per_second"}
+            for record in read_log(folder / "training/metrics.jsonl")
+        ]
+        for folder in (left, right)
+    ]
+    equal = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    return weights[0].keys() == weights[1].keys() and equal and logs[0] == logs[1]
