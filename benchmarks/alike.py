@@ -29,10 +29,10 @@ from tqdm import tqdm  # noqa: E402
 
 from han_retrieval.data import read_dataset  # noqa: E402
 from han_retrieval.data.photos import open_photo  # noqa: E402
-from han_retrieval.index.alike import ALIKE, likeness  # noqa: E402
-from han_retrieval.index.encode import encode_regions  # noqa: E402
 from han_retrieval.matchers import load_aligning_matcher  # noqa: E402
 from han_retrieval.regions import RegionStore, detector_for  # noqa: E402
+from han_retrieval.search.alike import ALIKE, likeness  # noqa: E402
+from han_retrieval.search.encode import encode_regions  # noqa: E402
 
 THRESHOLDS = (0.8, 0.85, 0.9, 0.925, 0.95, 0.975)
 _AT_ONCE = 250

@@ -32,18 +32,18 @@ import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from han_retrieval.data import read_dataset, read_sentences  # noqa: E402
-from han_retrieval.index import CANDIDATES, Index, MeanPooling, search  # noqa: E402
-from han_retrieval.index.encode import Encoded, Encoder  # noqa: E402
-from han_retrieval.index.pooling import pooling_for  # noqa: E402
-from han_retrieval.index.recall import candidate_recall  # noqa: E402
-from han_retrieval.index.rows import PhotoFile, PhotoRow  # noqa: E402
-from han_retrieval.index.settings import Settings  # noqa: E402
-from han_retrieval.index.table import MadeBy, PhotoTable  # noqa: E402
-from han_retrieval.index.tables import FIRST, make_folder  # noqa: E402
 from han_retrieval.matchers import load_aligning_matcher, model_folder  # noqa: E402
 from han_retrieval.matchers.saving import folder_hash  # noqa: E402
 from han_retrieval.regions import Regions, RegionStore  # noqa: E402
 from han_retrieval.scoring.stored import Tokens  # noqa: E402
+from han_retrieval.search import CANDIDATES, Index, MeanPooling, search  # noqa: E402
+from han_retrieval.search.encode import Encoded, Encoder  # noqa: E402
+from han_retrieval.search.pooling import pooling_for  # noqa: E402
+from han_retrieval.search.recall import candidate_recall  # noqa: E402
+from han_retrieval.search.rows import PhotoFile, PhotoRow  # noqa: E402
+from han_retrieval.search.settings import Settings  # noqa: E402
+from han_retrieval.search.table import MadeBy, PhotoTable  # noqa: E402
+from han_retrieval.search.tables import FIRST, make_folder  # noqa: E402
 
 FOLDER = click.Path(exists=True, path_type=Path)
 _ROWS = 512

@@ -1,4 +1,4 @@
-"""The one exception that a person is meant to read."""
+"""The exceptions that a person is meant to read."""
 
 from __future__ import annotations
 
@@ -7,5 +7,26 @@ class HANError(Exception):
     """Something that the user can mend: one line that says what is wrong, where, and how to mend it.
 
     The command line prints the message without a traceback and exits with code 2. Everything else that is
-    raised is a defect of the program and keeps its traceback.
+    raised is a defect of the program and keeps its traceback. Callers that want to tell kinds of errors apart catch
+    one of the classes below.
     """
+
+
+class DataError(HANError):
+    """A photo, a dataset, a caption file or an annotation cannot be read or is not as its format has it."""
+
+
+class StoreError(HANError):
+    """A region store or an index is missing, damaged, locked by another process, made by other parts, or full."""
+
+
+class ModelError(HANError):
+    """A model, a detector or a text encoder cannot be loaded, or does not fit what it is used with."""
+
+
+class QueryError(HANError):
+    """A search asks for something that cannot be answered: no known word, a broken filter, no region."""
+
+
+class ConfigError(HANError):
+    """A configuration, an option or the name of a plug-in is wrong."""

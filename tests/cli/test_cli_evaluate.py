@@ -19,12 +19,12 @@ from han_retrieval.data.scenes import write_scenes
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evaluation import evaluate as evaluate_model
-from han_retrieval.index import distil as learning
-from han_retrieval.index.pooling import TextMap
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore, extract
 from han_retrieval.regions.scene_detector import SceneDetector
+from han_retrieval.search import distil as learning
+from han_retrieval.search.pooling import TextMap
 from han_retrieval.text import Vocabulary
 
 

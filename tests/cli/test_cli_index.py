@@ -17,7 +17,7 @@ from han_retrieval.cli.main import main
 from han_retrieval.evaluation import Calibration
 from han_retrieval.matchers.saving import folder_hash
 
-UPDATE = "han_retrieval.index.update.detector_for"
+UPDATE = "han_retrieval.search.update.detector_for"
 
 
 @pytest.fixture
@@ -229,6 +229,6 @@ def test_an_interrupt_before_anything_was_written_says_so(han, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("han_retrieval.index.update.scan", interrupted)
+    monkeypatch.setattr("han_retrieval.search.update.scan", interrupted)
     code, _, err = han("index", "photos", "--out", "new", "--model", "model")
     assert (code, err) == (130, "stopped; nothing was written\n")

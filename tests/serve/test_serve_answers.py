@@ -14,9 +14,9 @@ from PIL import Image
 from served import NAMES, SENTENCE, calibrate, client, make_index, make_picture
 from tiny_index import make_model, update
 
-from han_retrieval.index import Index, search
-from han_retrieval.index.pooling import TextMap
 from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.search import Index, search
+from han_retrieval.search.pooling import TextMap
 from han_retrieval.serve import Engine, Limits, rankings
 from han_retrieval.serve import engine as engine_module
 

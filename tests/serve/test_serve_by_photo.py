@@ -9,7 +9,7 @@ import pytest
 from served import NAMES, SENTENCE, calibrate, client, jpeg, make_index
 from tiny_index import FakeDetector, make_model, update
 
-from han_retrieval.index import Index, similar
+from han_retrieval.search import Index, similar
 from han_retrieval.serve import Engine, Limits, similar_routes
 from han_retrieval.serve import engine as engine_module
 from han_retrieval.serve.uploads import read_upload

@@ -14,8 +14,8 @@ from han_retrieval.data import open_photo
 from han_retrieval.evaluation.calibration import Calibration
 from han_retrieval.evidence import Answer, Query, Table, evidence_page, explain_tokens
 from han_retrieval.files import write_whole
-from han_retrieval.index import Hit, Index, index_photos, search
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
+from han_retrieval.search import Hit, Index, index_photos, search
 
 SENTENCES = (
     "a man in a black coat looks through a camera on a tripod",

@@ -11,11 +11,11 @@ from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
 from han_retrieval.evaluation.protocols import check_regions
-from han_retrieval.index.distil import PHOTOS, SENTENCES
-from han_retrieval.index.distil import distil as learn
 from han_retrieval.matchers import load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore
+from han_retrieval.search.distil import PHOTOS, SENTENCES
+from han_retrieval.search.distil import distil as learn
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from han_retrieval.evaluation import Calibration
-from han_retrieval.index import Answer, Hit
+from han_retrieval.search import Answer, Hit
 
 
 def note_nothing(answer: Answer, calibration: Calibration | None, *, show_all: bool) -> list[Hit]:

@@ -13,11 +13,11 @@ from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.pace import added_in
 from han_retrieval.errors import HANError
-from han_retrieval.index import IndexReport, index_photos, is_index
-from han_retrieval.index.rows import STORAGES
-from han_retrieval.index.settings import Settings
-from han_retrieval.index.update import DEFAULT_STORAGE
 from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
+from han_retrieval.search import IndexReport, index_photos, is_index
+from han_retrieval.search.rows import STORAGES
+from han_retrieval.search.settings import Settings
+from han_retrieval.search.update import DEFAULT_STORAGE
 
 FOLDER = click.Path(path_type=Path)
 _SHOWN = 5

@@ -43,8 +43,8 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
 
 def _recall(path: Path, queries: Path | None, model: str | None) -> dict[str, Any]:
     from han_retrieval.data import read_sentences
-    from han_retrieval.index import Index
-    from han_retrieval.index.recall import candidate_recall, frequent_words
+    from han_retrieval.search import Index
+    from han_retrieval.search.recall import candidate_recall, frequent_words
 
     with Index.open(path) as index:
         han = index.load_model(model)
@@ -64,10 +64,10 @@ def _facts(name: str) -> dict[str, Any]:
         model = load_matcher(path)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         return {"kind": "model", "parameters": parameters, **model.config.model_dump()}
-    from han_retrieval.index.settings import is_index
+    from han_retrieval.search.settings import is_index
 
     if is_index(path):
-        from han_retrieval.index import Index
+        from han_retrieval.search import Index
 
         with Index.open(path) as index:
             return {"kind": "index", **asdict(index.describe())}

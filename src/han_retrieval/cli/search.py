@@ -13,9 +13,9 @@ from han_retrieval.cli.hits import hit_as_json, hit_line, note_nothing
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evidence import evidence_as_json, explain_tokens
-from han_retrieval.index import CANDIDATES, Hit, Index, Part, parse_query
-from han_retrieval.index import search as search_index
 from han_retrieval.matchers import AligningMatcher
+from han_retrieval.search import CANDIDATES, Hit, Index, Part, parse_query
+from han_retrieval.search import search as search_index
 
 
 @click.command()

@@ -12,8 +12,8 @@ from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import hit_as_json, hit_line
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
-from han_retrieval.index import CANDIDATES, Index
-from han_retrieval.index import similar as similar_photos
+from han_retrieval.search import CANDIDATES, Index
+from han_retrieval.search import similar as similar_photos
 
 
 @click.command()

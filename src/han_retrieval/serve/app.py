@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from han_retrieval.errors import HANError
-from han_retrieval.index.index import Unreadable
+from han_retrieval.search.index import Unreadable
 from han_retrieval.serve.answers import Error, Status
 from han_retrieval.serve.engine import Engine, NotReady
 from han_retrieval.serve.guard import Guard

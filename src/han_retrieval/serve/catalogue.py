@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from han_retrieval.index.rows import PhotoFile, to_files
+from han_retrieval.search.rows import PhotoFile, to_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evaluation.calibration import NAME as CALIBRATION
 from han_retrieval.evidence import PairEvidence, explain_tokens
-from han_retrieval.index import Answer, Hit, Index, Part, RankedCaption, parse_query, rank_captions, search, similar
-from han_retrieval.index.pooling import TEXT_MAP
 from han_retrieval.matchers import AligningMatcher, model_folder
 from han_retrieval.regions import Detector, Regions, detector_for
+from han_retrieval.search import Answer, Hit, Index, Part, RankedCaption, parse_query, rank_captions, search, similar
+from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.rankings import Ranking, Rankings
 

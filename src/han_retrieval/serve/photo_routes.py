@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from han_retrieval.evidence.colours import NEUTRAL, region_colours
 from han_retrieval.evidence.pair import PairEvidence
-from han_retrieval.index import Part
+from han_retrieval.search import Part
 from han_retrieval.serve.answers import PairAnswer, PartAnswer, PhotoFacts, PhraseOfWords, ShownRegion, Word
 from han_retrieval.serve.catalogue import Catalogue, unchanged_file
 from han_retrieval.serve.engine import Engine

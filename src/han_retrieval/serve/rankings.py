@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from han_retrieval.index import CANDIDATES, Answer, Hit
+from han_retrieval.search import CANDIDATES, Answer, Hit
 
 _DEEPER = 4  # times as many candidates, when all that were ranked have been shown
 _KEPT = 32

@@ -9,7 +9,7 @@ from fastapi import UploadFile
 
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
-from han_retrieval.index.photo import hash_file
+from han_retrieval.search.photo import hash_file
 from han_retrieval.serve.engine import Upload
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from han_retrieval.errors import HANError
-from han_retrieval.index.index import Index
-from han_retrieval.index.search import CANDIDATES, refuse_not_finite
 from han_retrieval.matchers import AligningMatcher
+from han_retrieval.search.index import Index
+from han_retrieval.search.ranking import CANDIDATES, refuse_not_finite
 
 TOP = 10
 NUMBERS = (50, 100, CANDIDATES, 400, 800)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from han_retrieval.errors import HANError
-from han_retrieval.index import Part, parse_query
+from han_retrieval.search import Part, parse_query
 
 
 @pytest.mark.parametrize(

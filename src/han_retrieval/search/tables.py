@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from han_retrieval.errors import HANError
-from han_retrieval.index.readers import FOLDER, unread
-from han_retrieval.index.table import MadeBy, PhotoTable
 from han_retrieval.regions.disk import LOCK_NAME, is_lance
+from han_retrieval.search.readers import FOLDER, unread
+from han_retrieval.search.table import MadeBy, PhotoTable
 
 FIRST = "photos-1"
 _GONE = ".gone-"

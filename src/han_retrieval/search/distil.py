@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from han_retrieval.data import CaptionedPhotos
 from han_retrieval.errors import HANError
-from han_retrieval.index.encode import encode_regions
-from han_retrieval.index.pooling import MeanPooling, TextMap
 from han_retrieval.matchers import AligningMatcher
+from han_retrieval.search.encode import encode_regions
+from han_retrieval.search.pooling import MeanPooling, TextMap
 
 if TYPE_CHECKING:
     from han_retrieval.regions import RegionStore

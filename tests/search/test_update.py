@@ -16,11 +16,11 @@ from tiny_index import FakeDetector, make_model, make_photo, make_photos, update
 
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
-from han_retrieval.index import Index
-from han_retrieval.index.encode import encode_regions
-from han_retrieval.index.settings import Settings
 from han_retrieval.matchers import HAN
 from han_retrieval.regions.disk import WriterLock
+from han_retrieval.search import Index
+from han_retrieval.search.encode import encode_regions
+from han_retrieval.search.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_copies_are_one_photo_also_when_they_turn_up_in_one_run(tmp_path, model,
     for i in range(9):
         shutil.copy(photos / "001.png", photos / f"copy {i}.png")
     for commits in (256, 2):
-        monkeypatch.setattr("han_retrieval.index.additions._ROWS_A_COMMIT", commits)
+        monkeypatch.setattr("han_retrieval.search.additions._ROWS_A_COMMIT", commits)
         detector = FakeDetector()
         out = tmp_path / f"index {commits}"
         report = update(photos, out, model, detector=detector, batch_size=2)
@@ -156,7 +156,7 @@ def test_a_broken_photo_is_listed_and_tried_again_when_it_changed(tmp_path, mode
     assert [name for name, _ in report.broken] == [str(broken), str(photos / "empty.png")]
     assert "not an image" in report.broken[0][1]
     read = []
-    monkeypatch.setattr("han_retrieval.index.photo.open_photo", lambda path: read.append(path) or open_photo(path))
+    monkeypatch.setattr("han_retrieval.search.photo.open_photo", lambda path: read.append(path) or open_photo(path))
     again = update(photos, tmp_path / "index")
     assert (again.broken, read) == (report.broken, [])
     make_photo(photos / "whole.jpg", 9)
@@ -274,7 +274,7 @@ def test_one_writer_at_a_time_and_readers_go_on(tmp_path, model, photos):
 
 
 def test_clean_up_spares_what_is_read(tmp_path, model, photos, monkeypatch):
-    monkeypatch.setattr("han_retrieval.index.table._SMALL_FILES", 4)
+    monkeypatch.setattr("han_retrieval.search.table._SMALL_FILES", 4)
     out = tmp_path / "index"
     update(photos, out, model)
     reader = Index.open(out)

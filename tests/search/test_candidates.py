@@ -15,13 +15,13 @@ sys.path.append(str(Path(__file__).parents[1] / "training"))
 from training_data import make_data
 
 from han_retrieval.errors import HANError
-from han_retrieval.index import Index, MeanPooling, search
-from han_retrieval.index.alike import first_of_alike
-from han_retrieval.index.distil import distil
-from han_retrieval.index.pooling import TextMap
-from han_retrieval.index.recall import candidate_recall, frequent_words
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.search import Index, MeanPooling, search
+from han_retrieval.search.alike import first_of_alike
+from han_retrieval.search.distil import distil
+from han_retrieval.search.pooling import TextMap
+from han_retrieval.search.recall import candidate_recall, frequent_words
 from han_retrieval.text import Vocabulary
 
 COUNT = 40

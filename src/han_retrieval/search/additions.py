@@ -13,12 +13,12 @@ from pathlib import Path
 
 from han_retrieval.data import read_ahead
 from han_retrieval.errors import HANError
-from han_retrieval.index.encode import Encoder
-from han_retrieval.index.photo import Photo, read_photo
-from han_retrieval.index.rows import PhotoFile, PhotoRow
-from han_retrieval.index.scan import Place, Scan, State
-from han_retrieval.index.table import Broken, PhotoTable
 from han_retrieval.regions.extract import progress_bar
+from han_retrieval.search.encode import Encoder
+from han_retrieval.search.photo import Photo, read_photo
+from han_retrieval.search.rows import PhotoFile, PhotoRow
+from han_retrieval.search.scan import Place, Scan, State
+from han_retrieval.search.table import Broken, PhotoTable
 
 _ROWS_A_COMMIT = 256
 _SECONDS_A_COMMIT = 20.0

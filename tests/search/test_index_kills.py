@@ -12,12 +12,12 @@ import pytest
 from tiny_index import make_model, make_photo, make_photos, run, run_killed_at, update
 
 from han_retrieval.errors import HANError
-from han_retrieval.index import Index
-from han_retrieval.index.rows import to_files
+from han_retrieval.search import Index
+from han_retrieval.search.rows import to_files
 
 # Processes are forked from one that has done the slow imports and nothing else.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["han_retrieval.index"])
+processes.set_forkserver_preload(["han_retrieval.search"])
 
 
 def contents(out) -> dict[str, tuple]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from han_retrieval.data import Shot, open_photo, read_shot
 from han_retrieval.errors import HANError
-from han_retrieval.index.scan import State
+from han_retrieval.search.scan import State
 
 
 @dataclass(frozen=True, slots=True)

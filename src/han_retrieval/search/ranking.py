@@ -17,11 +17,11 @@ from torch import Tensor
 from han_retrieval.clock import Clock
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation.calibration import Calibration
-from han_retrieval.index.alike import first_of_alike
-from han_retrieval.index.index import Index, Rows
-from han_retrieval.index.query import Part, check_parts, parse_query
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.scoring import Tokens
+from han_retrieval.search.alike import first_of_alike
+from han_retrieval.search.index import Index, Rows
+from han_retrieval.search.query import Part, check_parts, parse_query
 
 CANDIDATES = 200
 _PHOTOS_AT_ONCE = 256

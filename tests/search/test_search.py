@@ -12,8 +12,8 @@ from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_phot
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evidence import explain_tokens
-from han_retrieval.index import Index, Part, search
-from han_retrieval.index.index import Unreadable
+from han_retrieval.search import Index, Part, search
+from han_retrieval.search.index import Unreadable
 
 COUNT = 30
 

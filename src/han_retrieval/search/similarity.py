@@ -11,12 +11,12 @@ from torch import Tensor
 
 from han_retrieval.clock import Clock
 from han_retrieval.errors import HANError
-from han_retrieval.index.encode import encode_regions
-from han_retrieval.index.index import Index
-from han_retrieval.index.search import CANDIDATES, Answer, answer, check_model, choose_rows, score_rows
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.scoring import Tokens
+from han_retrieval.search.encode import encode_regions
+from han_retrieval.search.index import Index
+from han_retrieval.search.ranking import CANDIDATES, Answer, answer, check_model, choose_rows, score_rows
 
 
 def similar(

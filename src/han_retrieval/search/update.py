@@ -12,18 +12,18 @@ from pathlib import Path
 import torch
 
 from han_retrieval.errors import HANError
-from han_retrieval.index.additions import Additions
-from han_retrieval.index.encode import Encoder
-from han_retrieval.index.pooling import MeanPooling, pooling_for
-from han_retrieval.index.rows import STORAGES
-from han_retrieval.index.scan import Scan, resolve_roots, root_name, scan
-from han_retrieval.index.settings import Patterns, Settings, is_index
-from han_retrieval.index.table import MadeBy, PhotoTable
-from han_retrieval.index.tables import FIRST, make_folder, next_name, open_or_create, remove_old
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import Detector, detector_for
 from han_retrieval.regions.disk import WriterLock
+from han_retrieval.search.additions import Additions
+from han_retrieval.search.encode import Encoder
+from han_retrieval.search.pooling import MeanPooling, pooling_for
+from han_retrieval.search.rows import STORAGES
+from han_retrieval.search.scan import Scan, resolve_roots, root_name, scan
+from han_retrieval.search.settings import Patterns, Settings, is_index
+from han_retrieval.search.table import MadeBy, PhotoTable
+from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
 
 DEFAULT_STORAGE = "int8"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from han_retrieval.index.index import Index, Rows
+from han_retrieval.search.index import Index, Rows
 
 ALIKE = 0.85  # docs/search.md has how it was chosen
 _PHOTOS_AT_ONCE = 32

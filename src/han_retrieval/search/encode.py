@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from han_retrieval.index.pooling import Pooling
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Detector, Regions
 from han_retrieval.regions.lists import pad
 from han_retrieval.scoring.stored import Tokens
+from han_retrieval.search.pooling import Pooling
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,18 +22,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from han_retrieval.errors import HANError
-from han_retrieval.index.photo import hash_file
-from han_retrieval.index.pooling import TextMap, pooling_for
-from han_retrieval.index.readers import hold
-from han_retrieval.index.rows import COLUMNS, to_files, to_tokens, to_vectors
-from han_retrieval.index.settings import Settings
-from han_retrieval.index.summary import IndexSummary
-from han_retrieval.index.table import read_broken, read_made_by
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions.disk import is_lance, open_lance, reason_of
 from han_retrieval.regions.lists import to_arrays
 from han_retrieval.scoring import Tokens
+from han_retrieval.search.photo import hash_file
+from han_retrieval.search.pooling import TextMap, pooling_for
+from han_retrieval.search.readers import hold
+from han_retrieval.search.rows import COLUMNS, to_files, to_tokens, to_vectors
+from han_retrieval.search.settings import Settings
+from han_retrieval.search.summary import IndexSummary
+from han_retrieval.search.table import read_broken, read_made_by
 
 _TRIES = 50
 

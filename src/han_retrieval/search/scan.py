@@ -10,7 +10,7 @@ from pathlib import Path
 
 from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES, is_text, photo_files
 from han_retrieval.errors import HANError
-from han_retrieval.index.settings import Patterns
+from han_retrieval.search.settings import Patterns
 
 Place = tuple[str, str]
 """A root and a path relative to it, with slashes."""

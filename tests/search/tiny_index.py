@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from han_retrieval.index import IndexReport, index_photos
-from han_retrieval.index import table as table_module
-from han_retrieval.index.table import PhotoTable
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.regions import Regions
 from han_retrieval.regions import disk as disk_module
 from han_retrieval.regions.disk import Syncing
+from han_retrieval.search import IndexReport, index_photos
+from han_retrieval.search import table as table_module
+from han_retrieval.search.table import PhotoTable
 from han_retrieval.text import Vocabulary
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
 
@@ -86,7 +86,7 @@ def update(photos: Path | list[Path] | None, out: Path, model: Path | None = Non
 
 
 def set_small_commits() -> None:
-    sys.modules["han_retrieval.index.additions"]._ROWS_A_COMMIT = 4
+    sys.modules["han_retrieval.search.additions"]._ROWS_A_COMMIT = 4
     table_module._SMALL_FILES = 4
     table_module._PHOTOS_A_FILE = 16
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from han_retrieval.errors import HANError
 from han_retrieval.files import write_whole
-from han_retrieval.index.readers import unread
-from han_retrieval.index.rows import PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
-from han_retrieval.index.scan import Place, State
 from han_retrieval.regions.disk import Syncing, append, commit, is_lance, merge_files, open_lance, write_empty, writing
+from han_retrieval.search.readers import unread
+from han_retrieval.search.rows import PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
+from han_retrieval.search.scan import Place, State
 
 BROKEN_NAME = "broken.jsonl"
 
