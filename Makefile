@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/han demo --out demo
 
 train-demo: $(STAMP)
-	$(BIN)/han train-demo --out train-demo
+	$(BIN)/python -m research.scenes.demo --out train-demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

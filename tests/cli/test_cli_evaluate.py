@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from drawn_photos import ColourDetector, write_drawn_photos
 from ir_measures import Success
 
 from han_retrieval.cli import calibrate as calibrate_file
@@ -15,14 +16,12 @@ from han_retrieval.cli.compare import compare
 from han_retrieval.cli.distil import distil
 from han_retrieval.cli.evaluate import evaluate
 from han_retrieval.data import read_dataset
-from han_retrieval.data.scenes import write_scenes
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore, extract
-from han_retrieval.regions.scene_detector import SceneDetector
 from han_retrieval.search import distil as learning
 from han_retrieval.search.pooling import TextMap
 from han_retrieval.text import Vocabulary
@@ -30,10 +29,10 @@ from han_retrieval.text import Vocabulary
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Scenes with their captions and truth, their features, and a HAN that has not been trained."""
+    """Photos with their captions and boxes, their features, and a HAN that has not been trained."""
     folder = tmp_path_factory.mktemp("evaluate")
-    write_scenes(folder / "scenes", train=4, dev=12)
-    dataset, detector = read_dataset(folder / "scenes"), SceneDetector()
+    write_drawn_photos(folder / "photos", train=4, dev=12)
+    dataset, detector = read_dataset(folder / "photos"), ColourDetector()
     extract(dataset.split("dev"), detector, folder / "features")
     vocabulary = Vocabulary.from_sentences(s for photo in dataset.split("train").photos for s in photo.captions)
     torch.manual_seed(0)
@@ -44,14 +43,14 @@ def folder(tmp_path_factory) -> Path:
 
 
 def run(folder, *options, model="model", split="dev", features="features"):
-    arguments = [folder / model, folder / "scenes", "--features", folder / features, "--split", split, *options]
+    arguments = [folder / model, folder / "photos", "--features", folder / features, "--split", split, *options]
     return CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
 
 
 def test_figures_queries_runs_and_grounding_of_a_real_model(folder, tmp_path):
     result = run(
         folder, "--json", tmp_path / "new" / "dev.json", "--run", tmp_path / "dev.run",
-        "--grounding", folder / "scenes" / "entities.jsonl", "--batch", "5",
+        "--grounding", folder / "photos" / "entities.jsonl", "--batch", "5",
     )  # fmt: skip
     assert result.exception is None
     content = json.loads((tmp_path / "new" / "dev.json").read_text())
@@ -76,7 +75,7 @@ def test_figures_queries_runs_and_grounding_of_a_real_model(folder, tmp_path):
 
 
 def test_the_scores_are_those_of_the_reference(folder):
-    dataset, model = read_dataset(folder / "scenes").split("dev"), HAN.from_pretrained(folder / "model")
+    dataset, model = read_dataset(folder / "photos").split("dev"), HAN.from_pretrained(folder / "model")
     store = RegionStore.open(folder / "features")
     found = evaluate_model(model, dataset, store, batch=5, progress=False)
     regions = store.batch([photo.id for photo in dataset.photos])
@@ -101,7 +100,7 @@ def test_folds(folder, tmp_path):
         ({"split": "train"}, "4 of 4 photos"),
         ({"features": "none"}, "none"),
         ({"features": "model"}, "not a region store"),
-        ({"model": "scenes"}, "config.json"),
+        ({"model": "photos"}, "config.json"),
         ({"model": "none"}, "none"),
     ],
 )
@@ -121,11 +120,11 @@ def test_processors_that_are_not_there(folder, monkeypatch):
 
 def test_features_of_another_detector_and_bad_places_are_refused_before_scoring(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(HAN, "score", None)  # would fail if it came to that
-    extract(read_dataset(folder / "scenes").split("dev"), SceneDetector(regions=6), tmp_path / "other")
+    extract(read_dataset(folder / "photos").split("dev"), ColourDetector(regions=3), tmp_path / "other")
     result = run(folder, features=tmp_path / "other")
     assert isinstance(result.exception, HANError)
-    assert "scenes-1-6" in str(result.exception)
-    assert "scenes-1-14" in str(result.exception)
+    assert "colours-1-3" in str(result.exception)
+    assert "colours-1-4" in str(result.exception)
     (tmp_path / "file").touch()
     for option in ("--json", "--run"):
         result = run(folder, option, tmp_path / "file" / "x.json")
@@ -155,7 +154,7 @@ def test_calibrate_keeps_probabilities_with_the_model(folder, tmp_path, monkeypa
     monkeypatch.setattr(calibrate_file, "evaluate", as_if_trained)
     arguments = [
         folder / "model",
-        folder / "scenes",
+        folder / "photos",
         "--features",
         folder / "features",
         "--picture",
@@ -173,7 +172,7 @@ def test_calibrate_keeps_probabilities_with_the_model(folder, tmp_path, monkeypa
 
 
 def test_distil_keeps_what_it_learned_with_the_model(folder, monkeypatch):
-    arguments = [str(folder / "model"), str(folder / "scenes"), "--features", str(folder / "features")]
+    arguments = [str(folder / "model"), str(folder / "photos"), "--features", str(folder / "features")]
     few = CliRunner().invoke(distil, [*arguments, "--split", "dev"])
     assert isinstance(few.exception, HANError)
     assert "12 photos with regions" in str(few.exception)

@@ -9,19 +9,17 @@ import torch
 from PIL import Image
 
 from han_retrieval.cli.main import main
-from han_retrieval.data.scenes import compose, render
 from han_retrieval.matchers import HAN, MATCHERS
 from han_retrieval.regions import load_detector
 from han_retrieval.text import Vocabulary
 
-DETECTOR = load_detector("scenes", regions=10)
+DETECTOR = load_detector("grid", regions=10)
 
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
     path = tmp_path / "photo.png"
-    render(compose(rng), rng).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)).save(path)
     return path
 
 
@@ -128,17 +126,15 @@ def test_regions_of_another_detector_are_refused(
 ) -> None:
     other = saved(tmp_path / "other", fingerprint="bottom-up")
     assert "bottom-up" in refused(capsys, photo, "a ball", "--model", other)
-    assert "bottom-up" in refused(capsys, photo, "a ball", "--model", other, "--detector", "scenes")
-    grid = saved(tmp_path / "grid", fingerprint="grid-1-36-other")
-    assert "'scenes' gives others" in refused(capsys, photo, "a ball", "--model", grid, "--detector", "scenes")
+    assert "bottom-up" in refused(capsys, photo, "a ball", "--model", other, "--detector", "grid")
+    grid = saved(tmp_path / "grid")
+    assert "'bottom-up' gives others" in refused(capsys, photo, "a ball", "--model", grid, "--detector", "bottom-up")
     named = saved(tmp_path / "named")
-    main(
-        ["explain", str(photo), "a ball", "--model", str(named), "--detector", "scenes"]
-    )  # with the model's 10 regions
+    main(["explain", str(photo), "a ball", "--model", str(named), "--detector", "grid"])  # with the model's 10 regions
     assert "score" in capsys.readouterr().out
     unsaid = saved(tmp_path / "unsaid", fingerprint=None)
     assert "--detector" in refused(capsys, photo, "a ball", "--model", unsaid)
-    main(["explain", str(photo), "a ball", "--model", str(unsaid), "--detector", "scenes", "--regions", "10"])
+    main(["explain", str(photo), "a ball", "--model", str(unsaid), "--detector", "grid", "--regions", "10"])
     assert "score" in capsys.readouterr().out
     narrow = saved(tmp_path / "narrow", fingerprint=None, size=7)
-    assert "7 numbers" in refused(capsys, photo, "a ball", "--model", narrow, "--detector", "scenes")
+    assert "7 numbers" in refused(capsys, photo, "a ball", "--model", narrow, "--detector", "grid")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from drawn_photos import write_drawn_photos
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -18,7 +19,6 @@ import han_retrieval.training.detector.trainer as trainer
 from han_retrieval.cli.main import main
 from han_retrieval.config import load_config
 from han_retrieval.data import EntitiesPhoto, EntitiesSentence, Phrase, open_photo, read_dataset, read_entities
-from han_retrieval.data.scenes import write_scenes
 from han_retrieval.errors import HANError
 from han_retrieval.regions.bottom_up import BottomUpDetector, Names, load_network
 from han_retrieval.training.detector import DetectorTrainingConfig, train_detector
@@ -109,8 +109,8 @@ def test_coverage_and_average_precision_against_brute_force():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, train=14, dev=4)
+    folder = tmp_path_factory.mktemp("photos")
+    write_drawn_photos(folder, train=14, dev=4)
     return read_dataset(folder), read_entities(folder / "entities.jsonl")
 
 
@@ -211,7 +211,7 @@ def test_the_command(data, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_it_learns_to_find_and_to_name(tmp_path):
-    write_scenes(tmp_path, train=120, dev=20)
+    write_drawn_photos(tmp_path, train=120, dev=20)
     data = read_dataset(tmp_path), read_entities(tmp_path / "entities.jsonl")
     options = {"smallest": 192, "largest": 192, "size": 192, "channels": 32, "representation": 64, "dropout": 0.0}
     first = run(data, tmp_path / "first", epochs=1, **options).figures

@@ -28,7 +28,6 @@ VERBS = {
     "caption": "The sentences that fit a photo.",
     "serve": "A page to search an index in, and an HTTP API.",
     "demo": "Index real photos, search them, and see the evidence.",
-    "train-demo": "Draw scenes, train on them, evaluate, and see evidence, in two minutes.",
     "info": "What a model, an index, a region store or a dataset holds.",
     "doctor": "What this machine has, and whether the parts work together.",
 }

@@ -24,12 +24,6 @@ def _grid(regions: int, _: str) -> Detector:
     return GridDetector(regions=regions)
 
 
-def _scenes(regions: int, _: str) -> Detector:
-    from han_retrieval.regions.scene_detector import SceneDetector
-
-    return SceneDetector(regions=regions)
-
-
 def _bottom_up(regions: int, given: str) -> Detector:
     from han_retrieval.regions.bottom_up import BottomUpDetector, load_network
 
@@ -47,13 +41,12 @@ def _torchvision(regions: int, given: str) -> Detector:
 # Loaded when asked for: a network takes seconds, and most verbs need none.
 _KINDS: dict[str, Callable[[int, str], Detector]] = {
     "grid": _grid,
-    "scenes": _scenes,
     "bottom-up": _bottom_up,
     "torchvision": _torchvision,
 }
 # Kinds that take weights of one's own, and how.
 _OWN = {"bottom-up": "bottom-up:FOLDER", "torchvision": "torchvision:NAME@FILE"}
-DETECTORS = ("grid", "scenes", "bottom-up", "bottom-up:FOLDER", "torchvision:NAME", "torchvision:NAME@WEIGHTS")
+DETECTORS = ("grid", "bottom-up", "bottom-up:FOLDER", "torchvision:NAME", "torchvision:NAME@WEIGHTS")
 
 
 def load_detector(name: str, *, regions: int) -> Detector:

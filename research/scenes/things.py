@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from han_retrieval.data.scenes.drawings import DRAWINGS
-from han_retrieval.data.scenes.pen import RGB, Pen
+from research.scenes.drawings import DRAWINGS
+from research.scenes.pen import RGB, Pen
 
 COLOURS: dict[str, RGB] = {
     "red": (206, 38, 38),

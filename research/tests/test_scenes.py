@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from han_retrieval.data import open_photo, read_dataset, read_entities
-from han_retrieval.data.scenes import Scene, captions, compose, render, write_scenes
-from han_retrieval.data.scenes.things import COLOURS, KINDS, draw_thing
 from han_retrieval.errors import HANError
 from han_retrieval.text import tokenize
+from research.scenes import Scene, captions, compose, render, write_scenes
+from research.scenes.things import COLOURS, KINDS, draw_thing
 
 SEEDS = st.integers(0, 2**31)
 

@@ -1,6 +1,6 @@
 """What a word is worth that the model never saw: its embedding as learned, as predicted from its vector, as unknown.
 
-    python benchmarks/words.py MODEL DATASET --features STORE
+    python -m research.rare_words MODEL DATASET --features STORE
 
 Takes the words of dev captions that the training captions have at least ``--least`` and at most ``--most`` times, masks
 each from the vocabulary, in turn as if no training caption had it, and ranks the dev photos for the captions with it.

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from han_retrieval.data.scenes.compose import Scene
-from han_retrieval.data.scenes.settings import SETTINGS
-from han_retrieval.data.scenes.things import KINDS
+from research.scenes.compose import Scene
+from research.scenes.settings import SETTINGS
+from research.scenes.things import KINDS
 
 _PLACE = -1  # stands for the setting where a phrase names it
 

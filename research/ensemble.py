@@ -1,6 +1,6 @@
 """Several models as one: the mean of their scores, brought to the same spread, and how far it is ahead of the first.
 
-python benchmarks/ensemble.py MODEL MODEL [MODEL ...] DATASET --features STORE [--split dev]
+python -m research.ensemble MODEL MODEL [MODEL ...] DATASET --features STORE [--split dev]
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from han_retrieval.matchers.aligning import AligningMatcher
 from han_retrieval.regions import Regions, RegionStore
 from han_retrieval.regions.rows import RegionBatch
 from han_retrieval.training import TrainingConfig, train
-from study_settings import HELD_OUT, Run
+from research.study.settings import HELD_OUT, Run
 
 
 def hold_out(dataset: CaptionedPhotos, *, share: float = 0.1) -> CaptionedPhotos:

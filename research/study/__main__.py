@@ -1,26 +1,23 @@
 """The study: HAN, its peers and its parts, each trained in the same way; docs/study.md has what came of it.
 
-    python benchmarks/study.py run DATASET --features STORE [--features STORE ...] [--out RUNS] [--only NAME ...]
-    python benchmarks/study.py list --features STORE [--features STORE ...] [--out RUNS]     what is done, what is not
-    python benchmarks/study.py write                       docs/study.md anew, from benchmarks/study_results.json alone
+    python -m research.study run DATASET --features STORE [--features STORE ...] [--out RUNS] [--only NAME ...]
+    python -m research.study list --features STORE [--features STORE ...] [--out RUNS]     what is done, what is not
+    python -m research.study write                       docs/study.md anew, from research/study/results.json alone
 
 Settings train on DATASET's training photos but a tenth, on which their epoch is chosen; they are reported on dev, once
 each. A queue that was stopped, at whatever moment, goes on with the same command, and the same command started twice
 shares the queue out. Give the store that all settings are to use first; the group "features" compares it with the
-others. study_settings.py says what is trained.
+others. groups.py says what is trained.
 """
 
 from __future__ import annotations
 
 import _thread
-import fcntl
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -32,10 +29,9 @@ from han_retrieval.cli.devices import device_option, find_device  # noqa: E402
 from han_retrieval.data import read_dataset, read_entities  # noqa: E402
 from han_retrieval.errors import HANError  # noqa: E402
 from han_retrieval.regions import RegionStore  # noqa: E402
-from han_retrieval.regions.disk import WriterLock  # noqa: E402
-from study_report import Records, read_records, to_record, write_records, write_study  # noqa: E402
-from study_runs import Study, find, hold_out, is_begun  # noqa: E402
-from study_settings import Run, groups, runs_of  # noqa: E402
+from research.study.queue import queue, work_off  # noqa: E402
+from research.study.report import read_records, write_study  # noqa: E402
+from research.study.runs import Study, find, hold_out, is_begun  # noqa: E402
 
 HERE = Path(__file__).parent
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -45,80 +41,13 @@ features_option = click.option("--features", type=FOLDER, multiple=True, require
 out_option = click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study"), show_default=True)
 only_option = click.option("--only", multiple=True, help="A group, or a setting by its label or name.")
 seed_option = click.option("--seed", "seeds", type=int, multiple=True, help="Only runs with this seed.")
-results_option = click.option("--results", type=FILE, default=HERE / "study_results.json", show_default=True)
-document_option = click.option("--document", type=FILE, default=HERE.parent / "docs/study.md", show_default=True)
+results_option = click.option("--results", type=FILE, default=HERE / "results.json", show_default=True)
+document_option = click.option("--document", type=FILE, default=HERE.parents[1] / "docs/study.md", show_default=True)
 
 
 @click.group()
 def main() -> None:
     """HAN, its peers and its parts, each trained in the same way."""
-
-
-def queue(stores: Sequence[str], *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[tuple[str, Run]]:
-    """Runs in the order in which they are made, each with the first group that asks for it."""
-    found: dict[tuple[str, str, int], tuple[str, Run]] = {}
-    known = set()
-    for group in groups(stores):
-        for run in runs_of(group, first_store=stores[0]):
-            names = {group.name, run.setting.label, run.setting.name}
-            known |= names
-            if (not only or names & set(only)) and (not seeds or run.seed in seeds):
-                found.setdefault(run.key, (group.name, run))
-    if unknown := set(only) - known:
-        raise HANError(
-            f"--only {', '.join(sorted(unknown))}: no group or setting; there are {', '.join(sorted(known))}"
-        )
-    return list(found.values())
-
-
-def work_off(study: Study, runs: Sequence[tuple[str, Run]], *, results: Path, document: Path, progress: bool) -> int:
-    """Make all runs that are not done and that no other queue is making; how many failed.
-
-    What is found is written down after each, beside what other queues have found meanwhile.
-    """
-
-    def write_down(found: Records) -> None:
-        with _alone(study.out):
-            stores, records = read_records(results)
-            stores, records = list(dict.fromkeys([*study.stores, *stores])), records | found
-            if records:
-                write_records(results, stores, records)
-                write_study(document, stores, records)
-
-    def done(run: Run) -> dict[str, Any] | None:
-        return find(run, study.out, detector=study.stores[run.store].fingerprint)
-
-    study.out.mkdir(parents=True, exist_ok=True)
-    # A run that was killed may have left results that are not there yet.
-    write_down({run.key: to_record(run, found) for _, run in runs if (found := done(run))})
-    failed = 0
-    for number, (group, run) in enumerate(runs, start=1):
-        folder = run.folder(study.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = WriterLock(folder)
-        except HANError as error:  # another queue is at it, or nothing can be written there
-            click.echo(f"passed over: {error}", err=True)
-            continue
-        try:
-            if done(run):
-                continue
-            click.echo(f"[{number}/{len(runs)}] {group}: {run.setting.label}, seed {run.seed}, {run.store}", err=True)
-            write_down({run.key: to_record(run, study.perform(run, progress=progress))})
-        except HANError as error:
-            click.echo(f"failed: {error}", err=True)
-            failed += 1
-        finally:
-            lock.release()
-    return failed
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """As long as it lasts, no other queue of the folder writes results down."""
-    with (folder / "results.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @main.command()
@@ -202,7 +131,7 @@ def write(results: Path, document: Path) -> None:
     """Renew the document from the results alone."""
     stores, records = read_records(results)
     if not records:
-        raise HANError(f"{results}: no results yet; `python benchmarks/study.py run` makes them")
+        raise HANError(f"{results}: no results yet; `python -m research.study run` makes them")
     write_study(document, stores, records)
 
 

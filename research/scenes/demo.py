@@ -1,4 +1,7 @@
-"""``han train-demo``: from nothing to a trained matcher and its evidence, on scenes that the program draws."""
+"""From nothing to a trained matcher and its evidence, on scenes that the program draws.
+
+python -m research.scenes.demo [--out FOLDER] [--seed N] [--seconds S]
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,18 @@ import torch
 
 from han_retrieval.cli.own_folder import make_own_folder
 from han_retrieval.data import CaptionedPhotos, open_photo, read_dataset, read_entities
-from han_retrieval.data.scenes import write_scenes
+from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, Grounding, Relevance, evaluate, ground
 from han_retrieval.evidence import Answer, Query, Table, draw_evidence, evidence_page, explain_pair
 from han_retrieval.files import write_whole
 from han_retrieval.matchers import HAN
 from han_retrieval.matchers.config import HANOptions
-from han_retrieval.regions import RegionStore, extract, load_detector
+from han_retrieval.regions import RegionStore, extract
 from han_retrieval.training import TrainingConfig, train
+from research.scenes.detector import SceneDetector
+from research.scenes.write import write_scenes
 
+COMMAND = "python -m research.scenes.demo"
 TRAIN, DEV, REGIONS = 1500, 200, 14
 SENTENCE = "a yellow ball next to a cup"
 AFTER_TRAINING = 15.0  # seconds that evaluation, grounding and drawing are given
@@ -41,23 +47,29 @@ RECALLS = (1, 5, 10)
 @click.option(
     "--seconds", type=click.FloatRange(min=30), default=110.0, show_default=True, help="About how long to take."
 )
-def train_demo(out: Path, seed: int, seconds: float) -> None:
+def main(out: Path, seed: int, seconds: float) -> None:
     """Draw scenes with captions, train a small HAN on them, evaluate it, and answer two queries with their evidence.
 
     OUT is made, or replaced if an earlier demo made it. In it are the scenes, the region store and the model of the
     ordinary verbs, two evidence pictures and a page that opens without a server.
     """
     started = time.monotonic()
-    make_own_folder(out, command="han train-demo", parts=("scenes", "features", "model"))
+    make_own_folder(out, command=COMMAND, parts=("scenes", "features", "model"))
     _say(f"1/5 drawing {TRAIN + DEV:,} scenes of coloured things, with captions and the boxes that words speak of")
     write_scenes(out / "scenes", train=TRAIN, dev=DEV, seed=seed, workers=2, progress=True)
     photos = read_dataset(out / "scenes")
     _say(f"2/5 finding the regions of {len(photos):,} photos ({photos.caption_count:,} captions)")
-    extract(photos, load_detector("scenes", regions=REGIONS), out / "features", batch_size=32, progress=True)
+    extract(photos, SceneDetector(regions=REGIONS), out / "features", batch_size=32, progress=True)
     store = RegionStore.open(out / "features")
     config = _config(seed, photos, store, seconds=seconds - AFTER_TRAINING - (time.monotonic() - started))
     _say(f"3/5 training for {config.epochs} epochs")
-    train(config, photos, store, out / "model", command=shlex.join(["han", *sys.argv[1:]]))
+    train(
+        config,
+        photos,
+        store,
+        out / "model",
+        command=shlex.join(["python", "-m", "research.scenes.demo", *sys.argv[1:]]),
+    )
     model = HAN.from_pretrained(out / "model")
     _say("4/5 ranking the dev photos and captions, and holding the evidence against the truth")
     dev = photos.split("dev")
@@ -184,10 +196,8 @@ def _write(out: Path, queries: list[Query], tables: tuple[Table, ...], *, minute
 
 def _commands(out: Path) -> list[str]:
     scenes, features, model = (shlex.quote(str(out / part)) for part in ("scenes", "features", "model"))
-    photo = shlex.quote(str(out / "scenes/dev/00000.jpg"))
     return [
         f"han evaluate {model} {scenes} --features {features} --split dev --grounding {scenes}/entities.jsonl",
-        f'han explain {photo} "a red ball next to a blue house" --model {model} --out evidence.png',
         f"han train {scenes} --features {features} --out longer --set epochs=30 --set model.joint_size=256",
     ]
 
@@ -198,3 +208,10 @@ def _ending(out: Path) -> str:
         [f"The page: {(out / 'index.html').absolute().as_uri()}", f"Pictures: {pictures}", "To go on:"]
         + [f"  {command}" for command in _commands(out)]
     )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HANError as error:
+        raise SystemExit(f"demo: error: {error}") from None

@@ -1,7 +1,7 @@
 """A light detector for drawn scenes: what differs from its row of the picture is a thing, with hand-made features.
 
 It looks at pixels alone and knows nothing of what was drawn. It needs no network and is fast, and is meant for the
-scenes of ``han_retrieval.data.scenes``: in real photos the rows are no background, and it finds little.
+scenes of ``research.scenes``: in real photos the rows are no background, and it finds little.
 
 Legend: h rows, w columns, m regions, s the side of a crop.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 from han_retrieval.regions.regions import Regions
 
 _WORKING = 96  # the longer side of the picture in which things are looked for
@@ -38,9 +38,7 @@ class SceneDetector:
     def __init__(self, *, regions: int = 14) -> None:
         """``regions``: the most a photo gets; at least the five windows."""
         if regions < len(_WINDOWS):
-            raise HANError(
-                f"the scenes detector gives at least {len(_WINDOWS)} regions; --regions {regions} asks for fewer"
-            )
+            raise ConfigError(f"the scenes detector gives at least {len(_WINDOWS)} regions a photo, not {regions}")
         self.regions = regions
         self.fingerprint = f"scenes-1-{regions}"
         self.feature_size = _describe(np.zeros((1, _SIDE, _SIDE, 4)), np.zeros((1, 4))).shape[1]

@@ -1,6 +1,6 @@
 """Whether probabilities hold in collections smaller than the one that they were fitted on.
 
-    python benchmarks/calibration.py MODEL DATASET --features STORE
+    python -m research.calibration MODEL DATASET --features STORE
 
 Sentences of the dev split search random parts of its photos, once with their own photo among them and once without; the
 ten photos shown are compared with what ``han calibrate`` fitted, for the tenth of them that is most probable.

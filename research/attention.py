@@ -1,6 +1,6 @@
 """What heterogeneous attention does in a trained HAN, for right and wrong answers: how sharp it is, how much crosses.
 
-    python benchmarks/attention.py MODEL DATASET --features STORE [--split dev] [--captions 500] [--pictures FOLDER]
+    python -m research.attention MODEL DATASET --features STORE [--split dev] [--captions 500] [--pictures FOLDER]
 
 Captions of the split are ranked against its photos. Of those that find their photo first, and of those that do not, it
 shows the first round's attention in the pair of the caption with its own photo, for the latter also with the photo that

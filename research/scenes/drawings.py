@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from han_retrieval.data.scenes.pen import RGB, Paint, Pen, arc, shade
+from research.scenes.pen import RGB, Paint, Pen, arc, shade
 
 _BARK, _CREAM, _INK, _GLASS = (96, 66, 42), (242, 230, 205), (38, 36, 40), (176, 208, 226)
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from han_retrieval.data.scenes.captions import Caption, captions
-from han_retrieval.data.scenes.compose import Scene, compose
-from han_retrieval.data.scenes.render import render
-from han_retrieval.data.scenes.things import KINDS
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
+from research.scenes.captions import Caption, captions
+from research.scenes.compose import Scene, compose
+from research.scenes.render import render
+from research.scenes.things import KINDS
 
 _SPLITS = ("train", "dev")
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ def write_scenes(
         progress: Show a progress bar on standard error.
 
     Raises:
-        HANError: The folder cannot be written.
+        DataError: The folder cannot be written.
     """
     folder = Path(folder)
     names = [(split, number) for split, count in zip(_SPLITS, (train, dev), strict=True) for number in range(count)]
@@ -57,7 +57,7 @@ def write_scenes(
         _write_lines(folder / "metadata.jsonl", [row for row, _ in rows])
         _write_lines(folder / "entities.jsonl", [truth for _, truth in rows])
     except OSError as error:
-        raise HANError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
+        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
 
 
 def _write_one(folder: Path, split: str, number: int, seed: int) -> tuple[Row, Row]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from han_retrieval.data.scenes import compose, render
 from han_retrieval.errors import HANError
-from han_retrieval.regions.scene_detector import SceneDetector
+from research.scenes import compose, render
+from research.scenes.detector import SceneDetector
 
 SIZES = [(1, 1), (2, 900), (900, 2), (40, 40), (256, 192)]
 

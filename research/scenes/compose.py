@@ -8,8 +8,8 @@ from itertools import permutations
 
 import numpy as np
 
-from han_retrieval.data.scenes.settings import SETTINGS, day_of
-from han_retrieval.data.scenes.things import COLOURS, KINDS
+from research.scenes.settings import SETTINGS, day_of
+from research.scenes.things import COLOURS, KINDS
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, x1 and y1 excluded
 

@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import load_file
 from training_data import make_data
 
-import study_settings
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import compare
 from han_retrieval.evaluation.report import read_results
 from han_retrieval.training.log import Log
-from study import queue, work_off
-from study_report import TABLES, Resampling, contributions, read_records, write_study
-from study_runs import FirstRegions, Study, hold_out
-from study_settings import groups
+from research.study import settings as study_settings
+from research.study.groups import groups
+from research.study.queue import queue, work_off
+from research.study.report import TABLES, Resampling, contributions, read_records, write_study
+from research.study.runs import FirstRegions, Study, hold_out
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["study"])
+processes.set_forkserver_preload(["research.study.queue"])
 
 SMALL = {
     "epochs": 3,
@@ -83,7 +83,7 @@ def work_killed_at(folder, step: int) -> None:
 
 
 def test_killed_it_goes_on_to_the_same_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("study_report.plot", lambda *args: None)
+    monkeypatch.setattr("research.study.report.plot", lambda *args: None)
     for name in ("unbroken", "killed"):
         (tmp_path / name).mkdir()
     work(tmp_path / "unbroken")
@@ -127,7 +127,7 @@ def test_what_is_done_is_skipped_and_written_from_what_is_kept(tmp_path, monkeyp
     def forbidden(*args, **options):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("study_runs.train", forbidden)
+    monkeypatch.setattr("research.study.runs.train", forbidden)
     results.unlink()
     document.write_text(first.replace(TABLES, f"Prose.\n\n{TABLES}\n\n## old"))
     work(tmp_path, seeds=2)  # results and tables, from the runs
@@ -156,7 +156,7 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
 
 def test_two_queues_share_the_runs(tmp_path, monkeypatch):
     """While one queue trains a run, another makes the others; each writes down what both have found."""
-    monkeypatch.setattr("study_report.plot", lambda *args: None)
+    monkeypatch.setattr("research.study.report.plot", lambda *args: None)
     study = make_study(tmp_path)
     perform, made = Study.perform, []
 

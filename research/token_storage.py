@@ -1,6 +1,6 @@
 """What it costs in recall to keep the tokens of photos in 2 or 1 bytes a number.
 
-    python benchmarks/storage.py MODEL DATASET --features FEATURES [--split dev] [--bfloat16-products]
+    python -m research.token_storage MODEL DATASET --features FEATURES [--split dev] [--bfloat16-products]
 
 The whole evaluation, once for each way of storing the photos' tokens; captions stay as they are.
 """

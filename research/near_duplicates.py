@@ -1,6 +1,6 @@
 """Where "nearly the same photo" begins: changed copies of photos against the most alike of different photos.
 
-    python benchmarks/alike.py MODEL DATASET --features STORE [--copies 50] [--picture FILE]
+    python -m research.near_duplicates MODEL DATASET --features STORE [--copies 50] [--picture FILE]
 
 Copies are made anew, through the detector: smaller, saved as a poor JPEG, with 5 % cut off each side, brighter,
 mirrored. Different photos are each photo's most alike among its 10 nearest by pooled tokens. The picture shows pairs of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from han_retrieval.data.scenes.textures import clouds, ground_noise, noise, window
+from research.scenes.textures import clouds, ground_noise, noise, window
 
 Colour = tuple[float, float, float]
 

@@ -19,7 +19,8 @@ import numpy as np
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation.metrics import CUTOFFS, DIRECTIONS, RECALLS
 from han_retrieval.files import write_whole
-from study_settings import Group, Run, Setting, groups
+from research.study.groups import groups
+from research.study.settings import Group, Run, Setting
 
 RESAMPLES = 10_000
 LEAST_P = 1 / (1 + RESAMPLES)  # that the test can find
@@ -29,7 +30,7 @@ Records = dict[tuple[str, str, int], Record]  # by store, setting and seed
 _KEPT = ("detector", *DIRECTIONS, "rsum", "parameters", "train_seconds", "steps", "kept_epoch", "held_out_rsum")
 _GUESSES = ("model", "random", "centre", "best")
 # In the document, all below this is written by ``write_study``, all above by people.
-TABLES = "<!-- All below is written by benchmarks/study.py. -->"
+TABLES = "<!-- All below is written by `python -m research.study`. -->"
 
 
 def to_record(run: Run, found: Mapping[str, Any]) -> Record:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from han_retrieval.data.scenes.compose import Box, Scene, Thing
-from han_retrieval.data.scenes.settings import backdrop, daylight
-from han_retrieval.data.scenes.textures import grain
-from han_retrieval.data.scenes.things import draw_thing
+from research.scenes.compose import Box, Scene, Thing
+from research.scenes.settings import backdrop, daylight
+from research.scenes.textures import grain
+from research.scenes.things import draw_thing
 
 
 def render(scene: Scene, rng: np.random.Generator) -> Image.Image:
