@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from closeness import assert_close, assert_gradients_close, in_float64
 from random_items import random_mask, random_model
 
 from han_retrieval.scoring import layout, many_blocks, plan, stored
@@ -24,25 +25,25 @@ def test_chunks_of_any_size_give_the_same(blocks, dtype, monkeypatch):
     model = random_model(blocks=blocks, joint_size=16).to(dtype)
     region_mask, word_mask = random_mask(11, 4), random_mask(37, 3)
     items = torch.randn(11, 4, 5, dtype=dtype), region_mask, torch.randint(1, 9, (37, 3)), word_mask
-    weights = torch.randn(11, 37, dtype=dtype)
+    weights = torch.randn(11, 37, dtype=torch.float64)
 
-    def scores_and_gradients() -> list[torch.Tensor]:
+    def scores_and_gradients(model, regions, **backend) -> tuple[torch.Tensor, list[torch.Tensor]]:
         model.zero_grad()
-        scores = model.similarity(*items)
-        (scores * weights).sum().backward()
-        return [scores.detach(), *(p.grad for p in model.parameters())]
+        scores = model.similarity(regions, *items[1:], **backend)
+        (scores * weights.to(scores.dtype)).sum().backward()
+        return scores.detach(), [p.grad for p in model.parameters()]
 
-    whole = scores_and_gradients()
+    exact, exact_gradients = scores_and_gradients(in_float64(model), items[0].double(), backend="reference")
     for (module, name), size in SIZES.items():
         monkeypatch.setattr(module, name, size)
-    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
-    for got, wanted in zip(scores_and_gradients(), whole, strict=True):
-        assert torch.allclose(got, wanted, rtol=tolerance, atol=tolerance)
+    scores, gradients = scores_and_gradients(model, items[0])
+    assert_close(scores, exact, 1e-5 if dtype == torch.float32 else 1e-10)
+    assert_gradients_close(gradients, exact_gradients, 1e-4 if dtype == torch.float32 else 1e-10)
 
     with torch.no_grad():
         images, texts = model.encode_images(*items[:2]), model.encode_texts(*items[2:])
         photos = model.store_images(images, region_mask, storage="float32")
         sentences = model.store_texts(texts, word_mask, storage="float32")
         by_text, by_image = photos.scores(texts[5, word_mask[5]]), sentences.scores(images[3, region_mask[3]])
-    assert torch.allclose(by_text, whole[0][:, 5], atol=1e-5)
-    assert torch.allclose(by_image, whole[0][3], atol=1e-5)
+    assert_close(by_text, exact[:, 5], 1e-5)
+    assert_close(by_image, exact[3], 1e-5)

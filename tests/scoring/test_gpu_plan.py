@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from closeness import assert_close, assert_gradients_close
 from random_items import random_mask, random_model
 
 from han_retrieval.scoring import plan, single_block, single_block_cuda
@@ -42,7 +43,7 @@ def test_texts_of_about_one_length_are_scored_together(monkeypatch):
     lengths = torch.tensor([19, 1, 8, 3, 16, 9, 17, 8, 2, 12])
     mask = torch.arange(19) < lengths.unsqueeze(1)
     items = torch.randn(3, 4, 5).double(), random_mask(3, 4), torch.randint(1, 9, mask.shape), mask
-    gradients, widths = [], []
+    scores, gradients, widths = {}, {}, []
     side = single_block.side
     monkeypatch.setattr(plan, "_widths", lambda lengths, images: (lengths + 7) // 8 * 8)
     monkeypatch.setattr(
@@ -50,12 +51,12 @@ def test_texts_of_about_one_length_are_scored_together(monkeypatch):
     )
     for backend in ("reference", "gram"):
         model.zero_grad()
-        scores = model.similarity(*items, backend=backend)
-        (scores * torch.linspace(-1, 1, 30, dtype=torch.float64).view(3, 10)).sum().backward()
-        gradients.append([scores.detach(), *(p.grad.clone() for p in model.parameters())])
+        scores[backend] = model.similarity(*items, backend=backend)
+        (scores[backend] * torch.linspace(-1, 1, 30, dtype=torch.float64).view(3, 10)).sum().backward()
+        gradients[backend] = [p.grad.clone() for p in model.parameters()]
     assert sorted(widths) == [4, 8, 16, 24]  # the images', and three groups of texts
-    for exact, got in zip(*gradients, strict=True):
-        assert torch.allclose(got, exact, rtol=1e-7, atol=1e-10)
+    assert_close(scores["gram"], scores["reference"], 1e-10)
+    assert_gradients_close(gradients["gram"], gradients["reference"], 1e-10)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from closeness import assert_gradients_close, in_float64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,9 +40,10 @@ def test_gram_space_is_exact(blocks, alignment, residual, pooling, dtype, tolera
     torch.manual_seed(blocks)
     model = random_model(dtype=dtype, blocks=blocks, alignment=alignment, residual=residual, pooling=pooling)
     items = random_items(5, 7, 9, 6, dtype=dtype)
-    plain = model.similarity(*items, backend="reference")
-    assert (model.similarity(*items) - plain).abs().max() < tolerance
-    assert plain.std() > 1e-3  # the comparison is of scores that differ
+    exact = in_float64(model).similarity(items[0].double(), *items[1:], backend="reference")
+    for backend in ("gram", "reference"):
+        assert (model.similarity(*items, backend=backend) - exact).abs().max() < tolerance
+    assert exact.std() > 1e-3  # the comparison is of scores that differ
 
 
 @pytest.mark.parametrize(("blocks", "over"), [(1, "own"), (1, "other"), (2, "own"), (2, "other")])
@@ -77,13 +79,13 @@ def test_gradients_are_those_of_the_formulas(blocks, residual):
     model = random_model(blocks=blocks, residual=residual)
     items = random_items(4, 6, 7, 5)
     weights = torch.randn(4, 6, dtype=torch.float64)
-    gradients = []
+    gradients = {}
     for backend in ("reference", "gram"):
         model.zero_grad()
         (model.similarity(*items, backend=backend) * weights).sum().backward()
-        gradients.append({name: p.grad.clone() for name, p in model.named_parameters()})
-    for name, plain in gradients[0].items():
-        assert torch.allclose(gradients[1][name], plain, rtol=1e-7, atol=1e-10), name
+        gradients[backend] = [p.grad.clone() for p in model.parameters()]
+    names = [name for name, _ in model.named_parameters()]
+    assert_gradients_close(gradients["gram"], gradients["reference"], 1e-10, names=names)
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
