@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from han_retrieval.cli.own_folder import make_own_folder
-from han_retrieval.data import CaptionedPhotos, open_photo, read_dataset, read_entities
+from han_retrieval.data import CaptionedPhotos, read_dataset, read_entities
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, Grounding, Relevance, evaluate, ground
-from han_retrieval.evidence import Answer, Query, Table, draw_evidence, evidence_page, explain_pair
+from han_retrieval.evidence import PageTable, PhotoResult, QueryResults, evidence_from_regions, evidence_page
 from han_retrieval.files import write_whole
 from han_retrieval.matchers import HAN
 from han_retrieval.matchers.config import HANOptions
@@ -116,7 +116,7 @@ def _longest_caption(photos: CaptionedPhotos) -> str:
     )
 
 
-def _answer(model: HAN, store: RegionStore, photos: CaptionedPhotos, sentence: str) -> Query:
+def _answer(model: HAN, store: RegionStore, photos: CaptionedPhotos, sentence: str) -> QueryResults:
     """The best photos for a sentence, and where the photo stands that it was written about, if it was."""
     batch = store.batch([photo.id for photo in photos.photos], geometry=model.config.box_geometry)
     with torch.no_grad():
@@ -127,18 +127,18 @@ def _answer(model: HAN, store: RegionStore, photos: CaptionedPhotos, sentence: s
     for i in order[:ANSWERS]:
         photo = photos.photos[i]
         assert photo.path is not None  # scenes have files
-        evidence = explain_pair(model, store.read([photo.id])[0], sentence)
-        answers.append(Answer(open_photo(photo.path), photo.id, evidence, "its own photo" if i in own else ""))
+        evidence = evidence_from_regions(model, store.read([photo.id])[0], sentence, photo=photo.path)
+        answers.append(PhotoResult(photo.id, evidence, "its own photo" if i in own else ""))
     ranks = [int(np.flatnonzero(order == i)[0]) + 1 for i in own]
     said = f"A caption; its own photo comes {_ordinal(ranks[0])}" if ranks else "A sentence that is no photo's caption"
-    return Query(sentence, answers, f"{said} among {len(photos):,} photos.")
+    return QueryResults(sentence, answers, f"{said} among {len(photos):,} photos.")
 
 
 def _ordinal(rank: int) -> str:
     return {1: "first", 2: "second", 3: "third"}.get(rank, f"at place {rank}")
 
 
-def _recall_table(found: Evaluation) -> Table:
+def _recall_table(found: Evaluation) -> PageTable:
     rows = [
         [way.replace("_", " "), *(f"{found.metrics[way][f'R@{k}']:.1f}" for k in RECALLS)]
         for way in ("image_to_text", "text_to_image")
@@ -146,7 +146,7 @@ def _recall_table(found: Evaluation) -> Table:
     chances = _chance(found.relevance)
     rows += [[f"{way}, by chance", *(f"{share:.1f}" for share in shares)] for way, shares in chances.items()]
     title = f"Recall among {found.counts['images']:,} photos and {found.counts['captions']:,} captions, percent"
-    return Table(title, ["", *(f"R@{k}" for k in RECALLS)], rows)
+    return PageTable(title, ["", *(f"R@{k}" for k in RECALLS)], rows)
 
 
 def _chance(relevance: Relevance) -> dict[str, list[float]]:
@@ -161,16 +161,16 @@ def _chance(relevance: Relevance) -> dict[str, list[float]]:
     }
 
 
-def _grounding_table(grounded: Grounding) -> Table:
+def _grounding_table(grounded: Grounding) -> PageTable:
     guesses = {"HAN": "model", "random region": "random", "centre": "centre", "best region": "best"}
     rows = [
         [name, *(f"{grounded.overall[measure][guess]:.1f}" for guess in guesses.values())]
         for name, measure in (("centre of the region in the box", "pointing"), ("overlap (IoU) at least 0.5", "iou"))
     ]
-    return Table(f"Grounding of {grounded.counts['phrases']:,} phrases, percent", ["", *guesses], rows)
+    return PageTable(f"Grounding of {grounded.counts['phrases']:,} phrases, percent", ["", *guesses], rows)
 
 
-def _plain(table: Table) -> str:
+def _plain(table: PageTable) -> str:
     """The table for a terminal."""
     rows = [table.columns, *table.rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
@@ -178,17 +178,17 @@ def _plain(table: Table) -> str:
     return "\n".join([table.title, *map("  ".join, cells)])
 
 
-def _told(query: Query) -> str:
-    found = ", ".join(f"{answer.name} ({answer.evidence.score:.3f})" for answer in query.answers)
+def _told(query: QueryResults) -> str:
+    found = ", ".join(f"{answer.name} ({answer.evidence.score:.3f})" for answer in query.results)
     return f'"{query.sentence}"\n{query.note}\n{found}'
 
 
-def _write(out: Path, queries: list[Query], tables: tuple[Table, ...], *, minutes: float) -> None:
+def _write(out: Path, queries: list[QueryResults], tables: tuple[PageTable, ...], *, minutes: float) -> None:
     for number, query in enumerate(queries, start=1):
-        draw_evidence(query.answers[0].photo, query.answers[0].evidence).save(out / f"evidence-{number}.png")
+        query.results[0].evidence.draw(out / f"evidence-{number}.png")
     intro = (
         f"A small HAN, trained on {TRAIN:,} scenes that the program drew: {minutes:.1f} minutes from nothing to this "
-        "page. Point at a word to see which regions it looked at, at a region to see which words did."
+        "page. Point at a word to see its regions, at a region to see its words."
     )
     page = evidence_page("Words and regions", queries, intro=intro, tables=tables, commands=_commands(out))
     write_whole(out / "index.html", page)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from han_retrieval.evidence import PairEvidence
+from han_retrieval.evidence import Evidence
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.text import Vocabulary, tokenize
 
@@ -13,13 +13,19 @@ SENTENCE = "A red ball to the left of a blue house."
 
 
 def made_up(
-    sentence: str = SENTENCE, *, regions: int = 6, size: tuple[int, int] = (200, 150), seed: int = 0
-) -> PairEvidence:
+    sentence: str = SENTENCE,
+    *,
+    regions: int = 6,
+    size: tuple[int, int] = (200, 150),
+    seed: int = 0,
+    photo: object = None,
+) -> Evidence:
     rng = np.random.default_rng(seed)
     words = tuple(tokenize(sentence))
     corner = rng.uniform(0, 0.6, (regions, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(0.1, 0.4, (regions, 2))], 1) * np.array(size * 2)
-    return PairEvidence(
+    return Evidence(
+        sentence=sentence,
         words=words,
         known=tuple(i % 5 != 3 for i in range(len(words))),
         score=0.25,
@@ -28,6 +34,7 @@ def made_up(
         boxes=boxes.astype(np.float32),
         width=size[0],
         height=size[1],
+        photo=photo,
     )
 
 

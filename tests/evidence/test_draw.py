@@ -9,8 +9,8 @@ from made_up import made_up
 from PIL import Image
 
 from han_retrieval.errors import HANError
-from han_retrieval.evidence import draw_evidence
 from han_retrieval.evidence.colours import PALETTE, ink_on, rgb
+from han_retrieval.evidence.draw import draw_evidence
 
 GREY = (128, 128, 128)
 
@@ -38,12 +38,12 @@ def test_any_photo_fits(size: tuple[int, int], width: int) -> None:
     assert picture.height < 2.2 * width
 
 
-def test_the_regions_that_words_looked_at_are_drawn_in_their_colours() -> None:
+def test_aligned_regions_are_drawn_in_their_colours() -> None:
     evidence = made_up(regions=2)
     evidence = replace(evidence, boxes=np.array([[20, 20, 90, 130], [110, 30, 190, 120]], np.float32))
     picture = draw_evidence(Image.new("RGB", (200, 150), GREY), evidence, width=800)
     photo = picture.crop((0, 0, 800, 600))
-    assert len(set(evidence.looked_at.tolist())) == 2
+    assert len(set(evidence.word_regions.tolist())) == 2
     for colour in PALETTE[:2]:
         assert share_near(photo, rgb(colour)) > 0.005
     assert share_near(photo, rgb(PALETTE[2])) == 0
@@ -52,7 +52,7 @@ def test_the_regions_that_words_looked_at_are_drawn_in_their_colours() -> None:
     assert picture.getpixel((200, 300)) == GREY  # inside the box the photo is as it was
 
 
-def test_what_one_word_looked_at_alone_is_all_that_is_drawn() -> None:
+def test_a_region_that_all_words_share_is_all_that_is_drawn() -> None:
     evidence = made_up(regions=5)
     alignment = np.zeros_like(evidence.alignment)
     alignment[:, 3] = 1

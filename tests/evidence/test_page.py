@@ -12,7 +12,7 @@ import pytest
 from made_up import made_up
 from PIL import Image
 
-from han_retrieval.evidence import Answer, Query, Table, evidence_page
+from han_retrieval.evidence import PageTable, PhotoResult, QueryResults, evidence_page
 
 NASTY = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(2)>&amp;"
 VOID = {"meta", "img"}
@@ -52,9 +52,9 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def page() -> str:
     photo = Image.new("RGB", (200, 150), (90, 120, 60))
-    answers = [Answer(photo, NASTY, made_up(seed=seed), note=NASTY) for seed in range(3)]
-    table = Table(NASTY, ["", "R@1"], [[NASTY, "31.2"]])
-    queries = [Query(NASTY, answers, note=NASTY), Query("no photo", [])]
+    results = [PhotoResult(NASTY, made_up(seed=seed, photo=photo), note=NASTY) for seed in range(3)]
+    table = PageTable(NASTY, ["", "R@1"], [[NASTY, "31.2"]])
+    queries = [QueryResults(NASTY, results, note=NASTY), QueryResults("no photo", [])]
     return evidence_page(NASTY, queries, intro=NASTY, tables=[table], commands=["han x | y", NASTY])
 
 
@@ -103,12 +103,12 @@ def test_words_regions_and_weights_are_all_there(page: str) -> None:
     assert len(reader.all("rect")) == 2 * 3 * 6
     for name, attrs in reader.elements:
         if name == "rect" and attrs.get("tabindex") == "0":
-            assert str(attrs["aria-label"]).startswith("region looked at by ")
+            assert str(attrs["aria-label"]).startswith("region aligned with ")
     assert any(attrs.get("tabindex") == "0" for attrs in reader.all("rect"))
 
 
 def test_photos_are_made_small_and_left_alone() -> None:
     photo = Image.effect_noise((3000, 2000), 80).convert("RGB")
-    page = evidence_page("one", [Query("q", [Answer(photo, "large", made_up(size=(3000, 2000)))])])
+    page = evidence_page("one", [QueryResults("q", [PhotoResult("large", made_up(size=(3000, 2000), photo=photo))])])
     assert len(page) < 600_000
     assert photo.size == (3000, 2000)

@@ -9,8 +9,9 @@ from PIL import Image
 
 from han_retrieval.errors import HANError
 from han_retrieval.evidence import boxes as parts
-from han_retrieval.evidence import draw_regions, preview
+from han_retrieval.evidence import preview
 from han_retrieval.evidence.colours import PALETTE, rgb
+from han_retrieval.evidence.preview import draw_regions
 from han_retrieval.regions import Regions
 
 GREY = (128, 128, 128)

@@ -11,7 +11,7 @@ from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_phot
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
-from han_retrieval.evidence import explain_tokens
+from han_retrieval.evidence import evidence_from_index
 from han_retrieval.search import Index, Part, search
 from han_retrieval.search.index import Unreadable
 
@@ -177,10 +177,11 @@ def test_a_photo_is_found_by_its_id(index):
 
 def test_evidence_of_a_stored_photo_is_that_of_its_score(index, model):
     hit = search(index, model, SENTENCE, k=1).hits[0]
-    tokens, _ = index.tokens([hit.row])
-    evidence = explain_tokens(model, tokens[0], hit.boxes, hit.width, hit.height, SENTENCE)
+    (evidence,) = evidence_from_index(index, model, hit.row, [SENTENCE])
     assert evidence.score == pytest.approx(hit.score, abs=1e-5)
     assert evidence.alignment.shape == (3, len(hit.boxes))
+    assert np.array_equal(evidence.boxes, hit.boxes)
+    assert (evidence.width, evidence.height, evidence.photo) == (hit.width, hit.height, hit.path)
 
 
 def test_words(index, model):

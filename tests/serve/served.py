@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
-sys.path.append(str(Path(__file__).parents[1] / "index"))
+sys.path.append(str(Path(__file__).parents[1] / "search"))
 
 from tiny_index import make_model, update
 

@@ -10,9 +10,8 @@ import click
 
 from han_retrieval.cli.gallery import GALLERY, copy_gallery
 from han_retrieval.cli.own_folder import make_own_folder
-from han_retrieval.data import open_photo
 from han_retrieval.evaluation.calibration import Calibration
-from han_retrieval.evidence import Answer, Query, Table, evidence_page, explain_tokens
+from han_retrieval.evidence import PageTable, PhotoResult, QueryResults, evidence_from_index, evidence_page
 from han_retrieval.files import write_whole
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
 from han_retrieval.search import Hit, Index, index_photos, search
@@ -24,7 +23,7 @@ SENTENCES = (
     "a red cup on a wooden table",
     "a tall tower lit up at night",
 )
-ANSWERS = 3
+PHOTOS_A_SENTENCE = 3
 
 
 @click.command()
@@ -55,12 +54,12 @@ def demo(model: str, out: Path) -> None:
         calibration = Calibration.read(index.settings.model)
         queries = []
         for sentence in SENTENCES:
-            found = search(index, matcher, sentence, k=ANSWERS, calibration=calibration)
-            queries.append(Query(sentence, [_answer(index, matcher, hit, sentence) for hit in found.hits]))
+            found = search(index, matcher, sentence, k=PHOTOS_A_SENTENCE, calibration=calibration)
+            queries.append(QueryResults(sentence, [_result(index, matcher, hit, sentence) for hit in found.hits]))
     click.echo("3/3 writing the page", err=True)
     intro = (
-        f"Found among {len(GALLERY)} photos that the model has never seen, best first. Point at a word to see which "
-        "regions it looked at, at a region to see which words did."
+        f"The best matches among {len(GALLERY)} photos that the model was not trained on. Point at a word to see the "
+        "regions it is aligned with, point at a region to see its words."
     )
     page = evidence_page("Words and regions", queries, intro=intro, tables=[_credits()], commands=_commands(out))
     write_whole(out / "index.html", page)
@@ -68,23 +67,21 @@ def demo(model: str, out: Path) -> None:
     click.echo(f"done in {time.monotonic() - started:.0f} s", err=True)
 
 
-def _answer(index: Index, model: AligningMatcher, hit: Hit, sentence: str) -> Answer:
-    """The photo with its evidence, from the tokens that the index keeps of it."""
-    tokens = index.tokens([hit.row])[0][0]
-    evidence = explain_tokens(model, tokens, hit.boxes, hit.width, hit.height, sentence)
+def _result(index: Index, model: AligningMatcher, hit: Hit, sentence: str) -> PhotoResult:
+    (evidence,) = evidence_from_index(index, model, hit.row, [sentence])
     probability = "" if hit.probability is None else f"matches with probability {hit.probability:.0%}"
-    return Answer(open_photo(hit.path), hit.path.name, evidence, probability)
+    return PhotoResult(hit.path.name, evidence, probability)
 
 
-def _credits() -> Table:
+def _credits() -> PageTable:
     rows = [[photo.name, photo.shows, photo.by, photo.licence, photo.package] for photo in GALLERY]
-    return Table("The photos", ["", "shows", "by", "licence", "from"], rows)
+    return PageTable("The photos", ["", "shows", "by", "licence", "from"], rows)
 
 
-def _told(query: Query) -> str:
+def _told(query: QueryResults) -> str:
     found = "\n".join(
-        f"{answer.evidence.score:7.4f}  {answer.name}" + (f"  ({answer.note})" if answer.note else "")
-        for answer in query.answers
+        f"{result.evidence.score:7.4f}  {result.name}" + (f"  ({result.note})" if result.note else "")
+        for result in query.results
     )
     return f'"{query.sentence}"\n{found}'
 

@@ -13,7 +13,7 @@ import click
 from han_retrieval.cli.pace import added_in
 from han_retrieval.data import open_photo, read_dataset
 from han_retrieval.errors import HANError
-from han_retrieval.evidence import draw_regions
+from han_retrieval.evidence.preview import draw_regions
 from han_retrieval.regions import (
     DEFAULT_DETECTOR,
     Detector,

@@ -12,7 +12,7 @@ from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import hit_as_json, hit_line, note_nothing
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
-from han_retrieval.evidence import evidence_as_json, explain_tokens
+from han_retrieval.evidence import evidence_from_index
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.search import CANDIDATES, Hit, Index, Part, parse_query
 from han_retrieval.search import search as search_index
@@ -92,16 +92,8 @@ def search(
 
 
 def _evidence(index: Index, model: AligningMatcher, hit: Hit, parts: list[Part]) -> list[dict[str, Any]] | None:
-    """Why each part of the query got its score; None where the photo's regions have no boxes."""
+    """The evidence for each part of the query as JSON takes it; None where the photo's regions have no boxes."""
     if hit.boxes is None:
         return None
-    tokens, _ = index.tokens([hit.row])
-    size = hit.width, hit.height
-    return [
-        {
-            "sentence": part.text,
-            "weight": part.weight,
-            **evidence_as_json(explain_tokens(model, tokens[0], hit.boxes, *size, part.text)),
-        }
-        for part in parts
-    ]
+    evidence = evidence_from_index(index, model, hit.row, [part.text for part in parts])
+    return [{"weight": part.weight} | each.to_dict() for part, each in zip(parts, evidence, strict=True)]

@@ -1,21 +1,25 @@
-"""Word-to-region evidence for a score just computed, as numbers, as a picture, as a page."""
+"""Evidence for a score: which words are aligned with which regions, as numbers, as a picture, as a page.
 
-from han_retrieval.evidence.draw import draw_evidence
-from han_retrieval.evidence.numbers import evidence_as_json
-from han_retrieval.evidence.page import Answer, Query, Table, evidence_page
-from han_retrieval.evidence.pair import PairEvidence, Phrase, explain_pair, explain_tokens
-from han_retrieval.evidence.preview import draw_regions
+Drawing needs Pillow and the page needs Jinja; both are imported when they are first used.
+"""
+
+from han_retrieval.evidence.evidence import (
+    AlignedPhrase,
+    Evidence,
+    evidence_from_index,
+    evidence_from_regions,
+    evidence_from_tokens,
+)
+from han_retrieval.evidence.page import PageTable, PhotoResult, QueryResults, evidence_page
 
 __all__ = [
-    "Answer",
-    "PairEvidence",
-    "Phrase",
-    "Query",
-    "Table",
-    "draw_evidence",
-    "draw_regions",
-    "evidence_as_json",
+    "AlignedPhrase",
+    "Evidence",
+    "PageTable",
+    "PhotoResult",
+    "QueryResults",
+    "evidence_from_index",
+    "evidence_from_regions",
+    "evidence_from_tokens",
     "evidence_page",
-    "explain_pair",
-    "explain_tokens",
 ]

@@ -1,4 +1,4 @@
-"""Parts of pictures: a photo at the size of the sheet, boxes on it, and tags that say what is in them."""
+"""Drawing of a photo: its scaling, boxes on it, and tags with text beside the boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 from han_retrieval.evidence.colours import ink_on, rgb
 
 SCALE = 2  # everything is drawn larger and made smaller at the end, for smooth edges
@@ -21,22 +21,26 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def load_font(path: str | Path | None, size: float) -> Font:
-    """A TrueType file's font, or Pillow's own, which has Latin letters."""
+    """The font of a TrueType file, or Pillow's own, which has Latin letters only.
+
+    Raises:
+        DataError: The file is not a font.
+    """
     try:
         return ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
     except OSError as error:
-        raise HANError(f"{path}: not a font that can be read ({error})") from None
+        raise DataError(f"{path}: not a font that can be read ({error})") from None
 
 
 def fitted(photo: Image.Image, side: int) -> Image.Image:
-    """The photo as wide as the sheet, or as high as that if it is a tall one."""
+    """The photo scaled so that its longer side has ``side`` pixels."""
     scale = side / max(photo.size)
     size = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
     return photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
 def draw_box(photo: Image.Image, box: Box, colour: str, weight: float, unit: float) -> None:
-    """Lines of a colour between a dark and a light edge, so that they show on any ground; thicker by weight, 0 to 1."""
+    """Draw a box with a dark and a light edge, so that it shows on any ground; lines are thicker by weight, 0 to 1."""
     thick, opacity = (1.6 + 3.4 * weight) * unit, round(255 * (0.6 + 0.4 * weight))
     around = math.ceil(3 * unit)  # the edges reach so far out
     left, top = math.floor(box[0]) - around, math.floor(box[1]) - around
@@ -51,10 +55,7 @@ def draw_box(photo: Image.Image, box: Box, colour: str, weight: float, unit: flo
 
 
 def draw_tag(photo: Image.Image, box: Box, text: str, colour: str, font: Font, taken: list[Box], unit: float) -> None:
-    """The words at their box, within the picture, where no tag is yet; where there is no such place, where least is.
-
-    The place is added to ``taken``.
-    """
+    """Draw a tag with text at its box, where it covers other tags least, and add its place to ``taken``."""
     pad = 5 * unit
     text = shortened(text, font, photo.width * 0.6)
     wide, tall = font.getlength(text) + 2 * pad, line_height(font) + pad
@@ -75,7 +76,7 @@ def draw_tag(photo: Image.Image, box: Box, text: str, colour: str, font: Font, t
 
 
 def _places(box: Box, wide: float, tall: float, size: tuple[int, int]) -> Iterator[tuple[float, float]]:
-    """Left upper corners for a tag of a box, best first: at its corners, along its edges, anywhere near; all within."""
+    """Left upper corners of places for a box's tag in the picture: at its corners, along its edges, then anywhere."""
     x0, y0, x1, y1 = box
     most_x, most_y = max(0.0, size[0] - wide), max(0.0, size[1] - tall)
     left, right = min(x0, most_x), max(0.0, x1 - wide)
@@ -89,7 +90,7 @@ def _places(box: Box, wide: float, tall: float, size: tuple[int, int]) -> Iterat
 
 
 def shortened(text: str, font: Font, room: float) -> str:
-    """The text, or as much of its beginning as there is room for."""
+    """The text, cut and ended with "..." where it is wider than ``room``."""
     if font.getlength(text) <= room:
         return text
     fits = bisect_right(range(len(text)), room, key=lambda end: font.getlength(text[:end] + "..."))

@@ -1,49 +1,47 @@
-"""Colours by which words and their regions are told apart."""
+"""A colour for each region that is drawn, and for its words."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from han_retrieval.evidence.pair import PairEvidence
+from han_retrieval.evidence.evidence import Evidence
 
 PALETTE = ("#ff7043", "#29a3ff", "#ffd028", "#2ecc71", "#c86bfa", "#1fd0d0", "#ff7fb4", "#b6dd2a")
 NEUTRAL = "#b0b4ba"
-_FAINTEST = 0.1  # of what the most looked-at region gave; a region that gave less is not shown
+_LEAST_SHARE = 0.1  # of the greatest region's sum; regions with less are not drawn
 
 
-def region_colours(*evidence: PairEvidence, most: int = 6) -> dict[int, str]:
-    """Colours of the regions that words looked at most, at most ``most`` of them, in the order of their words.
+def region_colours(*evidence: Evidence, regions: int = 6) -> dict[int, str]:
+    """Choose the regions to draw, at most ``regions`` of them, and a colour for each, in the order of their words.
 
-    The words are those of one sentence, or of several about the same photo.
-
-    A region counts by what its words gathered from it, each word by how well it was matched, so that words that found
-    nothing do not draw boxes around it.
+    The evidence is of one sentence, or of several sentences and the same photo. Regions are ranked by the alignment
+    weights of their words, each multiplied by the word's match: words that match nothing do not draw boxes.
     """
     alignment = np.concatenate([each.alignment for each in evidence])
     match = np.concatenate([each.match for each in evidence])
-    looked_at = alignment.argmax(1)
-    gathered = np.zeros(alignment.shape[1])
-    for word, region in enumerate(looked_at):
-        gathered[region] += alignment[word, region] * max(float(match[word]), 1e-6)
-    best = np.argsort(-gathered, kind="stable")[: min(most, len(PALETTE))]
-    shown = {int(region) for region in best if gathered[region] >= _FAINTEST * gathered[best[0]]}
-    in_order = dict.fromkeys(int(region) for region in looked_at if int(region) in shown)
+    word_regions = alignment.argmax(1)
+    sums = np.zeros(alignment.shape[1])
+    for word, region in enumerate(word_regions):
+        sums[region] += alignment[word, region] * max(float(match[word]), 1e-6)
+    best = np.argsort(-sums, kind="stable")[: min(regions, len(PALETTE))]
+    drawn = {int(region) for region in best if sums[region] >= _LEAST_SHARE * sums[best[0]]}
+    in_order = dict.fromkeys(int(region) for region in word_regions if int(region) in drawn)
     return dict(zip(in_order, PALETTE, strict=False))
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """ "#rrggbb" to numbers."""
+    """Red, green and blue of "#rrggbb", 0 to 255."""
     red, green, blue = bytes.fromhex(colour[1:])
     return red, green, blue
 
 
 def mixed(colour: str, ground: str, share: float) -> tuple[int, int, int]:
-    """``share`` of the colour on the ground."""
+    """The colour laid over the ground with opacity ``share``, 0 to 1."""
     red, green, blue = (round(share * a + (1 - share) * b) for a, b in zip(rgb(colour), rgb(ground), strict=True))
     return red, green, blue
 
 
 def ink_on(ground: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever is read more easily on the ground."""
+    """Black or white, whichever has more contrast with the ground."""
     red, green, blue = ground
     return (20, 22, 26) if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else (255, 255, 255)

@@ -1,4 +1,4 @@
-"""Evidence as a picture: the photo with the regions that the words looked at, and the words below in their colours."""
+"""Evidence as a picture: the photo with its aligned regions, and the words below in the regions' colours."""
 
 from __future__ import annotations
 
@@ -20,34 +20,35 @@ from han_retrieval.evidence.boxes import (
     shortened,
 )
 from han_retrieval.evidence.colours import NEUTRAL, ink_on, mixed, region_colours
-from han_retrieval.evidence.pair import PairEvidence
+from han_retrieval.evidence.evidence import Evidence
 
 _FAINT = (110, 114, 120)
 
 
 def draw_evidence(
     photo: Image.Image,
-    evidence: PairEvidence,
+    evidence: Evidence,
     *,
     width: int = 720,
-    most: int = 6,
+    regions: int = 6,
     font: str | Path | None = None,
 ) -> Image.Image:
-    """The photo with its regions, and a chip a word: coloured as its region, the stronger the more it gathered there.
+    """The photo with the boxes of its aligned regions, and below it a coloured chip for each word.
 
-    A chip shows its word's match below the word; a word that the model does not know has a question mark there.
+    A chip has the colour of the word's region, the stronger the greater its alignment weight, and shows the word's
+    match; words that the vocabulary does not have show a question mark.
 
     Args:
         photo: The upright photo, of any size and of the evidence's proportions.
-        evidence: What to show.
-        width: Of the result in pixels; the photo is made larger or smaller to fit.
-        most: Regions shown at most; words of others have grey chips.
+        evidence: Of this photo and a sentence.
+        width: Width of the result in pixels; the photo is scaled to fit.
+        regions: How many regions are drawn at most; the words of other regions have grey chips.
         font: A TrueType file, for words that Pillow's own font (Latin letters) does not have.
 
     Raises:
-        HANError: The font cannot be read.
+        DataError: The font cannot be read.
     """
-    colours = region_colours(evidence, most=most)
+    colours = region_colours(evidence, regions=regions)
     unit = width * SCALE / 720
     fonts = [load_font(font, size * unit) for size in (20, 14)]
     shown = fitted(photo, width * SCALE)
@@ -60,8 +61,8 @@ def draw_evidence(
     return sheet.resize((width, round(sheet.height / SCALE)), Image.Resampling.LANCZOS)
 
 
-def _draw_regions(photo: Image.Image, evidence: PairEvidence, colours: dict[int, str], font: Font, unit: float) -> None:
-    """The boxes of regions, each with a tag that says its words."""
+def _draw_regions(photo: Image.Image, evidence: Evidence, colours: dict[int, str], font: Font, unit: float) -> None:
+    """Draw the boxes of regions, each with a tag that names its words."""
     across, down = photo.width / evidence.width, photo.height / evidence.height
     weights = dict.fromkeys(colours, 0.0)
     names: dict[int, list[str]] = {region: [] for region in colours}
@@ -80,10 +81,10 @@ def _draw_regions(photo: Image.Image, evidence: PairEvidence, colours: dict[int,
         draw_tag(photo, boxes[region], " / ".join(names[region]), colours[region], font, taken, unit)
 
 
-def _layout(evidence: PairEvidence, fonts: list[Font], width: int, unit: float) -> tuple[list[Box], int]:
-    """A box for each word's chip, below the photo, in as many lines as needed, and the height of them all."""
+def _layout(evidence: Evidence, fonts: list[Font], width: int, unit: float) -> tuple[list[Box], int]:
+    """The box of each word's chip, in as many lines as needed, and the height of all lines with the note below."""
     margin, pad, tall = 14 * unit, 9 * unit, line_height(fonts[0]) + line_height(fonts[1]) + 12 * unit
-    regions = evidence.looked_at
+    regions = evidence.word_regions
     chips: list[Box] = []
     x, y = margin, margin
     for i, word in enumerate(evidence.words):
@@ -100,7 +101,7 @@ def _layout(evidence: PairEvidence, fonts: list[Font], width: int, unit: float) 
 
 def _draw_chips(
     sheet: Image.Image,
-    evidence: PairEvidence,
+    evidence: Evidence,
     colours: dict[int, str],
     chips: list[Box],
     fonts: list[Font],
@@ -109,7 +110,7 @@ def _draw_chips(
     unit: float,
 ) -> None:
     draw = ImageDraw.Draw(sheet)
-    regions = evidence.looked_at
+    regions = evidence.word_regions
     for i, (x0, y0, x1, y1) in enumerate(chips):
         region = int(regions[i])
         weight = float(evidence.alignment[i, region])
@@ -121,7 +122,7 @@ def _draw_chips(
         draw.text((middle, y0 + 4 * unit + line_height(fonts[0]) / 2), word, font=fonts[0], fill=ink, anchor="mm")
         below = f"{evidence.match[i]:.2f}" if evidence.known[i] else "?"
         draw.text((middle, y1 - 5 * unit - line_height(fonts[1]) / 2), below, font=fonts[1], fill=ink, anchor="mm")
-    unknown = [word for word, known in zip(evidence.words, evidence.known, strict=True) if not known]
+    unknown = evidence.unknown_words
     note = f"score {evidence.score:.3f}" + (f"; not in the vocabulary: {', '.join(unknown)}" if unknown else "")
     foot = (chips[0][0], sheet.height - 10 * unit)
     draw.text(foot, shortened(note, fonts[1], sheet.width - 2 * foot[0]), font=fonts[1], fill=_FAINT, anchor="ls")

@@ -1,4 +1,4 @@
-// A word lights up what it looked at; a region lights up the words that looked at it.
+// Pointing at a word lights up the regions it is aligned with; pointing at a region lights up its words.
 // `figure` has data-alignment, chips (.chip) in the order of the words, and regions (.regions g) with their numbers.
 export function lightUp(figure) {
   const alignment = JSON.parse(figure.dataset.alignment); // a row a word, a column a region

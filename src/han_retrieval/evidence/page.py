@@ -1,59 +1,60 @@
-"""One HTML file that shows answers and their evidence: it needs no server, no network and no other file.
+"""One HTML file that shows search results with their evidence; it needs no server, no network and no other file.
 
-Hovering or focusing a word lights up the regions that it looked at, a region the words that looked at it. Everything
-that comes from data is escaped, and the page's own policy lets only its own script run.
+Pointing at a word lights up its regions, pointing at a region lights up its words. Text is escaped by the template
+engine, and the page's content security policy allows no script but its own.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from han_retrieval.evidence.colours import NEUTRAL, region_colours
-from han_retrieval.evidence.pair import PairEvidence
+from han_retrieval.evidence.evidence import Evidence
 
-_LONGEST = 640  # pixels of a photo's longer side in the page
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from PIL import Image
+
+_LONGEST_SIDE = 640  # pixels of a photo in the page
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """A photo that a query found, and why.
+class PhotoResult:
+    """A photo that a query found.
 
     Attributes:
-        photo: The upright photo.
-        name: What it is called.
-        evidence: For the query and this photo.
-        note: Something to say about it ("the caption's own photo").
+        name: The photo's name as the page shows it.
+        evidence: Of the query and this photo; it has the photo.
+        note: A remark on the photo, such as its probability.
     """
 
-    photo: Image.Image
     name: str
-    evidence: PairEvidence
+    evidence: Evidence
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A sentence and its answers, best first."""
+class QueryResults:
+    """A query and the photos that it found, best first."""
 
     sentence: str
-    answers: Sequence[Answer]
+    results: Sequence[PhotoResult]
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Figures: the first cell of a row names it."""
+class PageTable:
+    """A table of figures; the first cell of each row names the row."""
 
     title: str
     columns: Sequence[str]
@@ -61,36 +62,50 @@ class Table:
 
 
 def evidence_page(
-    title: str, queries: Sequence[Query], *, intro: str = "", tables: Sequence[Table] = (), commands: Sequence[str] = ()
+    title: str,
+    queries: Sequence[QueryResults],
+    *,
+    intro: str = "",
+    tables: Sequence[PageTable] = (),
+    commands: Sequence[str] = (),
 ) -> str:
     """The page as HTML text.
 
     Args:
-        title: Its heading.
-        queries: What it shows.
+        title: The page's heading.
+        queries: The queries with their results.
         intro: A paragraph below the heading.
-        tables: Figures, side by side before the queries.
-        commands: Command lines to go on with, at the end.
+        tables: Tables between the paragraph and the queries.
+        commands: Command lines to try next, at the end of the page.
+
+    Raises:
+        DataError: A result's evidence has no photo, or the photo's file cannot be read.
     """
     script = _asset("light.js") + "document.querySelectorAll('figure[data-alignment]').forEach(lightUp);\n"
-    style = _asset("evidence.css") + _asset("page.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    body = [
-        f"<h1>{_text(title)}</h1>",
-        f'<p class="faint">{_text(intro)}</p>' if intro else "",
-        f'<div class="tables">{"".join(map(_table, tables))}</div>' if tables else "",
-        *map(_query, queries),
-        f"<h2>To go on</h2><pre><code>{_text(chr(10).join(commands))}</code></pre>" if commands else "",
+    shown = [
+        {"sentence": query.sentence, "note": query.note, "results": [_result(each) for each in query.results]}
+        for query in queries
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_text(policy)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
-        + f'\n</main>\n<script type="module">{script}</script>\n</body>\n</html>\n'
+    return _template().render(
+        title=title,
+        intro=intro,
+        queries=shown,
+        tables=tables,
+        commands=commands,
+        policy=policy,
+        script=script,
+        style=_asset("evidence.css") + _asset("page.css"),
     )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("page.html"))
 
 
 @cache
@@ -98,97 +113,67 @@ def _asset(name: str) -> str:
     return (resources.files("han_retrieval.evidence") / name).read_text(encoding="utf-8")
 
 
-def _text(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in table.columns)
-    rows = "".join(
-        f'<tr><th scope="row">{_text(row[0])}</th>{"".join(f"<td>{_text(cell)}</td>" for cell in row[1:])}</tr>'
-        for row in table.rows
-    )
-    return (
-        f'<div class="table"><table><caption>{_text(table.title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _query(query: Query) -> str:
-    answers = "".join(f"<li>{_figure(answer, rank)}</li>" for rank, answer in enumerate(query.answers, start=1))
-    note = f'<p class="faint">{_text(query.note)}</p>' if query.note else ""
-    return f'<section><h2>{_text(query.sentence)}</h2>{note}<ol class="answers">{answers}</ol></section>'
-
-
-def _figure(answer: Answer, rank: int) -> str:
-    evidence = answer.evidence
+def _result(result: PhotoResult) -> dict[str, Any]:
+    """What the template shows of a photo: numbers as text, regions and words with their colours."""
+    evidence = result.evidence
     colours = region_colours(evidence)
-    strengths = _strengths(evidence)
-    alignment = json.dumps(np.round(evidence.alignment, 3).tolist(), separators=(",", ":"))
-    words = " ".join(evidence.words)
-    facts = f"{rank}. <strong>score {evidence.score:.3f}</strong> {_text(answer.name)}"
-    note = f" <strong>{_text(answer.note)}</strong>" if answer.note else ""
-    wide = min(1.0, evidence.width / evidence.height)  # tall photos are no taller than wide ones are wide
-    return (
-        f'<figure data-alignment="{_text(alignment)}">'
-        f'<div class="photo" style="width:{100 * wide:.1f}%">'
-        f'<img src="{_data_uri(answer.photo)}" width="{evidence.width}" height="{evidence.height}" '
-        f'alt="{_text(answer.name)}">{_overlay(evidence, colours, strengths)}</div>'
-        f'<figcaption><div class="chips" role="group" aria-label="{_text(words)}">'
-        f'{_chips(evidence, colours, strengths)}</div><p class="facts">{facts}{note}</p></figcaption></figure>'
-    )
+    greatest = evidence.alignment.max(1)  # (n,)
+    strengths = greatest / greatest.max()
+    return {
+        "name": result.name,
+        "note": result.note,
+        "sentence": " ".join(evidence.words),
+        "score": f"{evidence.score:.3f}",
+        "image": _data_uri(evidence.load_photo()),
+        "width": evidence.width,
+        "height": evidence.height,
+        "share": f"{100 * min(1.0, evidence.width / evidence.height):.1f}",  # tall photos are no taller than wide ones
+        "alignment": json.dumps(np.round(evidence.alignment, 3).tolist(), separators=(",", ":")),
+        "regions": _regions(evidence, colours, strengths),
+        "phrases": [
+            [_word(evidence, i, phrase.region, colours, strengths) for i in range(phrase.start, phrase.end)]
+            for phrase in evidence.phrases()
+        ],
+    }
 
 
-def _strengths(evidence: PairEvidence) -> np.ndarray:
-    """(n,) how strongly each word is coloured: its greatest weight, relative to the sentence's greatest."""
-    weights = evidence.alignment.max(1)
-    return np.asarray(weights / weights.max())
-
-
-def _overlay(evidence: PairEvidence, colours: dict[int, str], strengths: np.ndarray) -> str:
-    """Every region as two rectangles over the photo, small ones on top; those of no word's choice wait unseen."""
-    looked_at = evidence.looked_at
+def _regions(evidence: Evidence, colours: dict[int, str], strengths: np.ndarray) -> list[dict[str, Any]]:
+    """All regions, small ones last so that they lie on top; those without a colour are hidden at first."""
     areas = (evidence.boxes[:, 2:] - evidence.boxes[:, :2]).prod(1)
-    groups = []
-    for region in np.argsort(-areas, kind="stable").tolist():
-        x0, y0, x1, y1 = (float(edge) for edge in evidence.boxes[region])
-        box = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" rx="2"'
-        words = [i for i in range(len(looked_at)) if looked_at[i] == region]
-        strength = max((float(strengths[i]) for i in words), default=0.0)
-        shown = region in colours
-        name = f"region looked at by {', '.join(evidence.words[i] for i in words)}"
-        reach = f'tabindex="0" role="img" aria-label="{_text(name)}"' if shown else 'aria-hidden="true"'
-        groups.append(
-            f'<g data-region="{region}" data-strength="{strength:.2f}" class="{"shown" if shown else "unseen"}" '
-            f'style="--colour:{colours.get(region, NEUTRAL)};--on:{strength if shown else 0:.2f}">'
-            f'<rect class="halo" {box}/><rect class="edge" {box} {reach}/></g>'
+    regions = []
+    for number in np.argsort(-areas, kind="stable").tolist():
+        x0, y0, x1, y1 = evidence.boxes[number].tolist()
+        words = np.flatnonzero(evidence.word_regions == number).tolist()
+        regions.append(
+            {
+                "number": number,
+                "x": f"{x0:.1f}",
+                "y": f"{y0:.1f}",
+                "width": f"{x1 - x0:.1f}",
+                "height": f"{y1 - y0:.1f}",
+                "words": [evidence.words[i] for i in words],
+                "strength": f"{max((float(strengths[i]) for i in words), default=0.0):.2f}",
+                "shown": number in colours,
+                "colour": colours.get(number, NEUTRAL),
+            }
         )
-    size = f"0 0 {evidence.width} {evidence.height}"
-    return f'<svg class="regions" viewBox="{size}" preserveAspectRatio="none">{"".join(groups)}</svg>'
+    return regions
 
 
-def _chips(evidence: PairEvidence, colours: dict[int, str], strengths: np.ndarray) -> str:
-    spans = []
-    for phrase in evidence.phrases():
-        colour = colours.get(phrase.region, NEUTRAL)
-        chips = []
-        for i in range(phrase.start, phrase.end):
-            word, known = _text(evidence.words[i]), evidence.known[i]
-            fit = f"{evidence.match[i]:.2f}" if known else "?"
-            label = f"{word}, {f'match {fit}' if known else 'not in the vocabulary'}, "
-            label += f"{evidence.alignment[i, phrase.region]:.0%} from one region"
-            chips.append(
-                f'<button type="button" class="chip{"" if known else " unknown"}" '
-                f'style="--colour:{colour};--strength:{strengths[i]:.2f}" aria-label="{label}">'
-                f"{word}<small>{fit}</small></button>"
-            )
-        spans.append(f'<span class="phrase">{"".join(chips)}</span>')
-    return "".join(spans)
+def _word(evidence: Evidence, i: int, region: int, colours: dict[int, str], strengths: np.ndarray) -> dict[str, Any]:
+    return {
+        "text": evidence.words[i],
+        "known": evidence.known[i],
+        "match": f"{evidence.match[i]:.2f}",
+        "weight": f"{evidence.alignment[i, region]:.0%}",
+        "colour": colours.get(region, NEUTRAL),
+        "strength": f"{strengths[i]:.2f}",
+    }
 
 
 def _data_uri(photo: Image.Image) -> str:
-    photo = photo.convert("RGB")
-    photo.thumbnail((_LONGEST, _LONGEST))
+    small = photo.convert("RGB")
+    small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     buffer = io.BytesIO()
-    photo.save(buffer, "JPEG", quality=88)
+    small.save(buffer, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What a detector finds in a photo, as a picture: boxes with their names and scores."""
+"""The regions of a photo as a picture: boxes with their labels and scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import StoreError
 from han_retrieval.evidence.boxes import PAPER, SCALE, Box, draw_box, draw_tag, fitted, load_font
 from han_retrieval.evidence.colours import NEUTRAL, PALETTE
 from han_retrieval.regions import Regions
@@ -20,22 +20,23 @@ _WHOLE = 0.98  # of the photo: such a box frames the picture and is drawn behind
 def draw_regions(
     photo: Image.Image, regions: Regions, *, width: int = 960, named: int = 8, font: str | Path | None = None
 ) -> Image.Image:
-    """The photo with its regions: the best in colours, with a name and a score each, the others as thin grey lines.
+    """The photo with its regions: the best in colours with label and score, the others as thin grey boxes.
 
-    The whole photo, which every detector gives, is among the best only where it is alone.
+    A box around the whole photo, which every detector gives, is drawn in colour only where it is the only one.
 
     Args:
         photo: The upright photo, of any size and of the regions' proportions.
-        regions: What was found in it.
-        width: Of the result in pixels, or its height if that is more; the photo is made larger or smaller to fit.
-        named: How many are drawn in colours; at most eight, the colours that are easily told apart.
-        font: A TrueType file, for names that Pillow's own font (Latin letters) does not have.
+        regions: The photo's regions, best first.
+        width: The longer side of the result in pixels; the photo is scaled to fit.
+        named: How many regions are drawn in colours, at most eight.
+        font: A TrueType file, for labels that Pillow's own font (Latin letters) does not have.
 
     Raises:
-        HANError: The regions have no boxes, or the font cannot be read.
+        StoreError: The regions have no boxes.
+        DataError: The font cannot be read.
     """
     if regions.boxes is None:
-        raise HANError("these regions have no boxes to draw")
+        raise StoreError("these regions have no boxes to draw")
     unit = width * SCALE / 720
     letters = load_font(font, 14 * unit)
     shown = fitted(photo, width * SCALE)
@@ -61,13 +62,13 @@ def draw_regions(
 
 
 def region_name(regions: Regions, i: int) -> str:
-    """A region's name and score, where it has them, else its number: "dog 0.93", "7"."""
+    """A region's label and score, such as "dog 0.93", or its number where the detector gives no labels."""
     label = str(i) if regions.labels is None else regions.labels[i]
     return label if regions.scores is None else f"{label} {regions.scores[i]:.2f}"
 
 
 def _line(box: Box, unit: float) -> float:
-    """The unit that a box's lines are drawn in: a smaller one for small boxes, so that what is inside is seen."""
+    """The unit of a box's line width, smaller for small boxes, so that lines do not hide their content."""
     side = min(box[2] - box[0], box[3] - box[1])
     return unit * min(1.0, max(_THIN, side / (50 * unit)))
 
@@ -81,7 +82,7 @@ def _on_sheet(
     *,
     inset: float,
 ) -> list[Box]:
-    """The boxes, of a photo of (w, h) ``size``, in pixels of the sheet, a little inside its edge: lines show whole."""
+    """Boxes in a photo of (w, h) ``size``, in pixels of the sheet, moved inside its edges so that lines show whole."""
     scale = np.array([shown.width / size[0], shown.height / size[1]] * 2)
     edges = np.clip(boxes * scale + np.array(corner * 2), inset, np.array(sheet.size * 2) - inset)
     return [(x0, y0, x1, y1) for x0, y0, x1, y1 in edges.tolist()]

@@ -21,7 +21,7 @@ from PIL import Image
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evaluation.calibration import NAME as CALIBRATION
-from han_retrieval.evidence import PairEvidence, explain_tokens
+from han_retrieval.evidence import Evidence, evidence_from_index
 from han_retrieval.matchers import AligningMatcher, model_folder
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search import Answer, Hit, Index, Part, RankedCaption, parse_query, rank_captions, search, similar
@@ -204,17 +204,16 @@ class Engine:
             order = order[np.isin(order, self._index.filter(where))]
         return order[first : first + count].tolist(), len(order)
 
-    def evidence(self, row: int, query: str) -> tuple[list[tuple[Part, PairEvidence]], float | None]:
+    def evidence(self, row: int, query: str) -> tuple[list[tuple[Part, Evidence]], float | None]:
         """Why a photo and each part of a query match, and how probable the match is, where it is known.
 
         Raises:
             HANError: The model knows none of the words of a part, the query cannot be used, or the photo has no boxes.
         """
         self._check_model()
-        facts = self.catalogue.facts(row)
-        (regions,) = self._index.regions([row])
-        photo = self._tokens(row), regions.boxes, facts["width"], facts["height"]
-        pairs = [(part, explain_tokens(self._model, *photo, part.text)) for part in parse_query(query)]
+        parts = parse_query(query)
+        evidence = evidence_from_index(self._index, self._model, row, [part.text for part in parts])
+        pairs = list(zip(parts, evidence, strict=True))
         if self._calibration is None or len(pairs) > 1:
             return pairs, None
         return pairs, float(self._calibration.probability(pairs[0][1].score, among=len(self._index)))

@@ -12,8 +12,8 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 
+from han_retrieval.evidence import Evidence
 from han_retrieval.evidence.colours import NEUTRAL, region_colours
-from han_retrieval.evidence.pair import PairEvidence
 from han_retrieval.search import Part
 from han_retrieval.serve.answers import PairAnswer, PartAnswer, PhotoFacts, PhraseOfWords, ShownRegion, Word
 from han_retrieval.serve.catalogue import Catalogue, unchanged_file
@@ -95,7 +95,7 @@ def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Path
     return path
 
 
-def _told(photo_id: str, query: str, pairs: list[tuple[Part, PairEvidence]], probability: float | None) -> PairAnswer:
+def _told(photo_id: str, query: str, pairs: list[tuple[Part, Evidence]], probability: float | None) -> PairAnswer:
     # Of all parts together, so that a colour is one region's.
     colours = region_colours(*(pair for _, pair in pairs))
     _, any_pair = pairs[0]
@@ -112,15 +112,15 @@ def _told(photo_id: str, query: str, pairs: list[tuple[Part, PairEvidence]], pro
     )
 
 
-def _part_told(part: Part, pair: PairEvidence, colours: dict[int, str]) -> PartAnswer:
-    looked_at = pair.looked_at.tolist()
+def _part_told(part: Part, pair: Evidence, colours: dict[int, str]) -> PartAnswer:
+    word_regions = pair.word_regions.tolist()
     return PartAnswer(
         text=part.text,
         weight=part.weight,
         score=pair.score,
         words=[
             Word(text=text, known=known, match=float(match), region=region, colour=colours.get(region, NEUTRAL))
-            for text, known, match, region in zip(pair.words, pair.known, pair.match, looked_at, strict=True)
+            for text, known, match, region in zip(pair.words, pair.known, pair.match, word_regions, strict=True)
         ],
         phrases=[PhraseOfWords(start=each.start, end=each.end) for each in pair.phrases()],
         alignment=np.round(pair.alignment, 3).tolist(),
