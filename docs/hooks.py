@@ -1,8 +1,8 @@
 """What the site takes from the code when it is built: the verbs of the command line, and the fields of configurations.
 
-A line ``<!-- verbs -->`` of a page becomes a section for each verb. A line ``<!-- fields: package.module:Class -->`` becomes a
-table of the class's fields with their kinds, defaults and meanings; a class in brackets behind it, ``[package.module:Base]``,
-leaves out the fields that the base has.
+A line ``<!-- verbs -->`` of a page becomes a section for each verb. A line ``<!-- fields: package.module:Class -->``
+becomes a table of the class's fields with their kinds, defaults and meanings; a class in brackets behind it,
+``[package.module:Base]``, leaves out the fields that the base has.
 """
 
 from __future__ import annotations
