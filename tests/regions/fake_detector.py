@@ -11,10 +11,8 @@ import numpy as np
 from PIL import Image
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
-from han_retrieval.regions import Regions, extract
-from han_retrieval.regions import disk as disk_module
-from han_retrieval.regions import store as store_module
-from han_retrieval.regions.disk import Syncing
+from han_retrieval.regions import Regions, RegionStore, extract
+from han_retrieval.storage import table as table_module
 
 SIZE = 12
 
@@ -64,8 +62,8 @@ def set_small_commits() -> None:
     import sys
 
     sys.modules["han_retrieval.regions.extract"]._ROWS_A_COMMIT = 4
-    store_module._SMALL_FILES = 4
-    store_module._PHOTOS_A_FILE = 16
+    table_module.SMALL_FILES = 4
+    table_module.ROWS_A_FILE = 16
 
 
 def run(photos: CaptionedPhotos, out: Path, started=None) -> None:
@@ -79,10 +77,10 @@ def run(photos: CaptionedPhotos, out: Path, started=None) -> None:
 def run_killed_at(photos: CaptionedPhotos, out: Path, call: str, times: int) -> None:
     """As ``run``, killed at the beginning of the n-th call of one of the steps that touch the disk."""
     owner, name = {
-        "sync": (Syncing, "sync"),
+        "sync": (table_module.Table, "_sync"),
         "commit": (lance.LanceDataset, "commit"),
         "clean": (lance.LanceDataset, "cleanup_old_versions"),
-        "write": (disk_module, "write_fragments"),
+        "write": (lance.fragment, "write_fragments"),
     }[call]
     original = getattr(owner, name)
     left = [times]
@@ -99,7 +97,7 @@ def run_killed_at(photos: CaptionedPhotos, out: Path, call: str, times: int) -> 
 
 def hold(out: Path, ready) -> None:
     """Be the writer of a store until killed."""
-    store = store_module.RegionStore.open(out)
+    store = RegionStore.open(out)
     store.lock()
     ready.set()
     signal.pause()

@@ -23,7 +23,7 @@ processes.set_forkserver_preload(["han_retrieval.regions"])
 
 def contents(out):
     store = RegionStore.open(out)
-    assert len(set(store.ids)) == len(store.ids) == store._dataset.count_rows()
+    assert len(set(store.ids)) == len(store.ids) == store._table.dataset.count_rows()
     return [
         (photo_id, regions.features.tobytes(), regions.boxes.tobytes(), regions.labels, regions.scores.tobytes())
         for photo_id, regions in zip(store.ids, store.read(store.ids), strict=True)

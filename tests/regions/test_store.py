@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from han_retrieval.errors import HANError
 from han_retrieval.regions import RegionRow, Regions, RegionStore
-from han_retrieval.regions import store as store_module
+from han_retrieval.storage import table as table_module
 
 SIZE = 6
 
@@ -131,11 +131,25 @@ def test_an_append_after_one_that_was_cut_between_commit_and_return_doubles_noth
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.Syncing, "sync", stop)
+        patch.setattr(table_module.Table, "_sync", stop)
         with pytest.raises(KeyboardInterrupt):
             store.append([row(1), row(2)])
     assert store.append([row(1), row(2), row(3)]) == 1
     assert RegionStore.open(store.path).ids == ["photo 1", "photo 2", "photo 3"]
+
+
+def test_an_append_after_one_that_was_cut_while_it_merged_files_doubles_nothing(tmp_path, monkeypatch):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(table_module, "SMALL_FILES", 1)
+    store = new_store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(table_module.Table, "compact", stop)
+        with pytest.raises(KeyboardInterrupt):
+            store.append([row(1)])
+    assert store.append([row(1), row(2)]) == 1
+    assert RegionStore.open(store.path).ids == ["photo 1", "photo 2"]
 
 
 def test_a_batch_is_synced_before_it_is_committed_and_the_commit_before_it_is_reported(tmp_path, monkeypatch):
@@ -178,8 +192,8 @@ def test_merging_keeps_rows_and_leaves_one_file(tmp_path):
 
 
 def test_many_appends_merge_by_themselves(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "_SMALL_FILES", 4)
-    monkeypatch.setattr(store_module, "_PHOTOS_A_FILE", 10)
+    monkeypatch.setattr(table_module, "SMALL_FILES", 4)
+    monkeypatch.setattr(table_module, "ROWS_A_FILE", 10)
     rows = [row(i) for i in range(40)]
     store = new_store(tmp_path, rows, commit=1)
     assert len(list((store.path / "data").iterdir())) < 10

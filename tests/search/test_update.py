@@ -17,10 +17,10 @@ from tiny_index import FakeDetector, make_model, make_photo, make_photos, update
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN
-from han_retrieval.regions.disk import WriterLock
 from han_retrieval.search import Index
 from han_retrieval.search.encode import encode_regions
 from han_retrieval.search.settings import Settings
+from han_retrieval.storage.locks import WriterLock
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def test_a_rebuild_is_beside_the_old_one_and_then_in_its_place(tmp_path, model, 
     assert old.settings.model == str(other)
     old.close()
     update(None, out)
-    assert sorted(path.name for path in out.iterdir()) == ["index.json", "photos-2", "writer.lock"]
+    assert sorted(path.name for path in out.iterdir()) == ["index.json", "photos-2", "readers", "writer.lock"]
 
 
 def test_one_writer_at_a_time_and_readers_go_on(tmp_path, model, photos):
@@ -269,12 +269,12 @@ def test_one_writer_at_a_time_and_readers_go_on(tmp_path, model, photos):
     with pytest.raises(HANError, match=f"process {os.getpid()} is writing to it"):
         update(photos, out)
     assert len(files(out)) == 6
-    lock.release()
+    lock.close()
     assert update(photos, out).photos == 6
 
 
 def test_clean_up_spares_what_is_read(tmp_path, model, photos, monkeypatch):
-    monkeypatch.setattr("han_retrieval.search.table._SMALL_FILES", 4)
+    monkeypatch.setattr("han_retrieval.storage.table.SMALL_FILES", 4)
     out = tmp_path / "index"
     update(photos, out, model)
     reader = Index.open(out)
@@ -291,7 +291,7 @@ def test_clean_up_spares_what_is_read(tmp_path, model, photos, monkeypatch):
     make_photos(photos, 1, first=40)
     update(photos, out)
     assert len(list((out / "photos-1" / "_versions").glob("*.manifest"))) == 1
-    assert list((out / "photos-1" / "readers").iterdir()) == []
+    assert list((out / "readers").iterdir()) == []
 
 
 def test_without_a_model_the_one_that_ships_is_taken_by_name(tmp_path, model, photos, monkeypatch):

@@ -14,11 +14,9 @@ from PIL import Image
 
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.regions import Regions
-from han_retrieval.regions import disk as disk_module
-from han_retrieval.regions.disk import Syncing
 from han_retrieval.search import IndexReport, index_photos
-from han_retrieval.search import table as table_module
 from han_retrieval.search.table import PhotoTable
+from han_retrieval.storage import table as table_module
 from han_retrieval.text import Vocabulary
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
 
@@ -87,8 +85,8 @@ def update(photos: Path | list[Path] | None, out: Path, model: Path | None = Non
 
 def set_small_commits() -> None:
     sys.modules["han_retrieval.search.additions"]._ROWS_A_COMMIT = 4
-    table_module._SMALL_FILES = 4
-    table_module._PHOTOS_A_FILE = 16
+    table_module.SMALL_FILES = 4
+    table_module.ROWS_A_FILE = 16
 
 
 def run(photos: Path, out: Path, model: Path, started=None) -> None:
@@ -103,10 +101,10 @@ def run(photos: Path, out: Path, model: Path, started=None) -> None:
 def run_killed_at(photos: Path, out: Path, model: Path, call: str, times: int) -> None:
     """As ``run``, killed at the beginning of the n-th call of one of the steps that touch the disk."""
     owner, name = {
-        "sync": (Syncing, "sync"),
+        "sync": (table_module.Table, "_sync"),
         "commit": (lance.LanceDataset, "commit"),
         "clean": (lance.LanceDataset, "cleanup_old_versions"),
-        "write": (disk_module, "write_fragments"),
+        "write": (lance.fragment, "write_fragments"),
         "move": (PhotoTable, "move"),
         "delete": (PhotoTable, "delete"),
     }[call]

@@ -20,7 +20,7 @@ from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import HAN
 from han_retrieval.regions import RegionRow, Regions, RegionStore
-from han_retrieval.regions.disk import WriterLock
+from han_retrieval.storage.locks import WriterLock
 from han_retrieval.training import train
 from han_retrieval.training.log import Log, read_log
 from han_retrieval.training.trainer import _Run
@@ -88,7 +88,7 @@ def test_one_process_at_a_time_writes(data, unbroken, tmp_path):
     lock = WriterLock(tmp_path / "model/training")
     with pytest.raises(HANError, match=f"process {os.getpid()} is writing"):
         train(small_config(checkpoint_minutes=EVERY_STEP), *data, tmp_path / "model", resume=True, progress=False)
-    lock.release()
+    lock.close()
     for _ in range(2):  # it lets go of the folder itself
         train(small_config(checkpoint_minutes=EVERY_STEP), *data, tmp_path / "model", resume=True, progress=False)
 

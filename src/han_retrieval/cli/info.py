@@ -72,9 +72,9 @@ def _facts(name: str) -> dict[str, Any]:
         with Index.open(path) as index:
             return {"kind": "index", **asdict(index.describe())}
     from han_retrieval.regions import RegionStore
-    from han_retrieval.regions.disk import is_lance
+    from han_retrieval.storage.table import is_table
 
-    if is_lance(path):
+    if is_table(path):
         return {"kind": "region store", **asdict(RegionStore.open(path).describe())}
     from han_retrieval.data import read_dataset
 

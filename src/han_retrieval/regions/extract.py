@@ -21,10 +21,10 @@ from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, is_text, open_ph
 from han_retrieval.data.files import NOT_TEXT, readable
 from han_retrieval.errors import HANError
 from han_retrieval.files import write_whole
-from han_retrieval.regions.disk import writing
 from han_retrieval.regions.regions import Detector, Regions
 from han_retrieval.regions.rows import RegionRow
 from han_retrieval.regions.store import SKIPPED_NAME, RegionStore
+from han_retrieval.storage.table import writing
 
 _ROWS_A_COMMIT = 256
 _SECONDS_A_COMMIT = 20.0

@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import torch
-from torch.utils.dlpack import from_dlpack
 
-from han_retrieval.errors import HANError
-from han_retrieval.regions.lists import many, numbers, pad, to_arrays, to_lists
+from han_retrieval.errors import DataError
 from han_retrieval.regions.regions import GEOMETRY_SIZE, Regions, box_geometry
+from han_retrieval.storage.arrays import list_of, pad, to_arrays, to_lists, to_rows, vector_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
 
 NOT_FINITE = "a feature is NaN, infinite or beyond 65504, the largest float16 number"
 
@@ -80,8 +81,10 @@ class StoreSummary:
     bytes_a_photo: float
 
 
-def row_schema(feature_size: int, metadata: dict[str, str]) -> pa.Schema:
+def row_schema(feature_size: int) -> pa.Schema:
     """The columns of a region store."""
+    import pyarrow as pa
+
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -89,12 +92,11 @@ def row_schema(feature_size: int, metadata: dict[str, str]) -> pa.Schema:
             pa.field("width", pa.int32(), nullable=False),
             pa.field("height", pa.int32(), nullable=False),
             pa.field("regions", pa.int32(), nullable=False),  # m, known without reading features
-            pa.field("boxes", many(numbers(pa.float32(), 4))),
-            pa.field("labels", many(pa.string())),
-            pa.field("scores", many(pa.float32())),
-            pa.field("features", many(numbers(pa.float16(), feature_size)), nullable=False),
-        ],
-        metadata=metadata,
+            pa.field("boxes", list_of(vector_of(pa.float32(), 4))),
+            pa.field("labels", list_of(pa.string())),
+            pa.field("scores", list_of(pa.float32())),
+            pa.field("features", list_of(vector_of(pa.float16(), feature_size)), nullable=False),
+        ]
     )
 
 
@@ -102,9 +104,11 @@ def to_table(rows: Sequence[RegionRow], schema: pa.Schema) -> pa.Table:
     """The rows as a table of that schema.
 
     Raises:
-        HANError: A feature is NaN or too large for float16.
+        DataError: A feature is NaN or too large for float16.
         ValueError: Regions are not of the shapes and types that ``Regions`` promises, or a photo has none.
     """
+    import pyarrow as pa
+
     for row in rows:
         _check(row, schema.field("features").type.value_type.list_size)
     regions = [row.regions for row in rows]
@@ -151,12 +155,10 @@ def to_regions(table: pa.Table) -> list[Regions]:
 
 def to_batch(table: pa.Table, *, geometry: bool) -> RegionBatch:
     """The photos of a table with the columns regions, boxes, width, height and features, padded."""
+    import torch
+
     counts = torch.tensor(table["regions"].to_pylist(), dtype=torch.int64)  # (B,)
-    column = table["features"].combine_chunks()
-    feature_size = column.type.value_type.list_size
-    # All regions of all photos, one after another; DLPack hands them over without a copy.
-    flat = from_dlpack(column.flatten().flatten()).view(-1, feature_size)  # (sum of m, D)
-    features, mask = pad(flat.float(), counts)
+    features, mask = pad(to_rows(table["features"]).float(), counts)
     boxes = to_arrays(table["boxes"])
     if geometry:
         sizes = (table[name].to_pylist() for name in ("width", "height"))
@@ -173,6 +175,8 @@ def interleave(parts: Sequence[tuple[Sequence[int], RegionBatch]]) -> RegionBatc
     Args:
         parts: Each batch with the places of its photos; the places of all are 0 to B - 1. Features are of one size.
     """
+    import torch
+
     places = [place for of_part, _ in parts for place in of_part]
     most = max(batch.mask.shape[1] for _, batch in parts)
     first = parts[0][1].features
@@ -201,4 +205,4 @@ def _check(row: RegionRow, feature_size: int) -> None:
         if part is not None and np.shape(part) != shape:
             raise ValueError(f"photo {row.id!r}: {name} have the shape {np.shape(part)}, not {shape}")
     if not np.isfinite(features).all():
-        raise HANError(f"photo {row.id!r}: {NOT_FINITE}")
+        raise DataError(f"photo {row.id!r}: {NOT_FINITE}")

@@ -1,36 +1,18 @@
-"""The region store: a Lance table, a row a photo, that grows by whole batches and is read at random.
+"""The region store: a Lance table with a row a photo, which grows by whole batches and is read at random.
 
-A batch that ``append`` has reported is on disk: its data file is synced before the manifest that names it is written,
-and that before the call returns. A process killed at any moment loses the batch it was at, and nothing else. One
-process writes at a time, any number read meanwhile: rows are only added at the end and keep their numbers when files
-are merged.
+One process writes at a time, any number read meanwhile. Rows are only added at the end and keep their numbers when
+files are merged, so that a reader whose files were merged goes on with the newest version.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from han_retrieval.data.files import is_text, readable, reading
-from han_retrieval.errors import HANError
-from han_retrieval.regions.disk import (
-    LOCK_NAME,
-    Syncing,
-    WriterLock,
-    append,
-    is_lance,
-    merge_files,
-    open_lance,
-    reason_of,
-    write_empty,
-    writing,
-)
+from han_retrieval.errors import StoreError
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import (
     RegionBatch,
@@ -42,28 +24,30 @@ from han_retrieval.regions.rows import (
     to_regions,
     to_table,
 )
+from han_retrieval.storage.closing import Closing
+from han_retrieval.storage.locks import LOCK_NAME, WriterLock
+from han_retrieval.storage.table import Table, is_table, reason_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMAT_VERSION = 1
 SKIPPED_NAME = "skipped.jsonl"
-
-# Files of at least this many photos are left as they are; smaller ones are merged when there are so many of them.
-_PHOTOS_A_FILE = 8192
-_SMALL_FILES = 64
 
 T = TypeVar("T")
 
 _OWN_NAMES = {"_versions", "_transactions", "data", LOCK_NAME, SKIPPED_NAME}
 
 
-class RegionStore:
-    """Photos' regions by photo id; made by ``open``, ``create`` or ``resume``.
+class RegionStore(Closing):
+    """The regions of photos by photo id; made by ``open``, ``create`` or ``resume``.
 
     Reading is safe in threads. Lance's own threads do not survive a fork, so worker processes must be spawned; a
-    store that is sent to one (pickled) opens itself again there.
+    store that is pickled is opened again in the other process.
 
     Attributes:
         path: The folder.
-        fingerprint: The detector that made the features.
+        fingerprint: Of the detector that made the features.
         feature_size: D.
     """
 
@@ -71,9 +55,8 @@ class RegionStore:
         self.path = path
         self._lock = lock
         self._process = os.getpid()
-        self._disk = Syncing(path)
-        self._dataset = open_lance(path)
-        self.fingerprint, self.feature_size = _read_metadata(path, self._dataset.schema.metadata or {})
+        self._table = Table(path)
+        self.fingerprint, self.feature_size = _read_metadata(path, self._table.metadata)
         self._rows = self._read(_rows_by_id)
 
     @classmethod
@@ -81,15 +64,15 @@ class RegionStore:
         """A store as it is now, for reading; later appends by others are not seen.
 
         Raises:
-            HANError: There is nothing at ``path``, or no region store, or one that a newer version wrote, or its name
-                is no text.
+            StoreError: There is nothing at ``path``, or no region store, or one that a newer version wrote, or its name
+                is not UTF-8.
         """
         path = _absolute(path)
         with reading(path):
             if not path.exists():
-                raise HANError(f"{path}: no such region store; `han extract` makes one")
-            if not is_lance(path):
-                raise HANError(f"{path}: not a region store; give the folder that `han extract --out` wrote")
+                raise StoreError(f"{path}: no such region store; `han extract` makes one")
+            if not is_table(path):
+                raise StoreError(f"{path}: not a region store; give the folder that `han extract --out` wrote")
         return cls(path)
 
     @classmethod
@@ -97,7 +80,7 @@ class RegionStore:
         """A new, empty store, locked for writing.
 
         Raises:
-            HANError: ``path`` is a file, a folder with other things in it, a store already, or nothing can be written
+            StoreError: ``path`` is a file, a folder with other things in it, a store already, or nothing can be written
                 there.
         """
         path = _absolute(path)
@@ -105,14 +88,14 @@ class RegionStore:
             path.mkdir(parents=True, exist_ok=True)
             others = sorted({entry.name for entry in path.iterdir()} - _OWN_NAMES)
         except OSError as error:
-            raise HANError(f"{path}: no folder can be made there ({error.strerror})") from None
+            raise StoreError(f"{path}: no folder can be made there ({error.strerror})") from None
         if others:
-            raise HANError(f"{path}: holds other things, such as {others[0]}; choose a new folder for the features")
+            raise StoreError(f"{path}: holds other things, such as {others[0]}; choose a new folder for the features")
         lock = WriterLock(path)
-        if is_lance(path):
-            lock.release()
-            raise HANError(f"{path}: is a region store already")
-        write_empty(path, _schema(fingerprint, feature_size))
+        if is_table(path):
+            lock.close()
+            raise StoreError(f"{path}: is a region store already")
+        _create_table(path, fingerprint, feature_size)
         return cls(path, lock)
 
     @classmethod
@@ -120,12 +103,12 @@ class RegionStore:
         """The store at ``path``, created where there is none yet, locked for writing.
 
         Raises:
-            HANError: It holds features of another detector, another process is writing to it, or as ``open`` and
+            StoreError: It holds features of another detector, another process is writing to it, or as ``open`` and
                 ``create``.
         """
         path = _absolute(path)
         with reading(path):
-            is_there = is_lance(path)
+            is_there = is_table(path)
         if not is_there:
             return cls.create(path, fingerprint=fingerprint, feature_size=feature_size)
         store = cls.open(path)
@@ -133,22 +116,22 @@ class RegionStore:
         try:
             if store.fingerprint != fingerprint and len(store) == 0:
                 # A run that failed before its first photo leaves nothing worth keeping.
-                write_empty(path, _schema(fingerprint, feature_size))
+                _create_table(path, fingerprint, feature_size)
                 return cls(path, store._lock)
             store.require(fingerprint)
-        except HANError:
+        except StoreError:
             store.close()
             raise
         return store
 
     def require(self, fingerprint: str) -> None:
-        """Refuse to go on with features of another detector.
+        """Refuse features of another detector.
 
         Raises:
-            HANError: The store's fingerprint is another one; the message names both.
+            StoreError: The store's fingerprint is another one; the message names both.
         """
         if self.fingerprint != fingerprint:
-            raise HANError(
+            raise StoreError(
                 f"{self.path}: its features were made by {self.fingerprint!r}, not by {fingerprint!r}; features of two "
                 f"detectors do not mix: use the first again, or extract into another folder"
             )
@@ -161,6 +144,9 @@ class RegionStore:
 
     def __repr__(self) -> str:
         return f"RegionStore({str(self.path)!r}, {len(self)} photos, {self.feature_size} numbers a region)"
+
+    def __reduce__(self) -> tuple[Callable[[Path], RegionStore], tuple[Path]]:
+        return RegionStore.open, (self.path,)
 
     @property
     def ids(self) -> list[str]:
@@ -177,22 +163,22 @@ class RegionStore:
         ]
 
     def read(self, ids: Sequence[str]) -> list[Regions]:
-        """The regions of some photos, in the order asked, repeats and all; arrays are read-only views.
+        """The regions of photos, in the order of ``ids``, which may repeat; arrays are read-only views.
 
         Raises:
-            HANError: A photo is not in the store.
+            StoreError: A photo is not in the store.
         """
         return to_regions(self._take(ids, ["width", "height", "boxes", "labels", "scores", "features"]))
 
     def batch(self, ids: Sequence[str], *, geometry: bool = False) -> RegionBatch:
-        """The regions of some photos as padded tensors, in the order asked, repeats and all.
+        """The regions of photos as padded tensors, in the order of ``ids``, which may repeat.
 
         Args:
             ids: The photos.
             geometry: Put position and size of the boxes behind the features; see ``box_geometry``.
 
         Raises:
-            HANError: A photo is not in the store, or has no boxes where their geometry is asked for.
+            StoreError: A photo is not in the store, or has no boxes where their geometry is asked for.
         """
         return to_batch(self._take(ids, ["regions", "boxes", "width", "height", "features"]), geometry=geometry)
 
@@ -211,84 +197,62 @@ class RegionStore:
             bytes_a_photo=data_bytes / len(self) if len(self) else 0.0,
         )
 
-    def __reduce__(self) -> tuple[Callable[[Path], RegionStore], tuple[Path]]:
-        return RegionStore.open, (self.path,)
-
     def lock(self) -> None:
         """Become the one writer; ``close``, the end of a ``with`` block and the end of the process undo it.
 
         Raises:
-            HANError: Another process, or another store object of this one, is writing.
+            StoreError: Another process, or another store object of this one, is writing.
         """
         if self._lock is None:
             self._lock = WriterLock(self.path)
-            self._refresh()
+            self._table.reopen()
+            self._rows = self._read(_rows_by_id)
 
     def close(self) -> None:
-        """Give the writer's lock back, where it is held; reading goes on working."""
+        """Release the writer's lock, where it is held; reading goes on working."""
         if self._lock is not None:
-            self._lock.release()
+            self._lock.close()
             self._lock = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def append(self, rows: Iterable[RegionRow]) -> int:
         """Add photos in one commit; those whose id is there already are left out.
 
         Returns:
-            How many were added; they are on disk then.
+            How many were added; they are on the disk.
 
         Raises:
-            HANError: Another process is writing, a feature is not finite, or the disk is full or may not be written to;
-                what was appended before is kept.
+            StoreError: Another process is writing, or the disk is full or may not be written to; what was appended
+                before is kept.
+            DataError: A feature is not finite.
         """
         self.lock()
-        with writing(self.path):
-            newest = self._dataset.latest_version
-        if newest != self._dataset.version:
-            self._refresh()  # an append of ours was interrupted between its commit and its return
+        self._table.catch_up()
+        if len(self._table) != len(self._rows):  # an append was interrupted after its commit
+            self._rows = self._read(_rows_by_id)
         new: dict[str, RegionRow] = {}
         for row in rows:
             if row.id not in self._rows:
                 new.setdefault(row.id, row)
         if new:
-            committed = append(self._dataset, to_table(list(new.values()), self._dataset.schema), self._disk)
+            self._table.append(to_table(list(new.values()), self._table.dataset.schema))
             first = len(self._rows)
             self._rows.update((photo_id, first + place) for place, photo_id in enumerate(new))
-            self._dataset = committed
-            if sum(each.physical_rows < _PHOTOS_A_FILE for each in self._dataset.get_fragments()) >= _SMALL_FILES:
-                self.compact()
         return len(new)
 
     def compact(self) -> None:
-        """Merge small files, then delete what nothing needs: merged files, old versions, leftovers of killed runs.
-
-        Killed in the midst of it, the store is as it was, with some files too many that the next call deletes.
+        """Merge small files and delete what is no longer needed, as ``Table.compact`` does.
 
         Raises:
-            HANError: Another process is writing, or the disk is full or may not be written to.
+            StoreError: Another process is writing, or the disk is full or may not be written to.
         """
         self.lock()
-        if merge_files(self._dataset, self._disk, rows_a_file=_PHOTOS_A_FILE):
-            self._refresh()
-        with writing(self.path):
-            self._dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
-
-    def _refresh(self) -> None:
-        self._dataset = open_lance(self.path)
-        self._rows = self._read(_rows_by_id)
+        self._table.compact()
 
     def _take(self, ids: Sequence[str], columns: list[str]) -> pa.Table:
         missing = [photo_id for photo_id in ids if photo_id not in self._rows]
         if missing:
             own = f"its ids are like {next(iter(self._rows))!r}" if self._rows else "it is empty"
-            raise HANError(
+            raise StoreError(
                 f"{self.path}: lacks {len(set(missing))} of the photos asked for, such as {missing[0]!r} ({own}); "
                 f"extract them, or import with --ids where the names differ"
             )
@@ -299,26 +263,27 @@ class RegionStore:
         if os.getpid() != self._process:
             raise RuntimeError("a RegionStore cannot be read in a forked process; start workers with 'spawn'")
         try:
-            return read(self._dataset)
-        except (OSError, pa.ArrowInvalid):
-            # A writer has merged and deleted our files; rows keep their numbers, so the newest version serves as well.
-            self._dataset = open_lance(self.path)
+            return read(self._table.dataset)
+        except (OSError, ValueError):  # a writer has merged and deleted our files
+            self._table.reopen()
         try:
-            return read(self._dataset)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise HANError(f"{self.path}: a file of it is gone or damaged ({reason_of(error)}); make it anew") from None
+            return read(self._table.dataset)
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{self.path}: a file of it is gone or damaged ({reason_of(error)}); make it anew"
+            ) from None
 
 
 def _absolute(path: str | Path) -> Path:
     path = Path(path).absolute()
     if not is_text(str(path)):
-        raise HANError(f"{readable(str(path))}: its name is not UTF-8, which a region store's must be; choose another")
+        raise StoreError(f"{readable(str(path))}: its name is not UTF-8, which a region store's must be")
     return path
 
 
-def _schema(fingerprint: str, feature_size: int) -> pa.Schema:
-    metadata = {"han_regions_version": FORMAT_VERSION, "han_fingerprint": fingerprint, "han_feature_size": feature_size}
-    return row_schema(feature_size, {name: str(value) for name, value in metadata.items()})
+def _create_table(path: Path, fingerprint: str, feature_size: int) -> None:
+    metadata = {"regions_version": FORMAT_VERSION, "fingerprint": fingerprint, "feature_size": feature_size}
+    Table.create(path, row_schema(feature_size), metadata)
 
 
 def _rows_by_id(dataset: Any) -> dict[str, int]:
@@ -326,13 +291,15 @@ def _rows_by_id(dataset: Any) -> dict[str, int]:
     return {photo_id: row for row, photo_id in enumerate(ids)}
 
 
-def _read_metadata(path: Path, metadata: dict[bytes, bytes]) -> tuple[str, int]:
+def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[str, int]:
     """The fingerprint and the feature size."""
-    version = int(metadata.get(b"han_regions_version", b"0"))
+    version = int(metadata.get("regions_version", 0))
     if version == 0:
-        raise HANError(f"{path}: a Lance table, but not a region store; give the folder that `han extract --out` wrote")
+        raise StoreError(
+            f"{path}: a Lance table, but not a region store; give the folder that `han extract --out` wrote"
+        )
     if version > FORMAT_VERSION:
-        raise HANError(
+        raise StoreError(
             f"{path}: of format {version}, from a newer han-retrieval; this one reads {FORMAT_VERSION}: upgrade it"
         )
-    return metadata[b"han_fingerprint"].decode(), int(metadata[b"han_feature_size"])
+    return metadata["fingerprint"], int(metadata["feature_size"])

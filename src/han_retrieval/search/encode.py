@@ -15,9 +15,9 @@ from torch import Tensor
 
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Detector, Regions
-from han_retrieval.regions.lists import pad
 from han_retrieval.scoring.stored import Tokens
 from han_retrieval.search.pooling import Pooling
+from han_retrieval.storage.arrays import pad
 
 
 @dataclass(frozen=True, slots=True)

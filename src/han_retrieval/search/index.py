@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
-import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,19 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import HANError, StoreError
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
-from han_retrieval.regions.disk import is_lance, open_lance, reason_of
-from han_retrieval.regions.lists import to_arrays
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import TextMap, pooling_for
-from han_retrieval.search.readers import hold
 from han_retrieval.search.rows import COLUMNS, to_files, to_tokens, to_vectors
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary
 from han_retrieval.search.table import read_broken, read_made_by
+from han_retrieval.storage.arrays import to_arrays
+from han_retrieval.storage.closing import Closing
+from han_retrieval.storage.locks import hold_version
+from han_retrieval.storage.table import is_table, manifest_path, metadata_of, open_dataset, reason_of
 
 _TRIES = 50
 
@@ -51,7 +50,7 @@ class Unreadable(HANError):
     """What was opened is gone from the disk, or cannot be read any more: no other question will do better."""
 
 
-class Index:
+class Index(Closing):
     """An index as it is now, made by ``open``; safe in threads but for ``refresh`` and ``close``.
 
     Attributes:
@@ -114,14 +113,6 @@ class Index:
         if self._held is not None:
             self._held.close()
             self._held = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def files(self, row: int) -> list[Path]:
         """All files of a photo, the one that ``photos`` tells first."""
@@ -260,7 +251,7 @@ class Index:
     def _load(self) -> None:
         """Open the newest version and take in what is new of it; vectors of photos that were here stay."""
         settings, dataset, held, stamp = self._open()
-        made_by = read_made_by(self.path, dataset.schema.metadata or {})
+        made_by = read_made_by(self.path, metadata_of(dataset))
         with _reading(self.path):
             table = dataset.to_table(columns=COLUMNS, with_row_id=True)
         ids = table["_rowid"].to_numpy()
@@ -298,13 +289,13 @@ class Index:
         for _ in range(_TRIES):
             settings = Settings.read(self.path)
             table = self.path / settings.table
-            if not is_lance(table):
+            if not is_table(table):
                 continue
-            version = open_lance(table).version
-            held, stamp = hold(table, version), _stamp(table, version)
+            version = open_dataset(table).version
+            held, stamp = hold_version(table, version), _stamp(table, version)
             try:
-                return settings, lance.dataset(table, version=version), held, stamp
-            except (OSError, ValueError):
+                return settings, open_dataset(table, version=version), held, stamp
+            except StoreError:
                 if held is not None:
                     held.close()
         raise HANError(f"{self.path}: the index's table cannot be opened; index the photos into a new folder")
@@ -335,7 +326,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _stamp(table: Path, version: int) -> tuple[int, int, int] | None:
     """What tells a version of a table from one of the same number made anew in its place; None where it is gone."""
     try:
-        status = (table / "_versions" / f"{2**64 - 1 - version:020}.manifest").stat()
+        status = manifest_path(table, version).stat()
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns

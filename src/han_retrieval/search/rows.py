@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
-from han_retrieval.regions.lists import many, numbers, pad, to_lists
 from han_retrieval.scoring import Tokens
+from han_retrieval.storage.arrays import list_of, pad, to_lists, to_rows, vector_of
 
 STORAGES = {"int8": pa.int8(), "float16": pa.float16()}
 """How tokens are kept; int8 with a scale a token."""
@@ -94,19 +93,18 @@ COLUMNS = [*_PLACES.names, *_FACTS.names]
 """What is known of a photo without its regions."""
 
 
-def row_schema(joint_size: int, pooled_size: int, storage: str, metadata: dict[str, str]) -> pa.Schema:
+def row_schema(joint_size: int, pooled_size: int, storage: str) -> pa.Schema:
     """The columns of an index."""
     return pa.schema(
         [
             *_PLACES,
             *_FACTS,
-            pa.field("boxes", many(numbers(pa.float32(), 4))),
-            pa.field("labels", many(pa.string())),
-            pa.field("tokens", many(numbers(STORAGES[storage], joint_size)), nullable=False),
-            pa.field("scales", many(pa.float32())),
-            pa.field("pooled", numbers(pa.float16(), pooled_size), nullable=False),
-        ],
-        metadata=metadata,
+            pa.field("boxes", list_of(vector_of(pa.float32(), 4))),
+            pa.field("labels", list_of(pa.string())),
+            pa.field("tokens", list_of(vector_of(STORAGES[storage], joint_size)), nullable=False),
+            pa.field("scales", list_of(pa.float32())),
+            pa.field("pooled", vector_of(pa.float16(), pooled_size), nullable=False),
+        ]
     )
 
 
@@ -158,11 +156,10 @@ def to_files(table: pa.Table) -> dict[str, tuple[PhotoFile, ...]]:
 def to_tokens(table: pa.Table) -> tuple[Tokens, Tensor]:
     """The columns regions, tokens and scales as (K, m, d), zero at padding, and the mask (K, m)."""
     counts = torch.tensor(table["regions"].to_pylist(), dtype=torch.int64)
-    column = table["tokens"].combine_chunks()
-    size = column.type.value_type.list_size
     if not len(counts):
+        size = table["tokens"].type.value_type.list_size
         return Tokens.store(torch.zeros(0, 0, size), "float16"), torch.zeros(0, 0, dtype=torch.bool)
-    flat = from_dlpack(column.flatten().flatten()).view(-1, size)  # (sum of m, d)
+    flat = to_rows(table["tokens"])  # (sum of m, d)
     values, mask = pad(flat, counts)
     scale = torch.ones(mask.shape)
     if flat.dtype == torch.int8:

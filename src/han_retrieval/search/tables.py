@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from han_retrieval.errors import HANError
-from han_retrieval.regions.disk import LOCK_NAME, is_lance
-from han_retrieval.search.readers import FOLDER, unread
+from han_retrieval.errors import StoreError
 from han_retrieval.search.table import MadeBy, PhotoTable
+from han_retrieval.storage.locks import LOCK_NAME, READERS_NAME, lock_unread, locked_versions
+from han_retrieval.storage.table import is_table
 
 FIRST = "photos-1"
 _GONE = ".gone-"
@@ -18,16 +18,16 @@ def make_folder(path: Path) -> None:
     """The folder of a new index.
 
     Raises:
-        HANError: It cannot be made, or holds other things.
+        StoreError: It cannot be made, or holds other things.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
-        raise HANError(f"{path}: no folder can be made there ({error.strerror})") from None
-    others = sorted(names - {FIRST, LOCK_NAME})
+        raise StoreError(f"{path}: no folder can be made there ({error.strerror})") from None
+    others = sorted(names - {FIRST, LOCK_NAME, READERS_NAME})
     if others:
-        raise HANError(f"{path}: holds other things, such as {others[0]}; choose a new folder for the index")
+        raise StoreError(f"{path}: holds other things, such as {others[0]}; choose a new folder for the index")
 
 
 def next_name(name: str) -> str:
@@ -37,7 +37,7 @@ def next_name(name: str) -> str:
 
 def open_or_create(path: Path, made_by: MadeBy) -> PhotoTable:
     """The table that was begun at ``path`` with the same model and detector, or a new one in its place."""
-    if is_lance(path):
+    if is_table(path):
         table = PhotoTable(path)
         if table.made_by == made_by:
             return table
@@ -52,9 +52,9 @@ def remove_old(index: Path, current: str) -> None:
         if folder.name.startswith(_GONE):
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.is_dir() and folder.name.startswith("photos-") and _number(folder.name) < _number(current):
-            versions = [int(lock.name) for lock in (folder / FOLDER).glob("*")]
-            with unread(folder, versions) as free:
-                if free == len(versions):
+            versions = locked_versions(folder)
+            with lock_unread(folder, versions) as unread:
+                if unread == len(versions):
                     _remove(folder)
 
 

@@ -15,7 +15,6 @@ from han_retrieval.errors import HANError
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import Detector, detector_for
-from han_retrieval.regions.disk import WriterLock
 from han_retrieval.search.additions import Additions
 from han_retrieval.search.encode import Encoder
 from han_retrieval.search.pooling import MeanPooling, pooling_for
@@ -24,6 +23,7 @@ from han_retrieval.search.scan import Scan, resolve_roots, root_name, scan
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import MadeBy, PhotoTable
 from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
+from han_retrieval.storage.locks import WriterLock
 
 DEFAULT_STORAGE = "int8"
 
@@ -104,7 +104,7 @@ def index_photos(
         maker = _Maker.load(out, before, model, detector, storage, device)
         if before is None:
             make_folder(out)
-            stack.callback(WriterLock(out).release)
+            stack.enter_context(WriterLock(out))
             settings = Settings(table=FIRST, model=maker.name, roots=follows)
             table = open_or_create(out / FIRST, maker.made_by)
         else:
@@ -195,7 +195,7 @@ class _Maker:
 
 
 def _lock(out: Path, stack: ExitStack) -> Settings:
-    stack.callback(WriterLock(out).release)
+    stack.enter_context(WriterLock(out))
     return Settings.read(out)
 
 

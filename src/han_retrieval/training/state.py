@@ -15,7 +15,7 @@ from torch import Tensor
 
 from han_retrieval.errors import HANError
 from han_retrieval.files import write_whole
-from han_retrieval.regions.disk import LOCK_NAME, WriterLock
+from han_retrieval.storage.locks import LOCK_NAME, WriterLock
 from han_retrieval.training.checkpoint import (
     Checkpoint,
     newest_checkpoint,
@@ -189,4 +189,4 @@ def claimed_folder(folder: Path, config: BaseModel) -> Iterator[Path]:
         write_whole(of_run / "config.json", config.model_dump_json(indent=2) + "\n")
         yield of_run
     finally:
-        lock.release()
+        lock.close()

@@ -1,0 +1,1 @@
+"""Tables on disk, locks and commits: what the region store and the index are built on."""
