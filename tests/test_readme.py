@@ -1,4 +1,4 @@
-"""The README's code runs as it stands there, in the folder where the demo was made."""
+"""What the README says holds: its Python runs word for word, its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -7,25 +7,43 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from han_retrieval.cli.main import main
+import han_retrieval as han
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_python_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
-    code = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+@pytest.mark.xfail(not hasattr(han, "load"), reason="han.load() is not there yet")
+def test_python_example_runs_where_its_files_are(tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
     monkeypatch.chdir(tmp_path)
-    main(["demo"])
+    noise = np.random.default_rng(0).integers(0, 256, (3, 120, 160, 3), dtype=np.uint8)
+    a, b, pil_image = (Image.fromarray(pixels) for pixels in noise)
+    a.save("a.jpg")
+    Path("photos").mkdir()
+    a.save("photos/a.jpg")
+    b.save("photos/b.jpg")
+    index = han.Index.create("index", han.load())
+    index.add("photos")
     printed = io.StringIO()
+    names = {"pil_image": pil_image}
     with contextlib.redirect_stdout(printed):
-        exec(compile(code[1], "README.md", "exec"), {})
+        exec(compile(code[1], "README.md", "exec"), names)
 
-    # Scores depend a little on the machine; the words and the form of the lines do not.
-    def form(text: str) -> list[str]:
-        return [re.sub(r"-?\d+(\.\d+)?|[^a-z0-9.]+", " ", line).split() for line in text.strip().splitlines()]
+    assert names["scores"].shape == (2, 1)
+    assert Image.open("evidence.png").size > (0, 0)
+    lines = [line.split(" ", 1) for line in printed.getvalue().splitlines()]
+    assert sorted(Path(path).name for _, path in lines) == ["a.jpg", "b.jpg"]
+    assert [float(score) for score, _ in lines] == sorted((float(score) for score, _ in lines), reverse=True)
 
-    assert form(printed.getvalue()) == form(code[2])
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_lead_to_files(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    linked = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
+    assert [target for target in linked if not (ROOT / target).exists()] == []
