@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 
 from han_retrieval.data import read_dataset
-from han_retrieval.matchers import HAN
-from han_retrieval.matchers.matcher import Evidence
+from han_retrieval.matchers import HAN, PairAlignment
 from han_retrieval.regions import RegionStore
 from han_retrieval.scoring import fused
 from han_retrieval.text import tokenize
@@ -74,13 +73,13 @@ def main(model: Path, dataset: Path, features: Path, split: str, limit: int, pic
     chosen = [captions[i] for i in random.choice(len(captions), min(limit, len(captions)), replace=False)]
     ids, mask = han.words([caption for _, caption in chosen])
     tokens = han.encode_texts(ids, mask)
-    regions = store.batch([photo.id for photo in photos], geometry=han.config.box_geometry)
+    regions = store.batch([photo.id for photo in photos])
     images = torch.cat([
         han.encode_images(*of) for of in zip(regions.features.split(256), regions.mask.split(256), strict=True)
     ])  # fmt: skip
     scores = han.score(images, regions.mask, tokens, mask)  # (I, T)
 
-    def pair(place: int, t: int) -> Evidence:
+    def pair(place: int, t: int) -> PairAlignment:
         return han.explain_tokens(images[place, regions.mask[place]], ids[t, mask[t]])
 
     found: dict[str, list[list[float]]] = defaultdict(list)
@@ -135,7 +134,7 @@ def _kept(side: str, over: str) -> Iterator[None]:
         yield
 
 
-def describe(evidence: Evidence) -> list[float]:
+def describe(evidence: PairAlignment) -> list[float]:
     """``COLUMNS`` of a pair."""
     attention, m = evidence.attention[0], evidence.alignment.shape[1]  # (s, s), the first m tokens are regions
     to_regions = attention[:, :m].sum(1)

@@ -97,7 +97,7 @@ def _ranks(
 ) -> list[int]:
     """The rank of each caption's own photo, the caption's rare word known in this way."""
     assert model.vocabulary is not None
-    batch = store.batch(ids, geometry=model.config.box_geometry)
+    batch = store.batch(ids)
     images = model.encode_images(batch.features, batch.mask)
     place, table = {photo: i for i, photo in enumerate(ids)}, model.text_encoder.embedding.weight
     texts = []

@@ -22,8 +22,7 @@ from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, Grounding, Relevance, evaluate, ground
 from han_retrieval.evidence import PageTable, PhotoResult, QueryResults, evidence_from_regions, evidence_page
 from han_retrieval.files import write_whole
-from han_retrieval.matchers import HAN
-from han_retrieval.matchers.config import HANOptions
+from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.regions import RegionStore, extract
 from han_retrieval.training import TrainingConfig, train
 from research.scenes.detector import SceneDetector
@@ -99,7 +98,7 @@ def _config(seed: int, photos: CaptionedPhotos, store: RegionStore, *, seconds: 
         average=0.98,
         dev_photos=100,
         keep="last",
-        model=HANOptions(word_size=64, joint_size=128),
+        model=HANConfig(word_size=64, joint_size=128),
     )
     few = photos.only([photo.id for photo in photos.split("train").photos[:200]])
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +117,7 @@ def _longest_caption(photos: CaptionedPhotos) -> str:
 
 def _answer(model: HAN, store: RegionStore, photos: CaptionedPhotos, sentence: str) -> QueryResults:
     """The best photos for a sentence, and where the photo stands that it was written about, if it was."""
-    batch = store.batch([photo.id for photo in photos.photos], geometry=model.config.box_geometry)
+    batch = store.batch([photo.id for photo in photos.photos])
     with torch.no_grad():
         scores = model.similarity(batch.features, batch.mask, *model.words([sentence]))[:, 0].cpu().numpy()
     order = np.argsort(-scores, kind="stable")

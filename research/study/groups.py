@@ -135,17 +135,6 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
             ),
         ),
         Group(
-            "start",
-            "How should attention start and learn: its maps, the size of its values, its rate (24 regions)?",
-            _with(
-                24,
-                Setting("identity, values 1, rate 1"),
-                Setting("maps at random", {"model.attention_start": "random"}),
-                *_vary("values", "model.value_start", (0.0, 3.0)),
-                *_vary("rate", "attention_rate", (0.1, 5.0)),
-            ),
-        ),
-        Group(
             "warm-up",
             "Does it help that p grows over the first 30 % of the steps (24 regions)?",
             _with(
@@ -175,7 +164,6 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
                     for store in stores
                     for label, changes in (("HAN", {}), ("SCAN t-i AVG", _PEERS["SCAN t-i AVG"]))
                 ),
-                Setting(f"HAN, {stores[0]}, box geometry", {"model.box_geometry": True}),
             ),
         ),
         Group(

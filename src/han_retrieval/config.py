@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -42,10 +43,8 @@ def load_config(kind: type[M], file: str | Path | None = None, *, overrides: Seq
     except ValidationError as error:
         wrong: dict[str, list[str]] = {}  # by what gave the values
         for e in error.errors():
-            path, model = _place(kind, e["loc"])
-            # A table whose field says which one it is: that field is wrong.
-            given = [*path, e["ctx"]["discriminator"].strip("'")] if e["type"] == "union_tag_invalid" else path
-            overridden = file is None or any(given[: len(key)] == key for key in keys)
+            path, model = _place(kind, e["loc"], fields)
+            overridden = file is None or any(path[: len(key)] == key for key in keys)
             wrong.setdefault("--set" if overridden else str(file), []).append(_explain(path, model, e))
         raise HANError("; ".join(f"{source}: {'; '.join(said)}" for source, said in wrong.items())) from None
 
@@ -69,19 +68,20 @@ def _set(fields: dict[str, Any], override: str) -> list[str]:
     return parts
 
 
-def _place(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], Any]:
-    """An error's field, by its parts, and the model whose field the last one is or was meant to be."""
+def _place(kind: type[BaseModel], location: Sequence[int | str], fields: Any) -> tuple[list[str], Any]:
+    """An error's field, by its parts, and the model whose field the last one is or was meant to be.
+
+    A model of several kinds has the class method ``resolve``, which gives the class that fields are of.
+    """
     model: Any = kind
     where: list[str] = []
-    discriminator = None
     for part in map(str, location):
-        if discriminator is not None:  # no field: which model of a union is meant
-            model = next(m for m in get_args(model) if m.model_fields[discriminator].default == part)
-            discriminator = None
-            continue
         where.append(part)
         if field := getattr(model, "model_fields", {}).get(part):
-            model, discriminator = field.annotation, field.discriminator
+            model, fields = field.annotation, fields.get(part, {})
+            if hasattr(model, "resolve"):
+                with contextlib.suppress(HANError):  # that the kind is unknown is the error, or another one
+                    model = model.resolve(fields)
     return where, model
 
 

@@ -52,7 +52,7 @@ class Plugin:
             ConfigError: It cannot be imported; the message names the plug-in, its package and the error.
         """
         try:
-            return EntryPoint(self.name, f"han_retrieval.{self.kind}", self.target).load()
+            return EntryPoint(name=self.name, value=self.target, group=f"han_retrieval.{self.kind}").load()
         except Exception as error:  # whatever a stranger's module raises while it is imported
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
@@ -87,7 +87,8 @@ def find(kind: str, name: str) -> Plugin:
     near = difflib.get_close_matches(name, parts, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ConfigError(
-        f"no {GROUPS[kind]} is called {name!r}; {hint}there are: {', '.join(parts) or 'none'} (`han plugins` lists them)"
+        f"no {GROUPS[kind]} is called {name!r}; {hint}there are: {', '.join(parts) or 'none'}; "
+        "`han plugins` says from which package"
     )
 
 

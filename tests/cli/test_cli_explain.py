@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from han_retrieval.cli.main import main
-from han_retrieval.matchers import HAN, MATCHERS
+from han_retrieval.matchers import HAN, matcher_class
 from han_retrieval.regions import load_detector
 from han_retrieval.text import Vocabulary
 
@@ -32,8 +32,8 @@ def saved(
 ) -> Path:
     torch.manual_seed(0)
     vocabulary = Vocabulary.from_sentences(["a red ball and a blue house"])
-    kind = MATCHERS[matcher]
-    config = kind.config_kind(
+    kind = matcher_class(matcher)
+    config = kind.config_class(
         region_size=size,
         vocabulary_size=len(vocabulary),
         word_size=8,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.regions import Regions
-from han_retrieval.text import tokenize
+from han_retrieval.text import EncodedSentence, tokenize
 
 SIZE = 8
 
@@ -21,10 +21,8 @@ SIZE = 8
 class MaxMatcher:
     """The mean over words of the highest cosine with a region."""
 
-    def __init__(self, *, fingerprint="boxes-1", boundary_words=False):
-        self.config = SimpleNamespace(
-            region_size=SIZE, box_geometry=False, detector_fingerprint=fingerprint, boundary_words=boundary_words
-        )
+    def __init__(self, *, fingerprint="boxes-1", bos_eos=False):
+        self.config = SimpleNamespace(region_size=SIZE, detector_fingerprint=fingerprint, bos_eos=bos_eos)
         self.training = True
         self.calls = []
 
@@ -34,12 +32,18 @@ class MaxMatcher:
 
     def words(self, sentences):
         rows = [[zlib.crc32(word.encode()) % 1000 + 3 for word in tokenize(s)] for s in sentences]
-        if self.config.boundary_words:
+        if self.config.bos_eos:
             rows = [[1, *row, 2] for row in rows]
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
         for row, numbers in zip(ids, rows, strict=True):
             row[: len(numbers)] = torch.tensor(numbers)
         return ids, ids > 0
+
+    def encode_sentence(self, sentence):
+        ids, _ = self.words([sentence])
+        words, first = tokenize(sentence), int(self.config.bos_eos)
+        spans = tuple((first + i, first + i + 1) for i in range(len(words)))
+        return EncodedSentence(ids[0].tolist(), tuple(words), (True,) * len(words), spans)
 
     def encode_images(self, regions, region_mask):
         assert not self.training

@@ -32,7 +32,7 @@ class Pointer(MaxMatcher):
 
     def words(self, sentences):
         self.said = tokenize(sentences[0])
-        if self.config.boundary_words:
+        if self.config.bos_eos:
             self.said = ["<start>", *self.said, "<end>"]
         return super().words(sentences)
 
@@ -96,9 +96,9 @@ def test_tokens_become_words_one_by_one():
     assert found.counts["phrases without a word"] == 1
 
 
-def test_boundary_words_are_no_part_of_a_phrase():
+def test_start_and_end_are_no_part_of_a_phrase():
     truth = annotation(("dog man", [phrase(0, 1, LEFT), phrase(1, 2, RIGHT)]))
-    model = Pointer({"<start>": 2, "dog": 0, "man": 1, "<end>": 2}, boundary_words=True)
+    model = Pointer({"<start>": 2, "dog": 0, "man": 1, "<end>": 2}, bos_eos=True)
     assert run(model, truth, store_of(LEFT, RIGHT, WHOLE)).overall["iou"]["model"] == 100
 
 

@@ -38,7 +38,7 @@ def made_up(
     )
 
 
-def small_model(*, region_size: int, fingerprint: str | None = None, boundary_words: bool = False) -> HAN:
+def small_model(*, region_size: int, fingerprint: str | None = None, bos_eos: bool = False) -> HAN:
     torch.manual_seed(0)
     vocabulary = Vocabulary.from_sentences([SENTENCE])
     config = HANConfig(
@@ -47,6 +47,6 @@ def small_model(*, region_size: int, fingerprint: str | None = None, boundary_wo
         word_size=8,
         joint_size=16,
         detector_fingerprint=fingerprint,
-        boundary_words=boundary_words,
+        bos_eos=bos_eos,
     )
     return HAN(config, vocabulary=vocabulary).eval()

@@ -24,9 +24,9 @@ def regions_of(m: int, *, size: int = 12, boxes: bool = True) -> Regions:
     return Regions(rng.standard_normal((m, size)).astype(np.float16), found, 100, 80)
 
 
-@pytest.mark.parametrize("boundary_words", [False, True])
-def test_the_evidence_is_the_model_s_for_the_words_alone(boundary_words: bool) -> None:
-    model, regions = small_model(region_size=12, boundary_words=boundary_words), regions_of(7)
+@pytest.mark.parametrize("bos_eos", [False, True])
+def test_the_evidence_is_the_model_s_for_the_words_alone(bos_eos: bool) -> None:
+    model, regions = small_model(region_size=12, bos_eos=bos_eos), regions_of(7)
     evidence = evidence_from_regions(model, regions, SENTENCE)
     assert evidence.words == ("a", "red", "ball", "to", "the", "left", "of", "a", "blue", "house")
     assert evidence.alignment.shape == (10, 7)
@@ -36,14 +36,14 @@ def test_the_evidence_is_the_model_s_for_the_words_alone(boundary_words: bool) -
     with torch.no_grad():
         score = model.similarity(features[None], torch.ones(1, 7, dtype=torch.bool), ids, mask).item()
     assert evidence.score == pytest.approx(score, abs=1e-6)
-    if not boundary_words:
+    if not bos_eos:
         assert evidence.score == pytest.approx(float(evidence.match.mean()), abs=1e-6)
     assert (evidence.width, evidence.height) == (100, 80)
 
 
-@pytest.mark.parametrize("boundary_words", [False, True])
-def test_stored_tokens_give_the_evidence_that_regions_give(boundary_words: bool) -> None:
-    model, regions = small_model(region_size=12, boundary_words=boundary_words), regions_of(7)
+@pytest.mark.parametrize("bos_eos", [False, True])
+def test_stored_tokens_give_the_evidence_that_regions_give(bos_eos: bool) -> None:
+    model, regions = small_model(region_size=12, bos_eos=bos_eos), regions_of(7)
     wanted = evidence_from_regions(model, regions, SENTENCE)
     with torch.no_grad():
         features = torch.tensor(regions.features, dtype=torch.float32)[None]

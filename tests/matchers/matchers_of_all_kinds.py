@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from han_retrieval.matchers import MATCHERS, Matcher
+from han_retrieval.matchers import Matcher, matcher_class
 from han_retrieval.text import Vocabulary
 
-NAMES = list(MATCHERS)
+NAMES = ["han", "scan", "vse++", "vse-infinity"]
 SENTENCES = ["a red ball", "two dogs in the deep snow", "snow", "a dog and a ball"]
 
 
@@ -16,7 +16,8 @@ def small_matcher(name: str, **options: object) -> Matcher:
     torch.manual_seed(0)
     vocabulary = Vocabulary.from_sentences(SENTENCES)
     sizes = {"region_size": 6, "vocabulary_size": len(vocabulary), "word_size": 5, "joint_size": 8}
-    model = MATCHERS[name](MATCHERS[name].config_kind(**sizes, **options), vocabulary=vocabulary)
+    kind = matcher_class(name)
+    model = kind(kind.config_class(**sizes, **options), vocabulary=vocabulary)
     for key, value in model.state_dict().items():
         if key.endswith("running_mean"):
             value.normal_()

@@ -8,8 +8,9 @@ import torch
 from closeness import assert_close
 from pydantic import ValidationError
 
+from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import HAN, HANConfig
-from han_retrieval.matchers.text_encoder import TextEncoder
+from han_retrieval.text import BiGRU
 
 
 def by_hand(model: HAN, o: np.ndarray, w: np.ndarray) -> float:
@@ -64,21 +65,13 @@ def test_scores_are_the_formulas(blocks, over, backend):
 
 
 @torch.no_grad()
-def test_where_attention_starts():
-    def block(**options: object):
-        torch.manual_seed(0)
-        sizes = {"region_size": 5, "vocabulary_size": 9, "word_size": 4, "joint_size": 64}
-        return HAN(HANConfig(**sizes, **options)).blocks[0]
-
-    near, halved, none, random = (
-        block(), block(value_start=0.5), block(value_start=0.0), block(attention_start="random"),
-    )  # fmt: skip
+def test_blocks_start_near_the_identity():
+    torch.manual_seed(0)
+    model = HAN(HANConfig(region_size=5, vocabulary_size=9, word_size=4, joint_size=64))
     for name in ("query", "key", "value", "output"):
-        assert (getattr(near, name).weight - torch.eye(64)).abs().max() < 0.1
-        assert getattr(random, name).weight.diagonal().abs().max() < 0.2
-    assert torch.equal(halved.value.weight, 0.5 * near.value.weight)
-    assert torch.equal(halved.query.weight, near.query.weight)
-    assert not none.value.weight.any()
+        linear = getattr(model.blocks[0], name)
+        assert (linear.weight - torch.eye(64)).abs().max() < 0.1
+        assert not linear.bias.any()
 
 
 @torch.inference_mode()
@@ -121,7 +114,7 @@ def test_tokens_have_unit_length_and_padding_none():
 
 @torch.inference_mode()
 def test_gaps_do_not_reach_the_gru():
-    encoder = TextEncoder(12, 4, 6)
+    encoder = BiGRU(12, 4, 6)
     gapped = encoder(torch.tensor([[5, 9, 6, 7]]), torch.tensor([[True, False, True, True]]))
     plain = encoder(torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool))
     assert_close(gapped[:, [0, 2, 3]], plain, 1e-6)
@@ -129,5 +122,7 @@ def test_gaps_do_not_reach_the_gru():
 
 def test_unknown_and_impossible_options_are_refused():
     with pytest.raises(ValidationError) as error:
-        HANConfig(region_size=0, vocabulary_size=5, temprature=3, residual="none")
+        HANConfig(region_size=-1, vocabulary_size=5, temprature=3, residual="none")
     assert {e["loc"][0] for e in error.value.errors()} == {"region_size", "temprature", "residual"}
+    with pytest.raises(ConfigError, match="region_size is not set"):
+        HAN(HANConfig(vocabulary_size=5))

@@ -135,11 +135,11 @@ def test_words(model):
         model.words(["!?"])
 
 
-def test_boundary_words_count_when_asked_for():
+def test_start_and_end_count_when_asked_for():
     vocabulary = Vocabulary.from_sentences(["a ball"])
     options = {"region_size": 4, "vocabulary_size": len(vocabulary), "word_size": 4, "joint_size": 4}
     plain = HAN(HANConfig(**options), vocabulary=vocabulary)
-    bounded = HAN(HANConfig(**options, boundary_words=True), vocabulary=vocabulary)
+    bounded = HAN(HANConfig(**options, bos_eos=True), vocabulary=vocabulary)
     assert plain.words(["a ball"])[0].shape == (1, 2)
     assert bounded.words(["a ball"])[0].tolist()[0][::3] == [1, 2]
     with pytest.raises(HANError, match="no words in the sentence"):

@@ -11,7 +11,7 @@ from closeness import assert_close, in_float64
 from matchers_of_all_kinds import SENTENCES, random_regions, small_matcher
 
 from han_retrieval.errors import HANError
-from han_retrieval.matchers.pooling import GPO, last, mean, position_codes
+from han_retrieval.matchers.gpo import GPO, last, mean, position_codes
 from han_retrieval.matchers.vse import PooledMatcher
 
 

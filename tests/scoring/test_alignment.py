@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from han_retrieval.matchers import HAN, HANConfig
-from han_retrieval.matchers.alignment import pool
+from han_retrieval.matchers.han import pool
 from han_retrieval.scoring import Matching, score_all_pairs, tiles
 
 ATTENTIONS = ["cosine", "clipped"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from closeness import assert_gradients_close
 
-from han_retrieval.matchers.heterogeneous_attention import HeterogeneousAttention
+from han_retrieval.matchers.han import HeterogeneousAttention
 from han_retrieval.scoring.gram import joint_grams, matches_from_gram, project_terms, side
 
 I, M, D = 3, 5, 12

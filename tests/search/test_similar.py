@@ -12,7 +12,7 @@ from tiny_index import FakeDetector, make_model, make_photo, make_photos, update
 
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
-from han_retrieval.matchers.alignment import align, match
+from han_retrieval.matchers.han import align, match
 from han_retrieval.search import Index, rank_captions, similar
 
 COUNT = 20

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from han_retrieval.errors import HANError
-from han_retrieval.text import END, PAD, START, UNK, Vocabulary, tokenize
+from han_retrieval.text import END, PAD, START, UNK, EncodedSentence, Vocabulary, WordTokenizer, tokenize
 
 CAPTIONS = ["A dog runs .", "The dog sleeps", "a Cat runs", "a dog"]
 SPECIAL = ["<pad>", "<start>", "<end>", "<unk>"]
@@ -36,28 +37,38 @@ def test_the_order_of_the_sentences_does_not_matter(captions: list[str]) -> None
 def test_every_word_of_its_sentences_is_known(sentences: list[str]) -> None:
     vocabulary = Vocabulary.from_sentences(sentences, min_count=1)
     for sentence in sentences:
-        ids = vocabulary.encode(sentence)
+        ids = WordTokenizer(vocabulary).encode(sentence).ids
         assert [vocabulary.words[i] for i in ids] == tokenize(sentence)
         assert UNK not in ids
 
 
 def test_unknown_words_are_unk() -> None:
     vocabulary = Vocabulary.from_sentences(CAPTIONS, min_count=1)
-    assert vocabulary.encode("a zebra and a dog") == [4, UNK, UNK, 4, 5]
+    assert WordTokenizer(vocabulary).encode("a zebra and a dog").ids == [4, UNK, UNK, 4, 5]
     assert "dog" in vocabulary
     assert "zebra" not in vocabulary
 
 
-def test_boundaries_stand_around_the_words() -> None:
+def test_start_and_end_surround_the_words() -> None:
     vocabulary = Vocabulary.from_sentences(CAPTIONS, min_count=1)
-    assert vocabulary.encode("a dog", boundaries=True) == [START, 4, 5, END]
-    assert vocabulary.encode("", boundaries=True) == [START, END]
-    assert vocabulary.encode("") == []
+    around = WordTokenizer(vocabulary, bos_eos=True)
+    assert around.encode("a dog zebra") == (
+        [START, 4, 5, UNK, END], ("a", "dog", "zebra"), (True, True, False), ((1, 2), (2, 3), (3, 4)),
+    )  # fmt: skip
+    assert around.encode("").ids == [START, END]
+    assert WordTokenizer(vocabulary).encode("") == ([], (), (), ())
+
+
+def test_rows_of_ids_become_rows_of_words() -> None:
+    encoded = EncodedSentence([1, 7, 8, 9, 2], ("sun", "flower"), (True, True), ((1, 2), (2, 4)))
+    rows = torch.arange(10.0).view(5, 2)
+    assert encoded.per_word(rows).tolist() == [[2, 3], [5, 6]]
+    assert EncodedSentence([1, 2], (), (), ()).per_word(rows[:2]).shape == (0, 2)
 
 
 def test_a_sentence_cannot_name_the_special_words() -> None:
     vocabulary = Vocabulary.from_sentences(CAPTIONS, min_count=1)
-    assert not {PAD, START, END} & set(vocabulary.encode("<pad> <start> <end>"))
+    assert not {PAD, START, END} & set(WordTokenizer(vocabulary).encode("<pad> <start> <end>").ids)
 
 
 def test_saved_is_loaded(tmp_path: Path) -> None:
@@ -88,7 +99,7 @@ def test_scans_file_keeps_its_ids(tmp_path: Path) -> None:
     content = {"word2idx": ids, "idx2word": {str(i): word for word, i in ids.items()}, "idx": len(ids)}
     (tmp_path / "f30k_precomp_vocab.json").write_text(json.dumps(content))
     vocabulary = Vocabulary.load(tmp_path / "f30k_precomp_vocab.json")
-    assert vocabulary.encode("A zebra flies .") == [6, 5, UNK]
+    assert WordTokenizer(vocabulary).encode("A zebra flies .").ids == [6, 5, UNK]
     assert {word: i for i, word in enumerate(vocabulary.words)} == ids
 
 
@@ -104,7 +115,7 @@ def test_scans_file_keeps_its_ids(tmp_path: Path) -> None:
         (json.dumps({"version": 1, "words": "dog"}), "list of words"),
         (json.dumps({"version": 1, "words": [*SPECIAL, ""]}), "list of words"),
         (json.dumps({"version": 1, "words": ["dog"]}), "starts with"),
-        (json.dumps({"version": 1, "words": [*SPECIAL, "dog", "dog"]}), "'dog' stands 2 times"),
+        (json.dumps({"version": 1, "words": [*SPECIAL, "dog", "dog"]}), "'dog' 2 times"),
         (json.dumps({"word2idx": ["a"]}), "word2idx"),
         (json.dumps({"word2idx": {"<pad>": 0, "a": 7}}), "0 to 1"),
         (json.dumps({"word2idx": {"<pad>": "0"}}), "its number"),

@@ -33,9 +33,9 @@ def test_every_caption_once_an_epoch(batches):
     assert batches._epoch(0) != batches._epoch(1)
 
 
-@pytest.mark.parametrize("boundary_words", [False, True])
-def test_captions_without_a_word_are_left_out(batches, boundary_words):
-    config = small_config(model={"boundary_words": boundary_words})
+@pytest.mark.parametrize("bos_eos", [False, True])
+def test_captions_without_a_word_are_left_out(batches, bos_eos):
+    config = small_config(model={"bos_eos": bos_eos})
     photos = (
         CaptionedPhoto("photo-0", None, ("a red ball", "!?", ""), "train"),
         CaptionedPhoto("photo-1", None, ("...",), "train"),
@@ -49,8 +49,8 @@ def test_captions_without_a_word_are_left_out(batches, boundary_words):
     )
     assert found.photo_ids == ["photo-0", "photo-2"]
     assert [[len(ids) for ids in of_photo] for of_photo in found.captions] == [
-        [3 + 2 * boundary_words],
-        [2 + 2 * boundary_words],
+        [3 + 2 * bos_eos],
+        [2 + 2 * bos_eos],
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from han_retrieval.config import load_config
 from han_retrieval.errors import HANError
-from han_retrieval.matchers.config import SCANOptions, VSEOptions
+from han_retrieval.matchers import SCANConfig, VSEConfig
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training.schedule import learning_rate, loss_power
 from han_retrieval.training.watch import CollapseWatch, collapse_value
@@ -49,9 +49,9 @@ def test_everything_wrong_at_once(tmp_path):
 
 def test_the_matcher_decides_which_options_there_are():
     assert load_config(TrainingConfig).model.matcher == "han"
-    assert load_config(TrainingConfig, overrides=["model.matcher=vse++"]).model == VSEOptions()
+    assert load_config(TrainingConfig, overrides=["model.matcher=vse++"]).model == VSEConfig()
     chosen = load_config(TrainingConfig, overrides=["model.matcher=scan", "model.pooling=lse"])
-    assert chosen.model == SCANOptions(pooling="lse")
+    assert chosen.model == SCANConfig(pooling="lse")
     assert TrainingConfig.model_validate_json(chosen.model_dump_json()) == chosen
     with pytest.raises(HANError) as error:
         load_config(
@@ -59,9 +59,9 @@ def test_the_matcher_decides_which_options_there_are():
         )
     for part in ("model.poling is no field (did you mean pooling?)", "model.joint_size = 0", "powr is no field"):
         assert part in str(error.value)
-    with pytest.raises(HANError, match=r"model\.blocks is no field; fields: matcher, word_size"):
+    with pytest.raises(HANError, match=r"model\.blocks is no field; fields: matcher, region_size"):
         load_config(TrainingConfig, overrides=["model.matcher=vse++", "model.blocks=2"])
-    with pytest.raises(HANError, match=r"model = .*'clip'.*'han', 'scan', 'vse\+\+', 'vse-infinity'"):
+    with pytest.raises(HANError, match=r"model\.matcher = .clip.: no matcher .* han, scan, vse\+\+, vse-infinity"):
         load_config(TrainingConfig, overrides=["model.matcher=clip"])
 
 
@@ -79,8 +79,8 @@ def test_what_gave_the_wrong_thing_is_named(tmp_path):
     both = message("epocs = 3\n[model]\njoint_size = 0\n", "model.poling='lse'", "seed=1")
     assert both.startswith("FILE: ")
     assert both.index("epocs") < both.index("; --set: model.poling is no field")
-    assert message("[model]\nmatcher = 'clip'\n", "model.joint_size=64").startswith("FILE: model = ")
-    assert message("[model]\njoint_size = 8\n", "model.matcher=clip").startswith("--set: model = ")
+    assert message("[model]\nmatcher = 'clip'\n", "model.joint_size=64").startswith("FILE: model.matcher = ")
+    assert message("[model]\njoint_size = 8\n", "model.matcher=clip").startswith("--set: model.matcher = ")
 
 
 @pytest.mark.parametrize("override", ["epochs", "=3", "epochs.a=3"])

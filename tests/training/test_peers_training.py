@@ -11,7 +11,7 @@ from training_data import make_data, small_config
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
-from han_retrieval.matchers import MATCHERS, load_matcher
+from han_retrieval.matchers import load_matcher, matcher_class
 from han_retrieval.training import train
 from han_retrieval.training.log import Log, read_log
 
@@ -53,7 +53,7 @@ def test_it_learns_resumes_exactly_and_is_evaluated(data, tmp_path, monkeypatch,
     losses = [record["loss"] for record in read_log(tmp_path / "model/training/metrics.jsonl") if "loss" in record]
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
     loaded = load_matcher(tmp_path / "model")
-    assert type(loaded) is MATCHERS[name]
+    assert type(loaded) is matcher_class(name)
     assert loaded.config.detector_fingerprint == "made-up-1"
     found = evaluate(loaded, data[0].split("dev"), data[1], progress=False)
     assert found.rsum == pytest.approx(unbroken.rsum)

@@ -14,8 +14,7 @@ from han_retrieval.cli.main import main
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, EntitiesPhoto, EntitiesSentence, Phrase
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import ground
-from han_retrieval.matchers import HAN, make_matcher
-from han_retrieval.matchers.config import HANOptions
+from han_retrieval.matchers import HAN, HANConfig, make_matcher
 from han_retrieval.regions import RegionRow, Regions, RegionStore
 from han_retrieval.text import Vocabulary
 from han_retrieval.training import train
@@ -102,7 +101,7 @@ def test_regions_show_what_they_overlap(tmp_path):
 @pytest.mark.parametrize("boundaries", [False, True])
 def test_what_is_shown_follows_the_words_and_regions_that_stay(tmp_path, boundaries):
     data, store, truth = annotated(tmp_path)
-    options = HANOptions(word_size=8, joint_size=16, boundary_words=boundaries)
+    options = HANConfig(word_size=8, joint_size=16, bos_eos=boundaries)
     config = small_config(model=options, region_drop=0.5, word_drop=0.4)
     sentences = [caption for photo in data.photos for caption in photo.captions]
     vocabulary = Vocabulary.from_sentences(sentences, min_count=1)
@@ -137,7 +136,7 @@ def test_what_is_shown_follows_the_words_and_regions_that_stay(tmp_path, boundar
 def test_alignment_of_matching_pairs_is_the_one_that_is_explained():
     vocabulary = Vocabulary.from_sentences(["a red ball and a blue dog"], min_count=1)
     torch.manual_seed(0)
-    options = HANOptions(word_size=8, joint_size=16)
+    options = HANConfig(word_size=8, joint_size=16)
     model = make_matcher(options, vocabulary=vocabulary, region_size=12, detector_fingerprint="x").eval()
     features, region_mask = torch.randn(2, 4, 12), torch.tensor([[True] * 4, [True, True, False, False]])
     words, word_mask = model.words(["a red ball", "dog"])

@@ -19,7 +19,7 @@ from training_data import EVERY_STEP, make_data, other_view, same_run, small_con
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import HAN
-from han_retrieval.regions import RegionRow, Regions, RegionStore
+from han_retrieval.regions import RegionRow, RegionStore
 from han_retrieval.storage.locks import WriterLock
 from han_retrieval.training import train
 from han_retrieval.training.log import Log, read_log
@@ -307,18 +307,3 @@ def test_records_are_json_lines_without_repeats(unbroken):
     steps = [record["step"] for record in records if "loss" in record]
     assert steps == list(range(1, len(steps) + 1))
     assert [record["epoch"] for record in records if "epoch" in record] == [1, 2, 3]
-
-
-def test_boxes_are_taken_with_their_features(tmp_path):
-    dataset, store = make_data(tmp_path)
-    with pytest.raises(HANError, match="box_geometry"):
-        train(small_config(model={"box_geometry": True}), dataset, store, tmp_path / "none", progress=False)
-    boxes = np.array([[0, 0, 5, 10], [5, 0, 10, 10], [0, 0, 10, 10]], np.float32)
-    rows = [RegionRow(id_, None, Regions(store.read([id_])[0].features, boxes, 10, 10)) for id_ in store.ids]
-    with RegionStore.create(tmp_path / "placed", fingerprint="made-up-1", feature_size=12) as placed:
-        placed.append(rows)
-    options = {"word_size": 8, "joint_size": 16, "box_geometry": True}
-    train(small_config(model=options), dataset, placed, tmp_path / "model", progress=False)
-    model = HAN.from_pretrained(tmp_path / "model")
-    assert model.image_encoder.projection.weight.shape == (16, 12 + 7)
-    assert evaluate(model, dataset.split("dev"), placed, progress=False).rsum > 0

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
-from han_retrieval.matchers.config import HANOptions
+from han_retrieval.matchers import HANConfig
 from han_retrieval.regions import RegionRow, Regions, RegionStore
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training.log import read_log
@@ -51,7 +51,7 @@ def other_view(
 
 def small_config(**changes: object) -> TrainingConfig:
     """A training of some twenty steps."""
-    options = HANOptions(word_size=8, joint_size=16)
+    options = HANConfig(word_size=8, joint_size=16)
     fields = {
         "epochs": 3,
         "batch_size": 8,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from han_retrieval.errors import HANError
-from han_retrieval.matchers.config import MatcherConfig
+from han_retrieval.matchers import MatcherConfig
 from han_retrieval.regions import Detector, detector_for, load_detector
 
 

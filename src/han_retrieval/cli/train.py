@@ -13,7 +13,6 @@ from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
-from han_retrieval.matchers import MATCHERS
 from han_retrieval.regions import RegionStore
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training import train as train_model
@@ -30,7 +29,7 @@ from han_retrieval.training import train as train_model
     help="A further region store of the training photos, of `han extract --mirror`: each time one is taken at random.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The model's folder.")
-@click.option("--matcher", type=click.Choice(list(MATCHERS)), help="What to train; han, unless CONFIG says otherwise.")
+@click.option("--matcher", help="The matcher to train, by name (see han plugins); han, unless CONFIG says otherwise.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the fields to change.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one field, such as model.blocks=2."

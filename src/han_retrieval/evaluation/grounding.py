@@ -18,6 +18,7 @@ from tqdm import tqdm
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation.phrases import overlapping, sentence_words, to_stored_size
 from han_retrieval.evaluation.protocols import Matcher, check_regions, evaluating
+from han_retrieval.text import EncodedSentence
 
 if TYPE_CHECKING:
     from han_retrieval.data import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase
@@ -29,6 +30,10 @@ GUESSES = ("model", "random", "centre", "best")
 
 class Explainer(Matcher, Protocol):
     """A matcher that shows its alignment."""
+
+    def encode_sentence(self, sentence: str) -> EncodedSentence:
+        """The sentence's ids and words."""
+        ...
 
     def explain(self, regions: Tensor, words: Tensor) -> Any:
         """(m, D), (n,) -> something with ``alignment`` (n, m)."""
@@ -132,11 +137,9 @@ def _most_aligned(
     words, starts = sentence_words(sentence)
     if not phrases or not words:
         return [(phrase, None) for phrase in phrases]
-    ids, mask = model.words([" ".join(words)])
-    features = torch.from_numpy(regions.inputs(geometry=model.config.box_geometry))
-    alignment = model.explain(features, ids[0][mask[0]]).alignment.cpu()  # (n, m)
-    if model.config.boundary_words:
-        alignment = alignment[1:-1]
+    encoded = model.encode_sentence(" ".join(words))
+    features = torch.from_numpy(regions.inputs(geometry=False))
+    alignment = encoded.per_word(model.explain(features, torch.tensor(encoded.ids)).alignment.cpu())  # (words, m)
     if len(alignment) != len(words):
         raise ValueError(f"{len(alignment)} words are aligned, {len(words)} stand in {sentence.tokens}")
     found: list[tuple[Phrase, int | None]] = []

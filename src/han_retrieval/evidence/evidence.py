@@ -15,16 +15,15 @@ import torch
 
 from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import write_whole
-from han_retrieval.text import tokenize
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from han_retrieval.matchers import AligningMatcher, Matcher
-    from han_retrieval.matchers import Evidence as PairAlignment
+    from han_retrieval.matchers import AligningMatcher, Matcher, PairAlignment
     from han_retrieval.regions import Regions
     from han_retrieval.search import Index
+    from han_retrieval.text import EncodedSentence
 
     Photo = Image.Image | str | Path
 
@@ -196,15 +195,15 @@ def evidence_from_regions(model: Matcher, regions: Regions, sentence: str, *, ph
         HANError: The model has no vocabulary or knows none of the words, the sentence has no word, or the model pools
             words and regions, so that it has no such evidence.
     """
-    known = model.known_words(sentence)
+    model.known_words(sentence)
     if regions.boxes is None or not regions.width:
         raise StoreError(
             "these features have no boxes, or not the size of their photo, so there is no evidence to show: extract "
             "them from the photos"
         )
-    inputs = torch.from_numpy(regions.inputs(geometry=model.config.box_geometry))
-    pair = model.explain(inputs, _word_ids(model, sentence))
-    return _evidence(sentence, known, pair, regions.boxes, regions.width, regions.height, photo)
+    encoded = model.encode_sentence(sentence)
+    pair = model.explain(torch.from_numpy(regions.inputs(geometry=False)), torch.tensor(encoded.ids))
+    return _evidence(sentence, encoded, pair, regions.boxes, regions.width, regions.height, photo)
 
 
 def evidence_from_tokens(
@@ -231,11 +230,12 @@ def evidence_from_tokens(
         StoreError: There are no boxes.
         HANError: The model knows none of the words, or the sentence has no word.
     """
-    known = model.known_words(sentence)
+    model.known_words(sentence)
     if boxes is None:
         raise StoreError("the regions of this photo have no boxes, so there is no evidence to show")
-    pair = model.explain_tokens(tokens, _word_ids(model, sentence))
-    return _evidence(sentence, known, pair, boxes, width, height, photo)
+    encoded = model.encode_sentence(sentence)
+    pair = model.explain_tokens(tokens, torch.tensor(encoded.ids))
+    return _evidence(sentence, encoded, pair, boxes, width, height, photo)
 
 
 def evidence_from_index(index: Index, model: AligningMatcher, row: int, sentences: Sequence[str]) -> list[Evidence]:
@@ -262,30 +262,22 @@ def evidence_from_index(index: Index, model: AligningMatcher, row: int, sentence
     ]
 
 
-def _word_ids(model: Matcher, sentence: str) -> Tensor:
-    ids, mask = model.words([sentence])
-    return ids[0][mask[0]].cpu()
-
-
 def _evidence(
     sentence: str,
-    known: dict[str, bool],
+    encoded: EncodedSentence,
     pair: PairAlignment,
     boxes: np.ndarray,
     width: int,
     height: int,
     photo: Photo | None,
 ) -> Evidence:
-    words = tuple(tokenize(sentence))
-    first = (len(pair.match) - len(words)) // 2  # one more row at each end where the model adds <start> and <end>
-    own = slice(first, first + len(words))
     return Evidence(
         sentence=sentence,
-        words=words,
-        known=tuple(known[word] for word in words),
+        words=encoded.words,
+        known=encoded.known,
         score=pair.score,
-        match=pair.match[own].numpy(),
-        alignment=pair.alignment[own].numpy(),
+        match=encoded.per_word(pair.match).numpy(),
+        alignment=encoded.per_word(pair.alignment).numpy(),
         boxes=boxes,
         width=width,
         height=height,

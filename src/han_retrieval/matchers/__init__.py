@@ -1,24 +1,29 @@
-"""Encoders and matchers: HAN and its peers, and how they are saved and loaded."""
+"""Matchers: HAN and its peers, and how they are saved and loaded."""
 
 from han_retrieval.matchers.aligning import AligningMatcher
-from han_retrieval.matchers.config import HANConfig, SCANConfig, VSEConfig, VSEInfinityConfig
-from han_retrieval.matchers.han import HAN
-from han_retrieval.matchers.matcher import Evidence, Matcher
-from han_retrieval.matchers.registry import MATCHERS, load_aligning_matcher, load_matcher, make_matcher
+from han_retrieval.matchers.base import Matcher, MatcherConfig, PairAlignment, matcher_class
+from han_retrieval.matchers.han import HAN, HANConfig
+from han_retrieval.matchers.registry import (
+    AnyMatcherConfig,
+    load_aligning_matcher,
+    load_matcher,
+    make_matcher,
+)
 from han_retrieval.matchers.saving import DEFAULT_MODEL, model_folder
-from han_retrieval.matchers.scan import SCAN
-from han_retrieval.matchers.vse import VSE, VSEInfinity
+from han_retrieval.matchers.scan import SCAN, SCANConfig
+from han_retrieval.matchers.vse import VSE, VSEConfig, VSEInfinity, VSEInfinityConfig
 
 __all__ = [
     "DEFAULT_MODEL",
     "HAN",
-    "MATCHERS",
     "SCAN",
     "VSE",
     "AligningMatcher",
-    "Evidence",
+    "AnyMatcherConfig",
     "HANConfig",
     "Matcher",
+    "MatcherConfig",
+    "PairAlignment",
     "SCANConfig",
     "VSEConfig",
     "VSEInfinity",
@@ -26,5 +31,6 @@ __all__ = [
     "load_aligning_matcher",
     "load_matcher",
     "make_matcher",
+    "matcher_class",
     "model_folder",
 ]

@@ -1,58 +1,90 @@
-"""Matchers that align words and regions: scores of all pairs, stored collections, evidence.
+"""Matchers that align words with regions: fast scores of all pairs, stored collections, the alignment of one pair.
 
-Legend: I images, T texts, m regions, n words, d the joint size.
+HAN and SCAN say what their formulas are; this file hands these to the scoring engine.
+
+Legend: I images, T texts, B pairs, m regions, n words, d the joint size, L blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import abstractmethod
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from han_retrieval.matchers.alignment import align, match, pool
-from han_retrieval.matchers.config import AlignmentConfig
-from han_retrieval.matchers.image_encoder import ImageEncoder
-from han_retrieval.matchers.matcher import Evidence, Matcher, check_items
-from han_retrieval.matchers.text_encoder import TextEncoder
+from han_retrieval.matchers.base import Matcher, MatcherConfig, PairAlignment, check_items
 from han_retrieval.scoring import Collection, Matching, Tokens, score_all_pairs
 from han_retrieval.text import Vocabulary
 
 
+class AlignmentConfig(MatcherConfig):
+    """The options that HAN and SCAN share.
+
+    Attributes:
+        alignment_temperature: lambda, the factor on the alignment's logits before the soft-max.
+        alignment: What is aligned: the "words", each with the regions (the paper's direction), the "regions", each with
+            the words, or "both", whose score is the mean of the two.
+        pooling: How the matches r_i become one score: their mean, or log-sum-exp at ``lse_temperature``.
+        lse_temperature: Factor on r_i inside the log-sum-exp.
+    """
+
+    alignment_temperature: float = Field(default=9.0, gt=0, allow_inf_nan=False)
+    alignment: Literal["words", "regions", "both"] = "words"
+    pooling: Literal["mean", "lse"] = "mean"
+    lse_temperature: float = Field(default=6.0, gt=0, allow_inf_nan=False)
+
+
 class AligningMatcher(Matcher):
-    """Encoders, rounds of attention or none, alignment and matching.
+    """A matcher whose score comes from the alignment of words with regions.
+
+    A subclass defines ``align``, ``match``, ``pool`` and ``score_text``, and ``attend`` where its sets attend to each
+    other first.
 
     Args:
         config: Sizes and options.
-        blocks: The rounds of attention.
-        vocabulary: The words that ids stand for; needed by ``words`` alone.
+        vocabulary: The words that ids stand for; without it the model takes ids alone, no sentences.
+
+    Attributes:
+        blocks: L blocks of heterogeneous attention; none by default.
+        attention: How the engine makes logits of the alignment from cosines: "cosine" as they are, or "clipped" (SCAN).
     """
 
     config: AlignmentConfig
-    attention: ClassVar[str]  # how cosines become logits of the alignment: "cosine" or "clipped"
+    attention: ClassVar[str] = "cosine"
+    blocks: nn.ModuleList
 
-    def __init__(
-        self, config: AlignmentConfig, *, blocks: Iterable[nn.Module] = (), vocabulary: Vocabulary | None = None
-    ):
-        super().__init__(
-            config,
-            ImageEncoder(config.input_size, config.joint_size),
-            TextEncoder(config.vocabulary_size, config.word_size, config.joint_size),
-            vocabulary=vocabulary,
-        )
-        self.blocks = nn.ModuleList(blocks)
-        self._pool = partial(pool, pooling=config.pooling, temperature=config.lse_temperature)
+    def __init__(self, config: AlignmentConfig, *, vocabulary: Vocabulary | None = None):
+        super().__init__(config, vocabulary=vocabulary)
 
     def attend(
         self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Tokens of B pairs as they are aligned, and A of each round: (B, m, d), (B, n, d), L x (B, s, s).
+        """Final tokens of B pairs, and A of each block: (B, m, d), (B, n, d), L x (B, s, s).
 
         Without attention, the tokens as they are.
         """
         return regions, words, []
+
+    @abstractmethod
+    def align(self, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor:
+        """alpha of B pairs: (B, q, d), (B, k, d), (B, k) -> (B, q, k); rows sum to 1 over valid keys."""
+
+    @staticmethod
+    @abstractmethod
+    def match(queries: Tensor, keys: Tensor, alpha: Tensor) -> Tensor:
+        """r of B pairs: (B, q, d), (B, k, d), (B, q, k) -> (B, q)."""
+
+    @staticmethod
+    @abstractmethod
+    def pool(matches: Tensor, mask: Tensor, *, pooling: str, temperature: float) -> Tensor:
+        """S of pairs from r: (..., q), (..., q) -> (...)."""
+
+    @abstractmethod
+    def score_text(self, image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor) -> Tensor:
+        """S of one text with all images, by the formulas: (I, m, d), (I, m), (n, d) without padding -> (I,)."""
 
     def score(
         self,
@@ -71,7 +103,7 @@ class AligningMatcher(Matcher):
         if backend == "reference":
             images = image_tokens.masked_fill(~region_mask.unsqueeze(2), 0)
             columns = [
-                self._forward_pairs(images, region_mask, tokens[mask])
+                self.score_text(images, region_mask, tokens[mask])
                 for tokens, mask in zip(text_tokens, word_mask, strict=True)
             ]
             return torch.stack(columns, dim=1) if columns else image_tokens.new_zeros(len(region_mask), 0)
@@ -82,7 +114,7 @@ class AligningMatcher(Matcher):
             region_mask,
             text_tokens,
             word_mask,
-            blocks=list(self.blocks),  # type: ignore[arg-type]
+            blocks=self._blocks,  # type: ignore[arg-type]
             matching=self._matching,
             precision=precision,
         )
@@ -90,16 +122,16 @@ class AligningMatcher(Matcher):
     def store_images(
         self, image_tokens: Tensor | Tokens, region_mask: Tensor, *, storage: str = "float16"
     ) -> Collection:
-        """Encoded images made ready for ``scores`` of one sentence after another.
+        """Encoded images, ready to be scored against one sentence after another.
 
         Args:
-            image_tokens: (I, m, d), as ``encode_images`` gives them, or such that are stored already.
+            image_tokens: (I, m, d), as ``encode_images`` gives them, or tokens that are stored already.
             region_mask: (I, m) bool, true where a region is.
-            storage: How tokens are kept that are not: "float32", "float16", "bfloat16" or "int8".
+            storage: How tokens are kept that are not stored yet: "float32", "float16", "bfloat16" or "int8".
 
         Returns:
             A collection whose ``scores`` takes a sentence's (n, d) tokens without padding and gives (I,) scores. The
-            weights of this model's attention must stay as they are meanwhile.
+            weights of this model's attention must not change while it is in use.
 
         Raises:
             ValueError: Shapes that do not fit together, an item without any token, or an unknown storage.
@@ -109,7 +141,7 @@ class AligningMatcher(Matcher):
         return self._store(image_tokens, region_mask, "images", storage)
 
     def store_texts(self, text_tokens: Tensor | Tokens, word_mask: Tensor, *, storage: str = "float16") -> Collection:
-        """Encoded texts (T, n, d), (T, n), made ready for ``scores`` of one photo's (m, d) tokens after another's.
+        """Encoded texts (T, n, d), (T, n), ready to be scored against one image's (m, d) tokens after another's.
 
         As ``store_images``, with (T,) scores.
         """
@@ -120,17 +152,17 @@ class AligningMatcher(Matcher):
     def alignment(self, image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor, word_mask: Tensor) -> Tensor:
         """alpha of B matching pairs: (B, m, d), (B, m), (B, n, d), (B, n) -> (B, n, m), differentiable.
 
-        What each word gathers from the regions, also in a model that is scored by the regions' gathering.
+        It is the words' alignment with the regions, also in a model that is scored by the regions'.
         """
         region_mask, word_mask = region_mask.to(self.device), word_mask.to(self.device)
         regions, words, _ = self.attend(image_tokens, region_mask, text_tokens, word_mask)
-        return self._align(words, regions, region_mask)
+        return self.align(words, regions, region_mask)
 
     def compare_images(self, query: Tensor, image_tokens: Tensor, region_mask: Tensor) -> Tensor:
-        """How like one image others are, by their regions: the alignment and matching of the score, from set to set.
+        """How alike images are to one image, by their regions.
 
-        Each region of the query gathers its picture from the regions of the other image; the score is the mean cosine
-        of the two. The sets do not attend to each other first: that is learned for words and regions.
+        Each region of the query is aligned with the regions of the other image; the score is the mean cosine of the
+        two. The sets do not attend to each other first: that is learned for words and regions.
 
         Args:
             query: (s, d), the tokens of one image without padding.
@@ -142,64 +174,51 @@ class AligningMatcher(Matcher):
         """
         region_mask = region_mask.to(self.device)
         self._check("image", image_tokens, region_mask)
-        mean = partial(pool, pooling="mean", temperature=1.0)
+        mean = partial(self.pool, pooling="mean", temperature=1.0)
         matching = Matching(self.config.alignment_temperature, "words", mean, self.attention)
         photos = Collection(image_tokens, region_mask, of="images", blocks=(), matching=matching, storage="float32")
         return photos.scores(query.to(self.device))
 
-    def _store(self, tokens: Tensor | Tokens, mask: Tensor, of: str, storage: str) -> Collection:
-        blocks = list(self.blocks)
-        return Collection(tokens, mask, of=of, blocks=blocks, matching=self._matching, storage=storage)  # type: ignore[arg-type]
-
-    @property
-    def _matching(self) -> Matching:
-        return Matching(self.config.alignment_temperature, self.config.alignment, self._pool, self.attention)
-
-    def _check(self, kind: str, tokens: Tensor | Tokens, mask: Tensor) -> None:
-        check_items(
-            kind, tokens if isinstance(tokens, Tensor) else tokens.values, mask, (*mask.shape, self.config.joint_size)
-        )
-
-    def _align(self, gatherers: Tensor, sources: Tensor, source_mask: Tensor) -> Tensor:
-        temperature = self.config.alignment_temperature
-        return align(gatherers, sources, source_mask, temperature=temperature, attention=self.attention)
-
-    def _forward_pairs(self, image_tokens: Tensor, region_mask: Tensor, text_tokens: Tensor) -> Tensor:
-        """The formulas as they stand, one text (n, d) without padding with all images (I, m, d), (I, m): -> (I,)."""
-        texts = text_tokens.expand(len(image_tokens), -1, -1)  # (I, n, d)
-        word_mask = torch.ones_like(texts[..., 0], dtype=torch.bool)
-        regions, words, _ = self.attend(image_tokens, region_mask, texts, word_mask)
-        scores = []
-        if self.config.alignment in ("words", "both"):
-            alpha = self._align(words, regions, region_mask)
-            scores.append(self._pool(match(words, regions, alpha), word_mask))
-        if self.config.alignment in ("regions", "both"):
-            alpha = self._align(regions, words, word_mask)
-            scores.append(self._pool(match(regions, words, alpha), region_mask))
-        return torch.stack(scores).mean(0)
-
     @torch.no_grad()
-    def explain(self, regions: Tensor, words: Tensor) -> Evidence:
-        """The evidence for one pair: (m, D) features and (n,) int64 ids, none of them padding.
+    def explain(self, regions: Tensor, words: Tensor) -> PairAlignment:
+        """The alignment of one pair: (m, D) features and (n,) int64 ids, none of them padding.
 
-        The evidence is the words' gathering, also in a model that is scored by the regions'.
+        It is the words' alignment with the regions, also in a model that is scored by the regions'.
         """
         there = torch.ones(1, len(regions), dtype=torch.bool, device=self.device)
         return self.explain_tokens(self.encode_images(regions.unsqueeze(0), there)[0], words)
 
     @torch.no_grad()
-    def explain_tokens(self, image_tokens: Tensor, words: Tensor) -> Evidence:
+    def explain_tokens(self, image_tokens: Tensor, words: Tensor) -> PairAlignment:
         """As ``explain``, for an image that is encoded already: (m, d) tokens without padding and (n,) int64 ids."""
         images = image_tokens.to(self.device).unsqueeze(0)
         region_mask = torch.ones(images.shape[:2], dtype=torch.bool, device=self.device)
         word_mask = torch.ones(1, len(words), dtype=torch.bool, device=self.device)
         texts = self.encode_texts(words.unsqueeze(0), word_mask)
-        attended_regions, attended_words, attention = self.attend(images, region_mask, texts, word_mask)
-        alpha = self._align(attended_words, attended_regions, region_mask)
+        regions, attended, attention = self.attend(images, region_mask, texts, word_mask)
+        alpha = self.align(attended, regions, region_mask)
         s = len(image_tokens) + len(words)
-        return Evidence(
-            score=float(self._forward_pairs(images, region_mask, texts[0])),
-            match=match(attended_words, attended_regions, alpha)[0].cpu(),
+        return PairAlignment(
+            score=float(self.score_text(images, region_mask, texts[0])),
+            match=self.match(attended, regions, alpha)[0].cpu(),
             alignment=alpha[0].cpu(),
             attention=torch.cat([torch.zeros(0, s, s), *(a.cpu() for a in attention)]),
+        )
+
+    def _store(self, tokens: Tensor | Tokens, mask: Tensor, of: str, storage: str) -> Collection:
+        return Collection(tokens, mask, of=of, blocks=self._blocks, matching=self._matching, storage=storage)  # type: ignore[arg-type]
+
+    @property
+    def _blocks(self) -> list[nn.Module]:
+        return list(getattr(self, "blocks", ()))
+
+    @property
+    def _matching(self) -> Matching:
+        config = self.config
+        pool = partial(self.pool, pooling=config.pooling, temperature=config.lse_temperature)
+        return Matching(config.alignment_temperature, config.alignment, pool, self.attention)
+
+    def _check(self, kind: str, tokens: Tensor | Tokens, mask: Tensor) -> None:
+        check_items(
+            kind, tokens if isinstance(tokens, Tensor) else tokens.values, mask, (*mask.shape, self.config.joint_size)
         )

@@ -1,34 +1,46 @@
-"""Matchers by their names."""
+"""Matchers by name: make one, load one, and the type of a field that configures one."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from han_retrieval.errors import HANError
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.matchers.aligning import AligningMatcher
-from han_retrieval.matchers.config import MatcherOptions
-from han_retrieval.matchers.han import HAN
-from han_retrieval.matchers.matcher import Matcher
+from han_retrieval.matchers.base import Matcher, MatcherConfig, matcher_class
 from han_retrieval.matchers.saving import CONFIG, DEFAULT_MODEL, matcher_name, model_folder
-from han_retrieval.matchers.scan import SCAN
-from han_retrieval.matchers.vse import VSE, VSEInfinity
 from han_retrieval.text import Vocabulary
 
-MATCHERS: dict[str, type[Matcher]] = {"han": HAN, "scan": SCAN, "vse++": VSE, "vse-infinity": VSEInfinity}
+
+def _validated(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    try:
+        kind = MatcherConfig.resolve(value)
+    except ConfigError as error:  # what pydantic reports with the field's name, beside what else is wrong
+        wrong = PydanticCustomError("matcher", "{reason}", {"reason": str(error)})
+        details = InitErrorDetails(type=wrong, loc=("matcher",), input=value.get("matcher"))
+        raise ValidationError.from_exception_data("configuration", [details]) from None
+    return kind.model_validate(value)
+
+
+AnyMatcherConfig = Annotated[SerializeAsAny[MatcherConfig], BeforeValidator(_validated)]
+"""The type of a pydantic field that holds the configuration of any registered matcher."""
 
 
 def make_matcher(
-    options: MatcherOptions, *, vocabulary: Vocabulary, region_size: int, detector_fingerprint: str | None
+    config: MatcherConfig, *, vocabulary: Vocabulary, region_size: int, detector_fingerprint: str | None
 ) -> Matcher:
-    """A new matcher of the kind that the options name, for regions of ``region_size`` numbers of a detector."""
-    kind = MATCHERS[options.matcher]
-    config = kind.config_kind(
-        region_size=region_size,
-        vocabulary_size=len(vocabulary),
-        detector_fingerprint=detector_fingerprint,
-        **options.model_dump(),
-    )
-    return kind(config, vocabulary=vocabulary)  # type: ignore[call-arg]
+    """A new matcher of the kind that a configuration names, for regions of ``region_size`` numbers of a detector."""
+    data = {
+        "region_size": region_size,
+        "vocabulary_size": len(vocabulary),
+        "detector_fingerprint": detector_fingerprint,
+    }
+    return matcher_class(config.matcher)(config.model_copy(update=data), vocabulary=vocabulary)
 
 
 def load_matcher(folder: str | Path = DEFAULT_MODEL) -> Matcher:
@@ -38,25 +50,27 @@ def load_matcher(folder: str | Path = DEFAULT_MODEL) -> Matcher:
         folder: The model's; "default" is the HAN that ships.
 
     Raises:
-        HANError: A file is missing or not what it should be, or names a matcher that is not there.
+        ModelError: A file is missing or not what it should be, or names a matcher that is not installed.
     """
     folder = model_folder(folder)
     name = matcher_name(folder)
-    if name not in MATCHERS:
-        raise HANError(f"{folder / CONFIG}: no matcher is called {name!r}; there are: {', '.join(MATCHERS)}")
-    return MATCHERS[name].from_pretrained(folder)
+    try:
+        kind = matcher_class(name)
+    except ConfigError as error:
+        raise ModelError(f"{folder / CONFIG}: {error}") from None
+    return kind.from_pretrained(folder)
 
 
 def load_aligning_matcher(folder: str | Path = DEFAULT_MODEL) -> AligningMatcher:
     """As ``load_matcher``, for what needs the tokens of photos and words.
 
     Raises:
-        HANError: As ``load_matcher``, or the model pools photos to one vector.
+        ModelError: As ``load_matcher``, or the model pools photos to one vector.
     """
     model = load_matcher(folder)
     if isinstance(model, AligningMatcher):
         return model
-    raise HANError(
+    raise ModelError(
         f"{folder}: a {model.config.matcher} pools each photo to one vector; this needs a matcher of regions and words "
         "(han, scan)"
     )

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ModelError
 from han_retrieval.files import write_whole
-from han_retrieval.matchers.config import MatcherConfig
 from han_retrieval.text import Vocabulary
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
@@ -23,14 +22,18 @@ DEFAULT_MODEL = "default"
 """The name of the model that ships, wherever a model's folder can be given."""
 _SHIPPED = Path(__file__).parents[1] / "pretrained" / "han"
 
-C = TypeVar("C", bound=MatcherConfig)
+C = TypeVar("C", bound=BaseModel)
+
+# Fields of configurations that earlier versions saved: those that only decided how a training began, and renamed ones.
+_DROPPED = ("attention_start", "value_start")
+_RENAMED = {"boundary_words": "bos_eos"}
 
 
 def model_folder(name: str | Path) -> Path:
     """The folder of a model that is named by it, or as ``DEFAULT_MODEL``; as text, "./default" is one's own folder.
 
     Raises:
-        HANError: A path may mean either: ``Path("./default")`` is ``Path("default")``, and there is such a folder.
+        ModelError: A path may mean either: ``Path("./default")`` is ``Path("default")``, and there is such a folder.
     """
     path = Path(name)
     if path != Path(DEFAULT_MODEL):
@@ -38,7 +41,7 @@ def model_folder(name: str | Path) -> Path:
     if str(name) != DEFAULT_MODEL:
         return path.absolute()
     if isinstance(name, Path) and name.is_dir():
-        raise HANError(
+        raise ModelError(
             f"{DEFAULT_MODEL}: may be the model that ships or the folder here; name your own as {path.absolute()}, and "
             f"the one that ships by the text {DEFAULT_MODEL!r}, not a Path"
         )
@@ -47,7 +50,7 @@ def model_folder(name: str | Path) -> Path:
 
 def save_folder(
     folder: Path,
-    config: MatcherConfig,
+    config: BaseModel,
     state: dict[str, Tensor],
     vocabulary: Vocabulary | None,
     *,
@@ -61,13 +64,13 @@ def save_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HANError(f"{folder}: the folder cannot be made ({error.strerror})") from None
+        raise ModelError(f"{folder}: the folder cannot be made ({error.strerror})") from None
     if card is not None:
         write_whole(folder / CARD, card)
     if vocabulary is not None:
         vocabulary.save(folder / VOCABULARY)
-    own = {"matcher": config.matcher, "vocabulary": VOCABULARY if vocabulary is not None else None}
-    write_whole(folder / CONFIG, json.dumps({**own, **config.model_dump()}, indent=2) + "\n")
+    own = {"vocabulary": VOCABULARY if vocabulary is not None else None}
+    write_whole(folder / CONFIG, json.dumps({**config.model_dump(), **own}, indent=2) + "\n")
     weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
@@ -78,38 +81,44 @@ def matcher_name(folder: Path) -> str:
     """Which matcher's a folder is.
 
     Raises:
-        HANError: As ``load_folder``.
+        ModelError: As ``load_folder``.
     """
     return str(_fields(folder)["matcher"])
 
 
 def _fields(folder: Path) -> dict[str, Any]:
-    """What config.json says; one that names no matcher is a HAN's."""
+    """The fields of config.json; one that names no matcher is a HAN's."""
     if not folder.is_dir():
-        raise HANError(f"{folder}: no such model folder")
+        raise ModelError(f"{folder}: no such model folder")
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise HANError(f"{folder}: {name} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
+            raise ModelError(f"{folder}: {name} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
     try:
-        fields = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        fields: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HANError(f"{folder / CONFIG}: cannot be read ({error})") from None
+        raise ModelError(f"{folder / CONFIG}: cannot be read ({error})") from None
     if not isinstance(fields, dict):
-        raise HANError(f"{folder / CONFIG}: not the configuration of a model")
-    return {"matcher": "han", **fields}
+        raise ModelError(f"{folder / CONFIG}: not the configuration of a model")
+    if fields.pop("box_geometry", False):
+        raise ModelError(
+            f"{folder / CONFIG}: box_geometry is on, which this version no longer has; train the model anew, or load "
+            "it with the version that made it"
+        )
+    kept = {_RENAMED.get(name, name): value for name, value in fields.items() if name not in _DROPPED}
+    return {"matcher": "han", **kept}
 
 
 def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Vocabulary | None]:
     """Read what ``save_folder`` wrote of a matcher with this kind of configuration.
 
     Raises:
-        HANError: The folder or a file is missing, a file is not what it should be, or it is another matcher's; the
+        ModelError: The folder or a file is missing, a file is not what it should be, or it is another matcher's; the
             message names it.
     """
     fields = _fields(folder)
     wanted = kind.model_fields["matcher"].default
     if fields["matcher"] != wanted:
-        raise HANError(
+        raise ModelError(
             f"{folder / CONFIG}: of the matcher {fields['matcher']!r}, not {wanted!r}; load_matcher loads any"
         )
     # Older folders do not say whether they have one.
@@ -118,13 +127,13 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
         config = kind.model_validate(fields)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise HANError(f"{folder / CONFIG}: {wrong}") from None
+        raise ModelError(f"{folder / CONFIG}: {wrong}") from None
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise HANError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
+        raise ModelError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
     if words is not None and not (folder / VOCABULARY).is_file():
-        raise HANError(f"{folder}: {VOCABULARY} is missing; without it sentences mean nothing to the model")
+        raise ModelError(f"{folder}: {VOCABULARY} is missing; without it sentences mean nothing to the model")
     return config, state, None if words is None else Vocabulary.load(folder / VOCABULARY)
 
 
@@ -132,13 +141,13 @@ def folder_hash(folder: Path) -> str:
     """Names what a saved model computes, wherever it lies: a hash of its configuration, weights and vocabulary.
 
     Raises:
-        HANError: The folder or one of its files is missing.
+        ModelError: The folder or one of its files is missing.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name in (CONFIG, WEIGHTS, VOCABULARY):
         path = folder / name
         if not path.is_file() and name != VOCABULARY:
-            raise HANError(f"{path}: no such file; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
+            raise ModelError(f"{path}: no such file; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
         content = path.read_bytes() if path.is_file() else b""
         digest.update(f"{name} {len(content)} ".encode() + content)
     return digest.hexdigest()
@@ -148,12 +157,12 @@ def refuse_other_weights(folder: Path, wanted: dict[str, Tensor], found: dict[st
     """See that weights by name are those that the configuration asks for.
 
     Raises:
-        HANError: Names or shapes differ; the message holds the first of them.
+        ModelError: Names or shapes differ; the message holds the first of them.
     """
     for name in sorted(wanted.keys() | found.keys()):
         there, here = (state[name].shape if name in state else None for state in (found, wanted))
         if there != here:
-            raise HANError(
+            raise ModelError(
                 f"{folder / WEIGHTS}: {name} is {_shape(there)} there, {_shape(here)} by {CONFIG}: "
                 "the two files are of different models"
             )

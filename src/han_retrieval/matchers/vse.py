@@ -2,8 +2,8 @@
 
 VSE++ (Faghri et al., BMVC 2018), its image embedding being the mean of projected regions:
 
-    o_i = W_r x_i + b_r,  v = l2norm(mean_i o_i)         -> ImageEncoder, mean
-    w_i = GRU(word_1 .. word_i),  c = l2norm(w_n)        -> TextEncoder, last
+    o_i = W_r x_i + b_r,  v = l2norm(mean_i o_i)         ImageProjection, mean
+    w_i = GRU(word_1 .. word_i),  c = l2norm(w_n)        GRU, last
     S = v . c
 
 VSE-infinity (Chen et al., CVPR 2021), with a pooling operator that is learned for each side, and in the image encoder
@@ -20,45 +20,88 @@ out at each step. Legend: I images, T texts, m regions, n words, d the joint siz
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
-from torch import Tensor
+import torch
+from pydantic import Field
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from han_retrieval.errors import HANError
-from han_retrieval.matchers.config import MatcherConfig, VSEConfig, VSEInfinityConfig
-from han_retrieval.matchers.image_encoder import ImageEncoder
-from han_retrieval.matchers.matcher import Evidence, Matcher, check_items
-from han_retrieval.matchers.pooling import GPO, last, mean
-from han_retrieval.matchers.text_encoder import TextEncoder
+from han_retrieval.matchers.base import Matcher, MatcherConfig, check_items
+from han_retrieval.matchers.gpo import GPO, last, mean
 from han_retrieval.scoring import PRECISIONS
-from han_retrieval.text import Vocabulary
+from han_retrieval.text import Vocabulary, make_text_encoder
 
 Pooling = Callable[[Tensor, Tensor], Tensor]
+
+
+class VSEConfig(MatcherConfig):
+    """The configuration of a VSE++; its text encoder reads forwards alone."""
+
+    matcher: Literal["vse++"] = "vse++"
+    text_encoder: str = "gru"
+
+
+class VSEInfinityConfig(MatcherConfig):
+    """The configuration of a VSE-infinity; the defaults are the authors'.
+
+    Attributes:
+        position_size: Numbers that the pooling operators encode a position with, and their GRU's state has.
+        pooling_temperature: What the logits of the weights of positions are divided by.
+    """
+
+    matcher: Literal["vse-infinity"] = "vse-infinity"
+    position_size: int = Field(default=32, gt=0, multiple_of=2)
+    pooling_temperature: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+
+
+class ImageProjection(nn.Module):
+    """Region features to tokens that are not normalised: W_r x_i + b_r, or that and a perceptron.
+
+    Args:
+        region_size: D.
+        joint_size: d.
+        perceptron: Whether a perceptron of two layers is added, d / 2 wide and normalised over the regions of a batch
+            while training, as the code of VSE-infinity has it.
+    """
+
+    def __init__(self, region_size: int, joint_size: int, *, perceptron: bool = False):
+        super().__init__()
+        self.projection = nn.Linear(region_size, joint_size)
+        nn.init.xavier_uniform_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+        self.perceptron: nn.Module | None = None
+        if perceptron:
+            hidden = max(1, joint_size // 2)
+            self.perceptron = nn.Sequential(
+                nn.Linear(region_size, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, joint_size)
+            )
+
+    def forward(self, regions: Tensor, region_mask: Tensor) -> Tensor:
+        """(I, m, D) features and (I, m) bool, true where a region is, to (I, m, d) tokens; zero at padding."""
+        there = region_mask.unsqueeze(-1)
+        regions = torch.where(there, regions, 0)
+        tokens = self.projection(regions)  # (I, m, d)
+        if self.perceptron is not None:
+            added = torch.zeros_like(tokens)
+            added[region_mask] = self.perceptron(regions[region_mask])  # padding is no part of a batch's statistics
+            tokens = tokens + added
+        return torch.where(there, tokens, 0)
 
 
 class PooledMatcher(Matcher):
     """A matcher whose images and texts are one token each, of unit length.
 
+    A subclass makes the encoders and the two poolings, each (B, t, d) tokens and their (B, t) mask to (B, d).
+
     Args:
         config: Sizes and options.
-        image_encoder, text_encoder: To tokens that are not normalised.
-        image_pooling, text_pooling: (B, t, d) tokens and their (B, t) mask to (B, d).
-        vocabulary: The words that ids stand for; needed by ``words`` alone.
+        vocabulary: The words that ids stand for; without it the model takes ids alone, no sentences.
     """
 
-    def __init__(
-        self,
-        config: MatcherConfig,
-        image_encoder: ImageEncoder,
-        text_encoder: TextEncoder,
-        *,
-        image_pooling: Pooling,
-        text_pooling: Pooling,
-        vocabulary: Vocabulary | None,
-    ):
-        super().__init__(config, image_encoder, text_encoder, vocabulary=vocabulary)
-        self.image_pooling = image_pooling
-        self.text_pooling = text_pooling
+    tags = ("joint-embedding",)
+    image_pooling: Pooling
+    text_pooling: Pooling
 
     def encode_images(self, regions: Tensor, region_mask: Tensor) -> Tensor:
         """(I, m, D) features and (I, m) bool to (I, 1, d), a vector v of unit length an image."""
@@ -93,57 +136,38 @@ class PooledMatcher(Matcher):
         check_items("text", text_tokens, word_mask, (len(word_mask), 1, d))
         return image_tokens[:, 0] @ text_tokens[:, 0].mT
 
-    def explain(self, regions: Tensor, words: Tensor) -> Evidence:
-        """Refused: regions and words never meet.
-
-        Raises:
-            HANError: Always.
-        """
-        raise HANError(
-            f"a {self.config.matcher} model compares one vector a photo with one a sentence, so it has no evidence by "
-            "word and region; take a han or scan model"
-        )
-
 
 class VSE(PooledMatcher):
-    """VSE++: the mean of the regions and the last state of a GRU over the words.
+    """VSE++: the mean of the regions and the last state of a GRU over the words."""
 
-    Args:
-        config: Sizes and options.
-        vocabulary: The words that ids stand for; needed by ``words`` alone.
-    """
-
-    config_kind = VSEConfig
+    config_class = VSEConfig
+    title = "A visual-semantic embedding"
+    summary = (
+        "Matches photos and sentences by a vector each: mean regions, and a GRU's last state (VSE++, Faghri et al., "
+        "BMVC 2018)"
+    )
 
     def __init__(self, config: VSEConfig, *, vocabulary: Vocabulary | None = None):
-        d = config.joint_size
-        super().__init__(
-            config,
-            ImageEncoder(config.input_size, d, unit=False),
-            TextEncoder(config.vocabulary_size, config.word_size, d, unit=False, bidirectional=False),
-            image_pooling=mean,
-            text_pooling=last,
-            vocabulary=vocabulary,
-        )
+        super().__init__(config, vocabulary=vocabulary)
+        self.image_encoder = ImageProjection(config.region_size, config.joint_size)
+        self.text_encoder = make_text_encoder(config.text_encoder, config)
+        self.image_pooling, self.text_pooling = mean, last
 
 
 class VSEInfinity(PooledMatcher):
-    """VSE-infinity: pooling operators that are learned, over regions and over the states of a Bi-GRU.
+    """VSE-infinity: learned pooling operators over regions and over the states of a Bi-GRU."""
 
-    Args:
-        config: Sizes and options.
-        vocabulary: The words that ids stand for; needed by ``words`` alone.
-    """
-
-    config_kind = VSEInfinityConfig
+    config_class = VSEInfinityConfig
+    title = "A visual-semantic embedding with learned pooling"
+    summary = (
+        "Matches photos and sentences by a vector each, pooled by learned operators (VSE-infinity, Chen et al., CVPR "
+        "2021)"
+    )
 
     def __init__(self, config: VSEInfinityConfig, *, vocabulary: Vocabulary | None = None):
-        d = config.joint_size
-        super().__init__(
-            config,
-            ImageEncoder(config.input_size, d, unit=False, perceptron=True),
-            TextEncoder(config.vocabulary_size, config.word_size, d, unit=False),
-            image_pooling=GPO(config.position_size, temperature=config.pooling_temperature),
-            text_pooling=GPO(config.position_size, temperature=config.pooling_temperature),
-            vocabulary=vocabulary,
+        super().__init__(config, vocabulary=vocabulary)
+        self.image_encoder = ImageProjection(config.region_size, config.joint_size, perceptron=True)
+        self.text_encoder = make_text_encoder(config.text_encoder, config)
+        self.image_pooling, self.text_pooling = (
+            GPO(config.position_size, temperature=config.pooling_temperature) for _ in range(2)
         )

@@ -1,8 +1,26 @@
-"""Sentences to words, words to ids and vectors."""
+"""Sentences to words, words to ids and vectors, ids to tokens."""
 
-from han_retrieval.text.more_words import more_words
-from han_retrieval.text.tokenizer import tokenize
+from han_retrieval.text.bigru import BiGRU
+from han_retrieval.text.encoder import TextEncoder, make_text_encoder
+from han_retrieval.text.expansion import expand_vocabulary
+from han_retrieval.text.tokenizer import EncodedSentence, Tokenizer, WordTokenizer
+from han_retrieval.text.vectors import word_vectors
 from han_retrieval.text.vocabulary import END, PAD, START, UNK, Vocabulary
-from han_retrieval.text.word_vectors import word_vectors
+from han_retrieval.text.words import tokenize
 
-__all__ = ["END", "PAD", "START", "UNK", "Vocabulary", "more_words", "tokenize", "word_vectors"]
+__all__ = [
+    "END",
+    "PAD",
+    "START",
+    "UNK",
+    "BiGRU",
+    "EncodedSentence",
+    "TextEncoder",
+    "Tokenizer",
+    "Vocabulary",
+    "WordTokenizer",
+    "expand_vocabulary",
+    "make_text_encoder",
+    "tokenize",
+    "word_vectors",
+]

@@ -1,46 +1,69 @@
-"""Sentences to words, by one regular expression."""
+"""Sentences to the ids that a text encoder takes, and which of these ids belong to which word."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from functools import cache
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-# Typographic apostrophes and hyphens are written in ASCII, so that "man’s" and "man's" are the same words.
-_FOLDED = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07\u0060\u00b4", "'") | dict.fromkeys("\u2010\u2011", "-"))
+import torch
+from torch import Tensor
+
+from han_retrieval.text.vocabulary import END, START, UNK, Vocabulary
+from han_retrieval.text.words import tokenize
 
 
-def tokenize(sentence: str) -> list[str]:
-    """The words of a sentence, lower-cased, in order; punctuation, symbols and emoji are dropped.
+class EncodedSentence(NamedTuple):
+    """One sentence as a text encoder takes it.
 
-    A word is a run of Unicode letters, digits and their combining marks. Within it stand
-    hyphens and apostrophes between letters or digits ("t-shirt", "o'clock"), and full stops and commas between digits
-    ("3.5", "1,000"). The English endings 's, 'd, 'm, 're, 've, 'll and n't are words of their own, as in the Penn
-    Treebank, so "a man's hat" and the Flickr captions' "a man 's hat" are both ``a man 's hat``, and "isn't" is
-    ``is n't``. The text is brought to Unicode's composed form (NFC) first. Joining the words by spaces and tokenizing
-    again gives the same words.
+    Attributes:
+        ids: n ids.
+        words: The sentence's words, in order.
+        known: For each word whether the tokenizer knows it.
+        spans: For each word its ids: ``ids[start:end]``. Ids in no span (start and end of a sentence) are no words.
     """
-    text = sentence.translate(_FOLDED)
-    if text.isascii():
-        return _ASCII_WORD.findall(text.lower())
-    return _unicode_word().findall(unicodedata.normalize("NFC", text.lower()))
+
+    ids: list[int]
+    words: tuple[str, ...]
+    known: tuple[bool, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def per_word(self, rows: Tensor) -> Tensor:
+        """Rows of ids (n, ...) as rows of words (w, ...): the mean over each word's ids."""
+        if not self.spans:
+            return rows[:0]
+        return torch.stack([rows[start:end].mean(0) for start, end in self.spans])
 
 
-def _word_pattern(marks: str) -> re.Pattern[str]:
-    letter = r"[^\W_]"  # a letter or a digit
-    part = rf"(?:[^\W_]|[{marks}])" if marks else letter
-    ending = rf"'(?:s|d|m|re|ve|ll)(?!{part})"
-    negation = rf"n't(?!{part})"
-    run = rf"(?!{negation}){letter}(?:(?!{negation}){part})*"
-    inside = rf"(?:(?!{ending})['-]|(?<=\d)[.,](?=\d))"
-    return re.compile(rf"{ending}|{negation}|{run}(?:{inside}{run})*")
+class Tokenizer(Protocol):
+    """Sentences to ids. A text encoder that has one of its own carries it as its attribute ``tokenizer``."""
+
+    def encode(self, sentence: str) -> EncodedSentence:
+        """The ids and words of a sentence; one without words has empty ``words``, whatever its ids are."""
+        ...
 
 
-_ASCII_WORD = _word_pattern("")
+@dataclass(frozen=True)
+class WordTokenizer:
+    """One id a word, by a vocabulary; the tokenizer of the recurrent text encoders.
 
+    Attributes:
+        vocabulary: The words that have an id; others are ``<unk>``.
+        bos_eos: Whether ids begin with ``<start>`` and end with ``<end>``.
 
-@cache
-def _unicode_word() -> re.Pattern[str]:
-    # Marks are not in \w: without them "हिन्दी" would fall apart. U+FE00..FE0F only choose how an emoji looks.
-    codes = (code for code in range(0x300, 0x20000) if not 0xFE00 <= code <= 0xFE0F)
-    return _word_pattern("".join(chr(code) for code in codes if unicodedata.category(chr(code)) in ("Mn", "Mc")))
+    Example:
+        >>> tokenizer = WordTokenizer(Vocabulary.from_sentences(["a red ball"]), bos_eos=True)
+        >>> tokenizer.encode("a red car").ids
+        [1, 4, 6, 3, 2]
+    """
+
+    vocabulary: Vocabulary
+    bos_eos: bool = False
+
+    def encode(self, sentence: str) -> EncodedSentence:
+        """The ids and words of a sentence."""
+        words = tuple(tokenize(sentence))
+        ids = [self.vocabulary.id(word) for word in words]
+        first = int(self.bos_eos)
+        spans = tuple((first + i, first + i + 1) for i in range(len(words)))
+        known = tuple(id_ != UNK for id_ in ids)
+        return EncodedSentence([START, *ids, END] if self.bos_eos else ids, words, known, spans)

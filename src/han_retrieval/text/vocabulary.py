@@ -1,4 +1,4 @@
-"""Words to ids."""
+"""The words that a model knows, and their ids."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ModelError
 from han_retrieval.files import write_whole
-from han_retrieval.text.tokenizer import tokenize
+from han_retrieval.text.words import tokenize
 
 PAD, START, END, UNK = 0, 1, 2, 3
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -33,17 +33,17 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if self.words[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
-            raise HANError(f"a vocabulary starts with {', '.join(SPECIAL_WORDS)}; this one with {self.words[:4]}")
+            raise ModelError(f"a vocabulary starts with {', '.join(SPECIAL_WORDS)}; this one with {self.words[:4]}")
         if len(self._ids) != len(self.words):
             word, times = Counter(self.words).most_common(1)[0]
-            raise HANError(f"the word {word!r} stands {times} times in the vocabulary; each may stand there once")
+            raise ModelError(f"the vocabulary has the word {word!r} {times} times; each word may occur once")
 
     @classmethod
     def from_sentences(cls, sentences: Iterable[str], *, min_count: int = 1) -> Vocabulary:
-        """The words that stand at least ``min_count`` times in the sentences: the training captions, and no others.
+        """The words that occur at least ``min_count`` times in the sentences (those of training, no others).
 
-        The most frequent word comes first, equally frequent ones in the order of their characters, so the same
-        sentences in any order give the same ids.
+        The most frequent word comes first, equally frequent ones in alphabetical order, so that the ids do not depend
+        on the order of the sentences.
         """
         counts = Counter(word for sentence in sentences for word in tokenize(sentence))
         kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
@@ -62,10 +62,9 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} words)"
 
-    def encode(self, sentence: str, *, boundaries: bool = False) -> list[int]:
-        """The ids of the words, ``<unk>`` for unknown ones; with ``boundaries``, between ``<start>`` and ``<end>``."""
-        ids = [self._ids.get(word, UNK) for word in tokenize(sentence)]
-        return [START, *ids, END] if boundaries else ids
+    def id(self, word: str) -> int:
+        """The id of a word; that of ``<unk>`` for an unknown one."""
+        return self._ids.get(word, UNK)
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as JSON; a reader finds the old file or the new one, never half of one."""
@@ -77,36 +76,36 @@ class Vocabulary:
         """Read a vocabulary that ``save`` wrote, or SCAN's JSON (``word2idx``, ``idx2word``, ``idx``).
 
         Raises:
-            HANError: The file is missing, is no JSON, has another version, lacks a field, or holds a word twice.
+            ModelError: The file is missing, is no JSON, has another version, lacks a field, or holds a word twice.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise HANError(f"{path}: the vocabulary cannot be read ({error.strerror})") from None
+            raise ModelError(f"{path}: the vocabulary cannot be read ({error.strerror})") from None
         except ValueError as error:
-            raise HANError(f"{path}: not a vocabulary, the file is no JSON ({error})") from None
+            raise ModelError(f"{path}: not a vocabulary, the file is no JSON ({error})") from None
         try:
             return cls(_words_of(content))
-        except HANError as error:
-            raise HANError(f"{path}: {error}") from None
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
 
 
 def _words_of(content: Any) -> tuple[str, ...]:
     if not isinstance(content, dict) or not content.keys() & {"words", "word2idx"}:
-        raise HANError("not a vocabulary: expected an object with the field 'words', or 'word2idx' as SCAN writes it")
+        raise ModelError("not a vocabulary: expected an object with the field 'words', or 'word2idx' as SCAN writes it")
     if "word2idx" in content:
         return _words_of_scan(content["word2idx"])
     if content.get("version") != VERSION:
-        raise HANError(f"vocabulary version {content.get('version')!r}; this program reads version {VERSION}")
+        raise ModelError(f"vocabulary version {content.get('version')!r}; this program reads version {VERSION}")
     words = content["words"]
     if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
-        raise HANError("the field 'words' must be a list of words")
+        raise ModelError("the field 'words' must be a list of words")
     return tuple(words)
 
 
 def _words_of_scan(ids: Any) -> tuple[str, ...]:
     if not isinstance(ids, dict) or not all(type(id_) is int for id_ in ids.values()):
-        raise HANError("the field 'word2idx' must give each word its number")
+        raise ModelError("the field 'word2idx' must give each word its number")
     if sorted(ids.values()) != list(range(len(ids))):
-        raise HANError(f"the numbers of 'word2idx' must be 0 to {len(ids) - 1}, each once")
+        raise ModelError(f"the numbers of 'word2idx' must be 0 to {len(ids) - 1}, each once")
     return tuple(sorted(ids, key=ids.__getitem__))

@@ -17,7 +17,7 @@ from torch import Tensor
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.regions import RegionBatch, RegionStore
 from han_retrieval.regions.rows import interleave
-from han_retrieval.text import Vocabulary
+from han_retrieval.text import Vocabulary, WordTokenizer
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import WordSpan, caption_spans, shown_regions
 from han_retrieval.training.state import content_hash
@@ -70,15 +70,16 @@ class Batches:
         With ``truth``, batches say which regions show what a word speaks of. A photo's regions come from the store or,
         each time as likely, from one of the ``views`` that have it.
         """
+        tokenizer = WordTokenizer(vocabulary, config.model.bos_eos)
         photo_ids, captions, spans = [], [], []
         sizes = {photo.id: (photo.width, photo.height) for photo in store.photos()} if truth is not None else {}
         for photo in dataset.photos:
             if photo.id in store:
-                encoded = {s: vocabulary.encode(s, boundaries=config.model.boundary_words) for s in photo.captions}
-                worded = [s for s in photo.captions if len(encoded[s]) > 2 * config.model.boundary_words]
+                encoded = {s: tokenizer.encode(s) for s in photo.captions}
+                worded = [s for s in photo.captions if encoded[s].words]
                 if worded:
                     photo_ids.append(photo.id)
-                    captions.append([encoded[s] for s in worded])
+                    captions.append([encoded[s].ids for s in worded])
                     if truth is not None:
                         width, height = sizes[photo.id]
                         found = caption_spans(photo, truth, width=width, height=height)
@@ -158,7 +159,7 @@ class Batches:
         shown = None
         if self.spans is not None:
             spans = [self.spans[photo][caption] for photo, caption in pairs]
-            first = int(self.config.model.boundary_words)
+            first = int(self.config.model.bos_eos)
             n, m = int(lengths.max()), regions.mask.shape[1]
             shown = shown_regions(spans, regions.boxes, first=first, words=n, regions=m)  # (B, n, m)
             shown &= kept_words.unsqueeze(2) & kept_regions.unsqueeze(1)  # compact leaves what it drops at padding
@@ -167,7 +168,7 @@ class Batches:
         return Batch(features, region_mask, words, word_mask, image_ids, shown)
 
     def _regions(self, ids: Sequence[str], random: torch.Generator) -> RegionBatch:
-        geometry = self.config.model.box_geometry
+        geometry = False
         if not self.views:  # nothing is drawn, so that what is dropped stays what it was before there were views
             return self.store.batch(ids, geometry=geometry)
         drawn = torch.rand(len(ids), generator=random).tolist()

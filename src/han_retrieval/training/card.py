@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from han_retrieval.matchers.config import MatcherConfig
+from han_retrieval.matchers import MatcherConfig
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.version import __version__
 
@@ -82,8 +82,7 @@ def model_card(
             f"- More views: of {count} training photos, features of `{fingerprint}`."
             for fingerprint, count in facts.get("views", ())
         ),
-        f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each"
-        + (", with position and size of their boxes." if shape.box_geometry else "."),
+        f"- Regions: detector `{shape.detector_fingerprint}`, {shape.region_size} numbers each.",
         f"- Vocabulary: {shape.vocabulary_size} words: "
         + (
             "those of the text encoder's start"

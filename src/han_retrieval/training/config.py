@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from han_retrieval.matchers.config import AnyOptions, HANOptions
+from han_retrieval.matchers import AnyMatcherConfig, HANConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 # "inf" in TOML is a number; on a command line it arrives as a word.
@@ -84,7 +84,7 @@ class TrainingConfig(BaseModel):
     dev_photos: int = Field(default=250, ge=0)
     keep: Literal["best", "last"] = "best"
     checkpoint_minutes: float = Field(default=5.0, gt=0)
-    model: AnyOptions = HANOptions()
+    model: AnyMatcherConfig = HANConfig()
 
     @field_validator("more_words")
     @classmethod

@@ -26,7 +26,7 @@ from han_retrieval.errors import HANError
 from han_retrieval.files import write_whole
 from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, make_matcher
-from han_retrieval.text import Vocabulary
+from han_retrieval.text import Vocabulary, WordTokenizer
 from han_retrieval.training.batches import compact, drop, step_generator
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.log import Log
@@ -106,7 +106,7 @@ def train_text_start(
     assert isinstance(model, AligningMatcher)
     encoder = model.text_encoder
     if config.word_vectors is not None:
-        start_from_vectors(encoder.embedding.weight, vocabulary, config.word_vectors)
+        start_from_vectors(encoder.get_parameter("embedding.weight"), vocabulary, config.word_vectors)
     facts = {
         "photos": len(pairs.captions),
         "captions": len(sentences),
@@ -162,9 +162,9 @@ class _Pairs(NamedTuple):
 
     @classmethod
     def of(cls, photos: Sequence[Sequence[str]], vocabulary: Vocabulary, config: TrainingConfig) -> _Pairs:
-        boundaries = config.model.boundary_words
-        encoded = ([vocabulary.encode(s, boundaries=boundaries) for s in captions] for captions in photos)
-        worded = ([ids for ids in captions if len(ids) > 2 * boundaries] for captions in encoded)
+        tokenizer = WordTokenizer(vocabulary, config.model.bos_eos)
+        encoded = ([tokenizer.encode(s) for s in captions] for captions in photos)
+        worded = ([sentence.ids for sentence in captions if sentence.words] for captions in encoded)
         return cls([captions for captions in worded if len(captions) > 1], config)
 
     @property

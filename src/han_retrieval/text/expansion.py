@@ -1,4 +1,4 @@
-"""Words that no training caption has: embeddings predicted from pre-trained word vectors.
+"""Vocabulary expansion: embeddings of words that no training caption has, predicted from pre-trained word vectors.
 
 Legend: V words of a vocabulary, K of them that have a vector, M further words, g numbers a vector, e an embedding.
 """
@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
+from han_retrieval.text.vectors import frequent_words, word_vectors
 from han_retrieval.text.vocabulary import SPECIAL_WORDS, Vocabulary
-from han_retrieval.text.word_vectors import frequent_words, word_vectors
 
 _RIDGES = 10.0 ** np.arange(-2, 5)
 
 
-def more_words(
+def expand_vocabulary(
     vocabulary: Vocabulary, embedding: np.ndarray, *, source: str | Path, count: int
 ) -> tuple[Vocabulary, np.ndarray]:
-    """A vocabulary and its embedding with the most frequent further words of the source.
+    """Add the most frequent words of a source of word vectors to a vocabulary and its embedding.
 
-    A new word's embedding is a linear function of its vector, fitted to the words that have both by ridge regression;
-    how strong the ridge is, the words left out one at a time decide. Words of before keep their ids and embeddings.
+    A new word's embedding is a linear function of its vector, fitted by ridge regression to the words that have both.
+    The strength of the ridge is chosen by leave-one-out error. Words that are there already keep ids and embeddings.
 
     Args:
         vocabulary: V words.
@@ -56,7 +56,7 @@ def _ridge(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     maps, errors = [], []
     for ridge in _RIDGES:
         share = sizes**2 / (sizes**2 + ridge)
-        leverage = (left**2) @ share  # (K,) how much a word's prediction hangs on the word itself
+        leverage = (left**2) @ share  # (K,) how much a word's prediction depends on the word itself
         residuals = targets - left @ (share[:, None] * turned)
         errors.append(float(np.square(residuals / (1 - leverage).clip(1e-6)[:, None]).sum()))
         maps.append(right.T @ ((share / sizes.clip(1e-12))[:, None] * turned))

@@ -1,0 +1,299 @@
+"""The contract of matchers: what HAN and its peers share, and what a matcher from outside must have.
+
+A matcher scores photos, given as sets of regions, against sentences. It is registered in the entry point group
+``han_retrieval.matchers`` under the value of its configuration's field ``matcher``; ``han train --matcher NAME`` trains
+it, and its saved folder works wherever a model is asked for. ``examples/plugins`` has a complete one.
+
+Legend: I images, T texts, m regions, n words, D numbers a region feature, d the joint size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from han_retrieval import plugins
+from han_retrieval.errors import ConfigError, ModelError, QueryError
+from han_retrieval.matchers import saving
+from han_retrieval.text import EncodedSentence, Tokenizer, Vocabulary, WordTokenizer
+
+
+class MatcherConfig(BaseModel):
+    """What every matcher's configuration has: frozen, unknown fields are refused.
+
+    A matcher's own configuration is a subclass that fixes ``matcher`` and adds options.
+
+    Attributes:
+        matcher: The registered name.
+        region_size: D, numbers a region feature. A training fills it in from the features.
+        vocabulary_size: Word ids, the four special ones included. A training fills it in.
+        word_size: Numbers a word embedding.
+        joint_size: d, numbers a token in the space that regions and words share.
+        text_encoder: The text encoder, by its registered name.
+        bos_eos: Whether <start> and <end> surround the words of a sentence.
+        detector_fingerprint: The detector whose features it was trained on; None when unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    matcher: str
+    region_size: int = Field(default=0, ge=0)
+    vocabulary_size: int = Field(default=0, ge=0)
+    word_size: int = Field(default=300, gt=0)
+    joint_size: int = Field(default=1024, gt=0)
+    text_encoder: str = "bigru"
+    bos_eos: bool = False
+    detector_fingerprint: str | None = None
+
+    @classmethod
+    def resolve(cls, fields: Any) -> type[MatcherConfig]:
+        """The class of the configuration that fields are of; fields that name no matcher are a HAN's.
+
+        Raises:
+            ConfigError: No matcher has that name, or what is registered under it is no matcher.
+        """
+        name = str(fields.get("matcher", "han")) if isinstance(fields, dict) else "han"
+        return matcher_class(name).config_class
+
+
+@dataclass(frozen=True)
+class PairAlignment:
+    """How the words of one sentence are aligned with the regions of one image; tensors on the CPU.
+
+    Attributes:
+        score: S.
+        match: (n,) r, the cosine of each word and the regions that it is aligned with.
+        alignment: (n, m) alpha, the weight of each region for each word; rows sum to 1.
+        attention: (L, m + n, m + n) A of each block, regions first; rows sum to 1.
+    """
+
+    score: float
+    match: Tensor
+    alignment: Tensor
+    attention: Tensor
+
+
+class Matcher(nn.Module, ABC):
+    """A model that scores images against texts: two encoders, and a score of what they give.
+
+    A subclass sets ``config_class``, makes ``image_encoder`` and ``text_encoder`` (``make_text_encoder`` gives the one
+    that the configuration names) and defines ``score``. It may define ``encode_images``, ``encode_texts`` and
+    ``explain`` anew. Its constructor takes ``(config, *, vocabulary=None)``.
+
+    Args:
+        config: Sizes and options.
+        vocabulary: The words that ids stand for; without it the model takes ids alone, no sentences.
+
+    Attributes:
+        config_class: The class of its configuration.
+        title, summary, tags: What a model card says of the matcher: a heading, what it does and after whom, and
+            topics for a search.
+        tokenizer: Sentences to ids; None without a vocabulary.
+
+    Raises:
+        ConfigError: ``region_size`` or ``vocabulary_size`` is not set.
+        ModelError: The vocabulary is of another size than the configuration says.
+    """
+
+    config_class: ClassVar[type[MatcherConfig]]
+    title: ClassVar[str] = "An image-text matcher"
+    summary: ClassVar[str] = "Matches photos and sentences"
+    tags: ClassVar[tuple[str, ...]] = ()
+
+    image_encoder: nn.Module
+    text_encoder: nn.Module
+
+    def __init__(self, config: MatcherConfig, *, vocabulary: Vocabulary | None = None):
+        super().__init__()
+        for name in ("region_size", "vocabulary_size"):
+            if not getattr(config, name):
+                raise ConfigError(f"{name} is not set; a {config.matcher} needs to know it before it is made")
+        if vocabulary is not None and len(vocabulary) != config.vocabulary_size:
+            raise ModelError(
+                f"the vocabulary has {len(vocabulary)} words and the configuration says vocabulary_size = "
+                f"{config.vocabulary_size}: they belong to different models"
+            )
+        self.config = config
+        self.vocabulary = vocabulary
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Sentences to ids: the text encoder's own, or words by the vocabulary; None where there is neither."""
+        own: Tokenizer | None = getattr(self.text_encoder, "tokenizer", None)
+        if own is None and self.vocabulary is not None:
+            return WordTokenizer(self.vocabulary, self.config.bos_eos)
+        return own
+
+    def encode_sentence(self, sentence: str) -> EncodedSentence:
+        """The ids and words of one sentence.
+
+        Raises:
+            ModelError: The model has no tokenizer.
+            QueryError: The sentence has no words.
+        """
+        if self.tokenizer is None:
+            raise ModelError("this model has no vocabulary.json, so it reads word ids only")
+        encoded = self.tokenizer.encode(sentence)
+        if not encoded.words:
+            raise QueryError(f"no words in the sentence {sentence!r}")
+        return encoded
+
+    def words(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Sentences to (T, n) int64 ids and their (T, n) bool mask, n the longest sentence's ids.
+
+        Raises:
+            ModelError: The model has no tokenizer.
+            QueryError: A sentence has no words.
+        """
+        ids = [torch.tensor(self.encode_sentence(sentence).ids) for sentence in sentences]
+        if not ids:
+            return torch.zeros(0, 0, dtype=torch.int64, device=self.device), torch.zeros(
+                0, 0, dtype=torch.bool, device=self.device
+            )
+        words = nn.utils.rnn.pad_sequence(ids, batch_first=True)
+        mask = torch.arange(words.shape[1]) < torch.tensor([len(each) for each in ids]).unsqueeze(1)
+        return words.to(self.device), mask.to(self.device)
+
+    def known_words(self, sentence: str) -> dict[str, bool]:
+        """The sentence's words, each once and in order, and whether the model knows them.
+
+        Raises:
+            ModelError: The model has no tokenizer.
+            QueryError: The sentence has no words, or the model knows none of them.
+        """
+        encoded = self.encode_sentence(sentence)
+        if not any(encoded.known):
+            size = "" if self.vocabulary is None else f": its vocabulary has {len(self.vocabulary):,} words"
+            raise QueryError(f"the model knows none of the words in {sentence!r}{size}")
+        return dict(zip(encoded.words, encoded.known, strict=True))
+
+    def reads(self, sentence: str) -> bool:
+        """Whether the model can read sentences and knows a word of this one."""
+        return self.tokenizer is not None and any(self.tokenizer.encode(sentence).known)
+
+    def encode_images(self, regions: Tensor, region_mask: Tensor) -> Tensor:
+        """(I, m, D) features and (I, m) bool to (I, m, d) tokens, zero at padding; (I, 1, d) of a pooled matcher."""
+        return self.image_encoder(regions.to(self.device), region_mask.to(self.device))  # type: ignore[no-any-return]
+
+    def encode_texts(self, words: Tensor, word_mask: Tensor) -> Tensor:
+        """(T, n) int64 ids and (T, n) bool to (T, n, d) tokens, zero at padding; (T, 1, d) of a pooled matcher."""
+        return self.text_encoder(words.to(self.device), word_mask.to(self.device))  # type: ignore[no-any-return]
+
+    @abstractmethod
+    def score(
+        self,
+        image_tokens: Tensor,
+        region_mask: Tensor,
+        text_tokens: Tensor,
+        word_mask: Tensor,
+        *,
+        backend: str = "gram",
+        precision: str = "float32",
+    ) -> Tensor:
+        """Scores of all pairs of encoded items, differentiable.
+
+        Args:
+            image_tokens: What ``encode_images`` gave for I images.
+            region_mask: (I, m) bool, true where a region is.
+            text_tokens: What ``encode_texts`` gave for T texts.
+            word_mask: (T, n) bool, true where a word is.
+            backend: "gram" (fast, the same to rounding) or "reference" (the plain forward of the formulas, d-wide, a
+                caption at a time over all images). A matcher with one way to score takes both for it.
+            precision: "bfloat16" to compute the large products of "gram" in it, where the processor can and no gradient
+                is asked for: scores move by some 1e-3.
+
+        Returns:
+            (I, T) scores; a pair's does not depend on the other pairs or on padding.
+
+        Raises:
+            ValueError: An unknown backend or precision, bfloat16 where the processor has none, shapes that do not fit
+                together, or an item without any token.
+        """
+
+    def similarity(
+        self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor, *, backend: str = "gram"
+    ) -> Tensor:
+        """Scores of all pairs: (I, m, D), (I, m), (T, n) int64, (T, n) -> (I, T). See ``score``."""
+        images, texts = self.encode_images(regions, region_mask), self.encode_texts(words, word_mask)
+        return self.score(images, region_mask, texts, word_mask, backend=backend)
+
+    def forward(self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
+        """Scores of all pairs: (I, m, D), (I, m) bool, (T, n) int64, (T, n) bool -> (I, T), with gradients."""
+        return self.similarity(regions, region_mask, words, word_mask)
+
+    def explain(self, regions: Tensor, words: Tensor) -> PairAlignment:
+        """The alignment of one pair: (m, D) features and (n,) int64 ids, none of them padding.
+
+        Raises:
+            ModelError: The matcher compares one vector an image with one a text, so that no words are aligned.
+        """
+        raise ModelError(
+            f"a {self.config.matcher} model compares one vector a photo with one a sentence, so it has no evidence by "
+            "word and region; take a han or scan model"
+        )
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None, half: bool = False) -> None:
+        """Write config.json, model.safetensors, vocabulary.json and, when given, the card as README.md.
+
+        With ``half``, weights are rounded to float16: half the size, for what is sent to others.
+        """
+        saving.save_folder(Path(folder), self.config, self.state_dict(), self.vocabulary, card=card, half=half)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path = saving.DEFAULT_MODEL) -> Self:
+        """The model of a folder that ``save_pretrained`` wrote, in evaluation mode. No pickle is read.
+
+        Args:
+            folder: The model's; "default" is the HAN that ships.
+
+        Raises:
+            ModelError: A file is missing or not what it should be, or the folder is another matcher's.
+        """
+        folder = saving.model_folder(folder)
+        config, state, vocabulary = saving.load_folder(folder, cls.config_class)
+        model = cls(config, vocabulary=vocabulary)
+        saving.refuse_other_weights(folder, model.state_dict(), state)
+        model.load_state_dict(state)
+        return model.eval()
+
+
+def matcher_class(name: str) -> type[Matcher]:
+    """The registered matcher of this name.
+
+    Raises:
+        ConfigError: There is none, its package cannot be imported, or what is registered is no matcher.
+    """
+    found = plugins.load("matchers", name)
+    if not (isinstance(found, type) and issubclass(found, Matcher)):
+        raise ConfigError(f"the matcher {name!r} is registered as {found!r}, which is no subclass of Matcher")
+    return found
+
+
+def check_items(kind: str, tokens: Tensor, mask: Tensor, shape: tuple[int, ...]) -> None:
+    """See that tokens have the shape that their mask asks for, and each item a token.
+
+    Raises:
+        ValueError: They have not, or the mask is none.
+    """
+    if mask.ndim != 2 or tokens.shape != shape:
+        raise ValueError(
+            f"{kind} tokens must be {shape} and their mask (items, tokens); "
+            f"got {tuple(tokens.shape)} and {tuple(mask.shape)}"
+        )
+    if mask.dtype != torch.bool:
+        raise ValueError(f"the {kind} mask must be bool; got {mask.dtype}")
+    empty = (~mask.any(1)).nonzero()
+    if len(empty):
+        raise ValueError(f"{kind} {int(empty[0])} has no token: its mask is all false")
