@@ -24,7 +24,7 @@ def test_a_dataset_without_splits_is_divided_by_id_alone():
 
 def test_ids_are_unique():
     photo = CaptionedPhoto("a.jpg", None, ())
-    with pytest.raises(HANError, match=r"'a\.jpg' stands there 2 times"):
+    with pytest.raises(HANError, match=r"'a\.jpg' occurs 2 times"):
         CaptionedPhotos("made-up", Path("made-up"), (photo, photo))
 
 

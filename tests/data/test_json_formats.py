@@ -40,12 +40,12 @@ def test_karpathy_coco_has_folders_ids_and_restval(tmp_path: Path) -> None:
         (lambda image: image.pop("split"), r"images\[1\]: the field 'split' is missing; there are filename, sentences"),
         (lambda image: image.pop("filename"), r"images\[1\]: the field 'filename' is missing"),
         (lambda image: image.pop("sentences"), r"images\[1\]: the field 'sentences' is missing"),
-        (lambda image: image.update(split="extra"), r"images\[1\]: split 'extra' is none of"),
+        (lambda image: image.update(split="extra"), r"images\[1\]: split 'extra' is not one of"),
         (lambda image: image.update(sentences="B"), r"images\[1\]: the field 'sentences' must be a list, found 'B'"),
         (lambda image: image["sentences"].append({}), r"images\[1\]\.sentences\[1\]: the field 'raw' is missing"),
         (lambda image: image["sentences"].append("B"), r"images\[1\]\.sentences\[1\]: expected an object"),
         (lambda image: image.update(cocoid=1.5), r"images\[1\]: the field 'cocoid' must be text, found 1\.5"),
-        (lambda image: image.update(filename="a.jpg"), r"images\[1\]: photo 'a\.jpg' .*stands there before"),
+        (lambda image: image.update(filename="a.jpg"), r"images\[1\]: photo 'a\.jpg' .*was listed before"),
     ],
 )
 def test_karpathy_nearly_right(tmp_path: Path, spoil: Callable[[dict], object], reason: str) -> None:
@@ -126,7 +126,7 @@ def test_two_coco_photos_of_one_file_are_refused(tmp_path: Path) -> None:
             "annotations": [{"image_id": i, "id": 1, "caption": "A"}],
         }
         write_json(tmp_path / "annotations" / f"captions_{split}2017.json", content)
-    refused(tmp_path, r"the photos '0' and '1' have one file, .*/1\.jpg; name each file with its folder")
+    refused(tmp_path, r"the photos '0' and '1' have the same file, .*/1\.jpg; name each file with its folder")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_two_coco_photos_of_one_file_are_refused(tmp_path: Path) -> None:
         ({"images": [{"file_name": "a"}], "annotations": []}, r"images\[0\]: the field 'id' is missing"),
         (
             {"images": [], "annotations": [{"image_id": 3, "caption": "A"}]},
-            r"annotations\[0\]: image_id 3 is the id of none",
+            r"annotations\[0\]: image_id 3 is not the id of one",
         ),
         (
             {"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "bbox": []}]},
@@ -152,7 +152,7 @@ def test_coco_nearly_right(tmp_path: Path, content: object, reason: str) -> None
 def test_the_same_coco_photo_in_two_files_is_refused(tmp_path: Path) -> None:
     for name in ("captions_train2014.json", "captions_val2014.json"):
         write_json(tmp_path / name, {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": []})
-    refused(tmp_path, r"val2014\.json, images\[0\]: photo '1' .* stands there before")
+    refused(tmp_path, r"val2014\.json, images\[0\]: photo '1' .* was listed before")
 
 
 def lavis(folder: Path) -> None:

@@ -85,18 +85,18 @@ def test_without_any_photo_file_the_captions_stay(tmp_path: Path) -> None:
 
 def test_a_dataset_of_empty_captions_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "results.token", "a.jpg#0\t ")
-    refused(tmp_path, r"no photo with a caption \(empty caption: 1, photo without captions: 1\)")
+    refused(tmp_path, r"no photo with a caption in it \(empty caption: 1, photo without captions: 1\)")
 
 
 def test_a_format_can_be_forced(tmp_path: Path) -> None:
     flickr(tmp_path)
     photos(tmp_path, "e.jpg")
     write(tmp_path / "metadata.csv", "file_name,caption", "e.jpg,E")
-    refused(tmp_path, "could be any of flickr, metadata; choose one with --format NAME")
+    refused(tmp_path, "could be flickr, metadata; choose one with --format NAME")
     assert len(read_dataset(tmp_path, format="flickr")) == 3
     assert len(read_dataset(tmp_path, format="metadata")) == 1
     assert len(read_dataset(tmp_path, format="photos")) == 5
-    refused(tmp_path, "unknown dataset format 'flikr'; known are flickr, karpathy", format="flikr")
+    refused(tmp_path, "no dataset format is called 'flikr'; did you mean 'flickr'", format="flikr")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,8 @@ def test_what_is_not_recognised_is_told_what_is(tmp_path: Path) -> None:
     write(tmp_path / "notes.txt", "hello")
     for source in (tmp_path, tmp_path / "notes.txt", write(tmp_path / "list.json", "[1, 2]")):
         refused(
-            source, "no dataset format that is known here.*flickr:.*karpathy:.*coco:.*metadata:.*lavis:.*scan:.*photos:"
+            source,
+            "not a dataset in a known format.*coco:.*flickr:.*karpathy:.*lavis:.*metadata:.*photos:.*scan:",
         )
 
 

@@ -23,5 +23,5 @@ def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(HANError, match="no such file"):
         read_sentences(tmp_path / "none.txt")
     (tmp_path / "notes.md").write_text("a dog\n")
-    with pytest.raises(HANError, match="no dataset format"):
+    with pytest.raises(HANError, match="not a dataset in a known format"):
         read_sentences(tmp_path / "notes.md")

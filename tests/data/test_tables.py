@@ -74,7 +74,7 @@ def test_a_csv_of_any_name(tmp_path: Path) -> None:
         ),
         (["file_name,caption", "a.png,A", "", "b.png"], "line 4: 1 fields, the first line has 2"),
         (["file_name,caption", ",A"], "line 2: the file name is empty"),
-        (["file_name,caption,split", "a.png,A,third"], "line 2: split 'third' is none of train, dev, test"),
+        (["file_name,caption,split", "a.png,A,third"], "line 2: split 'third' is not one of train, dev, test"),
         (["file_name,captions", "a.png,[A"], "line 2, captions: expected a JSON list of captions"),
         (["file_name,captions", 'a.png,"[1, 2]"'], r"line 2, captions: expected .*found \[1, 2\]"),
         (["file_name,captions", "a.png," + "[" * 100_000], "line 2, captions: expected a JSON list of captions"),

@@ -1,11 +1,13 @@
 """Photos, captions and splits, from the formats that people have."""
 
+from han_retrieval.data.adapter import DatasetAdapter
 from han_retrieval.data.ahead import read_ahead
+from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.entities import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase, read_entities
-from han_retrieval.data.files import is_text
+from han_retrieval.data.files import is_text, read_lines
 from han_retrieval.data.folder import photo_files
-from han_retrieval.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, Shot, open_photo, read_shot
+from han_retrieval.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, ExifInfo, open_photo, read_exif
 from han_retrieval.data.read import read_dataset
 from han_retrieval.data.scan import scan_image_ids, scan_splits
 from han_retrieval.data.sentences import read_sentences
@@ -15,19 +17,22 @@ __all__ = [
     "PHOTO_SUFFIXES",
     "CaptionedPhoto",
     "CaptionedPhotos",
+    "DatasetAdapter",
+    "DatasetBuilder",
     "EntitiesPhoto",
     "EntitiesPhotos",
     "EntitiesSentence",
+    "ExifInfo",
     "Phrase",
-    "Shot",
     "is_text",
     "open_photo",
     "photo_files",
     "read_ahead",
     "read_dataset",
     "read_entities",
+    "read_exif",
+    "read_lines",
     "read_sentences",
-    "read_shot",
     "scan_image_ids",
     "scan_splits",
 ]

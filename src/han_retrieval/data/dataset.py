@@ -1,4 +1,4 @@
-"""What every adapter gives: photos with their captions and splits, and an account of what was left out."""
+"""Captioned photos: what every adapter of a dataset format returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class CaptionedPhoto:
             Region stores use the same ids.
         path: The image file, or None where a dataset has only precomputed features.
         captions: Any number of sentences, as written (the tokenizer lower-cases later).
-        split: "train", "dev", "test", or None where the dataset knows no splits. Other names that formats use are
-            brought to these three ("val" and "valid" become "dev", "restval" becomes "train").
+        split: "train", "dev", "test", or None where the dataset knows no splits. Formats' other
+            names become these three: "val" and "valid" are "dev", "restval" is "train".
     """
 
     id: str
@@ -49,7 +49,7 @@ class CaptionedPhotos:
     def __post_init__(self) -> None:
         for photo_id, times in Counter(photo.id for photo in self.photos).most_common(1):
             if times > 1:
-                raise HANError(f"{self.source}: photo id {photo_id!r} stands there {times} times; ids must be unique")
+                raise DataError(f"{self.source}: photo id {photo_id!r} occurs {times} times; ids must be unique")
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -68,18 +68,18 @@ class CaptionedPhotos:
         """The photos of one split.
 
         Raises:
-            HANError: No photo belongs to it; the message names the splits there are.
+            DataError: No photo belongs to it; the message names the splits there are.
         """
         photos = tuple(photo for photo in self.photos if photo.split == name)
         if not photos:
             known = ", ".join(f"{split} ({count})" for split, count in self.splits.items()) or "none"
-            raise HANError(f"{self.source}: no photo is in split {name!r}; splits there: {known}")
+            raise DataError(f"{self.source}: no photo is in split {name!r}; splits there: {known}")
         return replace(self, photos=photos, skipped=Counter())
 
     def divided(self, *, dev_share: float = 0.1) -> CaptionedPhotos:
-        """The same photos in splits "train" and "dev", for a dataset that knows none.
+        """The same photos in splits "train" and "dev", for a dataset without splits.
 
-        Which photo is dev depends on its id alone, so that it stays so when others are added.
+        The split of a photo depends on its id alone: adding photos moves none to the other split.
         """
 
         def split(photo: CaptionedPhoto) -> str:

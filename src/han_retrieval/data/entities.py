@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from han_retrieval.data.files import field, read_json_lines, read_lines, read_text, shown
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +68,7 @@ def read_entities(path: str | Path) -> EntitiesPhotos:
             and ``Sentences/*.txt``. The original's boxes, whole pixels counted from 1, are brought to pixel edges.
 
     Raises:
-        HANError: There is nothing of the two at ``path``, or something in it is not as it should be; the message says
+        DataError: There is nothing of the two at ``path``, or something in it is not as it should be; the message says
             which file and line.
     """
     path = Path(path)
@@ -78,10 +78,10 @@ def read_entities(path: str | Path) -> EntitiesPhotos:
     for where, record in read_json_lines(path):
         photo = _photo_of(record, where)
         if photo.id in photos:
-            raise HANError(f"{where}: photo {photo.id!r} stands in an earlier line too")
+            raise DataError(f"{where}: photo {photo.id!r} stands in an earlier line too")
         photos[photo.id] = photo
     if not photos:
-        raise HANError(f"{path}: the file is empty")
+        raise DataError(f"{path}: the file is empty")
     return photos
 
 
@@ -90,14 +90,14 @@ def _photo_of(record: Any, where: str) -> EntitiesPhoto:
     for entry in field(record, "boxes", list, where):
         box = field(entry, "box", list, where)
         if len(box) != 4 or not all(isinstance(edge, int | float) for edge in box) or not _is_box(*box):
-            raise HANError(f"{where}: a box must be four numbers, x0 < x1 and y0 < y1, found {shown(box)}")
+            raise DataError(f"{where}: a box must be four numbers, x0 < x1 and y0 < y1, found {shown(box)}")
         for chain in _texts(entry, "chains", where):
             boxes.setdefault(chain, []).append(box)
     arrays = _arrays(boxes)
     sentences = tuple(_sentence_of(sentence, arrays, where) for sentence in field(record, "sentences", list, where))
     width, height = (field(record, name, int, where) for name in ("width", "height"))
     if not _is_size(width, height):
-        raise HANError(f"{where}: 'width' and 'height' must be from 1 to 999999, found {shown([width, height])}")
+        raise DataError(f"{where}: 'width' and 'height' must be from 1 to 999999, found {shown([width, height])}")
     return EntitiesPhoto(field(record, "file", str, where), width, height, sentences)
 
 
@@ -115,7 +115,7 @@ def _texts(record: Any, name: str, where: str) -> tuple[str, ...]:
     values = field(record, name, list, where)
     for value in values:
         if not isinstance(value, str) or not value.strip():
-            raise HANError(f"{where}: the field {name!r} must be a list of texts, none empty; found {shown(value)}")
+            raise DataError(f"{where}: the field {name!r} must be a list of texts, none empty; found {shown(value)}")
     return tuple(values)
 
 
@@ -128,7 +128,7 @@ def _sentence_of(record: Any, boxes: dict[str, np.ndarray], where: str) -> Entit
 def _phrase_of(record: Any, tokens: int, boxes: dict[str, np.ndarray], where: str) -> Phrase:
     start, end = field(record, "start", int, where), field(record, "end", int, where)
     if not 0 <= start < end <= tokens:
-        raise HANError(f"{where}: the phrase [{start}, {end}) is not within its sentence of {tokens} tokens")
+        raise DataError(f"{where}: the phrase [{start}, {end}) is not within its sentence of {tokens} tokens")
     chain = field(record, "chain", str, where)
     return Phrase(start, end, chain, _texts(record, "types", where), boxes.get(chain, _NO_BOXES))
 
@@ -140,7 +140,7 @@ def _arrays(boxes: dict[str, list[Any]]) -> dict[str, np.ndarray]:
 def _read_original(folder: Path) -> EntitiesPhotos:
     files = sorted((folder / "Sentences").glob("*.txt"))
     if not files:
-        raise HANError(f"{folder}: expected a .jsonl file, or a folder with Sentences/*.txt and Annotations/*.xml")
+        raise DataError(f"{folder}: expected a .jsonl file, or a folder with Sentences/*.txt and Annotations/*.xml")
     photos: EntitiesPhotos = {}
     for path in files:
         width, height, boxes = _read_annotation(folder / "Annotations" / f"{path.stem}.xml")
@@ -158,7 +158,7 @@ def _read_annotation(path: Path) -> tuple[int, int, dict[str, np.ndarray]]:
     text = read_text(path)
     # The format has no document type; with none, no entity can be declared that expands without end or reads a file.
     if "<!doctype" in text.lower():
-        raise HANError(f"{path}: a document type (DOCTYPE) is not allowed here")
+        raise DataError(f"{path}: a document type (DOCTYPE) is not allowed here")
     try:
         root = ElementTree.fromstring(text)
         width, height = _number(root, "size/width"), _number(root, "size/height")
@@ -176,7 +176,7 @@ def _read_annotation(path: Path) -> tuple[int, int, dict[str, np.ndarray]]:
             for name in thing.iter("name"):
                 boxes.setdefault(name.text or "", []).append(box)
     except (ElementTree.ParseError, ValueError) as error:
-        raise HANError(f"{path}: not an Entities annotation ({error})") from None
+        raise DataError(f"{path}: not an Entities annotation ({error})") from None
     return width, height, _arrays(boxes)
 
 
@@ -197,7 +197,7 @@ def _parse_sentence(line: str, boxes: dict[str, np.ndarray], where: str) -> Enti
         match = _PHRASE.fullmatch(part)
         if match is not None:
             if opened is not None:
-                raise HANError(f"{where}: a phrase begins at {part!r} before the one at {opened[0]!r} ends")
+                raise DataError(f"{where}: a phrase begins at {part!r} before the one at {opened[0]!r} ends")
             opened, start = match, len(tokens)
             continue
         closes = opened is not None and part.endswith("]")
@@ -206,10 +206,10 @@ def _parse_sentence(line: str, boxes: dict[str, np.ndarray], where: str) -> Enti
             tokens.append(word)
         if opened is not None and closes:
             if start == len(tokens):
-                raise HANError(f"{where}: the phrase at {opened[0]!r} has no words")
+                raise DataError(f"{where}: the phrase at {opened[0]!r} has no words")
             chain, types = opened[1], tuple(opened[2].split("/"))
             phrases.append(Phrase(start, len(tokens), chain, types, boxes.get(chain, _NO_BOXES)))
             opened = None
     if opened is not None:
-        raise HANError(f"{where}: the phrase at {opened[0]!r} has no closing bracket")
+        raise DataError(f"{where}: the phrase at {opened[0]!r} has no closing bracket")
     return EntitiesSentence(tuple(tokens), tuple(phrases))

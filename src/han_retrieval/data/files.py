@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 
 T = TypeVar("T")
 
@@ -21,28 +21,28 @@ def reading(source: Path) -> Iterator[None]:
     """Around what reads ``source`` or files below it: what the system has against it becomes one line.
 
     Raises:
-        HANError: A file or folder cannot be read.
+        DataError: A file or folder cannot be read.
     """
     try:
         yield
     except OSError as error:
-        raise HANError(f"{error.filename or source}: cannot be read ({error.strerror or error})") from None
+        raise DataError(f"{error.filename or source}: cannot be read ({error.strerror or error})") from None
 
 
 def read_text(path: Path) -> str:
     """A text file in UTF-8, with or without a byte order mark.
 
     Raises:
-        HANError: It cannot be opened, or holds bytes that are no UTF-8; the message says in which line.
+        DataError: It cannot be opened, or holds bytes that are no UTF-8; the message says in which line.
     """
     try:
         content = path.read_bytes()
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise HANError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise HANError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+        raise DataError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
 
 
 def read_lines(path: Path) -> list[str]:
@@ -55,15 +55,15 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        HANError: It cannot be read or is no JSON; the message says in which line.
+        DataError: It cannot be read or is no JSON; the message says in which line.
     """
     text = read_text(path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise HANError(f"{path}, line {error.lineno}: broken JSON ({error.msg}, column {error.colno})") from None
+        raise DataError(f"{path}, line {error.lineno}: broken JSON ({error.msg}, column {error.colno})") from None
     except (ValueError, RecursionError) as error:
-        raise HANError(f"{path}: {_beyond_bounds(error)}") from None
+        raise DataError(f"{path}: {_beyond_bounds(error)}") from None
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -74,9 +74,9 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 yield where, json.loads(line)
             except json.JSONDecodeError as error:
-                raise HANError(f"{where}: broken JSON ({error.msg}, column {error.colno})") from None
+                raise DataError(f"{where}: broken JSON ({error.msg}, column {error.colno})") from None
             except (ValueError, RecursionError) as error:
-                raise HANError(f"{where}: {_beyond_bounds(error)}") from None
+                raise DataError(f"{where}: {_beyond_bounds(error)}") from None
 
 
 def _beyond_bounds(error: ValueError | RecursionError) -> str:
@@ -92,8 +92,8 @@ def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str
         columns: The columns that must be there, each by any of several names.
 
     Raises:
-        HANError: The file is empty, lacks a column, has a row with more or fewer fields than the first line, or a quote
-            that is not closed.
+        DataError: The file is empty, lacks a column, has a row with more or fewer fields than the first line, or a
+            quote that is not closed.
     """
     text = read_text(path)
     first = text.partition("\n")[0]
@@ -106,16 +106,16 @@ def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str
                 header = [name.strip() for name in row]
                 for names in columns:
                     if not set(names) & set(header):
-                        raise HANError(f"{where}: no column {' or '.join(names)}; the columns are {', '.join(header)}")
+                        raise DataError(f"{where}: no column {' or '.join(names)}; the columns are {', '.join(header)}")
             elif row and len(row) != len(header):
                 hint = "; a caption with commas needs quotes" if len(row) > len(header) else ""
-                raise HANError(f"{where}: {len(row)} fields, the first line has {len(header)}{hint}")
+                raise DataError(f"{where}: {len(row)} fields, the first line has {len(header)}{hint}")
             elif row:
                 yield where, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise HANError(f"{path}, line {rows.line_num}: broken CSV ({error})") from None
+        raise DataError(f"{path}, line {rows.line_num}: broken CSV ({error})") from None
     if not header:
-        raise HANError(f"{path}: the file is empty")
+        raise DataError(f"{path}: the file is empty")
 
 
 def peek(path: Path, *, size: int = 262_144) -> str:
@@ -127,23 +127,23 @@ def peek(path: Path, *, size: int = 262_144) -> str:
             file.seek(-min(rest, size), 2)
             return (start + file.read()).decode("utf-8-sig", errors="replace").lstrip()
     except OSError as error:
-        raise HANError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def field(record: Any, name: str, kind: type[T], where: str) -> T:
     """The value of a field of a JSON object.
 
     Raises:
-        HANError: ``record`` is no object, lacks the field, or has something else than ``kind`` there.
+        DataError: ``record`` is no object, lacks the field, or has something else than ``kind`` there.
     """
     if not isinstance(record, dict):
-        raise HANError(f"{where}: expected an object with the field {name!r}, found {shown(record)}")
+        raise DataError(f"{where}: expected an object with the field {name!r}, found {shown(record)}")
     if name not in record:
-        raise HANError(f"{where}: the field {name!r} is missing; there are {', '.join(map(str, record)) or 'none'}")
+        raise DataError(f"{where}: the field {name!r} is missing; there are {', '.join(map(str, record)) or 'none'}")
     value = record[name]
     if not isinstance(value, kind):
         expected = {str: "text", int: "a whole number", list: "a list", dict: "an object"}[kind]
-        raise HANError(f"{where}: the field {name!r} must be {expected}, found {shown(value)}")
+        raise DataError(f"{where}: the field {name!r} must be {expected}, found {shown(value)}")
     return value
 
 
@@ -160,7 +160,7 @@ def sentences(value: Any, where: str) -> list[str]:
         return [value]
     if isinstance(value, list) and all(isinstance(sentence, str) for sentence in value):
         return value
-    raise HANError(f"{where}: expected a caption or a list of captions, found {shown(value)}")
+    raise DataError(f"{where}: expected a caption or a list of captions, found {shown(value)}")
 
 
 def shown(value: Any) -> str:

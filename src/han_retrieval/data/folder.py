@@ -1,7 +1,7 @@
 """A folder of photos, or one photo, without captions.
 
-Every file below the folder whose name ends as a photo's does, in the order of its path, which is its id. Hidden files
-and folders are passed over, links to folders are not followed.
+Every file below the folder whose name has the ending of a photo, in the order of its path, which is its id. Hidden
+files and folders are left out, links to folders are not followed.
 """
 
 from __future__ import annotations
@@ -13,30 +13,34 @@ from pathlib import Path
 
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.photos import PHOTO_SUFFIXES
-from han_retrieval.errors import HANError
-
-NAME = "photos"
-LOOKS_FOR = f"photos without captions: one, or a folder with any below it ({', '.join(sorted(PHOTO_SUFFIXES))})"
+from han_retrieval.errors import DataError
 
 
-def recognises(source: Path) -> bool:
-    """A photo, or a folder with at least one photo in it or below it."""
-    return next(_photo_files(source), None) is not None
+class _PhotoFolder:
+    """See ``DatasetAdapter``."""
+
+    description = f"photos without captions: one, or a folder with any below it ({', '.join(sorted(PHOTO_SUFFIXES))})"
+
+    def recognises(self, source: Path) -> bool:
+        """A photo, or a folder with at least one photo in it or below it."""
+        return next(_photo_files(source), None) is not None
+
+    def read(self, source: Path) -> CaptionedPhotos:
+        """The photos in the order of their paths, without captions and splits."""
+        root = source if source.is_dir() else source.parent
+        unreadable: list[OSError] = []
+        paths = {path.relative_to(root).as_posix(): path for path in _photo_files(source, unreadable.append)}
+        if not paths:
+            locked = f"; {unreadable[0].filename} cannot be read" if unreadable else ""
+            raise DataError(f"{source}: expected {self.description}; found none{locked}")
+        skipped = Counter[str]()
+        if unreadable:
+            skipped[f"folder that cannot be read, such as {unreadable[0].filename}"] = len(unreadable)
+        photos = tuple(CaptionedPhoto(name, paths[name], ()) for name in sorted(paths))
+        return CaptionedPhotos("photos", source, photos, skipped)
 
 
-def read(source: Path) -> CaptionedPhotos:
-    """The photos in the order of their paths, without captions and splits."""
-    root = source if source.is_dir() else source.parent
-    unreadable: list[OSError] = []
-    paths = {path.relative_to(root).as_posix(): path for path in _photo_files(source, unreadable.append)}
-    if not paths:
-        locked = f"; {unreadable[0].filename} cannot be read" if unreadable else ""
-        raise HANError(f"{source}: expected {LOOKS_FOR}; found none{locked}")
-    skipped = Counter[str]()
-    if unreadable:
-        skipped[f"folder that cannot be read, such as {unreadable[0].filename}"] = len(unreadable)
-    photos = tuple(CaptionedPhoto(name, paths[name], ()) for name in sorted(paths))
-    return CaptionedPhotos(NAME, source, photos, skipped)
+ADAPTER = _PhotoFolder()
 
 
 def photo_files(
@@ -52,8 +56,8 @@ def photo_files(
         folder: Where to begin.
         suffixes: File name endings, in lower case.
         enter: Whether to go into a folder, given its path; all by default.
-        unreadable: Told of folders that cannot be listed or entered, by their path as the error's ``filename``; they
-            are passed over.
+        unreadable: Called with the error of each folder that cannot be listed or entered, whose ``filename`` is the
+            folder; such folders are left out.
     """
     for where, subfolders, names in os.walk(folder, onerror=unreadable):
         subfolders[:] = [

@@ -1,4 +1,4 @@
-"""Photo files to upright RGB images, or to one clear reason why not."""
+"""Opening photo files: upright RGB images, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 
 try:
     from pillow_heif import register_heif_opener
@@ -20,7 +20,7 @@ except ImportError:
     register_heif_opener = None
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif"})
-"""Photos of some phones, which Pillow reads where pillow-heif is installed."""
+"""Endings of HEIF files, which Pillow reads where pillow-heif is installed."""
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
 if register_heif_opener is not None:
@@ -28,65 +28,65 @@ if register_heif_opener is not None:
     PHOTO_SUFFIXES |= HEIF_SUFFIXES
 """File name endings, in lower case, that are taken for photos when a folder is walked."""
 
-# No others of Pillow's: a file is known by its content, and for some kinds (EPS) other programs are started.
+# No other formats: Pillow goes by content, and starts other programs for some of them (EPS).
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 if find_spec("PIL.AvifImagePlugin") is not None:  # Pillow 11.3 or newer
     _FORMATS.append("AVIF")
 if register_heif_opener is not None:
     _FORMATS.append("HEIF")
 
-# Pillow warns on stderr about what open_photo reports, refuses or, like odd metadata, gets over.
+# Pillow warns on stderr about what open_photo reports or refuses, and about odd metadata, which does no harm.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def open_photo(path: str | Path, *, max_pixels: int = 100_000_000, shrink_to: int | None = None) -> Image.Image:
-    """The photo as people see it: EXIF orientation applied, RGB, transparency over white, the first frame.
+    """Open a photo as people see it: EXIF orientation applied, RGB, transparency over white, the first frame.
 
     The size is read from the header and checked before any pixel is decoded.
 
     Args:
         path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF, or HEIF where pillow-heif is installed.
         max_pixels: The largest width x height that is decoded; Pillow's own limit, 178,956,970, holds too.
-        shrink_to: Pixels that either side needs to have no more of: a JPEG is then decoded at a smaller scale where
-            that is faster, other files as they are.
+        shrink_to: The pixels that are needed on either side: a JPEG is then decoded at a smaller scale where that is
+            faster, other files as they are.
 
     Raises:
-        HANError: The file is missing, empty, no image, broken or truncated, or larger than ``max_pixels``; the
+        DataError: The file is missing, empty, no image, broken or truncated, or larger than ``max_pixels``; the
             message holds its path and the reason.
     """
     path = Path(path)
     try:
         if not path.is_file():
-            raise HANError(f"{path}: {'is a folder, not a photo' if path.is_dir() else 'no such photo'}")
+            raise DataError(f"{path}: {'is a folder, not a photo' if path.is_dir() else 'no such photo'}")
         if path.stat().st_size == 0:
-            raise HANError(f"{path}: the file is empty")
+            raise DataError(f"{path}: the file is empty")
         with Image.open(path, formats=_FORMATS) as photo:
             width, height = photo.size
             if width * height > max_pixels:
-                raise HANError(f"{path}: {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}")
+                raise DataError(f"{path}: {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}")
             if shrink_to is not None:
                 photo.draft(None, (shrink_to, shrink_to))
             photo.load()
             return _as_rgb(_upright(photo))
     except UnidentifiedImageError:
-        raise HANError(f"{path}: not an image that can be read") from None
+        raise DataError(f"{path}: not an image that can be read") from None
     except Image.DecompressionBombError:
-        raise HANError(f"{path}: more pixels than the limit of {max_pixels:,}") from None
-    except HANError:
+        raise DataError(f"{path}: more pixels than the limit of {max_pixels:,}") from None
+    except DataError:
         raise
     except Exception as error:  # on broken files, each of Pillow's codecs raises as it likes
-        raise HANError(f"{path}: the image is broken or cannot be read ({error})") from None
+        raise DataError(f"{path}: the image is broken or cannot be read ({error})") from None
 
 
-class Shot(NamedTuple):
-    """When and with what a photo was taken: '2024-01-31 12:00:00', 'Canon EOS R'; None where its EXIF is silent."""
+class ExifInfo(NamedTuple):
+    """When a photo was taken and with which camera: '2024-01-31 12:00:00', 'Canon EOS R'; None where unknown."""
 
     date: str | None
     camera: str | None
 
 
-def read_shot(photo: Image.Image) -> Shot:
-    """What the EXIF of a photo that ``open_photo`` gave says; nonsense in it counts as nothing."""
+def read_exif(photo: Image.Image) -> ExifInfo:
+    """The date and camera in the EXIF of a photo from ``open_photo``; broken entries count as missing."""
     date = camera = None
     with suppress(Exception):  # EXIF is written by anything, and broken in any way
         exif = photo.getexif()
@@ -94,7 +94,7 @@ def read_shot(photo: Image.Image) -> Shot:
         maker, model = (_words(exif.get(tag)) for tag in (_MAKER, _MODEL))
         camera = (model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()) or None
         date = str(datetime.strptime(_words(taken)[:19], "%Y:%m:%d %H:%M:%S"))
-    return Shot(date, camera)
+    return ExifInfo(date, camera)
 
 
 # EXIF's numbers of what is read.

@@ -1,31 +1,19 @@
-"""One door to every dataset format."""
+"""Reading a dataset in whichever format it is."""
 
 from __future__ import annotations
 
 import difflib
+import warnings
 from pathlib import Path
-from typing import Protocol
 
-from han_retrieval.data import coco, flickr, folder, karpathy, lavis, scan, table, vse_infinity
+from han_retrieval import plugins
+from han_retrieval.data.adapter import DatasetAdapter
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.files import reading
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError, DataError
 
-
-class Adapter(Protocol):
-    """A module that reads one format."""
-
-    NAME: str
-    LOOKS_FOR: str
-
-    def recognises(self, source: Path) -> bool:
-        """Whether the file or folder is of this format, or nearly so."""
-
-    def read(self, source: Path) -> CaptionedPhotos:
-        """The dataset; HANError where something in it is not as the format has it."""
-
-
-ADAPTERS: tuple[Adapter, ...] = (flickr, karpathy, coco, table, lavis, vse_infinity, scan, folder)
+# A folder of photos is only that where no other format is in it.
+_LAST = "photos"
 
 
 def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedPhotos:
@@ -36,35 +24,76 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
         format: The name of the format; by default it is recognised by content.
 
     Raises:
-        HANError: There is no such path, it cannot be read, the folder is empty, the format is unknown or ambiguous, or
-            something in the files is not as their format has it; the message says which file, line or field.
+        DataError: There is no such path, it cannot be read, the folder is empty, the format is not recognised or
+            ambiguous, or something in the files is not as their format has it; the message says which file, line or
+            field.
+        ConfigError: No format has that name, or its plug-in cannot be imported.
     """
     source = Path(source)
     with reading(source):
         if not source.exists():
-            raise HANError(f"{source}: no such file or folder{_near(source)}")
-        return _adapter(source, format).read(source)
+            raise DataError(f"{source}: no such file or folder{_near(source)}")
+        if format is not None:
+            return _adapter(format).read(source)
+        if source.is_dir() and not any(source.iterdir()):
+            raise DataError(f"{source}: the folder is empty")
+        fitting = recognised_formats(source)
+        if len(fitting) > 1:
+            any_of = ", ".join(fitting)
+            raise DataError(f"{source}: could be {any_of}; choose one with --format NAME, or give the file itself")
+        for adapter in fitting.values():
+            return adapter.read(source)
+        known = "; ".join(f"{name}: {adapter.description}" for name, adapter in _usable_adapters().items())
+        raise DataError(f"{source}: not a dataset in a known format. {known}")
 
 
-def _adapter(source: Path, format: str | None) -> Adapter:
-    by_name = {adapter.NAME: adapter for adapter in ADAPTERS}
-    if format is not None:
-        if format not in by_name:
-            raise HANError(f"unknown dataset format {format!r}; known are {', '.join(by_name)}")
-        return by_name[format]
-    if source.is_dir() and not any(source.iterdir()):
-        raise HANError(f"{source}: the folder is empty")
-    # A folder of photos is only that where nothing in it says more about them.
-    fitting = [adapter for adapter in ADAPTERS if adapter is not folder and adapter.recognises(source)]
-    if len(fitting) > 1:
-        names = ", ".join(adapter.NAME for adapter in fitting)
-        raise HANError(f"{source}: could be any of {names}; choose one with --format NAME, or give the file itself")
-    if fitting:
-        return fitting[0]
-    if folder.recognises(source):
-        return folder
-    known = "; ".join(f"{adapter.NAME}: {adapter.LOOKS_FOR}" for adapter in ADAPTERS)
-    raise HANError(f"{source}: no dataset format that is known here. {known}")
+def recognised_formats(source: Path) -> dict[str, DatasetAdapter]:
+    """The adapters that recognise a source, by name; "photos" only where no other does.
+
+    A plug-in that cannot be imported, or fails at this, is left out with a warning.
+    """
+    adapters = _usable_adapters()
+    last = adapters.pop(_LAST, None)
+    fitting = {name: adapter for name, adapter in adapters.items() if _recognises(name, adapter, source)}
+    return {_LAST: last} if not fitting and last is not None and last.recognises(source) else fitting
+
+
+def _adapter(name: str) -> DatasetAdapter:
+    found = plugins.load("datasets", name)
+    if missing := [part for part in ("description", "recognises", "read") if not hasattr(found, part)]:
+        plugin = plugins.find("datasets", name)
+        raise ConfigError(
+            f"the dataset format {name!r} of {plugin.package} has no {' and no '.join(missing)}; see DatasetAdapter in "
+            "han_retrieval.data"
+        )
+    adapter: DatasetAdapter = found
+    return adapter
+
+
+def _usable_adapters() -> dict[str, DatasetAdapter]:
+    """All adapters that can be imported, by name."""
+    adapters = {}
+    for name in plugins.installed("datasets"):
+        try:
+            adapters[name] = _adapter(name)
+        except ConfigError as error:
+            warnings.warn(f"skipped: {error}", stacklevel=2)
+    return adapters
+
+
+def _recognises(name: str, adapter: DatasetAdapter, source: Path) -> bool:
+    try:
+        return bool(adapter.recognises(source))
+    except (DataError, OSError):
+        raise
+    except Exception as error:  # of a plug-in, that must not keep the others from reading
+        package = plugins.find("datasets", name).package
+        warnings.warn(
+            f"skipped: the dataset format {name!r} of {package} fails to recognise {source} "
+            f"({type(error).__name__}: {error})",
+            stacklevel=2,
+        )
+        return False
 
 
 def _near(path: Path) -> str:

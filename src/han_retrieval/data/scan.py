@@ -1,8 +1,8 @@
-"""SCAN's precomputed folders, the side of the text (Lee et al., ECCV 2018).
+"""The captions and image ids of SCAN's precomputed folders (Lee et al., ECCV 2018).
 
-``{split}_caps.txt`` has a caption a line, those of an image together, as many for each image. ``{split}_ids.txt`` has
-an id a line, one an image or one a caption; ``{split}_ims.npy`` has a row an image, or each image repeated, most often
-5 times. ``scan_image_ids`` says which images there are; features imported from ``ims.npy`` bear the same ids.
+``{split}_caps.txt`` has a caption a line, those of an image together, the same number for each image.
+``{split}_ids.txt`` has an id a line, one an image or one a caption; ``{split}_ims.npy`` has a row an image, or each
+image repeated, most often 5 times. Features imported from ``ims.npy`` get the ids of ``scan_image_ids``.
 """
 
 from __future__ import annotations
@@ -14,37 +14,45 @@ from pathlib import Path
 
 import numpy as np
 
+from han_retrieval.data.builder import split_of
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.files import read_lines
-from han_retrieval.data.gather import split_of
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 
-NAME = "scan"
-LOOKS_FOR = "train_caps.txt, dev_caps.txt, test_caps.txt with the same names in _ids.txt or _ims.npy"
+_DESCRIPTION = "train_caps.txt, dev_caps.txt, test_caps.txt with the same names in _ids.txt or _ims.npy"
 
 
-def recognises(source: Path) -> bool:
-    """A folder with a ``*_caps.txt`` in it, or such a file."""
-    return any(source.glob("*_caps.txt")) if source.is_dir() else source.name.endswith("_caps.txt")
+class _Folder:
+    """See ``DatasetAdapter``."""
+
+    description = _DESCRIPTION
+
+    def recognises(self, source: Path) -> bool:
+        """A folder with a ``*_caps.txt`` in it, or such a file."""
+        return any(source.glob("*_caps.txt")) if source.is_dir() else source.name.endswith("_caps.txt")
+
+    def read(self, source: Path) -> CaptionedPhotos:
+        """The images of all splits, without paths; of one split where ``source`` is its ``caps.txt``."""
+        if source.is_dir():
+            folder, ids_of = source, _image_ids(source, scan_splits(source))
+        else:
+            folder, name = source.parent, source.name.removesuffix("_caps.txt")
+            ids_of = {name: scan_image_ids(folder, name)}
+        photos, skipped = [], Counter[str]()
+        for name, ids in ids_of.items():
+            captions = read_lines(folder / f"{name}_caps.txt")
+            each = len(captions) // len(ids)
+            for i, photo_id in enumerate(ids):
+                kept = tuple(caption.strip() for caption in captions[i * each : (i + 1) * each] if caption.strip())
+                skipped["empty caption"] += each - len(kept)
+                if kept:
+                    photos.append(CaptionedPhoto(photo_id, None, kept, split_of(name)))
+                else:
+                    skipped["photo without captions"] += 1
+        return CaptionedPhotos("scan", source, tuple(photos), +skipped)
 
 
-def read(source: Path) -> CaptionedPhotos:
-    """The images of all splits, without paths; of one split where ``source`` is its ``caps.txt``."""
-    folder = source if source.is_dir() else source.parent
-    splits = scan_splits(folder) if source.is_dir() else [source.name.removesuffix("_caps.txt")]
-    ids_of = _image_ids(folder, splits) if source.is_dir() else {name: scan_image_ids(folder, name) for name in splits}
-    photos, skipped = [], Counter[str]()
-    for name, ids in ids_of.items():
-        captions = read_lines(folder / f"{name}_caps.txt")
-        each = len(captions) // len(ids)
-        for i, photo_id in enumerate(ids):
-            kept = tuple(caption.strip() for caption in captions[i * each : (i + 1) * each] if caption.strip())
-            skipped["empty caption"] += each - len(kept)
-            if kept:
-                photos.append(CaptionedPhoto(photo_id, None, kept, split_of(name)))
-            else:
-                skipped["photo without captions"] += 1
-    return CaptionedPhotos(NAME, source, tuple(photos), +skipped)
+ADAPTER = _Folder()
 
 
 def scan_splits(folder: Path) -> list[str]:
@@ -53,12 +61,12 @@ def scan_splits(folder: Path) -> list[str]:
     COCO's "test" is left out where "testall" is there too, which holds all 5,000 of the test images.
 
     Raises:
-        HANError: There is no such file, or none with the name of a split.
+        DataError: There is no such file, or none with the name of a split.
     """
     names = sorted(path.name.removesuffix("_caps.txt") for path in folder.glob("*_caps.txt"))
     splits = [name for name in names if split_of(name) and not (name == "test" and "testall" in names)]
     if not splits:
-        raise HANError(f"{folder}: expected {LOOKS_FOR}, found {', '.join(names) or 'none'}")
+        raise DataError(f"{folder}: expected {_DESCRIPTION}, found {', '.join(names) or 'none'}")
     return sorted(splits, key=lambda name: ("train", "dev", "test").index(str(split_of(name))))
 
 
@@ -75,7 +83,7 @@ def scan_image_ids(folder: Path, split: str) -> list[str]:
         split: A name before ``_caps.txt``, as in ``scan_splits``.
 
     Raises:
-        HANError: A file is missing or broken, ids are not unique, or captions and rows do not come out even.
+        DataError: A file is missing or broken, ids are not unique, or captions and rows do not come out even.
     """
     splits = scan_splits(folder)
     return _image_ids(folder, splits)[split] if split in splits else _ids_of_split(folder, split)
@@ -92,30 +100,30 @@ def _ids_of_split(folder: Path, split: str) -> list[str]:
     caps, ids_file, rows_file = (folder / f"{split}_{ending}" for ending in ("caps.txt", "ids.txt", "ims.npy"))
     captions = len(read_lines(caps))
     if not captions:
-        raise HANError(f"{caps}: the file is empty")
+        raise DataError(f"{caps}: the file is empty")
     rows = open_rows(rows_file) if rows_file.exists() else None
     if ids_file.exists():
         ids = _ids_of_images(ids_file, captions=captions, rows=rows)
     elif rows is not None:
         ids = [f"{split}/{i}" for i in range(_images_of_rows(rows, captions=captions))]
     else:
-        raise HANError(f"{caps}: {ids_file.name} or {rows_file.name} must be beside it, to tell how many images it has")
+        raise DataError(f"{caps}: {ids_file.name} or {rows_file.name} must be beside it, for the number of images")
     if not ids or captions % len(ids):
-        raise HANError(f"{caps}: {captions} captions cannot be shared evenly by {len(ids)} images")
+        raise DataError(f"{caps}: {captions} captions cannot be shared evenly by {len(ids)} images")
     if rows is not None and (len(rows) == 0 or len(rows) % len(ids)):
-        raise HANError(f"{rows_file}: {len(rows)} rows cannot be shared evenly by {len(ids)} images")
+        raise DataError(f"{rows_file}: {len(rows)} rows cannot be shared evenly by {len(ids)} images")
     return ids
 
 
 def _ids_of_images(path: Path, *, captions: int, rows: np.ndarray | None) -> list[str]:
     ids = [line.strip() for line in read_lines(path)]
     if "" in ids:
-        raise HANError(f"{path}, line {ids.index('') + 1}: expected an image id, the line is empty")
+        raise DataError(f"{path}, line {ids.index('') + 1}: expected an image id, the line is empty")
     unique = list(dict.fromkeys(ids))
     if len(unique) < len(ids):
         times = len(ids) // len(unique)
         if ids != [photo_id for photo_id in unique for _ in range(times)]:
-            raise HANError(f"{path}: ids repeat, but not each the same number of times in consecutive lines")
+            raise DataError(f"{path}: ids repeat, but not each the same number of times in consecutive lines")
         return unique
     if rows is not None and len(ids) == captions:
         # An id a caption, or an image for each caption: the rows tell.
@@ -138,7 +146,7 @@ def open_rows(path: Path) -> np.ndarray:
     """The array of a ``.npy`` file, left on the disk.
 
     Raises:
-        HANError: It is no such file, or the array has less than two dimensions.
+        DataError: It is no such file, or the array has less than two dimensions.
     """
     try:
         rows = np.load(path, mmap_mode="r")
@@ -146,7 +154,7 @@ def open_rows(path: Path) -> np.ndarray:
             rows.close()
             raise ValueError("it is an archive of several")
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise HANError(f"{path}: not an array that numpy can map ({error})") from None
+        raise DataError(f"{path}: not an array that numpy can map ({error})") from None
     if rows.ndim < 2:
-        raise HANError(f"{path}: expected an array of images x regions x numbers, found shape {rows.shape}")
+        raise DataError(f"{path}: expected an array of images x regions x numbers, found shape {rows.shape}")
     return rows

@@ -5,28 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from han_retrieval.data.files import read_lines, reading
-from han_retrieval.data.read import ADAPTERS, read_dataset
-from han_retrieval.errors import HANError
+from han_retrieval.data.read import read_dataset, recognised_formats
+from han_retrieval.errors import DataError
 
 
 def read_sentences(source: str | Path) -> list[str]:
-    """The sentences of a text file or a dataset, each once, in order.
+    """Read the sentences of a text file or a dataset, each once, in order.
 
     Args:
         source: A file whose name ends in .txt and that is no dataset's, with a sentence a line; or what
             ``read_dataset`` reads.
 
     Raises:
-        HANError: There is no such path, the format is not known, or there is no sentence.
+        DataError: There is no such path, the format is not recognised, or there is no sentence.
     """
     path = Path(source)
     with reading(path):
-        plain = path.is_file() and path.suffix == ".txt" and not any(adapter.recognises(path) for adapter in ADAPTERS)
+        plain = path.is_file() and path.suffix == ".txt" and not recognised_formats(path)
     if plain:
         found = [line.strip() for line in read_lines(path)]
     else:
         found = [caption for photo in read_dataset(path).photos for caption in photo.captions]
     sentences = list(dict.fromkeys(sentence for sentence in found if sentence))
     if not sentences:
-        raise HANError(f"{path}: no sentence in it; give a text file (.txt) with a sentence a line, or a dataset")
+        raise DataError(f"{path}: no sentence in it; give a text file (.txt) with a sentence a line, or a dataset")
     return sentences

@@ -1,7 +1,7 @@
 """A folder of photos with ``metadata.jsonl`` or ``metadata.csv``, as Hugging Face's imagefolder has it.
 
 Each row has ``file_name`` (or ``image``), a path beside the table, and ``caption``, ``captions`` or ``text``: one
-sentence, or in ``captions`` a list of them, which a CSV cell holds as JSON. Several rows may speak of one photo. The
+sentence, or in ``captions`` a list of them, which a CSV cell holds as JSON. Several rows may be about one photo. The
 split is the column ``split`` where there is one, else the folder train, validation or test that the photo is in; the
 tables may lie in those folders too. A photo's id is its path below the source. Photos that no table names are not part
 of the dataset.
@@ -11,50 +11,35 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from han_retrieval.data.dataset import CaptionedPhotos
+from han_retrieval.data.builder import DatasetBuilder, FileFormat, split_of
 from han_retrieval.data.files import field, read_csv, read_json_lines, sentences, shown
-from han_retrieval.data.gather import Gathering, PhotoFiles, split_of
-from han_retrieval.errors import HANError
-
-NAME = "metadata"
-LOOKS_FOR = "metadata.jsonl or metadata.csv with file_name and caption or captions, also in train/, validation/, test/"
+from han_retrieval.errors import DataError
 
 _PHOTO_FIELDS = ("file_name", "image")
 _CAPTION_FIELDS = ("caption", "captions", "text")
 
 
-def recognises(source: Path) -> bool:
-    """Any .csv or .jsonl file, or a folder with a metadata table in it or in its split folders."""
-    return bool(_tables(source))
-
-
-def read(source: Path) -> CaptionedPhotos:
-    """The photos in the order of the tables."""
-    tables = _tables(source) if source.is_dir() else [source]
-    if not tables:
-        raise HANError(f"{source}: expected {LOOKS_FOR}, found none")
-    root = source if source.is_dir() else source.parent
-    gathering = Gathering(NAME, source, PhotoFiles(root, by_last_part=False).find)
-    for path in tables:
-        if path.with_suffix(".csv" if path.suffix == ".jsonl" else ".jsonl") in tables:
-            raise HANError(f"{path.parent}: metadata.csv and metadata.jsonl are both there; give one of them itself")
+def _add(builder: DatasetBuilder, files: Sequence[Path]) -> None:
+    for path in files:
+        if path.with_suffix(".csv" if path.suffix == ".jsonl" else ".jsonl") in files:
+            raise DataError(f"{path.parent}: metadata.csv and metadata.jsonl are both there; give one of them itself")
         json_lines = path.suffix == ".jsonl"
         for where, row in read_json_lines(path) if json_lines else read_csv(path, (_PHOTO_FIELDS, _CAPTION_FIELDS)):
             name = field(row, _one_of(row, _PHOTO_FIELDS), str, where)
             if not name:
-                raise HANError(f"{where}: the file name is empty")
-            photo_id = (path.parent.relative_to(root) / name).as_posix()
-            gathering.photo(photo_id, photo_id, split=_split(row, photo_id, where), where=where)
+                raise DataError(f"{where}: the file name is empty")
+            photo_id = (path.parent.relative_to(builder.folder) / name).as_posix()
+            builder.photo(photo_id, photo_id, split=_split(row, photo_id, where), where=where)
             key = _one_of(row, _CAPTION_FIELDS)
             for sentence in sentences(_captions(row, key, where), f"{where}, {key}"):
-                gathering.caption(photo_id, sentence)
-    return gathering.finish()
+                builder.caption(photo_id, sentence)
 
 
-def _tables(source: Path) -> list[Path]:
+def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if source.suffix in (".csv", ".jsonl") else []
     folders = [source, *sorted(path for path in source.iterdir() if split_of(path.name) and path.is_dir())]
@@ -73,7 +58,7 @@ def _split(row: Any, photo_id: str, where: str) -> str | None:
         return split_of(folder) if slash else None
     split = split_of(field(row, "split", str, where))
     if split is None:
-        raise HANError(f"{where}: split {row['split']!r} is none of train, dev, test")
+        raise DataError(f"{where}: split {row['split']!r} is not one of train, dev, test")
     return split
 
 
@@ -88,4 +73,13 @@ def _captions(row: Any, key: str, where: str) -> Any:
     try:  # as pandas writes a list
         return ast.literal_eval(value.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        raise HANError(f"{where}, captions: expected a JSON list of captions, found {shown(value)}") from None
+        raise DataError(f"{where}, captions: expected a JSON list of captions, found {shown(value)}") from None
+
+
+ADAPTER = FileFormat(
+    name="metadata",
+    description="metadata.jsonl or metadata.csv with file_name and caption(s), also in train/, validation/, test/",
+    files=_files,
+    add=_add,
+    exact_paths=True,
+)

@@ -9,37 +9,41 @@ from __future__ import annotations
 from pathlib import Path
 
 from han_retrieval.data import scan
+from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.files import field, read_json
-from han_retrieval.data.gather import Gathering, PhotoFiles
-from han_retrieval.errors import HANError
-
-NAME = "vse-infinity"
-LOOKS_FOR = "precomp/ (as scan) beside id_mapping.json"
+from han_retrieval.errors import DataError
 
 
-def recognises(source: Path) -> bool:
-    """A folder with a SCAN folder precomp/ in it, or the id_mapping.json beside that."""
-    return scan.recognises(_folder(source) / "precomp")
+class _Layout:
+    """See ``DatasetAdapter``."""
 
+    description = "precomp/ (as scan) beside id_mapping.json"
 
-def read(source: Path) -> CaptionedPhotos:
-    """The photos of precomp/, in its order."""
-    folder = _folder(source)
-    mapping = folder / "id_mapping.json"
-    if not mapping.exists():
-        raise HANError(f"{mapping}: the file is missing; for features without photos, give {folder / 'precomp'}")
-    names = read_json(mapping)
-    images = scan.read(folder / "precomp")
-    gathering = Gathering(NAME, source, PhotoFiles(folder).find)
-    gathering.skipped.update(images.skipped)
-    for photo in images.photos:
-        name = field(names, photo.id.rpartition("/")[2], str, str(mapping))
-        gathering.photo(photo.id, name, split=photo.split, where=str(mapping))
-        for caption in photo.captions:
-            gathering.caption(photo.id, caption)
-    return gathering.finish()
+    def recognises(self, source: Path) -> bool:
+        """A folder with a SCAN folder precomp/ in it, or the id_mapping.json beside that."""
+        return scan.ADAPTER.recognises(_folder(source) / "precomp")
+
+    def read(self, source: Path) -> CaptionedPhotos:
+        """The photos of precomp/, in its order."""
+        folder = _folder(source)
+        mapping = folder / "id_mapping.json"
+        if not mapping.exists():
+            raise DataError(f"{mapping}: the file is missing; for features without photos, give {folder / 'precomp'}")
+        names = read_json(mapping)
+        images = scan.ADAPTER.read(folder / "precomp")
+        builder = DatasetBuilder("vse-infinity", source)
+        builder.skipped.update(images.skipped)
+        for photo in images.photos:
+            name = field(names, photo.id.rpartition("/")[2], str, str(mapping))
+            builder.photo(photo.id, name, split=photo.split, where=str(mapping))
+            for caption in photo.captions:
+                builder.caption(photo.id, caption)
+        return builder.finish()
 
 
 def _folder(source: Path) -> Path:
     return source.parent if source.name == "id_mapping.json" else source
+
+
+ADAPTER = _Layout()

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from han_retrieval.data.builder import split_of
 from han_retrieval.data.files import reading, shown
-from han_retrieval.data.gather import split_of
 from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.data.scan import open_rows, scan_image_ids, scan_splits
 from han_retrieval.errors import HANError

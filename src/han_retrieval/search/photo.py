@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from han_retrieval.data import Shot, open_photo, read_shot
+from han_retrieval.data import ExifInfo, open_photo, read_exif
 from han_retrieval.errors import HANError
 from han_retrieval.search.scan import State
 
@@ -22,13 +22,13 @@ class Photo:
         state: Of the file, before it was read: a change since then is seen by the next run.
         id: Hash of its content, 32 hexadecimal digits.
         image: The photo, upright; None where its content is known already.
-        shot: From its EXIF.
+        exif: When and with which camera it was taken.
     """
 
     state: State
     id: str
     image: Image.Image | None
-    shot: Shot
+    exif: ExifInfo
 
 
 def hash_file(path: Path) -> str:
@@ -51,5 +51,5 @@ def read_photo(path: Path, known: Container[str]) -> Photo | str:
         return f"cannot be read ({error.strerror})"
     except HANError as error:
         return str(error).removeprefix(f"{path}: ")
-    shot = Shot(None, None) if image is None else read_shot(image)
-    return Photo(State(status.st_size, status.st_mtime_ns), photo_id, image, shot)
+    exif = ExifInfo(None, None) if image is None else read_exif(image)
+    return Photo(State(status.st_size, status.st_mtime_ns), photo_id, image, exif)

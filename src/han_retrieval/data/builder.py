@@ -1,14 +1,15 @@
-"""What adapters do alike: name splits, find photo files, gather captions by photo, count what is left out."""
+"""What adapters of dataset formats share: names of splits, photo files, photos with their captions, whole formats."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 
 _SPLITS = {
     "train": ("train", "training", "restval"),
@@ -25,17 +26,17 @@ _PHOTO_FOLDERS = (
 
 
 def split_of(name: str) -> str | None:
-    """The split that a name means ("restval" is train, "validation" is dev), None for a name that means none."""
+    """The split with this name or another name of it ("restval" is train, "validation" is dev), or None."""
     return _SPLIT_OF.get(name.strip().lower())
 
 
 def split_in(file_name: str) -> str | None:
-    """The one split that a file's name speaks of ("captions_val2017.json" is dev), None for none or several."""
+    """The one split that a file's name contains ("captions_val2017.json" is dev), or None for none or several."""
     splits = {split_of(part) for part in re.split(r"[^a-z]+", file_name.lower())} - {None}
     return splits.pop() if len(splits) == 1 else None
 
 
-class PhotoFiles:
+class _PhotoFiles:
     """Finds the photo files that a dataset's file names, in the folders where they are usually kept.
 
     Args:
@@ -61,17 +62,25 @@ class PhotoFiles:
         return None
 
 
-class Gathering:
-    """Photos and captions as an adapter meets them, in any order; ``finish`` makes the dataset of them.
+class DatasetBuilder:
+    """Collects photos and captions in any order; ``finish`` makes the dataset of them.
 
     Args:
         format: The adapter's name.
         source: The file or folder that is read.
-        find: Gives the photo file for the name that the dataset has for it, or None.
+        folder: Where photo files are looked for, and in the folders of usual names below and beside it; by default the
+            source, or its folder.
+        exact_paths: Whether a photo lies where its name says, below the folder, and nowhere else.
+
+    Attributes:
+        folder: See above.
+        skipped: How many things were left out, by reason.
     """
 
-    def __init__(self, format: str, source: Path, find: Callable[[str], Path | None]) -> None:
-        self._format, self._source, self._find = format, source, find
+    def __init__(self, format: str, source: Path, *, folder: Path | None = None, exact_paths: bool = False) -> None:
+        self.folder = folder or (source if source.is_dir() else source.parent)
+        self._format, self._source = format, source
+        self._files = _PhotoFiles(self.folder, by_last_part=not exact_paths)
         self._photos: dict[str, tuple[str, str | None]] = {}  # id -> file name, split
         self._captions: dict[str, list[str]] = {}
         self.skipped: Counter[str] = Counter()
@@ -80,19 +89,25 @@ class Gathering:
         return photo_id in self._photos
 
     def photo(self, photo_id: str, name: str, *, split: str | None, where: str) -> None:
-        """A photo, told once or again: its id, the name of its file and its split.
+        """Add a photo, or the same one again.
+
+        Args:
+            photo_id: Its id in the dataset.
+            name: The name of its file, as the dataset has it.
+            split: "train", "dev", "test" or None.
+            where: The file and line, for messages.
 
         Raises:
-            HANError: It was told before with another file or split.
+            DataError: The id was added before with another file or split.
         """
         name_and_split = (name, split)
         if self._photos.setdefault(photo_id, name_and_split) != name_and_split:
             before = " in split ".join(str(part) for part in self._photos[photo_id])
-            raise HANError(f"{where}: photo {photo_id!r} ({name} in split {split}) stands there before as {before}")
+            raise DataError(f"{where}: photo {photo_id!r} ({name} in split {split}) was listed before as {before}")
         self._captions.setdefault(photo_id, [])
 
     def caption(self, photo_id: str, sentence: str) -> None:
-        """A sentence about a photo that has been told; an empty one is counted and left out."""
+        """Add a sentence to a photo that was added; an empty one is counted and left out."""
         if sentence.strip():
             self._captions[photo_id].append(sentence.strip())
         else:
@@ -101,19 +116,19 @@ class Gathering:
     def finish(self) -> CaptionedPhotos:
         """The dataset: every photo that has a file and a caption; the others are counted.
 
-        Where not one photo file is found, the dataset is taken for one that is used with features made elsewhere:
-        its photos stay, without a path.
+        Where no photo file at all is found, the photos stay, without a path: such a dataset is used with features that
+        were made elsewhere.
 
         Raises:
-            HANError: No photo has a caption and, where there are files, a file; or two photos have one file.
+            DataError: No photo has a caption and, where there are files, a file; or two photos have one file.
         """
-        paths = {photo_id: self._find(name) for photo_id, (name, _) in self._photos.items()}
+        paths = {photo_id: self._files.find(name) for photo_id, (name, _) in self._photos.items()}
         ids: dict[Path, str] = {}
         for photo_id, path in paths.items():
             if path is not None and ids.setdefault(path, photo_id) != photo_id:
-                raise HANError(
-                    f"{self._source}: the photos {ids[path]!r} and {photo_id!r} have one file, {path}; name each file "
-                    "with its folder, as in val2017/1.jpg"
+                raise DataError(
+                    f"{self._source}: the photos {ids[path]!r} and {photo_id!r} have the same file, {path}; name each "
+                    "file with its folder, as in val2017/1.jpg"
                 )
         without_files = not any(paths.values())
         photos = []
@@ -126,5 +141,43 @@ class Gathering:
                 photos.append(CaptionedPhoto(photo_id, paths[photo_id], tuple(captions), self._photos[photo_id][1]))
         if not photos:
             account = ", ".join(f"{reason}: {count}" for reason, count in self.skipped.items()) or "it names none"
-            raise HANError(f"{self._source}: there is no photo with a caption ({account})")
+            raise DataError(f"{self._source}: no photo with a caption in it ({account})")
         return CaptionedPhotos(self._format, self._source, tuple(photos), self.skipped)
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """An adapter of a format whose datasets are one or several files, with the photos beside them.
+
+    Attributes:
+        name: The format's name.
+        description: What the files are called and hold.
+        files: The files of the format that a path is or, as a folder, holds.
+        add: Adds the photos and captions of the files, of which there is at least one.
+        single: Whether a dataset is one file.
+        exact_paths: See ``DatasetBuilder``.
+    """
+
+    name: str
+    description: str
+    files: Callable[[Path], list[Path]]
+    add: Callable[[DatasetBuilder, Sequence[Path]], None]
+    single: bool = False
+    exact_paths: bool = False
+
+    def recognises(self, source: Path) -> bool:
+        """See ``DatasetAdapter``."""
+        return bool(self.files(source))
+
+    def read(self, source: Path) -> CaptionedPhotos:
+        """See ``DatasetAdapter``."""
+        files = self.files(source) if source.is_dir() else [source]
+        if not files or (self.single and len(files) > 1):
+            found = ", ".join(path.name for path in files) or "none"
+            raise DataError(
+                f"{source}: expected {'one ' * self.single}{self.description}, found {found}; give the file itself"
+            )
+        folder = None if self.exact_paths else files[0].parent
+        builder = DatasetBuilder(self.name, source, folder=folder, exact_paths=self.exact_paths)
+        self.add(builder, files)
+        return builder.finish()
