@@ -42,7 +42,7 @@ def verbs() -> str:
         paragraphs = re.sub(r"\n[ \t]+", "\n", inspect.cleandoc(command.help or "")).replace("\b\n", "")
         rows = ["| option | meaning |", "|---|---|"]
         for option in command.get_params(context):
-            record = option.get_help_record(context)
+            record = option.get_help_record(context) if isinstance(option, click.Option) else None
             if record is not None and option.name != "help":
                 names, meaning = record
                 rows.append(f"| `{names}` | {meaning} |".replace("[default: ", "[default:&nbsp;"))
