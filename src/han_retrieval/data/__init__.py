@@ -1,7 +1,8 @@
-"""Photos, captions and splits, from the formats that people have."""
+"""Photos, captions, splits and annotations, read from common formats."""
 
 from han_retrieval.data.adapter import DatasetAdapter
 from han_retrieval.data.ahead import read_ahead
+from han_retrieval.data.boxes import overlapping, to_stored_size
 from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.entities import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase, read_entities
@@ -26,6 +27,7 @@ __all__ = [
     "Phrase",
     "is_text",
     "open_photo",
+    "overlapping",
     "photo_files",
     "read_ahead",
     "read_dataset",
@@ -35,4 +37,5 @@ __all__ = [
     "read_sentences",
     "scan_image_ids",
     "scan_splits",
+    "to_stored_size",
 ]

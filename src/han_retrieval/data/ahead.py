@@ -1,4 +1,4 @@
-"""Reading ahead: files are opened in threads while what was read before is worked on."""
+"""Reading ahead: threads read the next items while the caller works on the last one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 def read_ahead(items: Iterable[T], read: Callable[[T], R], *, threads: int, ahead: int) -> Generator[tuple[T, R]]:
-    """Each item with what ``read`` makes of it, in order; ``ahead`` of them are being read meanwhile."""
+    """Each item with ``read(item)``, in order; up to ``ahead`` further items are read meanwhile."""
     waiting: deque[tuple[T, Future[R]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
     try:

@@ -1,4 +1,4 @@
-"""Which words of a caption speak of which boxes of its photo: Flickr30k Entities (Plummer et al., IJCV 2017)."""
+"""Annotations that link phrases of captions to boxes in photos: Flickr30k Entities (Plummer et al., IJCV 2017)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from han_retrieval.errors import DataError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Phrase:
-    """Words of a sentence that speak of one entity.
+    """Words of a sentence that name one entity.
 
     Attributes:
         start, end: The words, tokens[start:end] of their sentence.
@@ -43,7 +43,7 @@ class EntitiesSentence:
 
 @dataclass(frozen=True, slots=True)
 class EntitiesPhoto:
-    """The annotation of one photo: its file name, its size in pixels as annotated, its sentences."""
+    """The annotation of one photo: its file name, its width and height in pixels as annotated, its sentences."""
 
     id: str
     width: int
@@ -60,16 +60,15 @@ _PHRASE = re.compile(r"\[/EN#(\w+)/(\S+)")
 
 
 def read_entities(path: str | Path) -> EntitiesPhotos:
-    """Read the annotations of a dataset, for measuring grounding.
+    """Read the Entities annotations of a dataset.
 
     Args:
         path: A ``.jsonl`` file with an object a photo (``file``, ``width``, ``height``, ``boxes`` of ``box`` and
             ``chains``, ``sentences`` of ``tokens`` and ``phrases``), or the original folder with ``Annotations/*.xml``
-            and ``Sentences/*.txt``. The original's boxes, whole pixels counted from 1, are brought to pixel edges.
+            and ``Sentences/*.txt``. The original's boxes, whole pixels counted from 1, become pixel edges.
 
     Raises:
-        DataError: There is nothing of the two at ``path``, or something in it is not as it should be; the message says
-            which file and line.
+        DataError: ``path`` is neither of the two, or something in it is broken; the message has the file and line.
     """
     path = Path(path)
     if path.is_dir():
@@ -78,7 +77,7 @@ def read_entities(path: str | Path) -> EntitiesPhotos:
     for where, record in read_json_lines(path):
         photo = _photo_of(record, where)
         if photo.id in photos:
-            raise DataError(f"{where}: photo {photo.id!r} stands in an earlier line too")
+            raise DataError(f"{where}: photo {photo.id!r} is in an earlier line too")
         photos[photo.id] = photo
     if not photos:
         raise DataError(f"{path}: the file is empty")

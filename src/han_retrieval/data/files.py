@@ -1,4 +1,4 @@
-"""Text, JSON and CSV files, read so that an error says which file, line or field, and names that are no text."""
+"""Reading text, JSON and CSV files with errors that name the file, line or field; file names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @contextmanager
 def reading(source: Path) -> Iterator[None]:
-    """Around what reads ``source`` or files below it: what the system has against it becomes one line.
+    """A context in which an OSError from reading ``source`` or files below it becomes a DataError.
 
     Raises:
         DataError: A file or folder cannot be read.
@@ -30,10 +30,10 @@ def reading(source: Path) -> Iterator[None]:
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without a byte order mark.
+    """Read a text file in UTF-8, with or without a byte order mark.
 
     Raises:
-        DataError: It cannot be opened, or holds bytes that are no UTF-8; the message says in which line.
+        DataError: It cannot be opened, or is not UTF-8; the message has the line.
     """
     try:
         content = path.read_bytes()
@@ -46,16 +46,16 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""The lines of a text file, broken at \n and \r\n only; what follows the last break counts unless it is empty."""
+    r"""The lines of a text file, broken at \n and \r\n only; an empty one after the last break does not count."""
     lines = read_text(path).replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        DataError: It cannot be read or is no JSON; the message says in which line.
+        DataError: It cannot be read or is not JSON; the message has the line.
     """
     text = read_text(path)
     try:
@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The values of a JSON Lines file, each with its place ("FILE, line 3"); empty lines are passed over."""
+    """The values of a JSON Lines file, each with its place ("FILE, line 3"); empty lines do not count."""
     for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
             where = f"{path}, line {number}"
@@ -80,16 +80,16 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _beyond_bounds(error: ValueError | RecursionError) -> str:
-    """What Python will not read of sound JSON."""
+    """Why Python cannot read correct JSON."""
     return f"a number in it has too many digits ({error})" if isinstance(error, ValueError) else "nested too deeply"
 
 
 def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file by the names in its first line, each with its place; separated by comma, semicolon or tab.
+    """The rows of a CSV file as dicts, each with its place; the separator is a comma, a semicolon or a tab.
 
     Args:
         path: The file.
-        columns: The columns that must be there, each by any of several names.
+        columns: The columns that must be there, each a choice of names.
 
     Raises:
         DataError: The file is empty, lacks a column, has a row with more or fewer fields than the first line, or a
@@ -119,7 +119,7 @@ def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str
 
 
 def peek(path: Path, *, size: int = 262_144) -> str:
-    """The first and last ``size`` bytes of a file as text: enough to know a JSON file of any length by its keys."""
+    """The first and last ``size`` bytes of a file as text, which show the keys of a JSON file of any length."""
     try:
         with path.open("rb") as file:
             start = file.read(size)
@@ -134,7 +134,7 @@ def field(record: Any, name: str, kind: type[T], where: str) -> T:
     """The value of a field of a JSON object.
 
     Raises:
-        DataError: ``record`` is no object, lacks the field, or has something else than ``kind`` there.
+        DataError: ``record`` is not an object, lacks the field, or the value is not a ``kind``.
     """
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected an object with the field {name!r}, found {shown(record)}")
@@ -148,7 +148,7 @@ def field(record: Any, name: str, kind: type[T], where: str) -> T:
 
 
 def identifier(record: Any, name: str, where: str) -> str:
-    """The value of a field that holds an id, a whole number or text, as text."""
+    """The value of a field that holds an id, which is a whole number or text, as text."""
     if isinstance(record, dict) and type(record.get(name)) is int:
         return str(record[name])
     return field(record, name, str, where)
@@ -164,7 +164,7 @@ def sentences(value: Any, where: str) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A value as an error message shows it: on one line, shortened."""
+    """A value for an error message: on one line, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -175,12 +175,12 @@ def is_text(name: str) -> bool:
 
 
 def readable(name: str) -> str:
-    """A file's name with a mark in the place of each byte that is no text."""
+    """A file's name with a mark in place of each byte that is not UTF-8."""
     return _NOT_TEXT.sub("\ufffd", name)
 
 
 NOT_TEXT = "its name is not UTF-8; rename it"
-"""Why a file is passed over whose name is no text."""
+"""Why a file is skipped whose name is not UTF-8."""
 
-# What Python has in a name for bytes that are no UTF-8.
+# How Python represents bytes in a file name that are not UTF-8.
 _NOT_TEXT = re.compile(r"[\ud800-\udfff]")

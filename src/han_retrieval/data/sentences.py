@@ -1,4 +1,4 @@
-"""Sentences alone: a file with one a line, or all captions of a dataset."""
+"""Reading sentences alone: from a file with one a line, or the captions of a dataset."""
 
 from __future__ import annotations
 

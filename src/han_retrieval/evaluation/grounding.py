@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from han_retrieval.data import overlapping, to_stored_size
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation.phrases import overlapping, sentence_words, to_stored_size
 from han_retrieval.evaluation.protocols import Matcher, check_regions, evaluating
-from han_retrieval.text import EncodedSentence
+from han_retrieval.text import EncodedSentence, tokenize_each
 
 if TYPE_CHECKING:
     from han_retrieval.data import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase
@@ -134,7 +134,7 @@ def _most_aligned(
     model: Explainer, regions: Regions, sentence: EntitiesSentence, phrases: Sequence[Phrase]
 ) -> Iterable[tuple[Phrase, int | None]]:
     """Each phrase with the region that its words' mean weight is greatest for; None where it has no word."""
-    words, starts = sentence_words(sentence)
+    words, starts = tokenize_each(sentence.tokens)
     if not phrases or not words:
         return [(phrase, None) for phrase in phrases]
     encoded = model.encode_sentence(" ".join(words))
@@ -156,22 +156,22 @@ class _Judge:
         if regions.boxes is None:
             raise HANError(f"the features of photo {photo.id!r} have no boxes to ground by: extract them anew")
         width, height = regions.width or photo.width, regions.height or photo.height
-        whole = torch.tensor([[0, 0, width, height]], dtype=torch.float64)
-        self.boxes = torch.cat([whole, torch.tensor(regions.boxes).double()])  # (1 + m, 4), the whole photo first
+        whole = [[0, 0, width, height]]
+        self.boxes = np.concatenate([whole, regions.boxes]).astype(np.float64)  # (1 + m, 4), the whole photo first
         self.centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2  # (1 + m, 2)
         self.photo, self.width, self.height = photo, width, height
 
     def hits(self, phrase: Phrase, region: int) -> np.ndarray:
         """What each guess scores under each measure: (measures, guesses)."""
         true = to_stored_size(phrase.boxes, self.photo, width=self.width, height=self.height)  # (k, 4)
-        union = torch.cat([true[:, :2].amin(0), true[:, 2:].amax(0)]).unsqueeze(0)  # (1, 4)
+        union = np.concatenate([true[:, :2].min(0), true[:, 2:].max(0)])[None]  # (1, 4)
         rows = []
         for boxes in (true, union):
-            centres = self.centres.unsqueeze(1)  # (1 + m, 1, 2)
+            centres = self.centres[:, None]  # (1 + m, 1, 2)
             inside = ((centres >= boxes[:, :2]) & (centres <= boxes[:, 2:])).all(-1).any(-1)  # (1 + m,)
             rows += [inside, overlapping(self.boxes, boxes)]
         return np.array([
-            [float(hit[1:][region]), float(hit[1:].double().mean()), float(hit[0]), float(hit[1:].any())]
+            [float(hit[1:][region]), float(hit[1:].mean()), float(hit[0]), float(hit[1:].any())]
             for hit in rows
         ])  # fmt: skip
 

@@ -6,7 +6,7 @@ from han_retrieval.text.expansion import expand_vocabulary
 from han_retrieval.text.tokenizer import EncodedSentence, Tokenizer, WordTokenizer
 from han_retrieval.text.vectors import word_vectors
 from han_retrieval.text.vocabulary import END, PAD, START, UNK, Vocabulary
-from han_retrieval.text.words import tokenize
+from han_retrieval.text.words import tokenize, tokenize_each
 
 __all__ = [
     "END",
@@ -22,5 +22,6 @@ __all__ = [
     "expand_vocabulary",
     "make_text_encoder",
     "tokenize",
+    "tokenize_each",
     "word_vectors",
 ]

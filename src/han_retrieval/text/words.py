@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 
 # Typographic apostrophes and hyphens are written in ASCII, so that "man’s" and "man's" are the same words.
@@ -24,6 +25,19 @@ def tokenize(sentence: str) -> list[str]:
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
     return _unicode_word().findall(unicodedata.normalize("NFC", text.lower()))
+
+
+def tokenize_each(tokens: Iterable[str]) -> tuple[list[str], list[int]]:
+    """The words of tokens that others made, each tokenized by itself, and the place of each token's first word.
+
+    The places end with the number of words, so that token i has the words from ``starts[i]`` to ``starts[i + 1]``.
+    """
+    words: list[str] = []
+    starts = [0]
+    for token in tokens:
+        words += tokenize(token)
+        starts.append(len(words))
+    return words, starts
 
 
 def _word_pattern(marks: str) -> re.Pattern[str]:

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from han_retrieval.data import CaptionedPhoto, EntitiesPhotos
-from han_retrieval.evaluation.phrases import overlapping, sentence_words, to_stored_size
-from han_retrieval.text import tokenize
+from han_retrieval.data import CaptionedPhoto, EntitiesPhotos, overlapping, to_stored_size
+from han_retrieval.text import tokenize, tokenize_each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +22,7 @@ class WordSpan:
 
     start: int
     end: int
-    boxes: Tensor
+    boxes: np.ndarray
 
 
 def caption_spans(
@@ -41,7 +40,7 @@ def caption_spans(
         return {}
     by_words: dict[tuple[str, ...], tuple[WordSpan, ...]] = {}
     for sentence in annotation.sentences:
-        words, starts = sentence_words(sentence)
+        words, starts = tokenize_each(sentence.tokens)
         by_words[tuple(words)] = tuple(
             WordSpan(
                 starts[phrase.start],
@@ -70,7 +69,9 @@ def shown_regions(
     for row, of_caption, of_photo in zip(shown, spans, boxes, strict=True):
         if of_photo is None:
             continue
-        places = torch.tensor(of_photo, dtype=torch.float64)  # (m, 4)
+        places = of_photo.astype(np.float64)  # (m, 4)
         for span in of_caption:
-            row[first + span.start : first + span.end, : len(places)] |= overlapping(places, span.boxes)
+            row[first + span.start : first + span.end, : len(places)] |= torch.from_numpy(
+                overlapping(places, span.boxes)
+            )
     return shown
