@@ -105,7 +105,7 @@ def test_photos_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
             {"sentences": [{"tokens": ["A"], "phrases": [{"start": 0, "end": 2, "chain": "1", "types": []}]}]},
             r"line 2: the phrase \[0, 2\) is not within its sentence of 1 tokens",
         ),
-        ({"file": "1.jpg"}, "line 2: photo '1.jpg' stands in an earlier line too"),
+        ({"file": "1.jpg"}, "line 2: photo '1.jpg' is in an earlier line too"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
