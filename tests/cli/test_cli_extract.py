@@ -89,13 +89,13 @@ def test_json_and_what_was_skipped(photos, tmp_path):
 
 
 def test_mirrored_photos_go_to_a_store_of_their_own(photos, tmp_path):
-    for out, flags in (("features", ()), ("mirrored", ("--mirror",))):
+    for out, flags in (("features", ()), ("mirrored", ("--horizontal-flip",))):
         result = CliRunner().invoke(extract, [str(photos), "--out", str(tmp_path / out), *flags])
         assert result.exit_code == 0
     own, mirrored = (RegionStore.open(tmp_path / name) for name in ("features", "mirrored"))
     assert mirrored.fingerprint == f"{own.fingerprint}-mirrored"
     assert mirrored.ids == own.ids
-    result = CliRunner().invoke(extract, [str(photos), "--out", str(tmp_path / "features"), "--mirror"])
+    result = CliRunner().invoke(extract, [str(photos), "--out", str(tmp_path / "features"), "--horizontal-flip"])
     assert isinstance(result.exception, HANError)
     assert "do not mix" in str(result.exception)
 
@@ -134,7 +134,7 @@ def test_features_are_imported_under_the_ids_of_a_dataset(photos, tmp_path):
         (["photos", "--split", "dev"], "no photo is in split 'dev'"),
         (["empty"], "empty: the folder is empty"),
         (["photos", "--ids", "photos"], "--ids is for features"),
-        (["photos", "--format", "bottom-up-npz", "--mirror"], "--mirror is for photos"),
+        (["photos", "--format", "bottom-up-npz", "--horizontal-flip"], "--horizontal-flip is for photos"),
     ],
 )
 def test_what_the_user_can_mend_is_said(photos, tmp_path, monkeypatch, arguments, message):

@@ -61,7 +61,7 @@ def make_photos(folder: Path, count: int, *, size: tuple[int, int] = (24, 16)) -
 def set_small_commits() -> None:
     import sys
 
-    sys.modules["han_retrieval.regions.extract"]._ROWS_A_COMMIT = 4
+    sys.modules["han_retrieval.regions.extraction"]._ROWS_A_COMMIT = 4
     table_module.SMALL_FILES = 4
     table_module.ROWS_A_FILE = 16
 

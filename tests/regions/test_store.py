@@ -412,24 +412,3 @@ def test_a_create_that_was_cut_is_begun_anew(tmp_path):
     (folder / "writer.lock").write_text("123")
     with RegionStore.resume(folder, fingerprint="f", feature_size=SIZE) as store:
         assert store.append([row(1)]) == 1
-
-
-def test_geometry_stands_behind_the_features(tmp_path):
-    boxes = np.array([[0, 0, 100, 50], [20, 10, 60, 30]], np.float32)
-    rows = [
-        RegionRow("two", None, Regions(np.ones((2, 3), np.float16), boxes, 100, 50)),
-        RegionRow("one", None, Regions(np.ones((1, 3), np.float16), boxes[1:], 100, 50)),
-    ]
-    expected = [[0, 0, 1, 1, 1, 1, 1], [0.2, 0.2, 0.6, 0.6, 0.4, 0.4, 0.16]]
-    with RegionStore.create(tmp_path / "s", fingerprint="a-1", feature_size=3) as store:
-        store.append(rows)
-        batch = store.batch(["one", "two"], geometry=True)
-        assert batch.features.shape == (2, 2, 10)
-        assert batch.features[1, :, 3:].tolist() == [pytest.approx(row) for row in expected]
-        assert batch.features[0, 0, 3:].tolist() == pytest.approx(expected[1])
-        assert not batch.features[0, 1].any()
-        assert np.array_equal(store.read(["two"])[0].inputs(geometry=True), batch.features[1])
-        assert np.array_equal(store.read(["two"])[0].inputs(geometry=False), store.batch(["two"]).features[0])
-        store.append([RegionRow("none", None, Regions(np.ones((1, 3), np.float16), None, 0, 0))])
-        with pytest.raises(HANError, match="box_geometry"):
-            store.batch(["one", "none"], geometry=True)

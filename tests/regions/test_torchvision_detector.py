@@ -151,7 +151,7 @@ def test_it_is_found_again_by_its_name_and_fingerprint(file, detector):
             detector_for(detector.fingerprint, name=given)
     with pytest.raises(HANError, match="and 'grid' gives others"):
         detector_for(detector.fingerprint, name="grid")
-    with pytest.raises(HANError, match=f"gives '{few}'; weights of one's own are named so"):
+    with pytest.raises(HANError, match=f"gives '{few}'; a detector with weights of your own"):
         detector_for(few[:-8] + "00000000", name=f"torchvision:{NAME}@{file}")
 
 

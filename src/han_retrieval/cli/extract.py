@@ -1,4 +1,4 @@
-"""``han extract``: photos, or features that others made, to a region store."""
+"""``han extract``: photos, or features that other programs made, to a region store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import click
 
 from han_retrieval.cli.pace import added_in
 from han_retrieval.data import open_photo, read_dataset
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 from han_retrieval.evidence.preview import draw_regions
 from han_retrieval.regions import (
     DEFAULT_DETECTOR,
     Detector,
     ExtractReport,
-    MirroredDetector,
+    FlippedDetector,
     RegionStore,
     feature_format,
     import_features,
@@ -42,15 +42,15 @@ _SHOWN = 5
 )
 @click.option(
     "--detector",
-    help=f"What finds the regions, such as torchvision:NAME [default: {DEFAULT_DETECTOR}]; of features, their maker.",
+    help=f"The detector, NAME or NAME:ARGUMENT [default: {DEFAULT_DETECTOR}]; for features, the one that made them.",
 )
 @click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="Regions a photo.")
-@click.option("--mirror", is_flag=True, help="Of the photos' mirror images: a second view, for `han train --view`.")
+@click.option("--horizontal-flip", is_flag=True, help="Flip each photo first: features for `han train --augmented`.")
 @click.option("--format", "format_name", help="The source's format, where it is not recognised.")
 @click.option("--split", help="Only the photos of this split.")
-@click.option("--ids", type=click.Path(path_type=Path), help="For features: keep them under the ids of this dataset.")
+@click.option("--ids", type=click.Path(path_type=Path), help="For features: store them under the ids of this dataset.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos detected at once.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that open photos.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that decode photos.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
     source: Path | None,
@@ -58,7 +58,7 @@ def extract(
     preview: Path | None,
     detector: str | None,
     regions: int,
-    mirror: bool,
+    horizontal_flip: bool,
     format_name: str | None,
     split: str | None,
     ids: Path | None,
@@ -66,67 +66,67 @@ def extract(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Find the regions of the photos of SOURCE, a dataset or a folder of photos, and keep their features and boxes.
+    """Detect the regions of the photos of SOURCE, a dataset or a folder of photos, and store their features and boxes.
 
-    SOURCE may also be features that others made: SCAN's precomputed folder, bottom-up-attention TSV or .npz files.
+    SOURCE may also hold features that other programs made: SCAN's precomputed folder, bottom-up-attention TSV or .npz
+    files.
 
-    A run that was stopped goes on where it ended when it is started again; photos that could not be read are tried
-    again then.
+    Start a run that was stopped again to go on where it ended; photos that could not be read are tried again.
 
     han extract --preview PHOTO writes no store: it draws the regions of one photo, with their names and scores.
     """
     if preview:
         for name, value in (("SOURCE", source), ("--format", format_name), ("--split", split), ("--ids", ids)):
             if value is not None:
-                raise HANError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
-        _preview(preview, out, _finder(detector, regions=regions, mirror=mirror), as_json=as_json)
+                raise ConfigError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
+        _preview(preview, out, _finder(detector, regions=regions, horizontal_flip=horizontal_flip), as_json=as_json)
         return
     if source is None or out is None:
         missing = "SOURCE" if source is None else "--out"
-        raise HANError(f"{missing} is missing: han extract SOURCE --out FEATURES, or han extract --preview PHOTO")
+        raise ConfigError(f"{missing} is missing: han extract SOURCE --out FEATURES, or han extract --preview PHOTO")
     try:
         if format_name in FEATURE_FORMATS or (format_name is None and feature_format(source)):
-            if mirror:
-                raise HANError(f"{source}: holds features, and --mirror is for photos; leave it out")
+            if horizontal_flip:
+                raise ConfigError(f"{source}: holds features, and --horizontal-flip is for photos; leave it out")
             wanted = [photo.id for photo in read_dataset(ids).photos] if ids else None
             report = import_features(
                 source, out, format=format_name, split=split, ids=wanted, made_by=detector, progress=True
             )
         else:
             if ids:
-                raise HANError("--ids is for features that others made; for photos, leave it out")
+                raise ConfigError("--ids is for features that others made; for photos, leave it out")
             dataset = read_dataset(source, format=format_name)
             for reason, count in dataset.skipped.items():
                 click.echo(f"note: {reason}: {count}", err=True)
             if split:
                 dataset = dataset.split(split)
-            finder = _finder(detector, regions=regions, mirror=mirror)
+            finder = _finder(detector, regions=regions, horizontal_flip=horizontal_flip)
             report = extract_regions(dataset, finder, out, batch_size=batch_size, threads=threads, progress=True)
     except KeyboardInterrupt:
-        click.echo(f"stopped; what was done is kept in {out}: the same command goes on from there", err=True)
+        click.echo(f"stopped; what was done is kept in {out}; the same command goes on from there", err=True)
         sys.exit(130)
     _show_skipped(report, out)
     if report.unmatched:
-        click.echo(f"note: images left out, whose ids are none of those of {ids}: {report.unmatched}", err=True)
+        click.echo(f"note: images left out because {ids} has no such id: {report.unmatched}", err=True)
     click.echo(_as_json(report, out) if as_json else _summary(report, out))
 
 
-def _finder(name: str | None, *, regions: int, mirror: bool) -> Detector:
+def _finder(name: str | None, *, regions: int, horizontal_flip: bool) -> Detector:
     detector = load_detector(name or DEFAULT_DETECTOR, regions=regions)
-    return MirroredDetector(detector) if mirror else detector
+    return FlippedDetector(detector) if horizontal_flip else detector
 
 
 def _preview(photo: Path, out: Path | None, detector: Detector, *, as_json: bool) -> None:
-    """Draw the regions of one photo, and print them: on stdout a line each, best first."""
+    """Draw the regions of one photo, and print them on stdout, a line each, best first."""
     out = out or Path(f"{photo.stem}-regions.png")
     if out.resolve() == photo.resolve():
-        raise HANError(f"{out}: the picture would take the place of the photo; name another with --out")
+        raise ConfigError(f"{out}: the picture would overwrite the photo; name another file with --out")
     picture = open_photo(photo)
     regions = detector.detect([picture])[0]
     try:
         draw_regions(picture, regions).save(out)
     except (OSError, ValueError) as error:
-        raise HANError(f"{out}: the picture cannot be written ({error}); give a name such as regions.png") from None
+        raise ConfigError(f"{out}: the picture cannot be written ({error}); give a name such as regions.png") from None
     assert regions.boxes is not None
     rows: list[dict[str, Any]] = [
         {

@@ -1,18 +1,45 @@
-"""Regions of photos: what finds them, and the store that keeps them."""
+"""Regions of photos: detectors, the store that keeps regions, and importers of features that others made.
 
-from han_retrieval.regions.detectors import DEFAULT_DETECTOR, detector_for, load_detector
-from han_retrieval.regions.extract import ExtractReport, extract
-from han_retrieval.regions.importers import feature_format, import_features, matching_ids
-from han_retrieval.regions.mirror import MirroredDetector, same_detector
-from han_retrieval.regions.regions import Detector, Regions
-from han_retrieval.regions.rows import RegionBatch, RegionRow, StoredPhoto, StoreSummary
-from han_retrieval.regions.store import RegionStore
+Nothing large is imported before one of these names is used: ``Regions`` needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from han_retrieval.regions.detector import (
+        DEFAULT_DETECTOR,
+        Detector,
+        DetectorFactory,
+        detector_for,
+        load_detector,
+    )
+    from han_retrieval.regions.extraction import ExtractReport, extract
+    from han_retrieval.regions.flip import FlippedDetector, same_detector
+    from han_retrieval.regions.importers import feature_format, import_features, matching_ids
+    from han_retrieval.regions.regions import Regions
+    from han_retrieval.regions.rows import RegionBatch, RegionRow, StoredPhoto, StoreSummary
+    from han_retrieval.regions.store import RegionStore
+
+_NAMES = {
+    "detector": ("DEFAULT_DETECTOR", "Detector", "DetectorFactory", "detector_for", "load_detector"),
+    "extraction": ("ExtractReport", "extract"),
+    "flip": ("FlippedDetector", "same_detector"),
+    "importers": ("feature_format", "import_features", "matching_ids"),
+    "regions": ("Regions",),
+    "rows": ("RegionBatch", "RegionRow", "StoreSummary", "StoredPhoto"),
+    "store": ("RegionStore",),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "DEFAULT_DETECTOR",
     "Detector",
+    "DetectorFactory",
     "ExtractReport",
-    "MirroredDetector",
+    "FlippedDetector",
     "RegionBatch",
     "RegionRow",
     "RegionStore",
@@ -27,3 +54,10 @@ __all__ = [
     "matching_ids",
     "same_detector",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value

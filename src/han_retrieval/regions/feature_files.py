@@ -1,4 +1,4 @@
-"""Feature files that others made, read an image at a time: SCAN's ``.npy``, bottom-up-attention's TSV and ``.npz``.
+"""Feature files of other programs, read image by image: SCAN's ``.npy``, bottom-up-attention's TSV and ``.npz``.
 
 Legend: N images, m regions, D numbers a feature.
 """
@@ -22,7 +22,7 @@ from han_retrieval.data.builder import split_of
 from han_retrieval.data.files import reading, shown
 from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.data.scan import open_rows, scan_image_ids, scan_splits
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 from han_retrieval.regions.regions import Regions
 
 BOTTOM_UP_FIELDS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
@@ -34,7 +34,7 @@ NPZ_FIELDS = ("x", "bbox", "num_bbox", "image_h", "image_w")
 
 
 class StoredImage(NamedTuple):
-    """An image of a feature file: its id there, where it stands (for messages), and what reads it."""
+    """An image of a feature file: its id there, its place for messages, and a function that reads it."""
 
     id: str
     where: str
@@ -42,7 +42,7 @@ class StoredImage(NamedTuple):
 
 
 class FeatureFormat(NamedTuple):
-    """How a format is recognised, and what gives the images of a source: their number, None if unknown, and each."""
+    """A test that recognises a format, and a function that reads a source: how many images (or None), and each."""
 
     recognises: Callable[[Path], bool]
     images: Callable[[Path, str | None], tuple[int | None, Iterator[StoredImage]]]
@@ -62,7 +62,7 @@ def _npy_images(source: Path, split: str | None) -> tuple[int, Iterator[StoredIm
         folder, names = source.parent, [source.name.removesuffix("_ims.npy")]
     chosen = [name for name in names if split is None or split in (name, split_of(name))]
     if not chosen:
-        raise HANError(f"{source}: no features of split {split!r}; there are {', '.join(names) or 'none'}")
+        raise DataError(f"{source}: no features of split {split!r}; there are {', '.join(names) or 'none'}")
     ids_of = {name: scan_image_ids(folder, name) for name in chosen}
     images = chain.from_iterable(_npy_rows(folder / f"{name}_ims.npy", ids) for name, ids in ids_of.items())
     return sum(map(len, ids_of.values())), images
@@ -71,10 +71,10 @@ def _npy_images(source: Path, split: str | None) -> tuple[int, Iterator[StoredIm
 def _npy_rows(path: Path, ids: list[str]) -> Iterator[StoredImage]:
     rows = open_rows(path)
     if rows.ndim != 3 or rows.dtype.kind != "f" or 0 in rows.shape:
-        raise HANError(f"{path}: expected floats, images x regions x numbers; found {rows.dtype}, {rows.shape}")
+        raise DataError(f"{path}: expected floats, images x regions x numbers; found {rows.dtype}, {rows.shape}")
     times = len(rows) // len(ids)
     if not np.array_equal(rows[0], rows[times - 1]):
-        raise HANError(f"{path}: {len(rows)} rows for {len(ids)} images, but rows 0 and {times - 1} are of two images")
+        raise DataError(f"{path}: {len(rows)} rows for {len(ids)} images, but rows 0 and {times - 1} are of two images")
     for row, photo_id in zip(range(0, len(rows), times), ids, strict=True):
         yield StoredImage(photo_id, f"{path}, row {row}", partial(_npy_row, path, row))
 
@@ -113,7 +113,7 @@ def _tsv_lines(path: Path) -> Iterator[StoredImage]:
             values = line.rstrip(b"\r\n").split(b"\t")
             names = next((names for names in (BOTTOM_UP_FIELDS, LXMERT_FIELDS) if len(names) == len(values)), None)
             if names is None:
-                raise HANError(
+                raise DataError(
                     f"{where}: expected {len(BOTTOM_UP_FIELDS)} fields between tabs ({', '.join(BOTTOM_UP_FIELDS)}) or "
                     f"LXMERT's {len(LXMERT_FIELDS)}; found {len(values)}"
                 )
@@ -137,7 +137,7 @@ def _tsv_image(fields: dict[str, bytes], where: str) -> Regions:
 def _positive(fields: dict[str, bytes], name: str, where: str) -> int:
     text = fields[name].decode(errors="replace").strip()
     if not text.isdecimal() or len(text) > 9 or int(text) == 0:
-        raise HANError(f"{where}: field {name} must be a number above 0 and below 10^9, found {text[:30]!r}")
+        raise DataError(f"{where}: field {name} must be a number above 0 and below 10^9, found {text[:30]!r}")
     return int(text)
 
 
@@ -146,11 +146,11 @@ def _floats(fields: dict[str, bytes], name: str, count: int, width: int | None, 
     try:
         content = base64.b64decode(fields[name], validate=True)
     except binascii.Error as error:
-        raise HANError(f"{where}: field {name} is not base64 ({error})") from None
+        raise DataError(f"{where}: field {name} is not base64 ({error})") from None
     found, rest = divmod(len(content), 4 * count)
     if rest or found == 0 or found != (width or found):
         expected = f"{count} x {width} x 4 = {4 * count * width}" if width else f"a multiple of {count} x 4"
-        raise HANError(f"{where}: field {name} must hold {expected} bytes, found {len(content)}")
+        raise DataError(f"{where}: field {name} must hold {expected} bytes, found {len(content)}")
     return np.frombuffer(content, dtype="<f4").reshape(count, found)
 
 
@@ -179,17 +179,17 @@ def _npz_image(path: Path) -> Regions:
         with arrays:
             missing = [name for name in NPZ_FIELDS if name not in arrays]
             if missing:
-                raise HANError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
+                raise DataError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
             x, boxes = arrays["x"], arrays["bbox"]
             sizes = {name: arrays[name] for name in NPZ_FIELDS[2:]}
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise HANError(f"{path}: not an .npz file that can be read ({error})") from None
+        raise DataError(f"{path}: not an .npz file that can be read ({error})") from None
     m, height, width = (_whole(value, name, path) for name, value in sizes.items())
     if x.ndim == 2 and x.shape[1] == m != x.shape[0]:
         x = x.T  # OpenVQA writes (D, m)
     numbers = x.dtype.kind in "fiu" and boxes.dtype.kind in "fiu"
     if not numbers or x.ndim != 2 or not x.size or len(x) < m or boxes.shape[1:] != (4,) or len(boxes) < m:
-        raise HANError(
+        raise DataError(
             f"{path}: for num_bbox = {m} expected x of ({m}, D) and bbox of ({m}, 4), numbers; "
             f"found {x.dtype} {x.shape} and {boxes.dtype} {boxes.shape}"
         )
@@ -199,19 +199,19 @@ def _npz_image(path: Path) -> Regions:
 def _whole(value: np.ndarray, name: str, path: Path) -> int:
     """The one number above 0 that an array holds."""
     if value.size != 1 or value.dtype.kind not in "fiu" or not 1 <= value.item() < 10**9:
-        raise HANError(f"{path}: {name} must be one number above 0 and below 10^9, found {shown(value.tolist())}")
+        raise DataError(f"{path}: {name} must be one number above 0 and below 10^9, found {shown(value.tolist())}")
     return int(value.item())
 
 
 def _half(features: np.ndarray) -> np.ndarray:
-    """float16; what does not fit becomes infinite, which the store refuses."""
+    """As float16; what is too large becomes infinite, which the store refuses."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(features, dtype=np.float16)
 
 
 def _refuse_split(source: Path, split: str | None) -> None:
     if split is not None:
-        raise HANError(f"{source}: these files know no splits; leave --split out, or choose images by --ids DATASET")
+        raise DataError(f"{source}: these files know no splits; leave --split out, or choose images by --ids DATASET")
 
 
 FEATURE_FORMATS = {

@@ -1,4 +1,4 @@
-"""The grid detector: a fixed pyramid of boxes over a frozen ImageNet network. No training, any photo, always the same.
+"""The grid detector: a fixed pyramid of boxes over a frozen ImageNet network. It is not trained and fits any photo.
 
 Legend: B photos, m regions, h, w pixels.
 """
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 from han_retrieval.regions.efficientnet_lite import (
     CHANNELS,
     WEIGHTS_SHA256,
@@ -24,8 +24,8 @@ from han_retrieval.regions.efficientnet_lite import (
 )
 from han_retrieval.regions.regions import Regions
 
-# A photo is brought to about a size squared, at its true proportions. Large boxes are read from a small photo and small
-# boxes from a large one, so that what fills a box has about the size that the network learned to know things in.
+# A photo is resized to about a size squared, at its own proportions. Features of large boxes come from a small photo
+# and those of small boxes from a large one, so that a box has about the size of the photos the network learned from.
 _SIZES = (224, 448)
 _LARGE_BOXES = 11  # the first boxes of the pyramid: the whole photo, its middle, the half-size windows
 
@@ -41,7 +41,7 @@ def pyramid(regions: int) -> np.ndarray:
         starts = [i * (1 - side) / (count - 1) for i in range(count)]
         boxes += [(x, y, x + side, y + side) for y in starts for x in starts]
     if not 1 <= regions <= len(boxes):
-        raise HANError(f"the grid detector gives 1 to {len(boxes)} regions; --regions {regions} asks for others")
+        raise ConfigError(f"the grid detector gives 1 to {len(boxes)} regions a photo, not --regions {regions}")
     return np.array(boxes[:regions], dtype=np.float32)
 
 
@@ -68,7 +68,7 @@ class GridDetector:
         self.fingerprint = f"grid-1-{regions}-efficientnet-lite2-{WEIGHTS_SHA256[:8]}-{'+'.join(map(str, _SIZES))}"
 
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
-        """The regions of upright RGB photos, in order; photos of one shape in both sizes pass the network together."""
+        """See ``Detector.detect``; photos of one shape in both sizes pass the network together."""
         alike: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
         for place, photo in enumerate(photos):
             alike[tuple(shape_for(*photo.size, size=size) for size in _SIZES)].append(place)
@@ -87,8 +87,15 @@ class GridDetector:
 
     @torch.inference_mode()
     def _features(self, photos: Sequence[Image.Image], shape: tuple[int, int], shares: np.ndarray) -> np.ndarray:
-        """(B, m, 1280) float16 of photos that are brought to one (w, h), for boxes (m, 4) in shares of the photo."""
+        """(B, m, 1280) float16 of photos resized to one (w, h), for boxes (m, 4) in shares of the photo."""
         feature_map = self.network(pixels(photos, shape, self.device))  # (B, 1280, h / 32, w / 32)
         boxes: Tensor = torch.from_numpy(shares * np.array([*shape, *shape], dtype=np.float32)).to(self.device)
         means = mean_in_boxes(feature_map, [boxes] * len(photos))  # (B m, 1280)
         return means.unflatten(0, (len(photos), len(shares))).half().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def make_detector(argument: str, *, regions: int) -> GridDetector:
+    """Make a grid detector; see ``DetectorFactory``."""
+    if argument:
+        raise ConfigError(f"the grid detector takes no argument: --detector grid, not grid:{argument}")
+    return GridDetector(regions=regions)

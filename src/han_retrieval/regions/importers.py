@@ -1,8 +1,8 @@
-"""Features that others made, brought into a region store; an image is in memory at a time, and a commit of rows.
+"""Import of features that other programs made into a region store, with few images in memory at a time.
 
-Ids are those of the files: for SCAN's ``.npy`` as ``scan_image_ids`` has them, for TSV the field image_id, for ``.npz``
-the file's name without ending. Where a dataset calls its photos otherwise ("COCO_val2014_000000391895.jpg" for
-391895), give its ids, and features are kept under those.
+Ids are those of the files: for SCAN's ``.npy`` as ``scan_image_ids`` reads them, for TSV the field image_id, for
+``.npz`` the file's name without ending. Where a dataset names its photos differently ("COCO_val2014_000000391895.jpg"
+for 391895), give its ids, and features are stored under those.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import numpy as np
 
 from han_retrieval.data.files import is_text, readable, reading
 from han_retrieval.data.photos import PHOTO_SUFFIXES
-from han_retrieval.errors import HANError
-from han_retrieval.regions.extract import Commits, ExtractReport, progress_bar
+from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.regions.extraction import Commits, ExtractReport, progress_bar
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
 from han_retrieval.regions.rows import NOT_FINITE, RegionRow
 from han_retrieval.regions.store import RegionStore
 
 
 def feature_format(source: str | Path) -> str | None:
-    """The name of the feature format of a file or folder, None where it holds no features that are known.
+    """The name of the feature format of a file or folder, or None where it is none of them.
 
     Raises:
-        HANError: It cannot be read.
+        DataError: It cannot be read.
     """
     source = Path(source)
     with reading(source):
@@ -47,24 +47,26 @@ def import_features(
     made_by: str | None = None,
     progress: bool = False,
 ) -> ExtractReport:
-    """Copy features into a region store at ``out``, as float16; go on with it where it exists.
+    """Copy features as float16 into a region store at ``out``, new or one to go on with.
 
-    The files say nothing about the detector that made them, so the store's fingerprint is ``imported:<made_by>:<D>``:
-    features imported under one name and of one size are taken to be of one detector.
+    The files do not say which detector made them, so the store's fingerprint is ``imported:<made_by>:<D>``: features
+    imported under one name and of one size count as one detector's.
 
     Args:
         source: A SCAN folder or a ``{split}_ims.npy`` of it, a TSV file or a folder of such, a folder of ``.npz``.
         out: The store's folder, new or of the same fingerprint.
-        format: A key of ``FEATURE_FORMATS``; by default it is recognised.
+        format: A key of ``FEATURE_FORMATS``; recognised by default.
         split: Only this split of a SCAN folder.
-        ids: A dataset's photo ids: features are kept under the one that ``matching_ids`` finds; others are left out and
-            counted.
-        made_by: A name for what made the features; the format's name by default.
+        ids: A dataset's photo ids: features are stored under the one that ``matching_ids`` finds; those without one are
+            left out and counted.
+        made_by: A name for the detector that made the features; the format's name by default.
         progress: Show images/s and time left on stderr.
 
     Raises:
-        HANError: ``source`` is none of this, or something in it is not as its format has it; the message says which
-            file, line and field. What came before it is kept. Or none of its ids matches one of ``ids``.
+        DataError: ``source`` is none of this, or something in it does not fit its format; the message says which file,
+            line and field, and what was imported before is kept. Or none of its ids matches one of ``ids``.
+        ConfigError: There is no such format.
+        StoreError: ``out`` is of another detector, being written to, or no region store; the disk is full.
     """
     source, started = Path(source), time.perf_counter()
     name = _format_of(source, format)
@@ -72,7 +74,7 @@ def import_features(
         total, images = FEATURE_FORMATS[name].images(source, split)
     first = next(images, None)
     if first is None:
-        raise HANError(f"{source}: there is no image in it")
+        raise DataError(f"{source}: there is no image in it")
     feature_size = first.load().features.shape[1]
     fingerprint = f"imported:{made_by or name}:{feature_size}"
     find = matching_ids(ids) if ids is not None else str
@@ -87,7 +89,7 @@ def import_features(
                     unmatched += 1
                     continue
                 if not is_text(photo_id):
-                    raise HANError(f"{readable(image.where)}: the id {readable(photo_id)!r} is not UTF-8; rename it")
+                    raise DataError(f"{readable(image.where)}: the id {readable(photo_id)!r} is not UTF-8; rename it")
                 matched += 1
                 if photo_id in store:
                     already_there += 1
@@ -95,21 +97,21 @@ def import_features(
                 regions = image.load()
                 found = regions.features.shape[1]
                 if found != feature_size:
-                    raise HANError(f"{image.where}: {found} numbers a region, the first image has {feature_size}")
+                    raise DataError(f"{image.where}: {found} numbers a region, the first image has {feature_size}")
                 if not np.isfinite(regions.features).all():
-                    raise HANError(f"{image.where}: {NOT_FINITE}")
+                    raise DataError(f"{image.where}: {NOT_FINITE}")
                 commits.add(RegionRow(photo_id, None, regions))
         if not matched:
-            raise HANError(f"{source}: its ids, such as {first.id!r}, match none of the dataset's")
+            raise DataError(f"{source}: its ids, such as {first.id!r}, match none of the dataset's")
         store.compact()
     return ExtractReport(len(store) - before, already_there, [], time.perf_counter() - started, unmatched)
 
 
 def matching_ids(ids: Iterable[str]) -> Callable[[str], str | None]:
-    """A function from an image's id in a feature file to the one among ``ids`` that means the same, or None.
+    """A function from an image's id in a feature file to the photo's id among ``ids``, or None.
 
-    That is the equal one, else the one of the same file stem, else the one that ends with the same number after "_",
-    "-" or "/". Stems and numbers that several ids share match none.
+    It is the equal id, else the one with the same file stem, else the one that ends with the same number after "_", "-"
+    or "/". Stems and numbers that several ids share match none.
     """
     known: tuple[dict[str, str | None], ...] = ({}, {}, {})
     for photo_id in ids:
@@ -135,10 +137,10 @@ def _format_of(source: Path, name: str | None) -> str:
     known = ", ".join(FEATURE_FORMATS)
     with reading(source):
         if not source.exists():
-            raise HANError(f"{source}: no such file or folder")
+            raise DataError(f"{source}: no such file or folder")
     if name is not None and name not in FEATURE_FORMATS:
-        raise HANError(f"unknown feature format {name!r}; known are {known}")
+        raise ConfigError(f"unknown feature format {name!r}; known are {known}")
     found = name or feature_format(source)
     if found is None:
-        raise HANError(f"{source}: no features in a format that is known here: {known}")
+        raise DataError(f"{source}: no features in a format that is known here: {known}")
     return found

@@ -2,8 +2,8 @@
 
 Legend: B photos, m regions (each photo has its own number of them), D numbers a feature.
 
-Features are List<FixedSizeList<float16>[D]>, so that any m fits, the table says what its numbers are, and a batch is
-read without a copy a photo. Opaque bytes were no faster.
+Features are List<FixedSizeList<float16>[D]>, so that any m fits, the schema says what the numbers are, and a batch is
+read without copying each photo. Opaque bytes were no faster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from han_retrieval.errors import DataError
-from han_retrieval.regions.regions import GEOMETRY_SIZE, Regions, box_geometry
+from han_retrieval.regions.regions import Regions
 from han_retrieval.storage.arrays import list_of, pad, to_arrays, to_lists, to_rows, vector_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ NOT_FINITE = "a feature is NaN, infinite or beyond 65504, the largest float16 nu
 
 
 class RegionRow(NamedTuple):
-    """What a region store is given for one photo: its id, its file (None where there is none) and its regions."""
+    """A photo for a region store: its id, its file (None where there is none) and its regions."""
 
     id: str
     path: Path | None
@@ -39,7 +39,7 @@ class RegionBatch:
     """The regions of B photos, padded to the largest m among them.
 
     Attributes:
-        features: (B, m, D) float32, zero at padding; (B, m, D + 7) with the geometry of boxes.
+        features: (B, m, D) float32, zero at padding.
         mask: (B, m) bool, true where there is a region.
         boxes: For each photo (m, 4) float32 x0 y0 x1 y1 in pixels of the upright photo, not padded, or None.
     """
@@ -50,7 +50,7 @@ class RegionBatch:
 
 
 class StoredPhoto(NamedTuple):
-    """A photo of a region store without its regions; width and height are 0 where an importer does not know them."""
+    """A photo of a region store without its regions; width and height are 0 where they are not known."""
 
     id: str
     path: Path | None
@@ -153,20 +153,13 @@ def to_regions(table: pa.Table) -> list[Regions]:
     ]
 
 
-def to_batch(table: pa.Table, *, geometry: bool) -> RegionBatch:
-    """The photos of a table with the columns regions, boxes, width, height and features, padded."""
+def to_batch(table: pa.Table) -> RegionBatch:
+    """The photos of a table with the columns regions, boxes and features, padded."""
     import torch
 
     counts = torch.tensor(table["regions"].to_pylist(), dtype=torch.int64)  # (B,)
     features, mask = pad(to_rows(table["features"]).float(), counts)
-    boxes = to_arrays(table["boxes"])
-    if geometry:
-        sizes = (table[name].to_pylist() for name in ("width", "height"))
-        placed = [box_geometry(*photo) for photo in zip(boxes, *sizes, strict=True)]
-        numbers = torch.zeros(*mask.shape, GEOMETRY_SIZE)
-        numbers[mask] = torch.from_numpy(np.concatenate(placed)) if placed else numbers[mask]
-        features = torch.cat([features, numbers], dim=2)
-    return RegionBatch(features=features, mask=mask, boxes=boxes)
+    return RegionBatch(features=features, mask=mask, boxes=to_arrays(table["boxes"]))
 
 
 def interleave(parts: Sequence[tuple[Sequence[int], RegionBatch]]) -> RegionBatch:

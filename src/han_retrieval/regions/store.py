@@ -173,14 +173,10 @@ class RegionStore(Closing):
     def batch(self, ids: Sequence[str], *, geometry: bool = False) -> RegionBatch:
         """The regions of photos as padded tensors, in the order of ``ids``, which may repeat.
 
-        Args:
-            ids: The photos.
-            geometry: Put position and size of the boxes behind the features; see ``box_geometry``.
-
         Raises:
-            StoreError: A photo is not in the store, or has no boxes where their geometry is asked for.
+            StoreError: A photo is not in the store.
         """
-        return to_batch(self._take(ids, ["regions", "boxes", "width", "height", "features"]), geometry=geometry)
+        return to_batch(self._take(ids, ["regions", "boxes", "features"]))
 
     def describe(self) -> StoreSummary:
         """What the store holds, in numbers."""

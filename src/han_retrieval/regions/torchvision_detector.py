@@ -16,9 +16,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
+from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.regions.choose import choose, photo_first
+from han_retrieval.regions.detector import Fingerprint
 from han_retrieval.regions.regions import Regions
-from han_retrieval.regions.torchvision_weights import load_network, read_weights
+from han_retrieval.regions.torchvision_weights import load_network, read_weights, weights_name
 
 _LEAST_SCORE = 0.02  # lower than torchvision's 0.05: what the network doubts is worth a region too
 _MOST_DETECTIONS = 1000  # of a photo, before those that are kept are chosen
@@ -52,8 +54,8 @@ class TorchvisionDetector:
             device: Where the network runs; a GPU when there is one.
 
         Raises:
-            HANError: There is no such model; the weights are not known, not readable or of another model, or cannot be
-                downloaded.
+            ConfigError: There is no such model.
+            ModelError: The weights are not known, not readable, of another model, or cannot be downloaded.
         """
         read = read_weights(name, weights)
         self.regions = regions
@@ -67,7 +69,7 @@ class TorchvisionDetector:
 
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
-        """The regions of upright RGB photos, in order."""
+        """See ``Detector.detect``; photos of one shape pass the network together."""
         alike: dict[tuple[int, ...], list[tuple[int, ImageList]]] = defaultdict(list)
         for place, photo in enumerate(photos):
             images = self._prepared(photo)
@@ -129,3 +131,30 @@ def _in_pixels_of(photo: Image.Image, boxes: Tensor, size: tuple[int, int]) -> n
     edges = np.array([photo.width, photo.height] * 2)
     of_photo: np.ndarray = np.minimum(boxes.double().cpu().numpy() * (edges / [w, h, w, h]), edges)
     return of_photo.astype(np.float32)
+
+
+class _Factory:
+    """Makes a detector from "NAME" or "NAME@WEIGHTS"; see ``DetectorFactory``."""
+
+    def __call__(self, argument: str, /, *, regions: int) -> TorchvisionDetector:
+        model, _, weights = argument.partition("@")
+        if not model:
+            raise ConfigError(
+                "torchvision has many detectors; name one, such as --detector torchvision:fasterrcnn_resnet50_fpn"
+            )
+        return TorchvisionDetector(model, regions=regions, weights=weights or None)
+
+    def argument_for(self, fingerprint: str) -> str:
+        """The model with the name of its weights, which the fingerprint has the hash of."""
+        parts = Fingerprint.parse(fingerprint)
+        weights = None if parts is None else weights_name(parts.model, parts.details)
+        if parts is None or weights is None:
+            model = parts.model if parts else "NAME"
+            raise ModelError(
+                f"the features were made by {fingerprint!r}, whose weights are none of torchvision's own; name their "
+                f"file: --detector torchvision:{model}@FILE"
+            )
+        return f"{parts.model}@{weights}"
+
+
+make_detector = _Factory()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import detection, get_model_builder, get_model_weights, list_models
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError, ModelError
 
 MODELS = tuple(name for name in list_models(detection) if "rcnn" in name)
 _SHA = 8  # digits of a file's SHA-256 that torchvision has in the file's name
@@ -49,10 +49,11 @@ def read_weights(model: str, weights: str | None) -> Weights:
     as many classes; else they are "class 1" and so on.
 
     Raises:
-        HANError: There is no such model; the weights are not known, not readable, or cannot be downloaded.
+        ConfigError: There is no such model.
+        ModelError: The weights are not known, not readable, or cannot be downloaded.
     """
     if model not in MODELS:
-        raise HANError(_no_such_model(model))
+        raise ConfigError(_no_such_model(model))
     entries = get_model_weights(model)
     wanted = (weights or "DEFAULT").removeprefix(f"{entries.__name__}.")
     if wanted in entries.__members__:
@@ -61,7 +62,7 @@ def read_weights(model: str, weights: str | None) -> Weights:
     else:
         path = Path(wanted).expanduser()
         if not path.is_file():
-            raise HANError(f"{path}: no such file; the weights that torchvision has for {model} are {_names(model)}")
+            raise ModelError(f"{path}: no such file; the weights that torchvision has for {model} are {_names(model)}")
         with path.open("rb") as file:
             sha = hashlib.file_digest(file, "sha256").hexdigest()[:_SHA]
         source, state = str(path), _read(path)
@@ -81,14 +82,14 @@ def load_network(weights: Weights) -> Any:
     """The network with its weights, ready to detect; masks and key points are left out.
 
     Raises:
-        HANError: The weights are of another model.
+        ModelError: The weights are of another model.
     """
     build = get_model_builder(weights.model)
     network = build(weights=None, weights_backbone=None, num_classes=len(weights.classes)).eval().requires_grad_(False)
     try:
         network.load_state_dict(weights.state)
     except RuntimeError as error:
-        raise HANError(f"{weights.source}: not the weights of a {weights.model} ({_in_short(error)})") from None
+        raise ModelError(f"{weights.source}: not the weights of a {weights.model} ({_in_short(error)})") from None
     if weights.sha in _WITHOUT_EPSILON:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -105,7 +106,7 @@ def load_network(weights: Weights) -> Any:
 def _no_such_model(name: str) -> str:
     reason = "has no box head" if name in list_models(detection) else "is no detection model of torchvision"
     near = get_close_matches(name, MODELS, n=3) or MODELS
-    return f"torchvision:{name}: {name!r} {reason}; a Faster R-CNN is wanted, such as {', '.join(near)}"
+    return f"torchvision:{name}: {name!r} {reason}; it must be a Faster R-CNN, such as {', '.join(near)}"
 
 
 def _names(model: str) -> str:
@@ -121,7 +122,7 @@ def _download(model: str, entry: Any) -> dict[str, Tensor]:
     try:
         return entry.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")  # type: ignore[no-any-return]
     except Exception as error:  # of the network, the disk, or a damaged file in the cache
-        raise HANError(
+        raise ModelError(
             f"{entry.url}: cannot be downloaded or read ({_in_short(error)}); fetch the file by other means and use "
             f"--detector torchvision:{model}@FILE"
         ) from None
@@ -136,9 +137,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:  # what a damaged file makes the readers raise is not fixed
-        raise HANError(f"{path}: no weights that can be read ({_in_short(error)})") from None
+        raise ModelError(f"{path}: no weights that can be read ({_in_short(error)})") from None
     if not isinstance(state, dict) or not isinstance(state.get(_CLASSES), Tensor):
-        raise HANError(f"{path}: not the state dict of a Faster R-CNN, which has {_CLASSES}: save model.state_dict()")
+        raise ModelError(f"{path}: not the state dict of a Faster R-CNN, which has {_CLASSES}: save model.state_dict()")
     return state
 
 

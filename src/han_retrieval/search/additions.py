@@ -13,7 +13,7 @@ from pathlib import Path
 
 from han_retrieval.data import read_ahead
 from han_retrieval.errors import HANError
-from han_retrieval.regions.extract import progress_bar
+from han_retrieval.regions.extraction import progress_bar
 from han_retrieval.search.encode import Encoder
 from han_retrieval.search.photo import Photo, read_photo
 from han_retrieval.search.rows import PhotoFile, PhotoRow

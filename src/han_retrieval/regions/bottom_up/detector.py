@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,15 +15,18 @@ from PIL import Image
 from torch import Tensor
 
 from han_retrieval.regions.bottom_up.network import BottomUp, Described, Maps
+from han_retrieval.regions.bottom_up.saving import load_network
 from han_retrieval.regions.choose import PHOTO, choose, photo_first
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
 from han_retrieval.regions.regions import Regions
 
-# What fills much of a photo is read from a small one, where it has about the size in which ImageNet shows things.
+SHIPPED = Path(__file__).parents[2] / "pretrained" / "bottom_up"
+
+# Features of large boxes come from a small photo, where the box has about the size of the photos of ImageNet.
 _SMALL = 224
-_LARGE_SHARE = 1 / 6  # of a photo's area: boxes from here on are read from the small photo
-_SURE = 0.3  # of an attribute that is named
-# IoU from which boxes of different nouns are one region: captions call the same thing man, guy and person.
+_LARGE_SHARE = 1 / 6  # of a photo's area, from which a box is large
+_SURE = 0.3  # the least probability of an attribute that is named
+# IoU from which boxes of different nouns are one region: captions call the same object man, guy and person.
 _COINCIDING = 0.6
 
 
@@ -57,7 +61,7 @@ class BottomUpDetector:
 
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
-        """See ``Detector``; photos of one shape pass the network together."""
+        """See ``Detector.detect``; photos of one shape pass the network together."""
         shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for place, photo in enumerate(photos):
             shapes[shape_for(*photo.size, size=self.network.config.size)].append(place)
@@ -69,7 +73,7 @@ class BottomUpDetector:
 
     @torch.inference_mode()
     def describe(self, photo: Image.Image, boxes: np.ndarray) -> Described:
-        """What the network makes of given boxes (k, 4) in pixels of an upright RGB photo."""
+        """The network's outputs for given boxes (k, 4) in pixels of an upright RGB photo."""
         shape = shape_for(*photo.size, size=self.network.config.size)
         large = pixels([photo], shape, self.device)
         scale = np.array([shape[0] / photo.width, shape[1] / photo.height] * 2, np.float32)
@@ -77,7 +81,7 @@ class BottomUpDetector:
         return self.network.describe(self.network.maps(large), [of_photo], large)
 
     def _detect(self, photos: Sequence[Image.Image], shape: tuple[int, int]) -> list[Regions]:
-        """The regions of photos that are brought to one (w, h)."""
+        """The regions of photos resized to one (w, h)."""
         large = pixels(photos, shape, self.device)
         maps = self.network.maps(large)
         boxes, scores = self._boxes(large, maps)
@@ -102,7 +106,7 @@ class BottomUpDetector:
         return found
 
     def _boxes(self, photos: Tensor, maps: Maps) -> tuple[list[Tensor], list[Tensor]]:
-        """Boxes (k, 4) of each photo, and scores (k,): how surely captions speak of what is there."""
+        """Boxes (k, 4) of each photo, and scores (k,): the probability that captions mention what is in the box."""
         proposals = self.network.propose(photos, maps)
         described = self.network.describe(maps, proposals, photos)
         counts = [len(of_photo) for of_photo in proposals]
@@ -139,3 +143,9 @@ class BottomUpDetector:
             attribute = f"{names.attributes[best]} " if best >= 0 and sure[best] > _SURE else ""
             found.append(attribute + names.nouns[noun])
         return found
+
+
+def make_detector(argument: str, *, regions: int) -> BottomUpDetector:
+    """Load the detector of the folder ``argument``, or the one that ships; see ``DetectorFactory``."""
+    network, weights_hash = load_network(Path(argument).expanduser() if argument else SHIPPED)
+    return BottomUpDetector(network, weights_hash=weights_hash, regions=regions)

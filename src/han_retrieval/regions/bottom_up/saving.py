@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ModelError
 from han_retrieval.files import write_whole
 from han_retrieval.regions.bottom_up.network import BottomUp, BottomUpConfig
 
@@ -29,7 +29,7 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
     """The network of a folder, in evaluation mode, and the hash of its weights.
 
     Raises:
-        HANError: There is no detector in the folder, or it cannot be read.
+        ModelError: There is no detector in the folder, or it cannot be read.
     """
     try:
         config = BottomUpConfig.model_validate_json((folder / _CONFIG).read_bytes())
@@ -37,20 +37,20 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
         network = BottomUp(config)
         learned = load(data)
         if odd := sorted(learned.keys() ^ network.learned().keys()):
-            raise HANError(
+            raise ModelError(
                 f"{folder / _WEIGHTS}: not the weights of its config.json ({odd[0]} is "
                 f"{'of no use' if odd[0] in learned else 'missing'})"
             )
         network.load_state_dict({**network.state_dict(), **learned})
     except OSError as error:
-        raise HANError(f"{error.filename}: cannot be read ({error.strerror}); a detector is a folder that "
+        raise ModelError(f"{error.filename}: cannot be read ({error.strerror}); a detector is a folder that "
                        "han train-detector wrote") from None  # fmt: skip
     except ValidationError as error:
-        raise HANError(
+        raise ModelError(
             f"{folder / _CONFIG}: not the configuration of a detector ({error.errors()[0]['msg']})"
         ) from None
     except (SafetensorError, RuntimeError) as error:
-        raise HANError(
+        raise ModelError(
             f"{folder / _WEIGHTS}: not the weights of its config.json ({str(error).splitlines()[0]})"
         ) from None
     return network.eval(), hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""Photos to a region store: decoded ahead of the detector, kept in commits, gone on with after any end."""
+"""Extraction: a dataset's photos through a detector into a region store, resumed where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, is_text, open_photo, read_ahead
 from han_retrieval.data.files import NOT_TEXT, readable
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError, HANError
 from han_retrieval.files import write_whole
-from han_retrieval.regions.regions import Detector, Regions
+from han_retrieval.regions.detector import Detector
+from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import RegionRow
 from han_retrieval.regions.store import SKIPPED_NAME, RegionStore
 from han_retrieval.storage.table import writing
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from tqdm import tqdm
 
 _ROWS_A_COMMIT = 256
 _SECONDS_A_COMMIT = 20.0
@@ -37,9 +40,9 @@ class ExtractReport:
     Attributes:
         done: Photos added by this run.
         already_there: Photos of the source that the store had before.
-        skipped: Photos that could not be read or kept: path (or id, where there is no path) and reason.
+        skipped: Photos that could not be read or stored: path (or id, where there is no path) and reason.
         seconds: Wall-clock time.
-        unmatched: Images of a feature file that were left out, as their ids match none of the dataset's.
+        unmatched: Images of a feature file that were left out because the dataset has no such id.
     """
 
     done: int
@@ -58,31 +61,31 @@ def extract(
     threads: int = 2,
     progress: bool = False,
 ) -> ExtractReport:
-    """Detect the regions of a dataset's photos and keep them at ``out``, a region store; go on with it where it exists.
+    """Detect the regions of a dataset's photos and store them at ``out``, a new region store or one to go on with.
 
-    Photos that are in the store already are not looked at. Those that cannot be read or kept are skipped, listed in
-    ``out``/skipped.jsonl, and tried again by the next run. An interrupt keeps what was detected so far, and in the list
-    the photos that it did not come to.
+    Photos that are in the store already are not read. Those that cannot be read or stored are skipped, listed in
+    ``out``/skipped.jsonl, and tried again by the next run. An interrupted run keeps what it detected, and the listed
+    photos that it has not tried again stay listed.
 
     Args:
-        dataset: The photos; captions play no part.
-        detector: What finds regions; it is given ``batch_size`` photos at once.
+        dataset: The photos; captions are not used.
+        detector: What finds the regions.
         out: The store's folder, new or of the same detector.
-        batch_size: Photos that the detector gets at once; twice as many are in memory.
+        batch_size: Photos in one call of the detector; twice as many are in memory.
         threads: Threads that decode photos ahead of the detector.
         progress: Show photos/s and time left on stderr.
 
     Raises:
-        HANError: No photo can be read; ``out`` is of another detector, being written to, or no region store; the
-            disk is full.
+        DataError: No photo can be read.
+        StoreError: ``out`` is of another detector, being written to, or no region store; the disk is full.
     """
     started = time.perf_counter()
     skipped: list[tuple[str, str]] = []
     with RegionStore.resume(out, fingerprint=detector.fingerprint, feature_size=detector.feature_size) as store:
         wanted = [photo for photo in dataset.photos if photo.id not in store]
         already_there = len(dataset) - len(wanted)
-        # What earlier runs said of photos that this one has not come to yet.
-        waiting = _read_skipped(store.path, {_name(photo) for photo in wanted})
+        # Photos that an earlier run skipped and this one has not tried again yet.
+        earlier = _read_skipped(store.path, {_name(photo) for photo in wanted})
         try:
             with (
                 progress_bar(total=len(dataset), initial=already_there, show=progress) as bar,
@@ -98,24 +101,24 @@ def extract(
                             commits.add(RegionRow(photo.id, photo.path and photo.path.absolute(), found[photo.id]))
                         else:
                             skipped.append((_name(photo), reason))
-                        waiting.pop(_name(photo), None)
+                        earlier.pop(_name(photo), None)
                     bar.update(len(batch))
         except BaseException:
             with suppress(HANError):
-                _write_skipped(store.path, [*skipped, *waiting.items()])
+                _write_skipped(store.path, [*skipped, *earlier.items()])
             raise
         _write_skipped(store.path, skipped)
         if not already_there and len(skipped) == len(wanted):
             first = f"; the first: {': '.join(skipped[0])}" if skipped else ""
-            raise HANError(f"{dataset.source}: none of its {len(wanted)} photos can be read{first}")
+            raise DataError(f"{dataset.source}: none of its {len(wanted)} photos can be read{first}")
         store.compact()
     return ExtractReport(len(wanted) - len(skipped), already_there, skipped, time.perf_counter() - started)
 
 
 class Commits:
-    """Rows on their way to a store: some hundred a commit, or what there is after 20 seconds, the rest at the end.
+    """Collects rows and appends them to a store: 256 a commit, or those of 20 seconds, the rest at the end.
 
-    A user's error or an interrupt ends it as a full run does; only the batch that is being written then may be lost.
+    The rest is also committed where a ``HANError`` or an interrupt ends the block.
     """
 
     def __init__(self, store: RegionStore) -> None:
@@ -124,13 +127,13 @@ class Commits:
         self._last = time.monotonic()
 
     def add(self, row: RegionRow) -> None:
-        """Take one more row, and commit where it is time."""
+        """Add a row, and commit where there are enough or the last commit was long ago."""
         self._rows.append(row)
         if len(self._rows) >= _ROWS_A_COMMIT or time.monotonic() - self._last >= _SECONDS_A_COMMIT:
             self.flush()
 
     def flush(self) -> None:
-        """Commit what there is."""
+        """Commit all rows that were added."""
         rows, self._rows = self._rows, []
         self._store.append(rows)
         self._last = time.monotonic()
@@ -146,20 +149,22 @@ class Commits:
 
 
 def progress_bar(*, total: int | None, initial: int = 0, show: bool) -> tqdm[None]:
-    """A bar on stderr with photos/s and time left; a line every 30 seconds where stderr is a file.
+    """A progress bar on stderr with photos/s and time left; a line every 30 seconds where stderr is a file.
 
     Args:
-        total: Photos in all, or None where that is not known; there is no bar where all of them are done.
-        initial: How many of these are done already.
-        show: Whether there is a bar at all.
+        total: Photos in all, or None where that is not known.
+        initial: How many of them are done already; the bar is hidden where it is all.
+        show: Whether to show the bar.
     """
+    from tqdm import tqdm
+
     seconds = 0.2 if sys.stderr.isatty() else 30.0
     hidden = not show or initial == total
     return tqdm(total=total, initial=initial, unit=" photos", mininterval=seconds, disable=hidden, file=sys.stderr)
 
 
 def _read_skipped(folder: Path, names: set[str]) -> dict[str, str]:
-    """The listed photos of those names with their reasons; none where the list cannot be read."""
+    """The skipped photos of an earlier run among ``names``, with the reasons; none where the list cannot be read."""
     try:
         listed = [json.loads(line) for line in (folder / SKIPPED_NAME).read_text(encoding="utf-8").splitlines()]
         return {each["photo"]: each["reason"] for each in listed if each["photo"] in names}
@@ -168,7 +173,7 @@ def _read_skipped(folder: Path, names: set[str]) -> dict[str, str]:
 
 
 def _write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
-    """Keep the list of skipped photos beside the features, a JSON object a line; no file where there are none."""
+    """Write the list of skipped photos beside the features, a JSON object a line; no file where there are none."""
     lines = [json.dumps({"photo": name, "reason": reason}) + "\n" for name, reason in skipped]
     path = folder / SKIPPED_NAME
     if lines:
@@ -190,7 +195,7 @@ def _open(photo: CaptionedPhoto) -> Image.Image | str:
 
 
 def _fault(regions: Regions) -> str | None:
-    """Why a photo's regions are not kept, None where they are."""
+    """Why a photo's regions cannot be stored, or None."""
     if not len(regions.features):
         return "the detector found no region"
     return None if np.isfinite(regions.features).all() else "its features are not finite"

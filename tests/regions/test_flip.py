@@ -1,4 +1,4 @@
-"""Mirrored photos: other features, the same boxes."""
+"""Detection on horizontally flipped photos: other features, the same boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from fake_detector import FakeDetector
 from PIL import Image, ImageOps
 
-from han_retrieval.regions import MirroredDetector, same_detector
+from han_retrieval.regions import FlippedDetector, same_detector
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def photo() -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def test_the_mirror_image_is_looked_at_and_boxes_are_the_photos_own(photo):
-    mirrored, own = (detector.detect([photo])[0] for detector in (MirroredDetector(FakeDetector()), FakeDetector()))
+def test_the_flipped_photo_is_detected_and_boxes_are_the_photos_own(photo):
+    mirrored, own = (detector.detect([photo])[0] for detector in (FlippedDetector(FakeDetector()), FakeDetector()))
     assert mirrored.boxes.tolist() == own.boxes.tolist() == [[3, 4, 11, 9]] * len(own.boxes)
     assert mirrored.boxes.dtype == np.float32
     assert (mirrored.width, mirrored.height) == (30, 20)
@@ -30,7 +30,7 @@ def test_the_mirror_image_is_looked_at_and_boxes_are_the_photos_own(photo):
 
 
 def test_it_is_the_same_detector_with_a_fingerprint_of_its_own():
-    fingerprint = MirroredDetector(FakeDetector()).fingerprint
+    fingerprint = FlippedDetector(FakeDetector()).fingerprint
     assert fingerprint == "fake:1-mirrored"
     assert same_detector("fake:1", fingerprint)
     assert same_detector("fake:1", "fake:1")

@@ -249,7 +249,7 @@ def test_a_second_run_at_once_is_refused(tmp_path):
 def test_photos_are_decoded_while_the_detector_works_but_not_far_ahead(tmp_path, monkeypatch):
     import sys
 
-    module = sys.modules["han_retrieval.regions.extract"]
+    module = sys.modules["han_retrieval.regions.extraction"]
     opened = []
     open_photo = module.open_photo
     monkeypatch.setattr(module, "open_photo", lambda path: opened.append(path) or open_photo(path))

@@ -1,0 +1,102 @@
+"""Detectors of other packages, found by name through entry points."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fake_detector import make_photos
+
+from han_retrieval import plugins
+from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.regions import Regions, RegionStore, detector_for, extract, load_detector
+from han_retrieval.regions.detector import Fingerprint
+
+
+class Stripes:
+    """A detector of vertical stripes: their mean colours."""
+
+    feature_size = 3
+
+    def __init__(self, argument: str, regions: int) -> None:
+        self.regions = regions
+        self.fingerprint = f"stripes{':' if argument else ''}{argument}-2-{regions}-rgb"
+
+    def detect(self, photos):
+        found = []
+        for photo in photos:
+            edges = np.linspace(0, photo.width, self.regions + 1)
+            boxes = np.array([[a, 0, b, photo.height] for a, b in pairwise(edges)], np.float32)
+            means = [np.asarray(photo.crop(tuple(box.astype(int)))).mean((0, 1)) for box in boxes]
+            found.append(Regions(np.array(means, np.float16), boxes, photo.width, photo.height))
+        return found
+
+
+def make_detector(argument: str, *, regions: int) -> Stripes:
+    if argument == "broken":
+        raise ConfigError("stripes takes no argument 'broken'")
+    return Stripes(argument, regions)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    module = SimpleNamespace(make_detector=make_detector)
+    monkeypatch.setitem(sys.modules, "stripes_package", module)
+    own = plugins.entry_points(group="han_retrieval.detectors")
+    others = [
+        EntryPoint("stripes", "stripes_package:make_detector", "han_retrieval.detectors"),
+        EntryPoint("unfinished", "package_that_is_not_there:make", "han_retrieval.detectors"),
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [*own, *others])
+    plugins.installed.cache_clear()
+    yield
+    plugins.installed.cache_clear()
+
+
+def test_it_is_found_by_its_name_and_by_its_fingerprint(tmp_path):
+    detector = load_detector("stripes", regions=4)
+    assert detector.fingerprint == "stripes-2-4-rgb"
+    extract(make_photos(tmp_path / "photos", 2), detector, tmp_path / "features")
+    store = RegionStore.open(tmp_path / "features")
+    assert detector_for(store.fingerprint).fingerprint == detector.fingerprint
+    assert store.batch(store.ids).features.shape == (2, 4, 3)
+
+
+def test_what_stands_behind_the_colon_is_its_argument():
+    detector = load_detector("stripes:some/file:1", regions=4)
+    assert detector.fingerprint == "stripes:some/file:1-2-4-rgb"
+    assert detector_for(detector.fingerprint).fingerprint == detector.fingerprint
+
+
+def test_faults_are_named():
+    with pytest.raises(ConfigError, match="no detector is called 'stripe'; did you mean 'stripes'"):
+        load_detector("stripe", regions=4)
+    with pytest.raises(ConfigError, match=r"'unfinished' of unknown cannot be imported .*package_that_is_not_there"):
+        load_detector("unfinished", regions=4)
+    with pytest.raises(ModelError, match="'stripes-1-4-rgb', and 'stripes' gives 'stripes-2-4-rgb'"):
+        detector_for("stripes-1-4-rgb")
+    with pytest.raises(ModelError, match="stripes takes no argument 'broken'"):
+        detector_for("stripes:broken-2-4-rgb")
+    with pytest.raises(ModelError, match="no such detector is installed"):
+        detector_for("another-2-4")
+    assert load_detector("grid", regions=2).feature_size == 1280  # the plug-in that cannot be imported harms no other
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "parts"),
+    [
+        ("grid-1-36-efficientnet-lite2-9656183e-224+448", ("grid", "", 36, "efficientnet-lite2-9656183e-224+448")),
+        ("bottom-up-1-12-0a1b2c3d-416", ("bottom-up", "", 12, "0a1b2c3d-416")),
+        ("torchvision:fasterrcnn_resnet50_fpn-1-9-258fb6c6", ("torchvision", "fasterrcnn_resnet50_fpn", 9, "258fb6c6")),
+        ("mine-3-4", ("mine", "", 4, "")),
+        ("imported:scan-npy:2048", None),
+        ("fake:1", None),
+        ("", None),
+    ],
+)
+def test_the_parts_of_a_fingerprint(fingerprint, parts):
+    assert Fingerprint.parse(fingerprint) == parts
