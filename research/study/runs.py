@@ -40,9 +40,9 @@ class FirstRegions(RegionStore):
         """As the store's."""
         return [_first(regions, self.regions) for regions in super().read(ids)]
 
-    def batch(self, ids: Sequence[str], *, geometry: bool = False) -> RegionBatch:
+    def batch(self, ids: Sequence[str]) -> RegionBatch:
         """As the store's."""
-        found, m = super().batch(ids, geometry=geometry), self.regions
+        found, m = super().batch(ids), self.regions
         boxes = [None if of_photo is None else of_photo[:m] for of_photo in found.boxes]
         return RegionBatch(features=found.features[:, :m], mask=found.mask[:, :m], boxes=boxes)
 

@@ -79,7 +79,7 @@ class MemoryStore:
     def read(self, ids):
         return [self.regions[photo_id] for photo_id in ids]
 
-    def batch(self, ids, *, geometry=False):
+    def batch(self, ids):
         found = self.read(ids)
         m = max(len(regions.features) for regions in found)
         features = torch.zeros(len(found), m, self.feature_size)

@@ -319,7 +319,7 @@ def test_without_a_model_the_one_that_ships_is_taken_by_name(tmp_path, model, ph
         ({"storage": "int4"}, "one of int8, float16, not as 'int4'"),
         ({"forget": ["x"]}, "x: not a folder that the index follows"),
         ({"detector": FakeDetector("fake:2")}, "of 'fake:1', and 'fake:2' gives"),
-        ({"detector": None}, "'fake:1', which this program cannot run"),
+        ({"detector": None}, "'fake:1', which cannot run on a photo here"),
         ({"roots": ["photos", "photos/sub"]}, "one inside the other"),
     ],
 )

@@ -138,7 +138,7 @@ def _most_aligned(
     if not phrases or not words:
         return [(phrase, None) for phrase in phrases]
     encoded = model.encode_sentence(" ".join(words))
-    features = torch.from_numpy(regions.inputs(geometry=False))
+    features = torch.tensor(regions.features, dtype=torch.float32)
     alignment = encoded.per_word(model.explain(features, torch.tensor(encoded.ids)).alignment.cpu())  # (words, m)
     if len(alignment) != len(words):
         raise ValueError(f"{len(alignment)} words are aligned, {len(words)} stand in {sentence.tokens}")

@@ -250,7 +250,7 @@ def _encode_images(
     """The photos' tokens (b, m, d) and masks (b, m), a batch at a time; m is the batch's own largest."""
     with tqdm(total=len(ids), desc="encoding photos", unit="photo", disable=not progress) as bar:
         for start in range(0, len(ids), batch):
-            regions = store.batch(ids[start : start + batch], geometry=False)
+            regions = store.batch(ids[start : start + batch])
             empty = (~regions.mask.any(1)).nonzero()
             if len(empty):
                 raise HANError(f"photo {ids[start + int(empty[0])]!r} has no region in the features: extract it anew")

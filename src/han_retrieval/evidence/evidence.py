@@ -202,7 +202,7 @@ def evidence_from_regions(model: Matcher, regions: Regions, sentence: str, *, ph
             "them from the photos"
         )
     encoded = model.encode_sentence(sentence)
-    pair = model.explain(torch.from_numpy(regions.inputs(geometry=False)), torch.tensor(encoded.ids))
+    pair = model.explain(torch.tensor(regions.features, dtype=torch.float32), torch.tensor(encoded.ids))
     return _evidence(sentence, encoded, pair, regions.boxes, regions.width, regions.height, photo)
 
 

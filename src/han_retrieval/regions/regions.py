@@ -29,7 +29,3 @@ class Regions:
     height: int = 0
     labels: tuple[str, ...] | None = None
     scores: np.ndarray | None = None
-
-    def inputs(self, *, geometry: bool = False) -> np.ndarray:
-        """The features as a matcher takes them: (m, D) float32."""
-        return self.features.astype(np.float32)

@@ -170,7 +170,7 @@ class RegionStore(Closing):
         """
         return to_regions(self._take(ids, ["width", "height", "boxes", "labels", "scores", "features"]))
 
-    def batch(self, ids: Sequence[str], *, geometry: bool = False) -> RegionBatch:
+    def batch(self, ids: Sequence[str]) -> RegionBatch:
         """The regions of photos as padded tensors, in the order of ``ids``, which may repeat.
 
         Raises:

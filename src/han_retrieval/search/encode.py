@@ -74,6 +74,6 @@ class Encoder:
 @torch.no_grad()
 def encode_regions(model: AligningMatcher, found: Sequence[Regions]) -> tuple[Tensor, Tensor]:
     """The regions of I photos, each with at least one, to tokens (I, m, d) on the CPU and their mask (I, m)."""
-    inputs = [torch.from_numpy(regions.inputs(geometry=False)) for regions in found]  # (m, D)
+    inputs = [torch.tensor(regions.features, dtype=torch.float32) for regions in found]  # (m, D)
     features, mask = pad(torch.cat(inputs), torch.tensor([len(each) for each in inputs]))
     return model.encode_images(features, mask).float().cpu(), mask

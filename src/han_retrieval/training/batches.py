@@ -168,17 +168,14 @@ class Batches:
         return Batch(features, region_mask, words, word_mask, image_ids, shown)
 
     def _regions(self, ids: Sequence[str], random: torch.Generator) -> RegionBatch:
-        geometry = False
         if not self.views:  # nothing is drawn, so that what is dropped stays what it was before there were views
-            return self.store.batch(ids, geometry=geometry)
+            return self.store.batch(ids)
         drawn = torch.rand(len(ids), generator=random).tolist()
         seen: dict[RegionStore, list[int]] = {}
         for place, (photo_id, share) in enumerate(zip(ids, drawn, strict=True)):
             having = [self.store, *(view for view in self.views if photo_id in view)]
             seen.setdefault(having[int(share * len(having))], []).append(place)
-        return interleave(
-            [(places, store.batch([ids[i] for i in places], geometry=geometry)) for store, places in seen.items()]
-        )
+        return interleave([(places, store.batch([ids[i] for i in places])) for store, places in seen.items()])
 
 
 def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:
