@@ -197,7 +197,7 @@ def test_caption(han, finder, tmp_path):
         (["index", "empty", "--out", "new", "--model", "model"], "no photo in it"),
         (["index", "--out", "index", "--exclude", "x"], "give PHOTOS too"),
         (["index", "--out", "index", "--tokens", "float16"], "keeps tokens as int8, not float16; --rebuild"),
-        (["index", "photos", "--out", "new", "--model", "model", "--detector", "grid"], "model: the features were made by"),
+        (["index", "photos", "--out", "new", "--model", "model", "--detector", "grid"], "model: the features were"),
     ],
 )
 def test_what_is_wrong_is_one_line(han, tmp_path, args, message):
