@@ -62,7 +62,7 @@ def test_what_is_wrong_is_one_line(index, capsys, monkeypatch):
     assert "no such index" in error("none")
     assert "--token" in error(index, "--host", "0.0.0.0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr("han_retrieval.serve.Engine", None)  # it is said before anything is loaded
+        monkeypatch.setattr("han_retrieval.serve.SearchService", None)  # it is said before anything is loaded
         port = taken.getsockname()[1]
         assert f"cannot listen on 127.0.0.1, port {port} (Address already in use); " in error(index, "--port", port)
     for module in [name for name in sys.modules if name.startswith("han_retrieval.serve")]:

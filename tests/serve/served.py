@@ -15,7 +15,7 @@ from tiny_index import make_model, update
 
 from han_retrieval.evaluation import Calibration
 from han_retrieval.matchers.saving import folder_hash
-from han_retrieval.serve import Engine, Limits, create_app
+from han_retrieval.serve import Limits, SearchService, create_app
 
 NAMES = ("a.jpg", "trips/2024/été à la mer.jpg", "trips/2024/写真.jpg", "trips/b's.jpg", "trips_not/c.jpg", "d%_.png")
 SIZES = ((60, 40), (40, 60), (90, 30), (50, 50), (64, 48), (48, 64))
@@ -59,6 +59,6 @@ def calibrate(model: Path, *, threshold: float, photos: int) -> None:
     Calibration(slope=2.0, intercept=0.0, threshold=threshold, **facts).write(model)
 
 
-def client(engine: Engine, *, limits: Limits | None = None, **options: object) -> TestClient:
+def client(service: SearchService, *, limits: Limits | None = None, **options: object) -> TestClient:
     """A client on this machine."""
-    return TestClient(create_app(engine, limits=limits, **options), base_url="http://127.0.0.1:8080")
+    return TestClient(create_app(service, limits=limits, **options), base_url="http://127.0.0.1:8080")

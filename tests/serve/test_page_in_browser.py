@@ -16,7 +16,7 @@ import uvicorn
 from served import SENTENCE, calibrate, make_index, make_picture
 from tiny_index import FakeDetector
 
-from han_retrieval.serve import Engine, Limits, create_app
+from han_retrieval.serve import Limits, SearchService, create_app
 
 pytestmark = pytest.mark.browser
 
@@ -51,9 +51,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder) -> Iterator[str]:
-    engine = Engine(folder / "index", detector=FakeDetector())
-    engine.warm_up()
-    server = uvicorn.Server(uvicorn.Config(create_app(engine), port=0, log_level="error"))
+    service = SearchService(folder / "index", detector=FakeDetector())
+    service.warm_up()
+    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -298,7 +298,7 @@ def test_what_is_wrong_is_said(open_page, folder):
     page.get_by_role("heading", name="Try other words").wait_for()
     assert "knows none of the words" in page.locator("#message").inner_text()
     page.locator("#q").fill("a red quagga")
-    page.locator("#status", has_text="does not know “quagga”").wait_for()
+    page.locator("#status", has_text="does not know the word “quagga”").wait_for()
     page.locator("#message").wait_for(state="hidden")
 
     page.locator("#show-filters").click()
@@ -338,7 +338,7 @@ def test_a_photo_asks_for_others_like_it_and_for_sentences(open_page, tmp_path):
     page.locator("#grid a").first.wait_for()
     page.locator("#q").focus()  # where a photo may be pasted
     page.locator("#file").set_input_files(make_picture(tmp_path / "mine.jpg", 200))
-    page.locator("#status", has_text="90 photos, most alike first").wait_for()
+    page.locator("#status", has_text="90 photos, most similar first").wait_for()
     assert page.locator("#q").input_value() == ""
     page.locator("#sentences").fill("a red dog\nquagga\na blue cat")
     page.get_by_role("button", name="Rank sentences").click()
@@ -349,15 +349,15 @@ def test_a_photo_asks_for_others_like_it_and_for_sentences(open_page, tmp_path):
 
     page.locator("#grid a").first.click()
     page.get_by_role("button", name="Similar photos").click()
-    page.locator("#status", has_text="89 photos, most alike first").wait_for()
+    page.locator("#status", has_text="89 photos, most similar first").wait_for()
     assert f"like={alike[0]}" in page.url
     page.go_back()
     page.go_back()
-    page.locator("#status", has_text="90 photos, most alike first").wait_for()
+    page.locator("#status", has_text="90 photos, most similar first").wait_for()
     assert tiles(page) == alike
     page.go_back()
     wait_for_search(page, "a dog")
-    assert page.locator("#asked").is_hidden()
+    assert page.locator("#by-photo").is_hidden()
 
     (tmp_path / "broken.jpg").write_text("no photo")
     page.locator("#file").set_input_files(tmp_path / "broken.jpg")
@@ -380,5 +380,5 @@ def test_a_photo_can_be_dropped(open_page):
     assert page.locator("#drop").is_visible()
     page.dispatch_event("body", "drop", {"dataTransfer": data})
     assert page.locator("#drop").is_hidden()
-    page.locator("#status", has_text="most alike first").wait_for()
-    assert page.locator("#asked img").get_attribute("alt") == "dropped.png"
+    page.locator("#status", has_text="most similar first").wait_for()
+    assert page.locator("#by-photo img").get_attribute("alt") == "dropped.png"

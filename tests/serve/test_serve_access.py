@@ -8,7 +8,7 @@ import pytest
 from served import SENTENCE, client, make_index
 
 from han_retrieval.errors import HANError
-from han_retrieval.serve import Engine, check_access
+from han_retrieval.serve import SearchService, check_access
 
 TOKEN = "sésame-ouvre-toi"
 ROUTES = (
@@ -30,7 +30,7 @@ def index(tmp_path_factory):
 
 @pytest.fixture
 def guarded(index):
-    with client(Engine(index), token=TOKEN, loopback_only=False) as web:
+    with client(SearchService(index), token=TOKEN, loopback_only=False) as web:
         yield web
 
 
@@ -61,7 +61,7 @@ def test_the_token_in_an_address_becomes_a_cookie(guarded):
 
 
 def test_a_stranger_whose_name_points_here_gets_nothing(index):
-    with client(Engine(index)) as web:
+    with client(SearchService(index)) as web:
         for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "[::2]:8080"):
             assert web.get("/api/photos", headers={"Host": host}).status_code == 403
         for host in ("localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080"):
@@ -73,7 +73,7 @@ def test_a_stranger_whose_name_points_here_gets_nothing(index):
 
 
 def test_a_page_may_load_its_own_files_alone(index):
-    with client(Engine(index)) as web:
+    with client(SearchService(index)) as web:
         page = web.get("/")
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy

@@ -17,8 +17,8 @@ from tiny_index import make_model, update
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index, search
 from han_retrieval.search.pooling import TextMap
-from han_retrieval.serve import Engine, Limits, rankings
-from han_retrieval.serve import engine as engine_module
+from han_retrieval.serve import Limits, SearchService, ranking_cache
+from han_retrieval.serve import service as service_module
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +28,19 @@ def index(tmp_path_factory):
 
 @pytest.fixture
 def web(index):
-    with client(Engine(index)) as web:
+    with client(SearchService(index)) as web:
         yield web
 
 
 @pytest.fixture
 def changing(tmp_path, index, monkeypatch):
     """A copy of the index's folder that may be changed, and a client that looks for changes at each request."""
-    monkeypatch.setattr(engine_module, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(service_module, "_CHECK_SECONDS", 0.0)
     photos = tmp_path / "photos"
     shutil.copytree(index.parent / "photos", photos)
     model = make_model(tmp_path / "model")
     update(photos, tmp_path / "index", model)
-    with client(Engine(tmp_path / "index")) as web:
+    with client(SearchService(tmp_path / "index")) as web:
         yield tmp_path, web
 
 
@@ -74,12 +74,12 @@ def test_a_search_is_that_of_the_index(web, index):
 
 
 def test_pages_of_a_ranking_are_the_whole_of_it_once(web, index, monkeypatch):
-    monkeypatch.setattr(rankings, "CANDIDATES", 2)  # so that there are rounds
-    monkeypatch.setattr(rankings, "_DEEPER", 2)
+    monkeypatch.setattr(ranking_cache, "CANDIDATES", 2)  # so that there are rounds
+    monkeypatch.setattr(ranking_cache, "_GROWTH", 2)
     pages = [ids(web.get("/api/search", params={"q": SENTENCE, "first": first, "k": 2})) for first in (0, 2, 4, 6)]
     assert pages[3] == []
     assert len({photo_id for page in pages for photo_id in page}) == 6
-    with client(Engine(index)) as another:  # which has shown none of the pages before
+    with client(SearchService(index)) as another:  # which has shown none of the pages before
         assert ids(another.get("/api/search", params={"q": SENTENCE, "first": 4, "k": 2})) == pages[2]
 
 
@@ -122,13 +122,13 @@ def test_a_photo_and_why_it_matches(web, index):
     assert facts["copies"] == []
     pair = web.get(f"/api/photos/{hit['id']}/evidence", params={"q": f"{SENTENCE} zebra"}).json()
     (part,) = pair["parts"]
-    assert (part["text"], part["weight"], part["score"]) == (f"{SENTENCE} zebra", 1, pair["score"])
-    assert [word["text"] for word in part["words"]] == ["a", "red", "dog", "zebra"]
+    assert (part["sentence"], part["weight"], part["score"]) == (f"{SENTENCE} zebra", 1, pair["score"])
+    assert [word["word"] for word in part["words"]] == ["a", "red", "dog", "zebra"]
     assert [word["known"] for word in part["words"]] == [True, True, True, False]
-    assert np.array(part["alignment"]).shape == (4, facts["regions"]) == (4, len(pair["boxes"]))
+    assert np.array(part["alignment"]).shape == (4, facts["regions"]) == (4, len(part["boxes"]))
     assert np.array(part["alignment"]).sum(1) == pytest.approx(np.ones(4), abs=0.01)
-    colours = {each["region"]: each["colour"] for each in pair["shown"]}
-    assert all(word["colour"] == colours.get(word["region"], "#b0b4ba") for word in part["words"])
+    shown = [each["region"] for each in pair["shown"]]
+    assert shown == list(dict.fromkeys(word["region"] for word in part["words"] if word["region"] in shown))
     score = web.get(f"/api/photos/{hit['id']}/evidence", params={"q": SENTENCE}).json()["score"]
     assert score == pytest.approx(hit["score"], abs=1e-4)
 
@@ -143,18 +143,16 @@ def test_parts_of_a_query_are_explained_each_by_itself(web):
     pair = explained(query)
     assert (pair["query"], pair["probability"]) == (query, None)
     assert pair["score"] == pytest.approx(hit["score"], abs=1e-4)  # what ordered it
-    assert [(part["text"], part["weight"]) for part in pair["parts"]] == [("a red dog", 2), ("a blue cat", -1)]
+    assert [(part["sentence"], part["weight"]) for part in pair["parts"]] == [("a red dog", 2), ("a blue cat", -1)]
     for part in pair["parts"]:
-        (alone,) = explained(part["text"])["parts"]
+        (alone,) = explained(part["sentence"])["parts"]
         assert part["score"] == pytest.approx(alone["score"], abs=1e-6)
         assert (part["phrases"], part["alignment"]) == (alone["phrases"], alone["alignment"])
         assert [word["match"] for word in part["words"]] == [word["match"] for word in alone["words"]]
-    regions: dict[str, set[int]] = {}
-    for word in (word for part in pair["parts"] for word in part["words"]):
-        if word["colour"] != "#b0b4ba":
-            regions.setdefault(word["colour"], set()).add(word["region"])
-    assert regions
-    assert {len(each) for each in regions.values()} == {1}  # a colour is one region's, in whatever part
+    shown = [each["region"] for each in pair["shown"]]
+    aligned = [word["region"] for part in pair["parts"] for word in part["words"]]
+    assert shown == list(dict.fromkeys(region for region in aligned if region in shown))
+    assert len({each["colour"] for each in pair["shown"]}) == len(shown) > 0
     for query, says in (('"a dog" - "quagga"', "knows none of the words"), ('"a dog" -', "breaks off")):
         answer = web.get(f"/api/photos/{hit['id']}/evidence", params={"q": query})
         assert says in error(answer, 422)
@@ -313,7 +311,7 @@ def test_a_calibration_of_other_weights_is_not(changing):
 
 
 def test_another_map_of_sentences_is_taken_in(changing, monkeypatch):
-    monkeypatch.setattr(rankings, "CANDIDATES", 2)  # so that it matters which they are
+    monkeypatch.setattr(ranking_cache, "CANDIDATES", 2)  # so that it matters which they are
     folder, web = changing
     before = ids(web.get("/api/search", params={"q": SENTENCE, "k": 2}))
     model = folder / "model"
@@ -329,9 +327,9 @@ def test_an_empty_index_answers(tmp_path):
     index = make_index(tmp_path, photos=1)
     (tmp_path / "photos" / NAMES[0]).rename(tmp_path / "elsewhere.jpg")
     update(None, index, forget=[tmp_path / "photos"])
-    engine = Engine(index)
-    engine.warm_up()
-    with client(engine) as web:
+    service = SearchService(index)
+    service.warm_up()
+    with client(service) as web:
         for path in ("/api/search", "/api/photos"):
             said = web.get(path, params={"q": SENTENCE}).json()
             assert (said["hits"], said["photos"], said["total"]) == ([], 0, 0)
@@ -357,7 +355,7 @@ def test_requests_at_once_each_get_their_own_answer(web):
 
 
 def test_who_comes_when_too_many_wait_is_told_so(index, monkeypatch):
-    engine = Engine(index)
+    service = SearchService(index)
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(*args: object, **options: object) -> object:
@@ -365,9 +363,9 @@ def test_who_comes_when_too_many_wait_is_told_so(index, monkeypatch):
         assert go_on.wait(20)
         return original(*args, **options)
 
-    original = engine.search
-    monkeypatch.setattr(engine, "search", slow)
-    with client(engine, limits=Limits(waiting=1)) as web:
+    original = service.search
+    monkeypatch.setattr(service, "search", slow)
+    with client(service, limits=Limits(waiting=1)) as web:
         first = threading.Thread(target=lambda: ids(web.get("/api/search", params={"q": SENTENCE})))
         first.start()
         assert begun.wait(20)

@@ -10,8 +10,8 @@ from served import NAMES, SENTENCE, calibrate, client, jpeg, make_index
 from tiny_index import FakeDetector, make_model, update
 
 from han_retrieval.search import Index, similar
-from han_retrieval.serve import Engine, Limits, similar_routes
-from han_retrieval.serve import engine as engine_module
+from han_retrieval.serve import Limits, SearchService, search_routes
+from han_retrieval.serve import service as service_module
 from han_retrieval.serve.uploads import read_upload
 
 LIMITS = Limits(upload_bytes=100_000, upload_pixels=100_000, sentences=3, query=50)
@@ -29,7 +29,7 @@ def detector():
 
 @pytest.fixture
 def web(index, detector):
-    with client(Engine(index, detector=detector), limits=LIMITS) as web:
+    with client(SearchService(index, detector=detector), limits=LIMITS) as web:
         yield web
 
 
@@ -77,7 +77,7 @@ def test_uploads_are_decoded_one_after_the_other(web, monkeypatch):
         threads.append(threading.current_thread().name)
         return read_upload(*args, **options)
 
-    monkeypatch.setattr(similar_routes, "read_upload", read)
+    monkeypatch.setattr(search_routes, "read_upload", read)
     for path in ("/api/similar", "/api/captions"):
         file = {"photo": ("mine.jpg", jpeg(1))}
         assert web.post(path, files=file, data={"sentences": SENTENCE}).status_code == 200
@@ -86,10 +86,10 @@ def test_uploads_are_decoded_one_after_the_other(web, monkeypatch):
 
 def test_an_upload_is_looked_at_again_by_another_detector(tmp_path, monkeypatch):
     index = make_index(tmp_path, photos=2)
-    monkeypatch.setattr(engine_module, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(service_module, "_CHECK_SECONDS", 0.0)
     detectors = {}
-    monkeypatch.setattr(engine_module, "detector_for", lambda name: detectors.setdefault(name, FakeDetector(name)))
-    with client(Engine(index)) as web:
+    monkeypatch.setattr(service_module, "detector_for", lambda name: detectors.setdefault(name, FakeDetector(name)))
+    with client(SearchService(index)) as web:
         file = {"photo": ("mine.jpg", jpeg(1))}
         found(web.post("/api/similar", files=file))
         other = make_model(tmp_path / "other", fingerprint="fake:2")
@@ -152,7 +152,7 @@ def test_an_upload_that_hides_its_length_is_stopped(web):
     [
         ({"sentences": "a\nb\nc\nd", "id": "x"}, "at most 3"),
         ({"sentences": "a" * 51, "id": "x"}, "at most 50 characters"),
-        ({"sentences": " \n", "id": "x"}, "there is none"),
+        ({"sentences": " \n", "id": "x"}, "none was sent"),
         ({"sentences": SENTENCE}, "send one photo"),
         ({"id": "x"}, "sentences: "),
     ],
@@ -165,7 +165,7 @@ def test_a_calibrated_model_gives_probabilities(tmp_path):
     index = make_index(tmp_path)
     with Index.open(index) as opened:
         calibrate(tmp_path / "model", threshold=1.0, photos=len(opened))
-    with client(Engine(index)) as web:
+    with client(SearchService(index)) as web:
         said = web.get("/api/search", params={"q": SENTENCE}).json()
         assert (said["nothing"], said["threshold"]) == (True, 1.0)
         for hit in said["hits"]:

@@ -15,97 +15,101 @@ from starlette.types import ASGIApp
 
 from han_retrieval.errors import HANError
 from han_retrieval.search.index import Unreadable
-from han_retrieval.serve.answers import Error, Status
-from han_retrieval.serve.engine import Engine, NotReady
-from han_retrieval.serve.guard import Guard
+from han_retrieval.serve.access import AccessControl
+from han_retrieval.serve.context import Context
 from han_retrieval.serve.limits import Limits
-from han_retrieval.serve.metrics import Metrics, Timed
+from han_retrieval.serve.metrics import Metrics
 from han_retrieval.serve.page_routes import page_routes
 from han_retrieval.serve.photo_routes import photo_routes
+from han_retrieval.serve.request_queue import RequestQueue
+from han_retrieval.serve.schemas import ErrorResponse, StatusResponse
 from han_retrieval.serve.search_routes import search_routes
-from han_retrieval.serve.similar_routes import similar_routes
-from han_retrieval.serve.turns import Turns
+from han_retrieval.serve.service import NotReady, SearchService
 from han_retrieval.version import __version__
 
 _log = logging.getLogger(__name__)
 
 
 def create_app(
-    engine: Engine, *, token: str | None = None, loopback_only: bool = True, limits: Limits | None = None
+    service: SearchService, *, token: str | None = None, loopback_only: bool = True, limits: Limits | None = None
 ) -> ASGIApp:
-    """The server; it closes the engine when it stops.
+    """The page and the HTTP API of an index, as an ASGI application that closes the service when it stops.
 
     Args:
-        engine: What answers.
-        token: What every request but ``/health`` must show; None where none is asked for.
-        loopback_only: Refuse requests that name another host than this machine.
-        limits: What one request may ask for.
+        service: The index with its model.
+        token: The token that every request but ``/health`` must send; None if requests need none.
+        loopback_only: Refuse requests whose Host is not this machine.
+        limits: Upper limits of a request.
     """
     limits = limits or Limits()
     metrics = Metrics()
-    turns = Turns(engine, metrics, waiting=limits.waiting)
+    context = Context(service, RequestQueue(service, metrics, waiting=limits.waiting), metrics, limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        turns.close()
-        engine.close()
+        context.queue.close()
+        service.close()
 
-    wrong: dict[int | str, dict[str, Any]] = {"4XX": {"model": Error}, 503: {"model": Error}}
+    errors: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorResponse}, 503: {"model": ErrorResponse}}
     app = FastAPI(
-        title="han-retrieval", description="Photos of one's own by sentences, with the evidence for each match.",
-        version=__version__, lifespan=lifespan, responses=wrong,
-        docs_url=None, redoc_url=None,  # their pages load scripts from other hosts
-    )  # fmt: skip
-    app.include_router(search_routes(engine, turns, metrics, limits))
-    app.include_router(similar_routes(engine, turns, metrics, limits))
-    app.include_router(photo_routes(engine, turns, limits))
+        title="han-retrieval",
+        description="Search your own photos with sentences, with evidence for each match.",
+        version=__version__,
+        lifespan=lifespan,
+        responses=errors,
+        docs_url=None,  # these pages load scripts from other hosts
+        redoc_url=None,
+    )
+    app.include_router(search_routes(context))
+    app.include_router(photo_routes(context))
     app.include_router(page_routes())
-    _add_status(app, engine, turns, metrics)
+    _add_status(app, context)
     _add_errors(app)
-    return Guard(Timed(app, metrics), token=token, loopback_only=loopback_only, upload_bytes=limits.upload_bytes)
+    metrics.time_requests(app)
+    return AccessControl(app, token=token, loopback_only=loopback_only, upload_bytes=limits.upload_bytes)
 
 
-def _add_status(app: FastAPI, engine: Engine, turns: Turns, metrics: Metrics) -> None:
+def _add_status(app: FastAPI, context: Context) -> None:
     @app.get("/health")
-    async def health() -> Status:
-        """Whether the process lives; asked without a token."""
-        return Status(status="ok")
+    async def health() -> StatusResponse:
+        """Whether the process is running; needs no token."""
+        return StatusResponse(status="ok")
 
     @app.get("/ready")
-    async def ready(request: Request) -> Status:
-        """Whether it can answer; 503 with the reason where it cannot, or only of an older state of the index."""
-        photos = await turns.take(request, lambda: len(engine.catalogue))
-        if engine.trouble is not None:
-            raise HTTPException(503, engine.trouble)
-        return Status(status="ready", photos=photos)
+    async def ready(request: Request) -> StatusResponse:
+        """Whether the index can be searched in its newest state; 503 with the reason if not."""
+        photos = await context.queue.run(request, lambda: len(context.service.catalogue))
+        if context.service.problem is not None:
+            raise HTTPException(503, context.service.problem)
+        return StatusResponse(status="ready", photos=photos)
 
     @app.get("/metrics", response_class=Response)
-    async def figures() -> Response:
-        """Counts and times for Prometheus."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics() -> Response:
+        """Metrics for Prometheus."""
+        return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Whatever is wrong is told as ``Error``, in one line."""
+    """Turn every exception into an ``ErrorResponse`` of one line."""
 
-    def told(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    def respond(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"error": " ".join(message.split())}, status, headers)
 
     @app.exception_handler(HANError)
-    async def ours(_: Request, error: HANError) -> JSONResponse:
-        return told(503 if isinstance(error, NotReady | Unreadable) else 422, str(error))
+    async def han_error(_: Request, error: HANError) -> JSONResponse:
+        return respond(503 if isinstance(error, NotReady | Unreadable) else 422, str(error))
 
     @app.exception_handler(HTTPException)
-    async def of_http(_: Request, error: HTTPException) -> JSONResponse:
-        return told(error.status_code, str(error.detail), dict(error.headers or {}))
+    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        return respond(error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
-    async def of_fields(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         field = ".".join(str(place) for place in first["loc"][1:])
-        return told(422, f"{field}: {first['msg'].removeprefix('Input ')}" if field else first["msg"])
+        return respond(422, f"{field}: {first['msg'].removeprefix('Input ')}" if field else first["msg"])
 
     @app.exception_handler(Exception)
-    async def unforeseen(_: Request, __: Exception) -> JSONResponse:
-        return told(500, "something went wrong here; the server's log says what")
+    async def unexpected(_: Request, __: Exception) -> JSONResponse:
+        return respond(500, "internal error; the server's log has the details")

@@ -1,4 +1,4 @@
-"""What is known of an index's photos without their tokens: one version of it, unchanging, for lookups in any thread."""
+"""Paths, dates, sizes and folders of an index's photos: a read-only copy of one version, safe in threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from han_retrieval.search.rows import PhotoFile, to_files
 
 @dataclass(frozen=True, slots=True)
 class FolderCount:
-    """A folder with at least one photo in or below it: "trips/2024/" of a root, and how many there are."""
+    """A folder of a root, such as "trips/2024/", and the number of photos in it and below it, at least one."""
 
     root: str
     folder: str
@@ -40,45 +40,45 @@ class Catalogue:
         return len(self._photos)
 
     def row(self, photo_id: str) -> int | None:
-        """The photo's row in the index, or None."""
+        """The photo's row in the index, or None if the index does not have it."""
         return self._rows.get(photo_id)
 
     def facts(self, row: int) -> dict[str, Any]:
-        """The columns of a photo by their names."""
+        """The photo's columns by name: path, date, size and the others of ``Index.photos``."""
         (facts,) = self._photos.slice(row, 1).to_pylist()
         return dict(facts)
 
     def files(self, row: int) -> tuple[PhotoFile, ...]:
-        """All files of a photo, as they were when it was indexed."""
+        """All files with the photo's content, as they were when they were indexed."""
         (files,) = to_files(self._photos.slice(row, 1)).values()
         return files
 
     @cached_property
     def newest_first(self) -> NDArray[np.int64]:
-        """(N,) rows by date, those without one at the end by when their file was written."""
+        """(N,) rows by date, newest first; those without a date come last, by the time their file was written."""
         order = self._photos.select(["date", "mtime"]).append_column("row", pa.array(range(len(self)), pa.int64()))
         order = order.sort_by([("date", "descending"), ("mtime", "descending"), ("row", "ascending")])
         return np.asarray(order["row"].to_numpy(), dtype=np.int64)
 
     @cached_property
     def folders(self) -> list[FolderCount]:
-        """All folders in order, a folder's photos counting for those above it too; a root has folder ""."""
+        """All folders in order, each with the photos below it; the folder of a root itself is ""."""
         counts: Counter[tuple[str, str]] = Counter()
         groups = self._photos.group_by(["root", "folder"]).aggregate([("id", "count")])
         for group in groups.to_pylist():
-            for folder in _with_those_above(group["folder"]):
+            for folder in _with_parents(group["folder"]):
                 counts[group["root"], folder] += group["id_count"]
         return [FolderCount(*place, photos) for place, photos in sorted(counts.items())]
 
     @cached_property
     def months(self) -> dict[str, int]:
-        """Photos by month, "2024-01", in order; those without a date are in none."""
+        """Number of photos by month, "2024-01", in order; photos without a date are not counted."""
         counts = Counter(date[:7] for date in self._photos["date"].to_pylist() if date)
         return dict(sorted(counts.items()))
 
 
 def unchanged_file(files: tuple[PhotoFile, ...], size: int) -> Path | None:
-    """The first of a photo's files that is still as it was when it was indexed."""
+    """The first of a photo's files whose size and time are those at indexing, or None."""
     for file in files:
         path = Path(file.root, file.path)
         try:
@@ -90,8 +90,8 @@ def unchanged_file(files: tuple[PhotoFile, ...], size: int) -> Path | None:
     return None
 
 
-def _with_those_above(folder: str) -> Iterator[str]:
-    """ "a/b/" gives "", "a/" and "a/b/"."""
+def _with_parents(folder: str) -> Iterator[str]:
+    """The folder and all folders above it: "a/b/" gives "", "a/" and "a/b/"."""
     yield ""
     for end, letter in enumerate(folder, start=1):
         if letter == "/":

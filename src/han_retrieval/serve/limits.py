@@ -1,4 +1,4 @@
-"""What one request may ask for."""
+"""Upper limits of a request."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on requests; beyond them the answer is a 4xx that says which one.
+    """Upper limits of a request; one that goes beyond is refused with a 4xx that names the limit.
 
     Attributes:
         query: Characters of a sentence or of a condition.
-        results: Photos an answer.
-        depth: Results of one query in all.
-        sentences: Captions to rank at once.
-        upload_bytes: Of a request's body.
-        upload_pixels: Of a photo that is uploaded.
-        waiting: Requests that wait for the model; one more is told to come again (503).
+        results: Photos in one response.
+        depth: Photos that can be reached in one ranking.
+        sentences: Sentences to rank in one request.
+        upload_bytes: Bytes of a request's body.
+        upload_pixels: Pixels of an uploaded photo.
+        waiting: Requests in the queue for the model; further ones are refused with 503.
     """
 
     query: int = 1000

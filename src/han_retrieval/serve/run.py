@@ -1,4 +1,4 @@
-"""The server as a process: its socket, its signals, its log."""
+"""Running the server: socket, signals, log."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import Any
 
 import uvicorn
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
+from han_retrieval.serve.access import is_loopback
 from han_retrieval.serve.app import create_app
-from han_retrieval.serve.engine import Engine
-from han_retrieval.serve.guard import is_loopback
+from han_retrieval.serve.service import SearchService
 
 _SECONDS_TO_FINISH = 5
 
 
 def serve(
-    engine: Engine,
+    service: SearchService,
     listener: socket.socket,
     *,
     host: str,
     token: str | None = None,
     started: Callable[[str], None] | None = None,
 ) -> None:
-    """Answer until SIGINT or SIGTERM comes; requests that are being answered then are finished.
+    """Serve until SIGINT or SIGTERM, and finish the requests that are running then.
 
     Args:
-        engine: What answers; closed at the end.
-        listener: Of ``listen``, which can be called before the engine is loaded; closed at the end.
-        host: Name or address that it listens on.
-        token: What every request must show; needed where ``host`` can be reached from elsewhere.
-        started: Told the page's address when requests are taken.
+        service: The index with its model; closed at the end.
+        listener: The socket of ``listen``; closed at the end.
+        host: The name or address that it listens on.
+        token: The token that every request must send; needed where ``host`` can be reached from other machines.
+        started: Called with the page's address before the first request.
 
     Raises:
-        HANError: The address needs a token.
+        ConfigError: The address needs a token.
     """
     check_access(host, token)
-    app = create_app(engine, token=token, loopback_only=is_loopback(host))
+    app = create_app(service, token=token, loopback_only=is_loopback(host))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     server = uvicorn.Server(
         uvicorn.Config(
@@ -60,7 +60,7 @@ def serve(
         started(f"http://{address}:{listener.getsockname()[1]}/")
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with suppress(KeyboardInterrupt):  # the server raises its signals again when it is done
+        with suppress(KeyboardInterrupt):  # uvicorn raises its signals again after it has stopped
             server.run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -68,34 +68,34 @@ def serve(
 
 
 def check_access(host: str, token: str | None) -> None:
-    """Refuse what would show the photos to everyone.
+    """Refuse to serve photos to everyone on the network.
 
     Raises:
-        HANError: ``host`` can be reached from elsewhere and there is no token, or the token is too short to be one.
+        ConfigError: ``host`` can be reached from other machines and there is no token, or the token is too short.
     """
     if token is not None and len(token) < 8:
-        raise HANError("the token has fewer than 8 characters, which can be guessed: take a longer one")
+        raise ConfigError("the token has fewer than 8 characters and can be guessed: choose a longer one")
     if token is None and not is_loopback(host):
-        raise HANError(
-            f"{host} can be reached from other machines, so whoever asks must show a token: --token SECRET, or "
-            "HAN_TOKEN in the environment; or --host 127.0.0.1"
+        raise ConfigError(
+            f"{host} can be reached from other machines, so a token is needed: --token SECRET, or HAN_TOKEN in the "
+            "environment; or listen on this machine only with --host 127.0.0.1"
         )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A name or an address and a port to listen on, 0 for any that is free; who asks waits for ``serve``.
+    """Open a socket on a host and a port (0 for any free one); connections wait until ``serve`` accepts them.
 
     Raises:
-        HANError: It cannot be listened on.
+        ConfigError: The address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), port), family=family)
     except (OSError, OverflowError) as error:
-        # Of the system's own words: Python adds the address once more.
+        # The system's own message: Python's repeats the address.
         number = getattr(error, "errno", None) or 0
         reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
-        raise HANError(
+        raise ConfigError(
             f"cannot listen on {host}, port {port} ({reason}); choose another with --port or --host"
         ) from None
 

@@ -1,99 +1,180 @@
-"""What finds photos: by a query, by date and folder alone; and what there is to choose from."""
+"""Routes that return lists of photos: by a query, by a photo, by date; and sentences for a photo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import date
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, File, Form, HTTPException, Query, Request, UploadFile
 
-from han_retrieval.serve.answers import Facets, Folder, Found, Results
 from han_retrieval.serve.catalogue import Catalogue
-from han_retrieval.serve.engine import Engine, Piece
-from han_retrieval.serve.filters import condition
+from han_retrieval.serve.context import Context
 from han_retrieval.serve.limits import Limits
-from han_retrieval.serve.metrics import Metrics
-from han_retrieval.serve.turns import Turns
+from han_retrieval.serve.photo_routes import known_photo
+from han_retrieval.serve.schemas import (
+    CaptionsResponse,
+    FacetsResponse,
+    FolderFacet,
+    PhotoSummary,
+    RankedSentence,
+    SearchResponse,
+)
+from han_retrieval.serve.service import PageRequest, ResultPage, Upload
+from han_retrieval.serve.uploads import read_upload
 
-A_PAGE = 60
+_PAGE_SIZE = 60
 
 
-def search_routes(engine: Engine, turns: Turns, metrics: Metrics, limits: Limits) -> APIRouter:
-    """The routes of answers that are lists of photos."""
-    router = APIRouter(prefix="/api", tags=["search"])
-    chosen = filters(limits)
+def search_routes(context: Context) -> APIRouter:
+    """The routes of /api that search."""
+    router = APIRouter(prefix="/api")
+    service, queue, limits = context.service, context.queue, context.limits
+    ranked_page = _page_parameters(limits, depth=limits.depth)
+    dated_page = _page_parameters(limits)
 
-    @router.get("/search")
+    async def respond(request: Request, page: PageRequest, rank: Callable[[], ResultPage]) -> SearchResponse:
+        def work() -> SearchResponse:
+            found = rank()
+            context.metrics.stages(found.seconds)
+            return _response(found, service.catalogue, first=page.first)
+
+        return await queue.run(request, work)
+
+    def read(photo: str | UploadFile) -> int | Upload:
+        """The row of a photo's id, or the upload, decoded when its turn comes: one at a time is in memory."""
+        if isinstance(photo, str):
+            return known_photo(service.catalogue, photo)[0]
+        return read_upload(photo, max_pixels=limits.upload_pixels)
+
+    @router.get("/search", tags=["search"])
     async def search(
         request: Request,
         q: str = Query(max_length=limits.query, description='a sentence, or parts: \'"a dog" - "a leash"\''),
-        k: int = Query(A_PAGE, ge=1, le=limits.results, description="how many photos"),
-        first: int = Query(0, ge=0, le=limits.depth, description="from this place on"),
-        where: str | None = Depends(chosen),
-    ) -> Results:
-        """The photos that fit a sentence best, ordered by the model's own scores."""
+        page: PageRequest = Depends(ranked_page),
+    ) -> SearchResponse:
+        """The photos that match a query best, by the model's exact scores."""
+        return await respond(request, page, lambda: service.search(q, page))
 
-        def work() -> Results:
-            piece = engine.search(q, first=first, count=k, where=where)
-            metrics.stages(piece.seconds)
-            return told(piece, engine.catalogue, first=first)
+    @router.get("/photos", tags=["search"])
+    async def photos(request: Request, page: PageRequest = Depends(dated_page)) -> SearchResponse:
+        """All photos, newest first; photos without a date come last."""
 
-        return await turns.take(request, work)
+        def work() -> SearchResponse:
+            rows, total = service.newest(page)
+            hits = [_summary(service.catalogue, row) for row in rows]
+            return SearchResponse(hits=hits, first=page.first, total=total, photos=len(service.catalogue))
 
-    @router.get("/photos")
-    async def photos(
+        return await queue.run(request, work)
+
+    @router.get("/photos/{photo_id}/similar", tags=["by a photo"])
+    async def similar(request: Request, photo_id: str, page: PageRequest = Depends(ranked_page)) -> SearchResponse:
+        """The photos that are most similar to one of the index, compared region by region."""
+        return await respond(request, page, lambda: service.similar(read(photo_id), page))
+
+    @router.post("/similar", tags=["by a photo"])
+    async def similar_to_upload(
         request: Request,
-        k: int = Query(A_PAGE, ge=1, le=limits.results, description="how many photos"),
-        first: int = Query(0, ge=0, description="from this place on"),
-        where: str | None = Depends(chosen),
-    ) -> Results:
-        """All photos, newest first, those without a date at the end."""
+        photo: UploadFile = File(description="an image file"),
+        page: PageRequest = Depends(ranked_page),
+    ) -> SearchResponse:
+        """The photos that are most similar to an uploaded one."""
+        return await respond(request, page, lambda: service.similar(read(photo), page))
 
-        def work() -> Results:
-            rows, total = engine.newest(first=first, count=k, where=where)
-            hits = [_found(engine.catalogue, row) for row in rows]
-            return Results(hits=hits, first=first, total=total, photos=len(engine.catalogue))
+    @router.post("/captions", tags=["by a photo"])
+    async def captions(
+        request: Request,
+        sentences: str = Form(description="one sentence on each line"),
+        photo: UploadFile | None = File(None, description="an image file"),
+        id: str | None = Form(None, description="the id of a photo of the index, instead of a file"),
+    ) -> CaptionsResponse:
+        """Sentences ranked by how well they match a photo."""
+        lines = _lines(sentences, limits)
+        if (photo is None) == (id is None):
+            raise HTTPException(422, "send one photo: a file as 'photo', or the 'id' of a photo of the index")
 
-        return await turns.take(request, work)
+        def work() -> CaptionsResponse:
+            ranked = service.captions(read(photo or id or ""), lines)
+            scored = {each.caption for each in ranked}
+            return CaptionsResponse(
+                captions=[
+                    RankedSentence(sentence=each.caption, score=each.score, probability=each.probability)
+                    for each in ranked
+                ],
+                left_out=[line for line in lines if line not in scored],
+            )
 
-    @router.get("/facets")
-    async def facets(request: Request) -> Facets:
+        return await queue.run(request, work)
+
+    @router.get("/facets", tags=["search"])
+    async def facets(request: Request) -> FacetsResponse:
         """The folders and months that photos can be filtered by."""
 
-        def work() -> Facets:
-            catalogue = engine.catalogue
-            folders = [Folder(root=each.root, folder=each.folder, photos=each.photos) for each in catalogue.folders]
-            return Facets(photos=len(catalogue), folders=folders, months=catalogue.months)
+        def work() -> FacetsResponse:
+            catalogue = service.catalogue
+            folders = [FolderFacet(**asdict(each)) for each in catalogue.folders]
+            return FacetsResponse(photos=len(catalogue), folders=folders, months=catalogue.months)
 
-        return await turns.take(request, work)
+        return await queue.run(request, work)
 
     return router
 
 
-def told(piece: Piece, catalogue: Catalogue, *, first: int) -> Results:
-    """A piece of a ranking as it is told."""
-    return Results(
-        hits=[_found(catalogue, hit.row, score=hit.score, probability=hit.probability) for hit in piece.hits],
-        first=first, total=piece.total, nothing=piece.nothing, threshold=piece.threshold, unknown=list(piece.unknown),
-        photos=len(catalogue), seconds=piece.seconds,
-    )  # fmt: skip
+def _page_parameters(limits: Limits, *, depth: int | None = None) -> Callable[..., PageRequest]:
+    """A dependency that reads the page and the filters of a request; ``first`` is at most ``depth``."""
 
-
-def filters(limits: Limits) -> Callable[..., str | None]:
-    """What reads the filters of a request, as one condition."""
-
-    def chosen(
-        where: str | None = Query(None, max_length=limits.query, description="SQL on the columns of docs/search.md"),
+    def parameters(
+        k: int = Query(_PAGE_SIZE, ge=1, le=limits.results, description="how many photos"),
+        first: int = Query(0, ge=0, le=depth, description="position of the first photo, from 0"),
+        where: str | None = Query(None, max_length=limits.query, description="SQL condition on the index's columns"),
         root: str | None = Query(None, max_length=limits.query, description="only photos of this indexed folder"),
         folder: str | None = Query(None, max_length=limits.query, description="only in or below it: 'trips/2024/'"),
         since: date | None = Query(None, description="taken on this day or later"),
-        until: date | None = Query(None, description="taken on this day or before"),
-    ) -> str | None:
-        return condition(where=where, root=root, folder=folder, since=since, until=until)
+        until: date | None = Query(None, description="taken on this day or earlier"),
+    ) -> PageRequest:
+        conditions = [f"({where})"] if where else []
+        if root:
+            conditions.append(f"root = {_literal(root)}")
+        if folder:
+            conditions.append(f"starts_with(folder, {_literal(folder)})")
+        if since:
+            conditions.append(f"date >= '{since.isoformat()}'")
+        if until:
+            conditions.append(f"date <= '{until.isoformat()} 23:59:59'")
+        return PageRequest(first, k, " and ".join(conditions) or None)
 
-    return chosen
+    return parameters
 
 
-def _found(catalogue: Catalogue, row: int, *, score: float | None = None, probability: float | None = None) -> Found:
+def _literal(text: str) -> str:
+    """The text as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _lines(sentences: str, limits: Limits) -> list[str]:
+    lines = list(dict.fromkeys(line.strip() for line in sentences.splitlines() if line.strip()))
+    if not lines:
+        raise HTTPException(422, "sentences: none was sent; send one on each line")
+    if len(lines) > limits.sentences or any(len(line) > limits.query for line in lines):
+        raise HTTPException(422, f"sentences: at most {limits.sentences}, each of at most {limits.query} characters")
+    return lines
+
+
+def _response(page: ResultPage, catalogue: Catalogue, *, first: int) -> SearchResponse:
+    return SearchResponse(
+        hits=[_summary(catalogue, hit.row, score=hit.score, probability=hit.probability) for hit in page.hits],
+        first=first,
+        total=page.total,
+        nothing=page.nothing,
+        threshold=page.threshold,
+        unknown=list(page.unknown),
+        photos=len(catalogue),
+        seconds=page.seconds,
+    )
+
+
+def _summary(
+    catalogue: Catalogue, row: int, *, score: float | None = None, probability: float | None = None
+) -> PhotoSummary:
     facts = catalogue.facts(row)
-    return Found(**{**facts, "name": facts["path"], "score": score, "probability": probability})
+    return PhotoSummary(**{**facts, "name": facts["path"], "score": score, "probability": probability})

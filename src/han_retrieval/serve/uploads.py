@@ -1,31 +1,31 @@
-"""Photos that are sent with a request."""
+"""Photos that are uploaded with a request."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 from fastapi import UploadFile
 
 from han_retrieval.data import open_photo
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError, HANError
 from han_retrieval.search.photo import hash_file
-from han_retrieval.serve.engine import Upload
+from han_retrieval.serve.service import Upload
 
 
 def read_upload(sent: UploadFile, *, max_pixels: int) -> Upload:
-    """The photo that was sent, upright.
+    """The uploaded photo, upright.
 
     Raises:
-        HANError: It is no photo that can be read, or too large a one.
+        DataError: The file is not a photo that can be read, or has more than ``max_pixels`` pixels.
     """
-    with NamedTemporaryFile() as file:
-        while part := sent.file.read(2**20):
-            file.write(part)
-        file.flush()
-        path = Path(file.name)
+    with TemporaryDirectory() as folder:  # a NamedTemporaryFile cannot be opened twice on Windows
+        path = Path(folder, "upload")
+        with path.open("wb") as file:
+            shutil.copyfileobj(sent.file, file)
         try:
             photo = open_photo(path, max_pixels=max_pixels)
         except HANError as error:
-            raise HANError(str(error).replace(str(path), sent.filename or "the upload")) from None
+            raise DataError(str(error).replace(str(path), sent.filename or "the upload")) from None
         return Upload(hash_file(path), photo)

@@ -1,5 +1,5 @@
-// What the page shows, as its address says it: { q, like, root, folder, since, until, photo }; `like` is a photo's id.
-// A photo that was dropped has no address: `upload` is its number among those of this visit, kept beside the address.
+// The page's state in its address: { q, like, root, folder, since, until, photo }; `like` is a photo's id.
+// A file has no address: `upload` is its number among the files of this visit, kept in the history's state.
 const NAMES = ["q", "like", "root", "folder", "since", "until", "photo"];
 
 export function read() {

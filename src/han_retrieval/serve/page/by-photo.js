@@ -1,15 +1,15 @@
-// Asking with a photo, one that is dropped, pasted or chosen, or one of the index: photos like it, sentences for it.
+// Search with a photo that is dropped, pasted or chosen, or one of the index: similar photos, and sentences for it.
 import { ask, percent, thumbnail } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
 export class ByPhoto {
-  // `given(number)` is told of a file that `file(number)` then is; `left()` that no photo is asked with any more.
-  constructor({ given, left }) {
-    Object.assign(this, { given, files: new Map(), shown: null, asking: null });
+  // `chosen(number)` is called with the number of a new file, which `file(number)` returns; `closed()` when the photo is closed.
+  constructor({ chosen, closed }) {
+    Object.assign(this, { chosen, files: new Map(), shown: null, asking: null });
     $("pick").addEventListener("click", () => $("file").click());
     $("file").addEventListener("change", () => this.#take($("file").files));
-    $("leave-asked").addEventListener("click", left);
+    $("close-photo").addEventListener("click", closed);
     $("rank").addEventListener("submit", (event) => (event.preventDefault(), this.#rank()));
     addEventListener("paste", (event) => this.#take(event.clipboardData.files));
     let inside = 0;
@@ -30,23 +30,23 @@ export class ByPhoto {
     return this.files.get(number);
   }
 
-  // What is asked with: a file's number, a photo's id, or neither.
+  // The photo to search with: a file's number, a photo's id, or neither.
   show({ upload, like }) {
     const key = upload === "" ? like : `upload ${upload}`;
     if (key === this.shown) return;
     this.shown = key;
     this.asking?.abort();
-    $("asked").hidden = !key;
+    $("by-photo").hidden = !key;
     $("ranked").replaceChildren();
     $("rank-status").textContent = "";
     if (this.url) URL.revokeObjectURL(this.url);
     this.url = upload === "" ? null : URL.createObjectURL(this.file(upload));
-    $("asked-photo").replaceChildren();
+    $("by-photo-image").replaceChildren();
     if (!key) return;
     const image = new Image();
-    image.alt = upload === "" ? "The photo that is asked with" : this.file(upload).name;
+    image.alt = upload === "" ? "The photo to search with" : this.file(upload).name;
     image.src = this.url ?? thumbnail(like);
-    $("asked-photo").append(image);
+    $("by-photo-image").append(image);
     this.body = () => {
       const body = new FormData();
       if (upload === "") body.set("id", like);
@@ -57,10 +57,10 @@ export class ByPhoto {
 
   #take(files) {
     if (!files.length) return;
-    const number = Date.now(); // not one of a visit before this one, which the history still has
+    const number = Date.now(); // not a number of an earlier visit, which the history still has
     this.files.set(number, files[0]);
     $("file").value = "";
-    this.given(number);
+    this.chosen(number);
   }
 
   async #rank() {
@@ -72,7 +72,7 @@ export class ByPhoto {
     try {
       const { captions, left_out } = await ask("/api/captions", { body, signal: asking.signal });
       $("ranked").replaceChildren(...captions.map(line));
-      $("rank-status").textContent = left_out.length ? `The model knows no word of ${left_out.map((each) => `“${each}”`).join(", ")}` : "";
+      $("rank-status").textContent = left_out.length ? `Left out, because the model knows none of their words: ${left_out.map((each) => `“${each}”`).join(", ")}` : "";
     } catch (error) {
       if (error.name !== "AbortError") $("rank-status").textContent = error.message;
     }

@@ -1,14 +1,15 @@
-// Why a photo matches: its regions as rectangles over it, the query's words as chips in their colours.
+// The evidence for a photo and a query: regions as rectangles over the photo, words as chips in their regions' colours.
 import { lightUp } from "./light.js";
 
 const GREY = "#b0b4ba";
 
-// `figure` holds a .photo and a .chips; `pair` is the server's answer.
-export function showEvidence(figure, pair) {
+// `figure` holds a .photo and a .chips; `evidence` is the response of /api/photos/ID/evidence.
+export function showEvidence(figure, evidence) {
   hideEvidence(figure);
-  const parts = pair.parts.map((part) => ({ ...part, strengths: strengths(part) }));
-  figure.dataset.alignment = JSON.stringify(parts.flatMap((part) => part.alignment)); // a row a chip
-  figure.querySelector(".photo").append(regions(pair, parts));
+  const colours = new Map(evidence.shown.map(({ region, colour }) => [region, colour]));
+  const parts = evidence.parts.map((part) => ({ ...part, colours, strengths: strengths(part) }));
+  figure.dataset.alignment = JSON.stringify(parts.flatMap((part) => part.alignment)); // a row for each chip
+  figure.querySelector(".photo").append(regions(parts, colours));
   const plain = parts.length === 1 && parts[0].weight === 1;
   figure.querySelector(".chips").append(...(plain ? chips(parts[0]) : parts.map(row)));
   lightUp(figure);
@@ -19,16 +20,16 @@ export function hideEvidence(figure) {
   figure.querySelector(".chips").replaceChildren();
 }
 
-// How sure each word of a part was of its region, beside the surest of them.
+// Each word's greatest alignment weight, relative to the greatest of the part.
 function strengths({ alignment }) {
   const weights = alignment.map((row) => Math.max(...row));
   return weights.map((weight) => weight / Math.max(...weights));
 }
 
-// Small regions lie on top of large ones; those that no word chose are seen when a word that looked there is pointed at.
-function regions({ boxes, shown, width, height }, parts) {
+// Small regions lie on top of large ones. Those without a colour are hidden until a word that is aligned with them is pointed at.
+function regions(parts, colours) {
+  const { boxes, width, height } = parts[0]; // the same in all parts
   const words = parts.flatMap(({ words, strengths }) => words.map((word, i) => ({ ...word, strength: strengths[i] })));
-  const colours = new Map(shown.map(({ region, colour }) => [region, colour]));
   const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
   const order = boxes.map((_, region) => region).sort((a, b) => area(boxes[b]) - area(boxes[a]));
   const svg = make("svg", { class: "regions", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
@@ -39,7 +40,7 @@ function regions({ boxes, shown, width, height }, parts) {
     group.style.setProperty("--colour", colours.get(region) ?? GREY);
     const box = { x, y, width: x1 - x, height: y1 - y, rx: 2 };
     const reach = colours.has(region)
-      ? { tabindex: 0, role: "img", "aria-label": `region looked at by ${its.map((word) => word.text).join(", ")}` }
+      ? { tabindex: 0, role: "img", "aria-label": `region aligned with ${its.map(({ word }) => word).join(", ")}` }
       : { "aria-hidden": true };
     group.append(make("rect", { class: "halo", ...box }), make("rect", { class: "edge", ...box, ...reach }));
     svg.append(group);
@@ -47,15 +48,15 @@ function regions({ boxes, shown, width, height }, parts) {
   return svg;
 }
 
-// A part of a query: what it counts, its words, its own score.
+// A part of a query: its sign and weight, its words, its score.
 function row(part) {
-  const { text, weight, score } = part;
+  const { sentence, weight, score } = part;
   const against = weight < 0;
   const size = Math.abs(weight);
   const row = document.createElement("div");
   row.className = against ? "part against" : "part";
   row.setAttribute("role", "group");
-  row.setAttribute("aria-label", `${text}: counts ${against ? "against" : "for"} the photo${size === 1 ? "" : `, ${size} times`}, score ${score.toFixed(3)}`);
+  row.setAttribute("aria-label", `${sentence}: counts ${against ? "against" : "for"} the photo${size === 1 ? "" : `, ${size} times`}, score ${score.toFixed(3)}`);
   const sign = document.createElement("span");
   sign.className = "sign";
   sign.title = against ? "Counts against the photo" : "Counts for the photo";
@@ -67,22 +68,22 @@ function row(part) {
   return row;
 }
 
-function chips({ words, phrases, alignment, strengths }) {
+function chips({ words, phrases, colours, strengths }) {
   return phrases.map(({ start, end }) => {
     const phrase = document.createElement("span");
     phrase.className = "phrase";
     for (let i = start; i < end; i++) {
-      const { text, known, match, region, colour } = words[i];
+      const { word, known, match, region, weight } = words[i];
       const chip = document.createElement("button");
       const fit = document.createElement("small");
       fit.textContent = known ? match.toFixed(2) : "?";
       chip.type = "button";
       chip.className = known ? "chip" : "chip unknown";
-      chip.append(text, fit);
-      chip.style.setProperty("--colour", colour);
+      chip.append(word, fit);
+      chip.style.setProperty("--colour", colours.get(region) ?? GREY);
       chip.style.setProperty("--strength", strengths[i]);
-      const share = Math.round(100 * alignment[i][region]);
-      chip.setAttribute("aria-label", `${text}, ${known ? `match ${match.toFixed(2)}` : "not in the vocabulary"}, ${share}% from one region`);
+      const share = Math.round(100 * weight);
+      chip.setAttribute("aria-label", `${word}, ${known ? `match ${match.toFixed(2)}` : "not in the vocabulary"}, ${share}% of its alignment is on one region`);
       phrase.append(chip);
     }
     return phrase;

@@ -1,10 +1,10 @@
-// Which photos are looked at: of a folder, between two days.
+// The filters: a folder, and a first and a last day.
 import { ask } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
 export class Filters {
-  // `changed(filters)` is told { root, folder, since, until }.
+  // `changed(filters)` is called with { root, folder, since, until }.
   constructor({ changed }) {
     this.fields = [$("folder"), $("since"), $("until")];
     this.wanted = {};
@@ -55,7 +55,7 @@ export class Filters {
   }
 }
 
-// Folders below others stand to the right of them.
+// The name of a folder, indented by its depth.
 function label(root, folder, manyRoots) {
   const parts = folder.split("/").filter(Boolean);
   const depth = parts.length - (manyRoots ? 0 : 1);

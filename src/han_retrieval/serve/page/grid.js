@@ -1,8 +1,8 @@
-// Photos in rows of one height that are as wide as the page. Their sizes are known, so nothing moves when they load.
+// Photos in rows of equal height that fill the page's width. Sizes are known beforehand, so nothing moves while photos load.
 import { day, percent, thumbnail } from "./api.js";
 
 export class Grid {
-  // `address(hit)` is a photo's own, `open(place)` is called when one is chosen.
+  // `address(hit)` returns the address of a photo; `open(place)` is called when a photo is opened.
   constructor(list, { address, open }) {
     Object.assign(this, { list, address, open, hits: [], tiles: [] });
     new ResizeObserver(() => list.clientWidth === this.width || requestAnimationFrame(() => this.layOut())).observe(list);
@@ -17,7 +17,7 @@ export class Grid {
     this.layOut();
   }
 
-  // Photos that are there already are passed over.
+  // Photos that are shown already are skipped.
   add(hits) {
     const there = new Set(this.hits.map((hit) => hit.id));
     for (const hit of hits.filter((each) => !there.has(each.id))) {
@@ -125,7 +125,7 @@ export class Grid {
     return best;
   }
 
-  // One photo is reached by Tab, the others from there by arrows.
+  // Tab goes to one photo, arrow keys from there to the others.
   #reach(place) {
     this.list.querySelector("a[tabindex='0']")?.setAttribute("tabindex", "-1");
     this.tiles[place].firstElementChild.tabIndex = 0;

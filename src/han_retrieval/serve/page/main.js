@@ -1,4 +1,4 @@
-// The page: what its address says is what it shows.
+// The page; its address holds all of its state.
 import * as address from "./address.js";
 import { ByPhoto } from "./by-photo.js";
 import { Filters } from "./filters.js";
@@ -7,15 +7,15 @@ import { Results } from "./results.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
-const PAUSE = 160; // ms without typing before a search
-const A_THOUGHT = 1500; // ms after which typing begins a new entry of the history
-const PATIENCE = 600; // ms before it is said that words typed so far are wrong: the next letter may mend them
-const HEIGHTS_AHEAD = 1.5; // of the window, at which more photos are asked for
+const TYPING_PAUSE = 160; // ms without typing before a search
+const NEW_ENTRY_PAUSE = 1500; // ms without typing after which a search makes a new entry of the history
+const ERROR_DELAY = 600; // ms before an error about words typed so far is shown: the next letter may mend it
+const LOAD_AHEAD = 1.5; // window heights above the end at which more photos are loaded
 
 let state = address.read();
-let shownFor = null; // what the photos were asked for with
+let loadedFor = null; // the query and filters of the photos that are shown
 let typed = { timer: 0, at: 0 };
-let complaint = 0;
+let errorTimer = 0;
 let total = 0;
 let closing = false;
 
@@ -30,15 +30,15 @@ const viewer = new Viewer({
   similar: (id) => change({ q: "", like: id, upload: "", photo: "" }, { push: true }),
 });
 const byPhoto = new ByPhoto({
-  given(number) {
+  chosen(number) {
     clearTimeout(typed.timer);
     $("q").value = "";
     change({ q: "", like: "", upload: number, photo: "" }, { push: true });
   },
-  left: () => change({ like: "", upload: "" }, { push: true }),
+  closed: () => change({ like: "", upload: "" }, { push: true }),
 });
 const results = new Results({
-  shown: showAnswer,
+  shown: showResults,
   failed: showFailure,
   busy(whether) {
     $("progress").hidden = !whether;
@@ -55,11 +55,11 @@ function change(changes, { push }) {
 function render() {
   if (document.activeElement !== $("q")) $("q").value = state.q;
   document.title = state.q ? `${state.q} – Photos` : "Photos";
-  if (state.upload !== "" && !byPhoto.file(state.upload)) state.upload = ""; // of a visit before this one
+  if (state.upload !== "" && !byPhoto.file(state.upload)) state.upload = ""; // of an earlier visit
   filters.show(state);
   byPhoto.show(state);
   const { photo, ...asked } = state;
-  if (JSON.stringify(asked) !== shownFor) load(asked);
+  if (JSON.stringify(asked) !== loadedFor) load(asked);
   if (photo && viewer.id !== photo) showPhoto(photo);
   if (!photo && viewer.id) {
     const place = grid.place(viewer.id);
@@ -69,8 +69,8 @@ function render() {
 }
 
 function load(asked) {
-  shownFor = JSON.stringify(asked);
-  clearTimeout(complaint);
+  loadedFor = JSON.stringify(asked);
+  clearTimeout(errorTimer);
   results.load(request(asked));
 }
 
@@ -85,7 +85,7 @@ function request({ q, like, upload, ...chosen }) {
   return sentence ? { path: "/api/search", params: { q: sentence, ...chosen } } : { path: "/api/photos", params: chosen };
 }
 
-function showAnswer(answer, isFirst) {
+function showResults(answer, isFirst) {
   if (isFirst) {
     grid.clear();
     scrollTo({ top: 0 });
@@ -93,32 +93,32 @@ function showAnswer(answer, isFirst) {
   }
   total = answer.total;
   grid.add(answer.hits);
-  say(answer);
+  showStatus(answer);
   if (viewer.id) showPhoto(viewer.id, { again: true });
   if (!grid.hits.length) showNothing(answer);
-  seeEnd();
+  loadNearEnd();
 }
 
-function say({ unknown, nothing }) {
+function showStatus({ unknown, nothing }) {
   const quoted = unknown.map((word) => `“${word}”`).join(", ");
   const parts = [];
-  if (nothing) parts.push(`Nothing here is likely to match “${state.q.trim()}”. These come nearest.`);
+  if (nothing) parts.push(`No photo is likely to match “${state.q.trim()}”. These are the closest.`);
   else if (grid.hits.length) parts.push(`${total.toLocaleString()} ${total === 1 ? "photo" : "photos"}, ${order()} first`);
-  if (quoted) parts.push(`The model does not know ${quoted}`);
+  if (quoted) parts.push(`The model does not know the ${unknown.length === 1 ? "word" : "words"} ${quoted}`);
   $("status").textContent = parts.join(nothing ? " " : " · ");
   $("status").classList.toggle("notable", nothing || Boolean(quoted));
 }
 
 function order() {
-  if (state.like || state.upload !== "") return "most alike";
+  if (state.like || state.upload !== "") return "most similar";
   return state.q.trim() ? "best match" : "newest";
 }
 
 function showNothing({ photos }) {
   const filtered = state.root || state.folder || state.since || state.until;
-  if (!photos) message("No photos yet", "This index is empty. “han index PHOTOS --out INDEX” adds photos to it; they appear here by themselves.");
-  else if (filtered) message("No photo fits the filters", "There is none of these days in this folder.", "Clear the filters", () => change({ root: "", folder: "", since: "", until: "" }, { push: true }));
-  else message("Nothing matches", "Try other words.");
+  if (!photos) message("No photos yet", "This index is empty. Add photos with “han index PHOTOS --out INDEX”; they appear here within seconds.");
+  else if (filtered) message("No photo matches the filters", "This folder has no photos from these days.", "Clear the filters", () => change({ root: "", folder: "", since: "", until: "" }, { push: true }));
+  else message("No photos found", "Try other words.");
 }
 
 function showFailure(error, isFirst) {
@@ -126,12 +126,12 @@ function showFailure(error, isFirst) {
     $("status").textContent = error.message;
     return;
   }
-  const soon = Date.now() - typed.at < PATIENCE ? PATIENCE : 0;
-  complaint = setTimeout(() => {
+  const soon = Date.now() - typed.at < ERROR_DELAY ? ERROR_DELAY : 0;
+  errorTimer = setTimeout(() => {
     grid.clear();
     $("status").textContent = "";
-    if (error.status === 422) message(state.q.trim() ? "Try other words" : "That cannot be searched with", error.message);
-    else message("That did not work", error.message, "Try again", () => ((shownFor = null), render()));
+    if (error.status === 422) message(state.q.trim() ? "Try other words" : "This search is not possible", error.message);
+    else message("Something went wrong", error.message, "Try again", () => ((loadedFor = null), render()));
   }, soon);
 }
 
@@ -146,9 +146,9 @@ function message(title, text, action, act) {
 
 function showPhoto(id, { again = false } = {}) {
   const place = grid.place(id);
-  const told = { hit: grid.hits[place], sentence: state.q.trim(), place, total };
-  if (again) viewer.count(told);
-  else viewer.show(id, told);
+  const shown = { hit: grid.hits[place], sentence: state.q.trim(), place, total };
+  if (again) viewer.count(shown);
+  else viewer.show(id, shown);
 }
 
 async function moveViewer(step) {
@@ -167,15 +167,15 @@ function closeViewer() {
 function type() {
   clearTimeout(typed.timer);
   typed.timer = setTimeout(() => {
-    const push = Date.now() - typed.at > A_THOUGHT;
+    const push = Date.now() - typed.at > NEW_ENTRY_PAUSE;
     typed.at = Date.now();
     change({ q: $("q").value, like: "", upload: "", photo: "" }, { push });
-  }, PAUSE);
+  }, TYPING_PAUSE);
 }
 
-function seeEnd() {
+function loadNearEnd() {
   const end = $("end").getBoundingClientRect().top;
-  if (end < innerHeight * (1 + HEIGHTS_AHEAD)) results.loadMore();
+  if (end < innerHeight * (1 + LOAD_AHEAD)) results.loadMore();
 }
 
 $("q").addEventListener("input", type);
@@ -194,11 +194,11 @@ $("search").addEventListener("submit", (event) => {
 });
 $("grid").addEventListener("leave", () => $("q").focus());
 addEventListener("keydown", (event) => {
-  const writing = event.target.closest?.("input, select, textarea, dialog");
-  if (event.key === "/" && !writing && !event.ctrlKey && !event.metaKey) (event.preventDefault(), $("q").focus(), $("q").select());
+  const typing = event.target.closest?.("input, select, textarea, dialog");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) (event.preventDefault(), $("q").focus(), $("q").select());
 });
-addEventListener("scroll", seeEnd, { passive: true });
-addEventListener("resize", seeEnd, { passive: true });
+addEventListener("scroll", loadNearEnd, { passive: true });
+addEventListener("resize", loadNearEnd, { passive: true });
 addEventListener("popstate", () => {
   closing = false;
   state = address.read();
@@ -208,4 +208,4 @@ addEventListener("popstate", () => {
 
 $("q").value = state.q;
 render();
-filters.load().catch(() => {}); // where the server does not answer, the photos say so
+filters.load().catch(() => {}); // if the server does not respond, the photos show the error

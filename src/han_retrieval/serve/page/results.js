@@ -1,11 +1,11 @@
-// The answer to what is asked now: its first photos, then more as one scrolls. Answers to what was asked before are dropped.
+// The results of the current query, loaded page by page while scrolling. Responses to earlier queries are dropped.
 import { ask } from "./api.js";
 
-const A_PAGE = 60;
-const DEEPEST = 10_000; // the server ranks no more (`Limits.depth`); by date alone there are all
+const PAGE_SIZE = 60;
+const DEEPEST = 10_000; // the server's `Limits.depth`; lists by date have no limit
 
 export class Results {
-  // `shown(answer, isFirst)`, `failed(error, isFirst)` and `busy(whether)` are told what happens.
+  // Calls `shown(response, isFirst)`, `failed(error, isFirst)` and `busy(isBusy)`.
   constructor({ shown, failed, busy }) {
     Object.assign(this, { shown, failed, busy, wanted: null, next: 0, more: false, asking: null });
   }
@@ -27,7 +27,7 @@ export class Results {
     const first = this.next;
     this.busy(true);
     try {
-      const answer = await ask(path, { params: { ...params, first, k: A_PAGE }, body, signal: asking.signal });
+      const answer = await ask(path, { params: { ...params, first, k: PAGE_SIZE }, body, signal: asking.signal });
       if (asking !== this.asking) return;
       this.next = first + answer.hits.length;
       const within = path === "/api/photos" || this.next <= DEEPEST;

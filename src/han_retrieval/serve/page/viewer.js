@@ -1,12 +1,12 @@
-// One photo, large, with the evidence for a sentence.
+// One photo in full size, with the evidence for a query.
 import { ask, day, percent, picture, thumbnail } from "./api.js";
 import { hideEvidence, showEvidence } from "./evidence.js";
 
 const $ = (id) => document.getElementById(id);
-const PAUSE = 250; // ms without typing before a sentence is asked about
+const PAUSE = 250; // ms without typing before the evidence is loaded
 
 export class Viewer {
-  // `closed()`, `moved(step)` and `similar(id)` are told what a person wants.
+  // Calls `closed()`, `moved(step)` and `similar(id)` when the person asks for it.
   constructor({ closed, moved, similar }) {
     this.dialog = $("viewer");
     this.asking = null;
@@ -15,7 +15,7 @@ export class Viewer {
     $("previous").addEventListener("click", () => moved(-1));
     $("next").addEventListener("click", () => moved(1));
     this.dialog.addEventListener("cancel", (event) => (event.preventDefault(), closed()));
-    this.dialog.addEventListener("close", closed); // as browsers do it themselves when Escape is pressed twice
+    this.dialog.addEventListener("close", closed); // browsers close it themselves when Escape is pressed twice
     this.dialog.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!step || event.target.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
@@ -33,7 +33,7 @@ export class Viewer {
     return this.dialog.open ? this.hit?.id : undefined;
   }
 
-  // The photo's `place` among `total` photos, -1 where it is not among those that are known yet.
+  // `place` is the photo's position among `total` photos, -1 if it is not loaded yet.
   async show(id, { hit, sentence, place, total }) {
     this.hit = hit ?? { id };
     $("sentence").value = sentence;
@@ -49,7 +49,7 @@ export class Viewer {
       $("close").focus({ focusVisible: false });
     }
     this.dialog.scrollTop = 0;
-    await Promise.all([this.#tell(id, !hit), this.#explain()]);
+    await Promise.all([this.#describe(id, !hit), this.#explain()]);
   }
 
   count({ place, total }) {
@@ -67,7 +67,7 @@ export class Viewer {
     const photo = $("photo");
     const image = new Image(width, height);
     image.alt = name;
-    image.style.backgroundImage = `url("${thumbnail(id)}")`; // which is here already, until the large one is
+    image.style.backgroundImage = `url("${thumbnail(id)}")`; // which is cached, until the large one has loaded
     image.addEventListener("error", () => photo.classList.add("gone"));
     photo.classList.remove("gone");
     photo.style.setProperty("--ratio", width / height);
@@ -75,14 +75,14 @@ export class Viewer {
     image.src = picture(id);
   }
 
-  async #tell(id, draw) {
+  async #describe(id, draw) {
     try {
       const facts = await ask(`/api/photos/${id}`);
       if (this.hit.id !== id) return;
       if (draw) this.#draw(facts);
       $("viewer-name").textContent = facts.name;
       const parts = [facts.date && day(facts.date), facts.camera, `${facts.width} × ${facts.height}`, bytes(facts.size), facts.path];
-      if (facts.copies.length) parts.push(`and ${facts.copies.length} more of the same content`);
+      if (facts.copies.length) parts.push(`${facts.copies.length} ${facts.copies.length === 1 ? "copy" : "copies"}`);
       $("facts").textContent = parts.filter(Boolean).join(" · ");
     } catch (error) {
       if (this.hit.id === id) $("facts").textContent = error.message;
@@ -100,11 +100,11 @@ export class Viewer {
       return;
     }
     try {
-      const pair = await ask(`/api/photos/${this.hit.id}/evidence`, { params: { q: sentence }, signal: asking.signal });
+      const evidence = await ask(`/api/photos/${this.hit.id}/evidence`, { params: { q: sentence }, signal: asking.signal });
       if (asking !== this.asking) return;
-      showEvidence($("figure"), pair);
-      const likely = pair.probability == null ? "" : `${percent(pair.probability)} likely to match · `;
-      $("explained").textContent = `${likely}score ${pair.score.toFixed(3)}`;
+      showEvidence($("figure"), evidence);
+      const likely = evidence.probability == null ? "" : `${percent(evidence.probability)} likely to match · `;
+      $("explained").textContent = `${likely}score ${evidence.score.toFixed(3)}`;
     } catch (error) {
       if (asking !== this.asking) return;
       hideEvidence($("figure"));

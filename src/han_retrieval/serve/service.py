@@ -1,7 +1,7 @@
-"""The index and its model, loaded once; everything that the server needs of them is in this file.
+"""Search in an index that may change while it is served: the index, its model, and caches of rankings and uploads.
 
-All of it runs in one thread of its own, a request after the other: an answer takes all cores by itself, and rows of the
-index hold until it is refreshed.
+Methods are not safe in threads: the request queue calls them one at a time. Rows of the index are valid until the
+next refresh.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import HANError, StoreError
 from han_retrieval.evaluation import Calibration
 from han_retrieval.evaluation.calibration import NAME as CALIBRATION
 from han_retrieval.evidence import Evidence, evidence_from_index
@@ -27,24 +27,39 @@ from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search import Answer, Hit, Index, Part, RankedCaption, parse_query, rank_captions, search, similar
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.serve.catalogue import Catalogue
-from han_retrieval.serve.rankings import Ranking, Rankings
+from han_retrieval.serve.ranking_cache import Ranking, RankingCache
 
-_CHECK_SECONDS = 2.0  # between two looks at whether the index was changed
-_UPLOADS_KEPT = 16
+_CHECK_SECONDS = 2.0  # between two checks for changes of the index
+_CACHED_UPLOADS = 16
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of a ranking.
+class PageRequest:
+    """Which page of a list of photos a request asks for.
 
     Attributes:
-        hits: From the place that was asked for.
-        total: How many photos there are to rank: all, or those that the condition holds for.
+        first: Position of the page's first photo in the list, from 0.
+        count: How many photos at most.
+        where: SQL condition on the index's columns, or None for all photos.
+    """
+
+    first: int
+    count: int
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPage:
+    """A page of a ranking.
+
+    Attributes:
+        hits: The page's photos, best first.
+        total: How many photos the whole ranking has: all, or those that meet the condition.
         nothing: No photo is likely to match.
-        threshold: The probability below which that is said of a photo; None where there are no probabilities.
+        threshold: The probability below which no match is likely; None without probabilities.
         unknown: Words of the query that the model does not know.
-        seconds: By stage; empty where nothing had to be computed.
+        seconds: Time of each stage; empty where the page was cached.
     """
 
     hits: Sequence[Hit]
@@ -57,34 +72,34 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upload:
-    """A photo that is not asked for by its id: what it is known by, the hash of its file, and its pixels, upright."""
+    """An uploaded photo: the hash of its file, and the upright photo."""
 
     id: str
     photo: Image.Image
 
 
-class NotReady(HANError):
-    """The index changed so that it cannot be searched until somebody mends it."""
+class NotReady(StoreError):
+    """The index changed and cannot be searched until it is repaired."""
 
 
-class Engine:
-    """An index that is kept up to date, with the model that made it.
+class SearchService:
+    """An index and its model, loaded once and kept up to date.
 
-    Only ``catalogue`` may be read while another thread is in a method.
+    Only ``catalogue`` may be read while another thread runs a method.
 
     Args:
         index: The index's folder.
-        model: Where its model is, if it was moved.
-        device: Of the model.
-        detector: Finds the regions of uploads; without one the index's is loaded when it is first needed.
+        model: The folder of its model, if it was moved.
+        device: Where the model runs.
+        detector: Finds the regions of uploads; by default the index's detector, loaded when it is first needed.
 
     Attributes:
-        catalogue: What is known of the photos; another one after each change of the index.
-        refreshes: How many changes were taken in, of the index or of what lies beside its model's weights.
-        trouble: Why they could not be read the last time, or None; answers are then of what was read before.
+        catalogue: Paths, dates and sizes of the photos; replaced after each change of the index.
+        refreshes: How often changes were loaded, of the index or of the model's calibration and map of sentences.
+        problem: Why the last refresh failed, or None; results are then those of the state before.
 
     Raises:
-        HANError: The index or the model is not there, or they do not belong together.
+        HANError: The index or the model is missing, or they do not belong together.
     """
 
     def __init__(
@@ -98,27 +113,27 @@ class Engine:
         self._index = Index.open(index)
         self._model_folder, self._device, self._detector = model, device, detector
         self._load_model()
-        self._rankings = Rankings()
+        self._rankings = RankingCache()
         self._uploads: OrderedDict[tuple[str, str], Regions] = OrderedDict()  # by the detector and the photo
         self._checked = time.monotonic()
         self.catalogue = Catalogue(self._index.photos)
         self.refreshes = 0
-        self.trouble: str | None = None
+        self.problem: str | None = None
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Close the index."""
         self._index.close()
 
     def warm_up(self) -> None:
-        """Answer once, so that the first person does not wait for what is compiled or loaded at first use."""
-        assert self._model.vocabulary is not None  # or it could not have been searched with
-        self.search(self._model.vocabulary.words[-1], first=0, count=1)
+        """Search once, so that the first request does not wait for compilation and loading."""
+        assert self._model.vocabulary is not None  # an index is made with a model that has one
+        self.search(self._model.vocabulary.words[-1], PageRequest(first=0, count=1))
         self._rankings.clear()
 
     def refresh(self) -> None:
-        """Take in what others did to the index, its model's calibration or its map of sentences.
+        """Load changes that other processes made to the index, its model's calibration or its map of sentences.
 
-        Nothing is done where that was looked at just now. What cannot be read any more, ``trouble`` tells.
+        Checks at most every two seconds. Where the new state cannot be read, ``problem`` says why.
         """
         now = time.monotonic()
         if now - self._checked < _CHECK_SECONDS:
@@ -135,14 +150,14 @@ class Engine:
                 self._rankings.clear()
                 self.refreshes += 1
         except (HANError, OSError) as error:
-            if str(error) != self.trouble:
-                _log.warning("what is searched cannot be brought up to date: %s", error)
-            self.trouble = str(error)
+            if str(error) != self.problem:
+                _log.warning("the index cannot be refreshed: %s", error)
+            self.problem = str(error)
             return
-        self.trouble = None
+        self.problem = None
 
-    def search(self, query: str, *, first: int, count: int, where: str | None = None) -> Piece:
-        """The photos from place ``first`` on that fit a query, a sentence or parts; see ``parse_query``.
+    def search(self, query: str, page: PageRequest) -> ResultPage:
+        """A page of the photos that match a query best: a sentence, or weighted parts (see ``parse_query``).
 
         Raises:
             HANError: The model knows none of the words of a sentence, or the query or the condition cannot be used.
@@ -151,21 +166,29 @@ class Engine:
         known = {
             word: there for part in parse_query(query) for word, there in self._model.known_words(part.text).items()
         }
-        ranking = self._rankings.get((query, where), partial(self._count, where))
+        ranking = self._rankings.get((query, page.where), partial(self._count, page.where))
 
         def rank(depth: int) -> Answer:
             return search(
-                self._index, self._model, query, k=depth, candidates=depth, where=where, calibration=self._calibration
+                self._index,
+                self._model,
+                query,
+                k=depth,
+                candidates=depth,
+                where=page.where,
+                calibration=self._calibration,
             )
 
         unknown = tuple(word for word, there in known.items() if not there)
-        return self._piece(ranking, rank, first=first, count=count, unknown=unknown)
+        return self._page(ranking, rank, page, unknown=unknown)
 
-    def similar(self, photo: int | Upload, *, first: int, count: int, where: str | None = None) -> Piece:
-        """The photos from place ``first`` on that are like one, given by its row or uploaded; without itself.
+    def similar(self, photo: int | Upload, page: PageRequest) -> ResultPage:
+        """A page of the photos that are most similar to one of the index, given by its row, or to an upload.
+
+        The photo itself is left out.
 
         Raises:
-            HANError: No region is found in the photo, the condition cannot be used, or the detector is not to be had.
+            HANError: No region is found in the photo, the condition cannot be used, or the detector is not available.
         """
         self._check_model()
         began = time.perf_counter()
@@ -173,19 +196,19 @@ class Engine:
         detected = {"detect": time.perf_counter() - began} if isinstance(like, Regions) else {}
         key = like if isinstance(like, int) else photo.id  # type: ignore[union-attr]
         itself = like if isinstance(like, int) else None
-        ranking = self._rankings.get((key, where), partial(self._count, where, but=itself))
+        ranking = self._rankings.get((key, page.where), partial(self._count, page.where, without=itself))
 
         def rank(depth: int) -> Answer:
-            return similar(self._index, self._model, like, k=depth, candidates=depth, where=where)
+            return similar(self._index, self._model, like, k=depth, candidates=depth, where=page.where)
 
-        piece = self._piece(ranking, rank, first=first, count=count)
-        return replace(piece, seconds=detected | piece.seconds)
+        found = self._page(ranking, rank, page)
+        return replace(found, seconds=detected | found.seconds)
 
     def captions(self, photo: int | Upload, sentences: Sequence[str]) -> list[RankedCaption]:
-        """The sentences for a photo, given by its row or uploaded, best first; those of unknown words are left out.
+        """The sentences that match a photo, best first; those of which the model knows no word are left out.
 
         Raises:
-            HANError: The model knows no word of any, no region is found, or the detector is not to be had.
+            HANError: The model knows no word of any, no region is found, or the detector is not available.
         """
         self._check_model()
         found: int | Regions | torch.Tensor = self._row_or_regions(photo)
@@ -193,19 +216,19 @@ class Engine:
             found = self._tokens(found)
         return rank_captions(self._model, sentences, found, k=len(sentences), calibration=self._calibration)
 
-    def newest(self, *, first: int, count: int, where: str | None = None) -> tuple[list[int], int]:
-        """Rows of the photos from place ``first`` on, newest first, and how many there are in all.
+    def newest(self, page: PageRequest) -> tuple[list[int], int]:
+        """A page of the rows of all photos, newest first, and how many photos there are in all.
 
         Raises:
             HANError: The condition cannot be used.
         """
         order = self.catalogue.newest_first
-        if where is not None:
-            order = order[np.isin(order, self._index.filter(where))]
-        return order[first : first + count].tolist(), len(order)
+        if page.where is not None:
+            order = order[np.isin(order, self._index.filter(page.where))]
+        return order[page.first : page.first + page.count].tolist(), len(order)
 
     def evidence(self, row: int, query: str) -> tuple[list[tuple[Part, Evidence]], float | None]:
-        """Why a photo and each part of a query match, and how probable the match is, where it is known.
+        """The evidence for a photo and each part of a query, and the probability of a match, where it is known.
 
         Raises:
             HANError: The model knows none of the words of a part, the query cannot be used, or the photo has no boxes.
@@ -226,12 +249,15 @@ class Engine:
         self._read_beside_weights()
 
     def _read_beside_weights(self) -> bool:
-        """Take in what `han calibrate` and `han distil` wrote since the last time; whether they wrote anything.
+        """Load what `han calibrate` and `han distil` wrote into the model's folder since the last time.
 
-        Where the folder is gone, what was read of it holds.
+        Where the folder is gone, nothing is loaded.
+
+        Returns:
+            Whether anything was new.
 
         Raises:
-            HANError: A file is not what it should be; it is looked at again the next time.
+            HANError: A file is broken; it is read again the next time.
         """
         folder = model_folder(self._model_folder or self._index.settings.model).expanduser()
         found = tuple(_stamp(folder / name) for name in (CALIBRATION, TEXT_MAP))
@@ -239,30 +265,31 @@ class Engine:
             return False
         calibration = Calibration.read(folder)
         self._index.load_text_map(folder)
-        # The folder may hold other weights by now, calibrated too.
+        # The folder may hold other weights by now, with a calibration of their own.
         self._calibration = calibration if calibration and calibration.model == self._loaded else None
         self._beside = found
         return True
 
     def _check_model(self) -> None:
         if self._index.made_by.model != self._loaded:
-            raise NotReady(self.trouble or "the index was made anew with another model")
+            raise NotReady(self.problem or "the index was rebuilt with another model")
 
-    def _count(self, where: str | None, *, but: int | None = None) -> int:
-        """How many photos a condition holds for, one of them perhaps not counted."""
+    def _count(self, where: str | None, *, without: int | None = None) -> int:
+        """How many photos meet a condition, not counting the row ``without``."""
         if where is None:
-            return len(self._index) - (but is not None)
+            return len(self._index) - (without is not None)
         rows = self._index.filter(where)
-        return len(rows) - (but is not None and but in rows)
+        return len(rows) - (without is not None and without in rows)
 
-    def _piece(
-        self, ranking: Ranking, rank: Callable[[int], Answer], *, first: int, count: int, unknown: tuple[str, ...] = ()
-    ) -> Piece:
-        seconds = ranking.grow(first + count, rank)
-        hits = ranking.hits[first : first + count]
+    def _page(
+        self, ranking: Ranking, rank: Callable[[int], Answer], page: PageRequest, *, unknown: tuple[str, ...] = ()
+    ) -> ResultPage:
+        end = page.first + page.count
+        seconds = ranking.grow(end, rank)
+        hits = ranking.hits[page.first : end]
         likely = self._calibration is not None and any(hit.probability is not None for hit in ranking.hits[:1])
         threshold = self._calibration.threshold if likely and self._calibration else None
-        return Piece(hits, ranking.total, ranking.nothing, threshold, unknown, seconds)
+        return ResultPage(hits, ranking.total, ranking.nothing, threshold, unknown, seconds)
 
     def _tokens(self, row: int) -> torch.Tensor:
         """The tokens (m, d) of a photo, without padding."""
@@ -270,7 +297,7 @@ class Engine:
         return tokens[0][mask[0]]
 
     def _row_or_regions(self, photo: int | Upload) -> int | Regions:
-        """The row of a photo if the index has it, else what the index's detector finds in it."""
+        """The photo's row, if the index has it, otherwise the regions that the index's detector finds in it."""
         if isinstance(photo, int):
             return photo
         if (row := self.catalogue.row(photo.id)) is not None:
@@ -280,13 +307,13 @@ class Engine:
             if self._detector is None or self._detector.fingerprint != fingerprint:
                 self._detector = detector_for(fingerprint)
             self._uploads[fingerprint, photo.id] = self._detector.detect([photo.photo])[0]
-            if len(self._uploads) > _UPLOADS_KEPT:
+            if len(self._uploads) > _CACHED_UPLOADS:
                 self._uploads.popitem(last=False)
         return self._uploads[fingerprint, photo.id]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from one that takes its place; None where there is none."""
+    """Inode, size and time of a file, which change when it is replaced; None where there is no file."""
     try:
         status = path.stat()
     except OSError:

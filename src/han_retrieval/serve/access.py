@@ -1,6 +1,6 @@
-"""What every request passes before it is answered: is it meant for this server, may it ask, is it too large.
+"""Access control in front of the application: host, origin, token and size of every request.
 
-Plain ASGI, so that streams and disconnects pass as they are.
+A plain ASGI middleware, so that streams and disconnects pass unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "han_token"
-_OPEN = frozenset({"/health"})  # asked by what watches over servers, and says nothing
+_PUBLIC = frozenset({"/health"})  # for monitoring; it shows nothing of the photos
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -31,23 +31,23 @@ _HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens on ``host`` can be reached from this machine alone."""
+    """Whether a server that listens on ``host`` can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-class Guard:
-    """The application behind its checks.
+class AccessControl:
+    """Refuses requests that may not ask, and adds security headers to all responses.
 
     Args:
-        app: What answers.
-        token: What a request must show, in ``Authorization: Bearer`` or by a cookie that ``?token=`` sets; None where
-            none is asked for.
-        loopback_only: Refuse requests that name another host than this machine: a page of a stranger whose name was
-            made to point here (DNS rebinding) names its own.
-        upload_bytes: The most that a body may have.
+        app: The application that gets the other requests.
+        token: The token that a request must send as ``Authorization: Bearer`` or as the cookie that ``?token=`` sets;
+            None if requests need none.
+        loopback_only: Refuse requests whose Host is not this machine. A page of another site whose name was made to
+            point here (DNS rebinding) sends that name.
+        upload_bytes: Largest body in bytes.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, loopback_only: bool, upload_bytes: int) -> None:
@@ -55,12 +55,12 @@ class Guard:
         self._digest = None if token is None else _digest(token.encode("utf-8", "surrogateescape"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; ASGI's other messages pass."""
+        """Handle one request; other ASGI messages pass."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
@@ -68,23 +68,23 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope, Headers(scope=scope))
+        refusal = self._refuse(scope, Headers(scope=scope))
         if refusal is not None:
-            await refusal(scope, receive, send_guarded)
+            await refusal(scope, receive, send_with_headers)
             return
-        await self._app(scope, self._limited(receive), send_guarded)
+        await self._app(scope, self._limited(receive), send_with_headers)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+    def _refuse(self, scope: Scope, headers: Headers) -> Response | None:
         if self._loopback_only and not is_loopback(_host(headers.get("host", ""))):
-            return _error(headers, 403, "this server answers to localhost and 127.0.0.1 only")
+            return _error(headers, 403, "this server accepts requests for localhost and 127.0.0.1 only")
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-            return _error(headers, 403, "pages of other sites may not ask this server")
+            return _error(headers, 403, "requests from pages of other sites are refused")
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length) > self._upload_bytes:
             return _error(headers, 413, _too_large(self._upload_bytes))
-        return None if self._digest is None or scope["path"] in _OPEN else self._without_token(scope, headers)
+        return None if self._digest is None or scope["path"] in _PUBLIC else self._check_token(scope, headers)
 
-    def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
+    def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
         kind, _, shown = headers.get("authorization", "").partition(" ")
         cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         if (kind.lower() == "bearer" and self._fits(_digest(shown.strip().encode("latin-1")))) or self._fits(cookie):
@@ -92,7 +92,7 @@ class Guard:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         shown = next((value for name, value in query if name == "token"), "")
         if scope["method"] != "GET" or not self._fits(_digest(shown.encode())):
-            return _error(headers, 401, "this server asks for its token: Authorization: Bearer, or /?token=")
+            return _error(headers, 401, "a token is needed: send it as Authorization: Bearer, or open /?token=")
         rest = urlencode([(name, value) for name, value in query if name != "token"])
         response = RedirectResponse("/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else ""), status_code=303)
         response.set_cookie(
@@ -105,7 +105,7 @@ class Guard:
         return secrets.compare_digest(digest.encode(), self._digest.encode())
 
     def _limited(self, receive: Receive) -> Receive:
-        """What a body brings, until it is more than it may be: it may not say its length."""
+        """Receive a body up to the limit: its Content-Length may be missing."""
         left = self._upload_bytes
 
         async def receive_limited() -> Message:
@@ -120,17 +120,16 @@ class Guard:
 
 
 def _too_large(limit: int) -> str:
-    """That a body has more than ``limit`` bytes."""
     return f"the upload is larger than the limit of {limit / 2**20:.0f} MiB"
 
 
 def _digest(token: bytes) -> str:
-    """What is compared and kept in a browser in the place of the token: all of one length, and of plain letters."""
+    """The hash that is compared, and that a browser keeps instead of the token."""
     return hashlib.sha256(b"han-retrieval:" + token).hexdigest()
 
 
 def _host(header: str) -> str:
-    """The host that a request names, without its port."""
+    """The host of a Host header, without its port."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.rpartition(":")[0] if ":" in header else header

@@ -1,4 +1,4 @@
-"""Photos of an index as JPEGs for a page: upright, of a size that a screen needs, kept while there is room."""
+"""Photos of an index as JPEGs for the page: upright, scaled down, cached in memory."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from han_retrieval.data import open_photo
 
 
 class Size(Enum):
-    """The most pixels of a picture: width, height; and what JPEG quality it has."""
+    """Largest width and height of a JPEG in pixels, and its quality."""
 
     THUMBNAIL = (1200, 400, 82)
     SCREEN = (2048, 2048, 88)
 
 
-class Pictures:
+class JpegCache:
     """JPEGs by the photo's id; safe in threads.
 
     Args:
-        room: Bytes that are kept; those used longest ago make room for new ones.
+        capacity: Bytes of all JPEGs together; the least recently used are dropped.
     """
 
-    def __init__(self, *, room: int = 128 * 2**20) -> None:
-        self._kept: OrderedDict[tuple[str, Size], bytes] = OrderedDict()
-        self._room, self._used = room, 0
+    def __init__(self, *, capacity: int = 128 * 2**20) -> None:
+        self._cached: OrderedDict[tuple[str, Size], bytes] = OrderedDict()
+        self._capacity, self._used = capacity, 0
         self._lock = threading.Lock()
 
     def jpeg(self, photo_id: str, path: Path, size: Size) -> bytes:
-        """The picture of a photo in a file that is known to hold it.
+        """The photo as a JPEG, read from ``path`` if it is not cached.
 
         Raises:
             HANError: The file cannot be read.
         """
         key = photo_id, size
         with self._lock:
-            if (kept := self._kept.get(key)) is not None:
-                self._kept.move_to_end(key)
-                return kept
+            if (cached := self._cached.get(key)) is not None:
+                self._cached.move_to_end(key)
+                return cached
         made = make_jpeg(path, size)
         with self._lock:
-            if key not in self._kept and len(made) <= self._room:
-                self._kept[key] = made
+            if key not in self._cached and len(made) <= self._capacity:
+                self._cached[key] = made
                 self._used += len(made)
-            while self._used > self._room:
-                _, oldest = self._kept.popitem(last=False)
+            while self._used > self._capacity:
+                _, oldest = self._cached.popitem(last=False)
                 self._used -= len(oldest)
         return made
 
 
 def make_jpeg(path: Path, size: Size) -> bytes:
-    """A photo's file as an upright JPEG, made smaller where it is larger than that, without its EXIF.
+    """A photo's file as an upright JPEG without EXIF, scaled down where it is larger than ``size``.
 
     Raises:
         HANError: The file cannot be read.

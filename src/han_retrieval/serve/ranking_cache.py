@@ -1,0 +1,75 @@
+"""Rankings of the last queries, which grow as people scroll."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from han_retrieval.search import CANDIDATES, Answer, Hit
+
+_GROWTH = 4  # each round ranks so many times the candidates of the round before
+_CACHED_RANKINGS = 32
+
+
+@dataclass(slots=True)
+class Ranking:
+    """The photos of a query, best first, as far as they were asked for.
+
+    Attributes:
+        total: How many photos there are to rank.
+        hits: The photos ranked so far; photos are only added at the end.
+        depth: How many candidates were ranked for them.
+        nothing: No photo is likely to match.
+    """
+
+    total: int
+    hits: list[Hit] = field(default_factory=list)
+    depth: int = 0
+    nothing: bool = False
+
+    def grow(self, wanted: int, rank: Callable[[int], Answer]) -> dict[str, float]:
+        """Rank until there are ``wanted`` hits, or all photos are ranked.
+
+        Each round ranks more candidates than the one before. Its new photos are added behind those of earlier rounds,
+        so that photos that were shown keep their positions.
+
+        Args:
+            wanted: How many hits are needed.
+            rank: Ranks a number of candidates and returns them all.
+
+        Returns:
+            Seconds by stage; empty if there were enough hits.
+        """
+        seconds: dict[str, float] = {}
+        while len(self.hits) < wanted and self.depth < self.total:
+            depth = self.depth * _GROWTH or CANDIDATES
+            found = rank(depth)
+            if not self.depth:
+                self.nothing = found.nothing
+            known = {hit.row for hit in self.hits}
+            self.hits += [hit for hit in found.hits if hit.row not in known]
+            self.depth = depth
+            for stage, duration in found.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + duration
+        return seconds
+
+
+class RankingCache:
+    """The rankings of the queries that were asked last."""
+
+    def __init__(self) -> None:
+        self._rankings: OrderedDict[Hashable, Ranking] = OrderedDict()
+
+    def get(self, query: Hashable, total: Callable[[], int]) -> Ranking:
+        """The ranking of a query, or an empty one of ``total()`` photos if it is not cached."""
+        if query not in self._rankings:
+            self._rankings[query] = Ranking(total())
+            if len(self._rankings) > _CACHED_RANKINGS:
+                self._rankings.popitem(last=False)
+        self._rankings.move_to_end(query)
+        return self._rankings[query]
+
+    def clear(self) -> None:
+        """Drop all rankings, after the index has changed."""
+        self._rankings.clear()

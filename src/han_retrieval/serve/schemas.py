@@ -1,0 +1,145 @@
+"""The JSON of the API's responses, and so its OpenAPI description."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Box = Annotated[tuple[float, float, float, float], Field(description="x0 y0 x1 y1 in pixels of the upright photo")]
+
+
+class ErrorResponse(BaseModel):
+    """What was wrong with a request."""
+
+    error: str = Field(description="one line")
+
+
+class StatusResponse(BaseModel):
+    """Whether the server can answer."""
+
+    status: str
+    photos: int | None = None
+
+
+class PhotoSummary(BaseModel):
+    """A photo of a list of results."""
+
+    id: str = Field(description="hash of the photo's content")
+    name: str = Field(description="its path below the folder that was indexed")
+    width: int = Field(description="of the upright photo, in pixels")
+    height: int
+    date: str | None = Field(description="when it was taken, '2024-01-31 12:00:00', or null")
+    score: float | None = Field(default=None, description="the model's score; null where there is no query")
+    probability: float | None = Field(default=None, description="that it is a match; null without a calibration")
+
+
+class SearchResponse(BaseModel):
+    """One page of a list of photos, in order."""
+
+    hits: list[PhotoSummary]
+    first: int = Field(description="position of the first hit in the whole list, from 0")
+    total: int = Field(description="length of the whole list: all photos, or those that pass the filters")
+    nothing: bool = Field(default=False, description="true if no photo is likely to match; needs a calibration")
+    threshold: float | None = Field(default=None, description="the probability below which no match is likely")
+    unknown: list[str] = Field(default=[], description="words of the query that the model's vocabulary does not have")
+    photos: int = Field(description="number of photos in the index")
+    seconds: dict[str, float] = Field(default={}, description="time of each stage; empty for a cached result")
+
+
+class PhotoDetails(PhotoSummary):
+    """A photo of the index."""
+
+    path: str
+    copies: list[str] = Field(description="further files of the same content")
+    folder: str
+    camera: str | None
+    size: int = Field(description="of the file, in bytes")
+    regions: int = Field(description="number of regions")
+
+
+class WordEvidence(BaseModel):
+    """A word, and the region that it is aligned with most."""
+
+    word: str
+    known: bool = Field(description="whether the model's vocabulary has the word")
+    match: float = Field(description="how well the word matches the regions it is aligned with: a cosine, -1 to 1")
+    region: int = Field(description="the region with the word's greatest alignment weight: a row of boxes")
+    weight: float = Field(description="that alignment weight, 0 to 1")
+    box: Box
+
+
+class PhraseEvidence(BaseModel):
+    """Neighbouring words that are aligned with the same region: words[start:end]."""
+
+    words: list[str]
+    start: int
+    end: int
+    region: int
+    weight: float = Field(description="mean of the words' alignment weights on the region")
+    box: Box
+
+
+class SentenceEvidence(BaseModel):
+    """Why a photo and one part of a query have their score: the JSON of `han_retrieval.evidence.Evidence`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weight: float = Field(description="the part's weight in the query; below 0 it counts against the photo")
+    sentence: str
+    score: float = Field(description="the model's score of the photo and the sentence, not weighted")
+    words: list[WordEvidence]
+    phrases: list[PhraseEvidence]
+    width: int = Field(description="of the upright photo, in pixels")
+    height: int
+    boxes: list[Box] = Field(description="boxes of the photo's m regions")
+    alignment: list[list[float]] = Field(description="(n, m) alignment weights, words x regions; rows sum to 1")
+
+
+class RegionColour(BaseModel):
+    """A region that is drawn, and its colour."""
+
+    region: int
+    colour: str = Field(description="'#rrggbb'")
+
+
+class EvidenceResponse(BaseModel):
+    """Why a photo and a query have their score."""
+
+    id: str
+    query: str
+    score: float = Field(description="the weighted sum of the parts' scores")
+    probability: float | None = Field(default=None, description="that the photo is a match; of one sentence alone")
+    shown: list[RegionColour] = Field(description="the regions to draw, of all parts, in the order of their words")
+    parts: list[SentenceEvidence] = Field(description="the parts of the query; one where it is a plain sentence")
+
+
+class RankedSentence(BaseModel):
+    """A sentence for a photo."""
+
+    sentence: str
+    score: float
+    probability: float | None = Field(default=None, description="rough: it was calibrated on photos for a sentence")
+
+
+class CaptionsResponse(BaseModel):
+    """Sentences for a photo, best first."""
+
+    captions: list[RankedSentence]
+    left_out: list[str] = Field(description="sentences of which the model knows no word")
+
+
+class FolderFacet(BaseModel):
+    """A folder, with the number of photos in it and below it."""
+
+    root: str
+    folder: str = Field(description="'trips/2024/', or '' for the root itself")
+    photos: int
+
+
+class FacetsResponse(BaseModel):
+    """The values that filters can choose from."""
+
+    photos: int
+    folders: list[FolderFacet]
+    months: dict[str, int] = Field(description="number of photos by month, '2024-01'")
