@@ -147,7 +147,7 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         ),
         Group(
             "lambda",
-            "How sharply should words gather: the temperature lambda of the alignment (24 regions)?",
+            "How sharp should the alignment be: its temperature lambda (24 regions)?",
             _with(24, Setting("lambda 9"), *_vary("lambda", "model.alignment_temperature", (4.0, 14.0, 20.0))),
         ),
         Group(
@@ -168,12 +168,12 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         ),
         Group(
             "phrases",
-            "What does it give to teach words where their phrases look: weight of the alignment loss (24 regions)?",
+            "What do boxes of phrases add: the weight of the alignment loss (24 regions)?",
             _with(24, Setting("not taught"), *_vary("weight", "alignment_weight", (0.1, 0.3))),
         ),
         Group(
             "direction",
-            "Who gathers: words from regions, regions from words, or both?",
+            "What is aligned: words with regions, regions with words, or both?",
             (Setting("words"), *_vary("", "model.alignment", ("regions", "both"))),
         ),
         Group(
