@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy.optimize import minimize
-from scipy.special import expit
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation.relevance import Relevance
@@ -89,7 +90,7 @@ class Calibration(BaseModel):
                 photos is meant with a probability in proportion to 1 / n, and by Bayes' rule odds are too.
         """
         prior = 0.0 if among is None else np.log(self.photos / max(among, 1))
-        return np.asarray(expit(self.slope * np.asarray(scores, np.float64) + self.intercept + prior))
+        return _sigmoid(self.slope * np.asarray(scores, np.float64) + self.intercept + prior)
 
     def passes(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
         """Which probabilities are high enough for something to match."""
@@ -144,7 +145,7 @@ def calibrate(
     probabilities = np.empty_like(found.scores, dtype=np.float64)  # (2, T, shown)
     for half in (first_half, ~first_half):
         slope, intercept = _fit(found.scores[:, ~half], found.right[:, ~half])
-        probabilities[:, half] = expit(slope * found.scores[:, half] + intercept)
+        probabilities[:, half] = _sigmoid(slope * found.scores[:, half] + intercept)
     slope, intercept = _fit(found.scores, found.right)
 
     there = found.right[0].any(1)  # (T,) whether a sentence's photo is among those shown
@@ -207,15 +208,26 @@ def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, 
     mean, width = x.mean(), max(x.std(), 1e-12)
     z = (x - mean) / width
 
-    def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logit = at[0] * z + at[1]
-        off = expit(logit) - targets
-        return float((np.logaddexp(0, logit) - targets * logit).mean()), np.array([(off * z).mean(), off.mean()])
+    at = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    standard, wanted = torch.from_numpy(z), torch.from_numpy(targets)
+    optimizer = torch.optim.LBFGS([at], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
-    slope, intercept = minimize(loss, np.array([1.0, -2.0]), jac=True, method="BFGS").x
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = binary_cross_entropy_with_logits(at[0] * standard + at[1], wanted)
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[arg-type]  # torch's annotation says a float
+    slope, intercept = at.tolist()
     if slope <= 0:
         raise HANError("photos of high scores are no likelier to be right than others: there is nothing to calibrate")
     return float(slope / width), float(intercept - slope * mean / width)
+
+
+def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-np.logaddexp(0, -values)))  # as exact for small values as for large ones
 
 
 def _reliability(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[tuple[Bin, ...], float]:

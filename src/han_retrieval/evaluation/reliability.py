@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.evaluation.calibration import Calibration
 
 
@@ -14,8 +12,13 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> None:
     """Draw the share that is right over the probability, bin by bin; the line is where they are the same.
 
     Raises:
-        HANError: The picture cannot be written.
+        ConfigError: Matplotlib is not installed.
+        DataError: The picture cannot be written.
     """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError("the picture needs matplotlib: pip install 'han-retrieval[plots]'") from None
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.subplots()
     bins = calibration.reliability
@@ -29,4 +32,4 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> None:
     try:
         figure.savefig(path, dpi=110)
     except (OSError, ValueError) as error:
-        raise HANError(f"{path}: the picture cannot be written ({error})") from None
+        raise DataError(f"{path}: the picture cannot be written ({error})") from None

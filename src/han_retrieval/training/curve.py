@@ -10,16 +10,17 @@ from han_retrieval.training.log import read_log
 
 
 def draw_curve(metrics: Path, picture: Path) -> None:
-    """Loss by step and dev recalls by epoch, from a metrics file to a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    """Loss by step and dev recalls by epoch, from a metrics file to a PNG; needs matplotlib, else draws nothing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return  # the metrics file has the numbers; pip install 'han-retrieval[plots]' draws them
 
     records = read_log(metrics)
     steps = [record for record in records if "loss" in record]
     epochs = [record for record in records if record.get("dev")]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
 
     loss = np.array([record["loss"] for record in steps])
     window = max(1, min(50, len(loss) // 10))
@@ -44,4 +45,3 @@ def draw_curve(metrics: Path, picture: Path) -> None:
     if epochs:
         right.legend(fontsize="small", ncols=2)
     figure.savefig(picture, dpi=120)
-    plt.close(figure)
