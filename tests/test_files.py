@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from han_retrieval.errors import HANError
-from han_retrieval.files import write_whole
+from han_retrieval.files import sync, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -22,3 +22,9 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
         with pytest.raises(HANError, match=f"{path}: cannot be written"):
             write_whole(path, "content")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_folder_is_left_to_windows_to_keep(tmp_path, monkeypatch):
+    monkeypatch.setattr("han_retrieval.files.os.open", lambda *_: pytest.fail("Windows cannot open a folder"))
+    monkeypatch.setattr("han_retrieval.files._WINDOWS", True)
+    sync(tmp_path)

@@ -1,4 +1,4 @@
-"""Seconds by step."""
+"""Seconds of each step of a computation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """``with clock("score"): ...``; a step that is taken again adds to its seconds."""
+    """Measures steps: ``with clock("score"): ...`` adds the seconds of the block to ``seconds["score"]``."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
