@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from han_retrieval.errors import ConfigError, ModelError
-from han_retrieval.plugins import installed, load
+from han_retrieval.plugins import find, installed, load
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -127,6 +127,7 @@ def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:
     Raises:
         ModelError: The features were imported, the detector is not installed, or the one that is there makes other
             features.
+        ConfigError: No detector is called ``name``.
     """
     parts = Fingerprint.parse(fingerprint)
     if parts is None or parts.name not in installed("detectors"):
@@ -140,7 +141,7 @@ def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:
         argument = find_argument(fingerprint) if find_argument else parts.model
         name = f"{parts.name}:{argument}" if argument else parts.name
     gives = "others"
-    if name.partition(":")[0] == parts.name:
+    if find("detectors", name.partition(":")[0]).name == parts.name:
         try:
             detector = load_detector(name, regions=parts.regions)
         except ConfigError as error:
