@@ -3,10 +3,13 @@
 A line ``<!-- verbs -->`` of a page becomes a section for each verb. A line ``<!-- fields: package.module:Class -->``
 becomes a table of the class's fields with their kinds, defaults and meanings; a class in brackets behind it,
 ``[package.module:Base]``, leaves out the fields that the base has.
+
+Formulas between dollar signs become MathML, which browsers show without a script.
 """
 
 from __future__ import annotations
 
+import html
 import importlib
 import inspect
 import re
@@ -19,12 +22,27 @@ import click
 VERBS = "<!-- verbs -->"
 FIELDS = re.compile(r"^<!-- fields: ([\w.]+):(\w+)(?: \[([\w.]+):(\w+)\])? -->$", re.MULTILINE)
 
+# What pymdownx.arithmatex makes of a formula.
+MATHS = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this with the text of each page."""
     if VERBS in markdown:
         markdown = markdown.replace(VERBS, verbs())
     return FIELDS.sub(lambda found: fields_table(*found.groups()), markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """MkDocs calls this with the HTML of each page."""
+    return MATHS.sub(lambda found: maths(html.unescape(found[3]), block=found[1] == "div"), content)
+
+
+def maths(formula: str, *, block: bool) -> str:
+    """A formula in LaTeX as MathML."""
+    from latex2mathml.converter import convert  # of the site alone
+
+    return str(convert(formula, display="block" if block else "inline"))
 
 
 def verbs() -> str:
