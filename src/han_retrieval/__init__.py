@@ -20,6 +20,7 @@ from han_retrieval.version import __version__
 
 if TYPE_CHECKING:
     from han_retrieval.matchers import HAN, HANConfig, PairAlignment
+    from han_retrieval.retriever import Retriever, load
     from han_retrieval.search import Index
 
 __all__ = [
@@ -32,8 +33,10 @@ __all__ = [
     "ModelError",
     "PairAlignment",
     "QueryError",
+    "Retriever",
     "StoreError",
     "__version__",
+    "load",
 ]
 
 # Imported when first used: a script that only trains should not load a database, nor the command's help torch.
@@ -42,6 +45,8 @@ _LAZY = {
     "HANConfig": "han_retrieval.matchers",
     "PairAlignment": "han_retrieval.matchers",
     "Index": "han_retrieval.search",
+    "Retriever": "han_retrieval.retriever",
+    "load": "han_retrieval.retriever",
 }
 
 

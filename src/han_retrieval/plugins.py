@@ -45,6 +45,11 @@ class Plugin:
     target: str
     package: str
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it ships with this package."""
+        return self.package.partition(" ")[0] == "han-retrieval"
+
     def load(self) -> Any:
         """The part itself.
 
@@ -69,9 +74,9 @@ def installed(kind: str) -> dict[str, Plugin]:
     package cannot be replaced.
     """
     found: dict[str, Plugin] = {}
-    entries = sorted(entry_points(group=f"han_retrieval.{kind}"), key=lambda e: (not _ours(e), _package(e), e.name))
-    for entry in entries:
-        found.setdefault(entry.name, Plugin(kind, entry.name, entry.value, _package(entry)))
+    parts = [Plugin(kind, e.name, e.value, _package(e)) for e in entry_points(group=f"han_retrieval.{kind}")]
+    for part in sorted(parts, key=lambda part: (not part.is_ours, part.package, part.name)):
+        found.setdefault(part.name, part)
     return dict(sorted(found.items()))
 
 
@@ -103,7 +108,3 @@ def load(kind: str, name: str) -> Any:
 
 def _package(entry: EntryPoint) -> str:
     return "unknown" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
-
-
-def _ours(entry: EntryPoint) -> bool:
-    return entry.dist is not None and entry.dist.name == "han-retrieval"

@@ -29,6 +29,7 @@ VERBS = {
     "serve": "A page to search an index in, and an HTTP API.",
     "demo": "Index real photos, search them, and see the evidence.",
     "info": "What a model, an index, a region store or a dataset holds.",
+    "plugins": "The matchers, detectors, text encoders and formats that are installed.",
     "doctor": "What this machine has, and whether the parts work together.",
 }
 

@@ -8,7 +8,7 @@ from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.entities import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase, read_entities
 from han_retrieval.data.files import is_text, read_lines
 from han_retrieval.data.folder import photo_files
-from han_retrieval.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, ExifInfo, open_photo, read_exif
+from han_retrieval.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, ExifInfo, open_photo, read_exif, upright_rgb
 from han_retrieval.data.read import read_dataset
 from han_retrieval.data.scan import scan_image_ids, scan_splits
 from han_retrieval.data.sentences import read_sentences
@@ -38,4 +38,5 @@ __all__ = [
     "scan_image_ids",
     "scan_splits",
     "to_stored_size",
+    "upright_rgb",
 ]

@@ -67,7 +67,7 @@ def open_photo(path: str | Path, *, max_pixels: int = 100_000_000, shrink_to: in
             if shrink_to is not None:
                 photo.draft(None, (shrink_to, shrink_to))
             photo.load()
-            return _as_rgb(_upright(photo))
+            return upright_rgb(photo)
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image that can be read") from None
     except Image.DecompressionBombError:
@@ -110,6 +110,11 @@ def _upright(photo: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(photo)
     except Exception:  # broken EXIF in a sound photo
         return photo
+
+
+def upright_rgb(photo: Image.Image) -> Image.Image:
+    """An image as people see it: EXIF orientation applied, RGB, transparency over white."""
+    return _as_rgb(_upright(photo))
 
 
 def _as_rgb(photo: Image.Image) -> Image.Image:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from han_retrieval.errors import ModelError
 from han_retrieval.files import write_whole
+from han_retrieval.matchers import hub
 from han_retrieval.text import Vocabulary
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
@@ -30,14 +31,17 @@ _RENAMED = {"boundary_words": "bos_eos"}
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a model that is named by it, or as ``DEFAULT_MODEL``; as text, "./default" is one's own folder.
+    """The folder of a model: ``DEFAULT_MODEL`` is the one that ships, ``user/name`` one of the Hugging Face Hub.
+
+    As text, "./default" is a folder of one's own. A folder that is here counts before the Hub.
 
     Raises:
-        ModelError: A path may mean either: ``Path("./default")`` is ``Path("default")``, and there is such a folder.
+        ModelError: The Hub does not have it, or a path may mean two folders: ``Path("./default")`` is
+            ``Path("default")``, and there is such a folder.
     """
     path = Path(name)
     if path != Path(DEFAULT_MODEL):
-        return path
+        return hub.download(str(name)) if hub.is_hub_name(name) else path
     if str(name) != DEFAULT_MODEL:
         return path.absolute()
     if isinstance(name, Path) and name.is_dir():

@@ -1,0 +1,259 @@
+"""A model with its detector and its words: photos and sentences to scores and evidence.
+
+Legend: I photos, T sentences, m regions, n words, D numbers a region feature, d numbers a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from han_retrieval.errors import DataError, ModelError
+from han_retrieval.matchers import DEFAULT_MODEL, Matcher, hub, load_matcher
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from han_retrieval.evidence import Evidence
+    from han_retrieval.regions import Detector, Regions
+
+    Photo = str | Path | Image.Image | np.ndarray | Regions
+
+_PHOTOS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedPhoto:
+    """A photo as a model sees it.
+
+    Attributes:
+        tokens: (m, d) float32 on the CPU; (1, d) of a matcher that pools.
+        regions: Its features, and its boxes where they are known.
+        source: The path or the image that was given; None for features.
+    """
+
+    tokens: Tensor
+    regions: Regions
+    source: Path | Image.Image | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedText:
+    """A sentence as a model sees it.
+
+    Attributes:
+        sentence: As it was given.
+        tokens: (n, d) float32 on the CPU; (1, d) of a matcher that pools.
+    """
+
+    sentence: str
+    tokens: Tensor
+
+
+class Retriever:
+    """A matcher with its detector and its vocabulary; ``load`` makes one.
+
+    Args:
+        model: The matcher, with a vocabulary.
+        name: Where it came from: a folder, "default", or a name on the Hub.
+        detector: What finds regions; the one that the model was trained with, loaded when it is first needed.
+
+    Attributes:
+        model, name: As given.
+
+    Example:
+        >>> retriever = load()
+        >>> photos = retriever.encode_images(["a.jpg", "b.jpg"])
+        >>> texts = retriever.encode_texts(["two dogs in the snow"])
+        >>> retriever.similarity(photos, texts).shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(self, model: Matcher, *, name: str = "", detector: Detector | None = None) -> None:
+        self.model = model
+        self.name = name
+        if detector is not None:
+            self.detector = detector
+
+    def __repr__(self) -> str:
+        config = self.model.config
+        return f"Retriever({self.name!r}, {config.matcher}, features of {config.detector_fingerprint!r})"
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The detector that the model was trained with.
+
+        Raises:
+            ModelError: The model does not say which, or it is not here.
+        """
+        from han_retrieval.regions import detector_for
+
+        fingerprint = self.model.config.detector_fingerprint
+        if fingerprint is None:
+            raise ModelError(
+                f"{self.name}: does not say which detector it was trained with; name one: load(..., detector=NAME)"
+            )
+        return detector_for(fingerprint)
+
+    def encode_images(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
+        """Photos to tokens: detect regions, then encode them.
+
+        Args:
+            photos: Paths, PIL images, ``Regions``, or (m, D) arrays of features of one's own, in any mixture.
+
+        Raises:
+            DataError: A photo cannot be read, has no region, or its features are not of the size that the model takes.
+            ModelError: The detector cannot be loaded.
+
+        Example:
+            >>> retriever.encode_images(["a.jpg", PIL.Image.open("b.png"), np.zeros((36, 2048), np.float32)])
+        """
+        if isinstance(photos, str | Path) or hasattr(photos, "shape"):
+            raise TypeError(
+                f"encode_images takes a list of photos; put this one into a list: [{type(photos).__name__}]"
+            )
+        encoded: list[EncodedPhoto] = []
+        for start in range(0, len(photos), _PHOTOS_AT_ONCE):
+            encoded += self._encode_images(photos[start : start + _PHOTOS_AT_ONCE], first=start)
+        return encoded
+
+    def encode_texts(self, sentences: Sequence[str]) -> list[EncodedText]:
+        """Sentences to tokens.
+
+        Raises:
+            QueryError: A sentence has no words, or the model knows none of them.
+            ModelError: The model has no vocabulary.
+        """
+        if isinstance(sentences, str):
+            raise TypeError("encode_texts takes a list of sentences; put this one into a list: [sentence]")
+        for sentence in sentences:
+            self.model.known_words(sentence)
+        if not sentences:
+            return []
+        with torch.inference_mode():
+            words, mask = self.model.words(sentences)
+            tokens = self.model.encode_texts(words, mask).float().cpu()
+        return [
+            EncodedText(sentence, row if len(row) != len(there) else row[there])
+            for sentence, row, there in zip(sentences, tokens, mask.cpu(), strict=True)
+        ]
+
+    def similarity(self, photos: Sequence[EncodedPhoto], texts: Sequence[EncodedText]) -> Tensor:
+        """Scores (I, T) float32 of every photo with every sentence, on the CPU; see ``Matcher.score``."""
+        if not photos or not texts:
+            return torch.zeros(len(photos), len(texts))
+        device = self.model.device
+        with torch.inference_mode():
+            images, image_mask = _padded([photo.tokens for photo in photos])
+            sentences, text_mask = _padded([text.tokens for text in texts])
+            scores = self.model.score(images.to(device), image_mask, sentences.to(device), text_mask)
+        return scores.float().cpu().clone()
+
+    def explain(self, photo: EncodedPhoto, text: EncodedText | str) -> Evidence:
+        """Which region each word of a sentence is aligned with, and how well it matches.
+
+        Raises:
+            ModelError: The matcher pools photos to one vector, so that it has no such evidence.
+            StoreError: The photo was given by features without boxes.
+
+        Example:
+            >>> evidence = retriever.explain(photos[0], texts[0])
+            >>> evidence.draw("evidence.png")
+        """
+        from han_retrieval.evidence import evidence_from_regions
+
+        sentence = text if isinstance(text, str) else text.sentence
+        return evidence_from_regions(self.model, photo.regions, sentence, photo=photo.source)
+
+    def _encode_images(self, photos: Sequence[Photo], *, first: int) -> list[EncodedPhoto]:
+        from PIL import Image
+
+        from han_retrieval.data import open_photo, upright_rgb
+        from han_retrieval.regions import Regions
+
+        found: dict[int, Regions] = {}
+        sources: dict[int, Path | Image.Image] = {}
+        images: dict[int, Image.Image] = {}
+        for place, photo in enumerate(photos):
+            if isinstance(photo, Regions):
+                found[place] = photo
+            elif isinstance(photo, np.ndarray):
+                found[place] = Regions(photo.astype(np.float16), None, 0, 0)
+            elif isinstance(photo, Image.Image):
+                sources[place] = images[place] = upright_rgb(photo)
+            elif isinstance(photo, str | Path):
+                sources[place] = path = Path(photo).expanduser()
+                images[place] = open_photo(path)
+            else:
+                raise TypeError(
+                    f"photo {place} is a {type(photo).__name__}; give a path, a PIL image, Regions or an array"
+                )
+        if images:
+            found |= dict(zip(images, self.detector.detect(list(images.values())), strict=True))
+        regions = [found[place] for place in range(len(photos))]
+        size = self.model.config.region_size
+        for place, each in enumerate(regions):
+            name = sources[place] if isinstance(sources.get(place), Path) else f"photo {first + place}"
+            if each.features.ndim != 2 or each.features.shape[1] != size or not len(each.features):
+                shape = each.features.shape
+                raise DataError(
+                    f"{name}: its features are {shape}; the model takes (regions, {size}), one or more"
+                )
+        features, mask = _padded([torch.from_numpy(each.features.astype(np.float32)) for each in regions])
+        with torch.inference_mode():
+            tokens = self.model.encode_images(features, mask).float().cpu()
+        return [
+            EncodedPhoto(row if len(row) != len(there) else row[there], each, sources.get(place))
+            for place, (row, there, each) in enumerate(zip(tokens, mask, regions, strict=True))
+        ]
+
+
+def load(
+    name: str | Path = DEFAULT_MODEL,
+    *,
+    detector: str | Detector | None = None,
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Retriever:
+    """Load a model with its detector and its words, ready for photos and sentences.
+
+    Args:
+        name: "default", the HAN that ships; the folder of a model; or "user/name" on the Hugging Face Hub.
+        detector: What finds regions, by name or as an object, where the model does not say it or its weights are one's
+            own, as "bottom-up:FOLDER".
+        device: Where the matcher runs.
+        revision: Of a model on the Hub: a branch, tag or commit.
+        local_files_only: Of a model on the Hub: take what was downloaded before; do not ask the network.
+
+    Raises:
+        ModelError: The model or the detector is missing, broken, or cannot be downloaded.
+
+    Example:
+        >>> import han_retrieval as han
+        >>> retriever = han.load()
+    """
+    folder = name
+    if hub.is_hub_name(name):
+        folder = hub.download(str(name), revision=revision, local_files_only=local_files_only)
+    model = load_matcher(folder).to(device)
+    if isinstance(detector, str):
+        from han_retrieval.regions import detector_for, load_detector
+
+        fingerprint = model.config.detector_fingerprint
+        detector = detector_for(fingerprint, name=detector) if fingerprint else load_detector(detector, regions=36)
+    return Retriever(model, name=str(name), detector=detector)
+
+
+def _padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows (m, ...) of items as (I, m, ...), zero at padding, and their mask (I, m)."""
+    lengths = torch.tensor([len(part) for part in parts])
+    padded = nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+    return padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1)
