@@ -203,9 +203,7 @@ class Retriever:
             name = sources[place] if isinstance(sources.get(place), Path) else f"photo {first + place}"
             if each.features.ndim != 2 or each.features.shape[1] != size or not len(each.features):
                 shape = each.features.shape
-                raise DataError(
-                    f"{name}: its features are {shape}; the model takes (regions, {size}), one or more"
-                )
+                raise DataError(f"{name}: its features are {shape}; the model takes (regions, {size}), one or more")
         features, mask = _padded([torch.from_numpy(each.features.astype(np.float32)) for each in regions])
         with torch.inference_mode():
             tokens = self.model.encode_images(features, mask).float().cpu()

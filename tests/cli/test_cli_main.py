@@ -9,7 +9,7 @@ import sys
 import click
 import pytest
 
-from han_retrieval.cli.main import VERBS, cli, main
+from han_retrieval.cli.main import COMMANDS, cli, main
 from han_retrieval.matchers import HAN, VSE, HANConfig, VSEConfig
 
 
@@ -23,7 +23,7 @@ def run(capsys, *args: object) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_has_help(capsys, verb):
     code, out, _ = run(capsys, verb, "--help")
     assert code == 0
@@ -33,7 +33,7 @@ def test_every_verb_has_help(capsys, verb):
 def test_a_typo_gets_a_hint(capsys):
     code, out, err = run(capsys, "evalute")
     assert (code, out) == (2, "")
-    assert err == "han: error: no verb is called 'evalute'; did you mean 'han evaluate'?\n"
+    assert err == "han: error: no command is called 'evalute'; did you mean 'han evaluate'?\n"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_doctor_finds_nothing_wrong(capsys):
     assert "both scorers agree: ok" in out
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_a_model_is_given_as_text(verb):
     command = cli.get_command(click.Context(cli), verb)
     for parameter in command.params:

@@ -1,4 +1,4 @@
-"""The command ``han``: its verbs, each loaded when it is called."""
+"""The command ``han``: its subcommands, each imported when it is called."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import han_retrieval.version
 from han_retrieval.errors import HANError
 from han_retrieval.process import tune_process
 
-VERBS = {
-    "extract": "Photos, or features that others made, to a region store.",
-    "train": "Captioned photos and their regions to a model.",
-    "train-text": "Captions alone to the start of a model's text encoder.",
-    "train-detector": "Photos whose captions are linked to boxes, to a detector of regions.",
-    "evaluate": "A model's recalls and grounding by the field's protocol.",
-    "calibrate": "Probabilities to a model's scores, from photos that it was not trained on.",
-    "distil": "What finds candidates for a model's scores in a search, learned from these.",
-    "compare": "Two evaluations, with the certainty of their differences.",
-    "explain": "Why a photo and a sentence match: which word looked at which region.",
-    "index": "Folders of photos to an index; again, only what changed.",
-    "search": "The photos of an index that fit a sentence.",
-    "similar": "The photos of an index that are like a photo.",
-    "caption": "The sentences that fit a photo.",
-    "serve": "A page to search an index in, and an HTTP API.",
-    "demo": "Index real photos, search them, and see the evidence.",
-    "info": "What a model, an index, a region store or a dataset holds.",
-    "plugins": "The matchers, detectors, text encoders and formats that are installed.",
-    "doctor": "What this machine has, and whether the parts work together.",
+COMMANDS = {
+    "extract": "Detect the regions of photos and store their features.",
+    "train": "Train a matcher on captioned photos.",
+    "train-text": "Pretrain a text encoder on captions alone.",
+    "train-detector": "Train a region detector on phrases with boxes.",
+    "evaluate": "Measure a model's recall by the field's protocol.",
+    "calibrate": "Fit probabilities to a model's scores.",
+    "distil": "Fit the map that finds a search's candidates.",
+    "compare": "Compare two evaluations and test their difference.",
+    "explain": "Show which region each word of a sentence matches.",
+    "index": "Index folders of photos, or update an index.",
+    "search": "Search an index with a sentence.",
+    "similar": "Find the photos of an index that are like a photo.",
+    "caption": "Find the sentences that fit a photo.",
+    "serve": "Serve an index as a web page and an HTTP API.",
+    "demo": "Index and search example photos.",
+    "info": "Describe a model, an index, a region store or a dataset.",
+    "plugins": "List the installed parts, also of other packages.",
+    "doctor": "Check this installation.",
 }
 
 
-class _Verbs(click.Group):
-    """A group that imports a verb's module when it is wanted: most need torch, the help needs none."""
+class _Commands(click.Group):
+    """A group that imports a subcommand's module when it is called: most need torch, the help does not."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
+        if name not in COMMANDS:
             return None
         module = name.replace("-", "_")
         command = getattr(importlib.import_module(f"han_retrieval.cli.{module}"), module)
@@ -49,8 +49,8 @@ class _Verbs(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -60,21 +60,21 @@ class _Verbs(click.Group):
         except click.UsageError as error:
             import difflib
 
-            near = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f"did you mean 'han {near[0]}'?" if near else f"there are: {', '.join(VERBS)}"
-            raise click.UsageError(f"no verb is called {args[0]!r}; {hint}", ctx) from error
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean 'han {near[0]}'?" if near else f"there are: {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command is called {args[0]!r}; {hint}", ctx) from error
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(han_retrieval.version.__version__, prog_name="han")
 def cli() -> None:
-    """Match photos and sentences by their parts: the Heterogeneous Attention Network."""
+    """Search photos with sentences, and see which word matches which region."""
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Run a verb: results on standard output; an error is one line on standard error and exit code 2.
+    """Run a command: results go to standard output; an error is one line on standard error and exit code 2.
 
-    What the system has against a file or a disk is an error as well, where no verb has said it better.
+    Errors of the system, such as a file that cannot be read, are reported in the same way.
     """
     tune_process()
     if not (sys.argv[1:] if args is None else args):

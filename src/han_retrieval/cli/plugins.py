@@ -15,8 +15,8 @@ from han_retrieval.plugins import GROUPS, Plugin, installed
 def plugins(as_json: bool) -> None:
     """List the parts that are installed, by kind, and the package that each comes from.
 
-    Other packages add parts through Python entry points. Those are imported here, and what keeps one from being imported
-    is printed beside it.
+    Other packages add parts through Python entry points. Their parts are imported here; where that fails, the error is
+    printed beside the name.
     """
     rows = [
         {"kind": kind, "name": part.name, "package": part.package, "target": part.target, "error": _error(part)}
