@@ -18,7 +18,7 @@ class PairsFile:
     def read(self, source: Path) -> CaptionedPhotos:
         """The whole dataset, in the order of its lines."""
         file = self._file(source)
-        builder = DatasetBuilder("pairs", source, lambda name: self._photo(file.parent / name))
+        builder = DatasetBuilder("pairs", source)
         for number, line in enumerate(read_lines(file), start=1):
             name, tab, caption = line.partition("\t")
             if not tab:
@@ -29,9 +29,6 @@ class PairsFile:
 
     def _file(self, source: Path) -> Path:
         return source / "pairs.txt" if source.is_dir() else source
-
-    def _photo(self, path: Path) -> Path | None:
-        return path if path.is_file() else None
 
 
 ADAPTER = PairsFile()
