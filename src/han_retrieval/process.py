@@ -8,17 +8,25 @@ import sys
 
 
 def tune_process() -> None:
-    """Keep freed memory, let waiting threads spin for a moment, and numpy use one; before these are imported.
+    """Keep freed memory, let waiting threads sleep soon, and let numpy use one. Call it before these are imported.
 
-    Scoring and convolutions free and take large blocks at every step. By default glibc maps and unmaps each of them,
-    and on a small machine the page faults of that can take half of the time; kept, the process stays as large as it
-    once was. And operations are short: a thread that sleeps at the end of each takes longer to wake than to work (a
-    training step of 1.6 s became 1.2 s). The threads of numpy's OpenBLAS would spin as well, and much longer: after
-    a product of numpy's, what torch does takes twice as long for a tenth of a second (a search of 138 ms became 74 ms).
-    Large products are torch's here. What the environment says already is left as it is.
+    Memory: scoring and convolutions free and take large blocks at every step. By default glibc maps and unmaps each of
+    them, and on a small machine the page faults of that can take half of the time. Kept, the process stays as large as
+    it once was.
+
+    Threads: at the end of each parallel operation torch's threads wait for one another. By default they spin for some
+    milliseconds, and beside another busy process they spin while the thread that they wait for has no core: work then
+    runs at a tenth of its speed. Here they spin for some 1,000 turns, well under a tenth of a millisecond, and then
+    sleep. Alone that costs nothing that can be measured but in training (3 %); beside a busy process with as many
+    threads, everything keeps 40 % of its speed and more (``benchmarks/neighbour.py``).
+
+    OpenBLAS: numpy's threads would spin beside torch's. Large products are torch's here, so numpy needs none.
+
+    What the environment says already is left as it is.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "active")
-    os.environ.setdefault("GOMP_SPINCOUNT", "200000")
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["OMP_WAIT_POLICY"] = "passive"  # for every OpenMP; torch's on Linux is GNU's, which spins before
+        os.environ["GOMP_SPINCOUNT"] = "1000"
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if not sys.platform.startswith("linux"):
         return
