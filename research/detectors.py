@@ -35,7 +35,7 @@ from han_retrieval.regions.bottom_up import BottomUpDetector, load_network  # no
 from han_retrieval.regions.choose import choose, photo_first  # noqa: E402
 from han_retrieval.training.detector.batches import AnnotatedPhoto  # noqa: E402
 from han_retrieval.training.detector.figures import are_covered, detector_figures  # noqa: E402
-from han_retrieval.training.detector.truth import box_truth, phrases  # noqa: E402
+from han_retrieval.training.detector.labels import box_labels, phrases  # noqa: E402
 
 FOLDER = click.Path(exists=True, path_type=Path)
 _HAN = (sys.executable, "-c", "from han_retrieval.cli.main import main; main()")
@@ -114,7 +114,7 @@ def heads(dataset: Path, detector: Path, entities: Path, split: str, photos: int
     truth = read_entities(entities)
     wanted = [photo for photo in read_dataset(dataset).split(split).photos if photo.path is not None]
     annotated = [
-        AnnotatedPhoto(photo.path, box_truth(truth[photo.id], network.config.names))
+        AnnotatedPhoto(photo.path, box_labels(truth[photo.id], network.config.names))
         for photo in wanted[: photos or None]
         if photo.path is not None
     ]

@@ -95,7 +95,7 @@ def _config(seed: int, photos: CaptionedPhotos, store: RegionStore, *, seconds: 
         batch_size=50,
         learning_rate=2e-3,
         warm_up_steps=20,
-        average=0.98,
+        ema_decay=0.98,
         dev_photos=100,
         keep="last",
         model=HANConfig(word_size=64, joint_size=128),

@@ -54,7 +54,7 @@ _SCANS_RECIPE = {
     "warm_up_steps": 0,
     "region_drop": 0.0,
     "word_drop": 0.0,
-    "average": 0.0,
+    "ema_decay": 0.0,
 }
 _VSE_INFINITYS_RECIPE = {
     **_SCANS_RECIPE,

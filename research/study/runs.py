@@ -83,13 +83,17 @@ class Study:
         if run.setting.regions is not None:
             store = FirstRegions.open(store.path)
             store.regions = run.setting.regions
-        truth = None
-        if config.alignment_weight:
-            if self.truth is None:
-                raise HANError(f"{run.setting.label}: learns from phrases; give their annotations with --entities")
-            truth = self.truth
+        if config.alignment_weight and self.truth is None:
+            raise HANError(f"{run.setting.label}: learns from phrases; give their annotations with --entities")
         trained = train(
-            config, self.dataset, store, folder, truth=truth, resume=True, device=self.device, progress=progress
+            config,
+            self.dataset,
+            store,
+            folder,
+            annotations=self.truth if config.alignment_weight else None,
+            resume=True,
+            device=self.device,
+            progress=progress,
         )
         model = load_matcher(folder).to(self.device)
         dev = self.dataset.split("dev")

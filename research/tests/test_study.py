@@ -29,7 +29,7 @@ processes.set_forkserver_preload(["research.study.queue"])
 SMALL = {
     "epochs": 3,
     "batch_size": 8,
-    "minimum_count": 1,
+    "min_count": 1,
     "word_vectors": None,
     "warm_up_steps": 3,
     "learning_rate": 3e-3,

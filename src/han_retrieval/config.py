@@ -43,9 +43,9 @@ def load_config(kind: type[M], file: str | Path | None = None, *, overrides: Seq
     except ValidationError as error:
         wrong: dict[str, list[str]] = {}  # by what gave the values
         for e in error.errors():
-            path, model = _place(kind, e["loc"], fields)
+            path, _ = _place(kind, e["loc"], fields)
             overridden = file is None or any(path[: len(key)] == key for key in keys)
-            wrong.setdefault("--set" if overridden else str(file), []).append(_explain(path, model, e))
+            wrong.setdefault("--set" if overridden else str(file), []).append(_explain(kind, e, fields))
         raise HANError("; ".join(f"{source}: {'; '.join(said)}" for source, said in wrong.items())) from None
 
 
@@ -85,11 +85,22 @@ def _place(kind: type[BaseModel], location: Sequence[int | str], fields: Any) ->
     return where, model
 
 
-def _explain(where: list[str], model: Any, error: Any) -> str:
+def explain_errors(kind: type[BaseModel], error: ValidationError, fields: Any) -> str:
+    """Everything that is wrong with the fields of a configuration, in one line."""
+    return "; ".join(_explain(kind, e, fields) for e in error.errors())
+
+
+def _explain(kind: type[BaseModel], error: Any, fields: Any) -> str:
+    where, model = _place(kind, error["loc"], fields)
     path = ".".join(where)
     if error["type"] != "extra_forbidden":
         reason = error["msg"].removeprefix("Value error, ")
         return f"{path} = {error['input']!r}: {reason[:1].lower()}{reason[1:]}"
+    # A configuration class may say what its fields were called before, with None for those that are gone.
+    renamed: dict[str, str | None] = getattr(model, "renamed", {})
+    if where[-1] in renamed:
+        name = renamed[where[-1]]
+        return f"{path} is gone, leave it out" if name is None else f"{path} is now called {name}"
     near = difflib.get_close_matches(where[-1], model.model_fields, n=1)
     return f"{path} is no field" + (
         f" (did you mean {near[0]}?)" if near else f"; fields: {', '.join(model.model_fields)}"

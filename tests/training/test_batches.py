@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training_data import make_data, other_view, small_config
+from training_data import augmentation, make_data, small_config
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
-from han_retrieval.text import Vocabulary
+from han_retrieval.text import Vocabulary, WordTokenizer
 from han_retrieval.training.batches import Batches, compact, drop
 
 
@@ -21,7 +21,9 @@ from han_retrieval.training.batches import Batches, compact, drop
 def batches(tmp_path_factory) -> Batches:
     dataset, store = make_data(tmp_path_factory.mktemp("data"))
     vocabulary = Vocabulary.from_sentences(caption for photo in dataset.photos for caption in photo.captions)
-    return Batches.of(dataset.split("train"), store, vocabulary, small_config(region_drop=0.34, word_drop=0.2))
+    return Batches.of(
+        dataset.split("train"), store, WordTokenizer(vocabulary), small_config(region_drop=0.34, word_drop=0.2)
+    )
 
 
 def test_every_caption_once_an_epoch(batches):
@@ -44,7 +46,7 @@ def test_captions_without_a_word_are_left_out(batches, bos_eos):
     found = Batches.of(
         CaptionedPhotos("made-up", Path("made-up"), photos),
         batches.store,
-        Vocabulary.from_sentences(["a red ball", "a dog"]),
+        WordTokenizer(Vocabulary.from_sentences(["a red ball", "a dog"]), bos_eos),
         config,
     )
     assert found.photo_ids == ["photo-0", "photo-2"]
@@ -72,19 +74,19 @@ def test_what_is_dropped(batches):
         assert (batch.words[batch.word_mask] > 0).all()
 
 
-def test_a_photo_is_seen_now_as_it_is_and_now_by_a_view_that_has_it(batches, tmp_path):
-    view = other_view(batches.store, tmp_path / "view", photos=20)
+def test_a_photo_s_regions_are_drawn_from_the_stores_that_have_it(batches, tmp_path):
+    other = augmentation(batches.store, tmp_path / "other", photos=20)
     undropped = batches.config.model_copy(update={"region_drop": 0.0})
     seen: dict[str, set[bool]] = {}
-    for batch in replace(batches, config=undropped, views=[view]).steps(0, 6 * batches.steps_per_epoch):
+    for batch in replace(batches, config=undropped, augmentations=[other]).steps(0, 6 * batches.steps_per_epoch):
         for place, regions, mask in zip(batch.image_ids.tolist(), batch.regions, batch.region_mask, strict=True):
             photo_id = batches.photo_ids[place]
-            by_view = int(mask.sum()) == 1
-            own = torch.ones(1, 12) if by_view else batches.store.batch([photo_id]).features[0]
+            augmented = int(mask.sum()) == 1
+            own = torch.ones(1, 12) if augmented else batches.store.batch([photo_id]).features[0]
             assert torch.equal(regions[mask], own)
-            seen.setdefault(photo_id, set()).add(by_view)
+            seen.setdefault(photo_id, set()).add(augmented)
     assert {photo_id: len(ways) == 2 for photo_id, ways in seen.items()} == {
-        photo_id: photo_id in view for photo_id in batches.photo_ids
+        photo_id: photo_id in other for photo_id in batches.photo_ids
     }
 
 

@@ -11,6 +11,7 @@ from han_retrieval.config import load_config
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import SCANConfig, VSEConfig
 from han_retrieval.training import TrainingConfig
+from han_retrieval.training.detector import DetectorTrainingConfig
 from han_retrieval.training.schedule import learning_rate, loss_power
 from han_retrieval.training.watch import CollapseWatch, collapse_value
 
@@ -83,6 +84,25 @@ def test_what_gave_the_wrong_thing_is_named(tmp_path):
     assert message("[model]\njoint_size = 8\n", "model.matcher=clip").startswith("--set: model.matcher = ")
 
 
+@pytest.mark.parametrize(
+    ("kind", "old", "message"),
+    [
+        (TrainingConfig, "average=0.9", "average is now called ema_decay"),
+        (TrainingConfig, "minimum_count=2", "minimum_count is now called min_count"),
+        (TrainingConfig, "text_start='texts'", "text_start is now called pretrained_text"),
+        (TrainingConfig, "more_words=9", "more_words is now called vocabulary_expansion"),
+        (TrainingConfig, "attention_rate=2", "attention_rate is gone, leave it out"),
+        (DetectorTrainingConfig, "average=0.9", "average is now called ema_decay"),
+    ],
+)
+def test_former_names_are_refused_with_the_new_ones(tmp_path, kind, old, message):
+    with pytest.raises(HANError, match=f"^--set: {message}$"):
+        load_config(kind, overrides=[old])
+    (tmp_path / "old.toml").write_text(old)
+    with pytest.raises(HANError, match=rf"old\.toml: {message}$"):
+        load_config(kind, tmp_path / "old.toml")
+
+
 @pytest.mark.parametrize("override", ["epochs", "=3", "epochs.a=3"])
 def test_overrides_that_are_none(override):
     with pytest.raises(HANError, match="epochs"):
@@ -115,16 +135,16 @@ def test_power_grows_from_one(power):
     assert loss_power(TrainingConfig(power=power, power_warm_up=0), 0, steps=100) == power
 
 
-def test_collapse_is_told_once():
+def test_collapse_is_warned_of_once():
     watch = CollapseWatch(patience=20)
-    options = {"margin": 0.2, "power": math.inf, "batch_size": 128}
-    assert collapse_value(**options) == 0.4
-    assert all(watch.see(0.6 - 0.002 * i, **options) is None for i in range(90))  # still moving
-    said = [watch.see(0.4, **options) for _ in range(60)]
+    collapsed = collapse_value(margin=0.2, power=math.inf, batch_size=128)
+    assert collapsed == 0.4
+    assert all(watch.see(0.6 - 0.002 * i, collapsed=collapsed) is None for i in range(90))  # still moving
+    said = [watch.see(0.4, collapsed=collapsed) for _ in range(60)]
     assert sum(warning is not None for warning in said) == 1
     assert "smaller power" in next(filter(None, said))
 
 
 def test_a_loss_below_collapse_is_none():
     watch = CollapseWatch(patience=20)
-    assert all(watch.see(0.35, margin=0.2, power=math.inf, batch_size=128) is None for _ in range(100))
+    assert all(watch.see(0.35, collapsed=0.4) is None for _ in range(100))

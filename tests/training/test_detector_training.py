@@ -15,7 +15,6 @@ from drawn_photos import write_drawn_photos
 from PIL import Image
 from safetensors.torch import load_file
 
-import han_retrieval.training.detector.trainer as trainer
 from han_retrieval.cli.main import main
 from han_retrieval.config import load_config
 from han_retrieval.data import EntitiesPhoto, EntitiesSentence, Phrase, open_photo, read_dataset, read_entities
@@ -24,7 +23,8 @@ from han_retrieval.regions.bottom_up import BottomUpDetector, Names, load_networ
 from han_retrieval.training.detector import DetectorTrainingConfig, train_detector
 from han_retrieval.training.detector.batches import changed_photo
 from han_retrieval.training.detector.figures import _average_precision, are_covered
-from han_retrieval.training.detector.truth import BoxTruth, box_truth
+from han_retrieval.training.detector.labels import BoxLabels, box_labels
+from han_retrieval.training.detector.trainer import DetectorTraining
 from han_retrieval.training.log import read_log
 
 NAMES = Names(nouns=("thing", "man", "boy", "ball"), attributes=("red", "young"), together=((),) * 4)
@@ -41,7 +41,7 @@ def test_what_captions_say_of_a_box_is_counted_over_them():
         EntitiesSentence(("two", "boys"), (phrase(0, 2, one, other),)),
         EntitiesSentence(("a", "man", "outside"), (phrase(0, 2, one), phrase(2, 3))),
     )
-    truth = box_truth(EntitiesPhoto("a", 100, 200, sentences), NAMES)
+    truth = box_labels(EntitiesPhoto("a", 100, 200, sentences), NAMES)
     assert truth.boxes.tolist() == [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5]]
     assert np.allclose(truth.nouns, [[0, 2 / 3, 1 / 3, 0], [0, 0, 1, 0]])  # "kite" is rare: "boys" says more
     assert truth.attributes.tolist() == [[False, True], [True, False]]
@@ -52,11 +52,11 @@ def test_a_box_of_which_nothing_known_is_said_is_a_thing():
         EntitiesSentence(("a", "kite"), (phrase(0, 2, (0, 0, 5, 5)),)),
         EntitiesSentence(("it",), (phrase(0, 1, (1, 1, 5, 5)),)),
     )
-    assert box_truth(EntitiesPhoto("a", 10, 10, sentences), NAMES).nouns.tolist() == [[1, 0, 0, 0]] * 2
+    assert box_labels(EntitiesPhoto("a", 10, 10, sentences), NAMES).nouns.tolist() == [[1, 0, 0, 0]] * 2
 
 
 def test_a_photo_without_boxes_has_an_empty_truth():
-    truth = box_truth(EntitiesPhoto("a", 10, 10, ()), NAMES)
+    truth = box_labels(EntitiesPhoto("a", 10, 10, ()), NAMES)
     assert truth.boxes.shape == (0, 4)
     assert truth.nouns.shape == (0, 4)
     assert truth.attributes.shape == (0, 2)
@@ -67,7 +67,7 @@ def test_boxes_follow_the_changed_photo(seed):
     """A white square on black is where its box says, however the photo was cropped, mirrored and scaled."""
     photo = Image.new("RGB", (200, 160))
     photo.paste((255, 255, 255), (80, 60, 110, 100))
-    truth = BoxTruth(
+    truth = BoxLabels(
         np.array([[0.4, 0.375, 0.55, 0.625], [0, 0, 0.01, 0.01]], np.float32),
         np.eye(4, dtype=np.float32)[[1, 2]],
         np.eye(2, dtype=bool),
@@ -84,7 +84,7 @@ def test_boxes_follow_the_changed_photo(seed):
 
 def test_a_box_that_is_mostly_cropped_away_is_left_out():
     boxes = np.array([[0.45, 0.6, 0.75, 0.8], [0.3, 0.6, 0.6, 0.8]], np.float32)  # five and two sixths of it are inside
-    truth = BoxTruth(boxes, np.eye(4, dtype=np.float32)[:2], np.eye(2, dtype=bool))
+    truth = BoxLabels(boxes, np.eye(4, dtype=np.float32)[:2], np.eye(2, dtype=bool))
     drawn = iter([0.5, (0.5, 0.5), 1, 1, 1])  # the lower right quarter, in the colours that it has
     random = SimpleNamespace(uniform=lambda *_: next(drawn), random=lambda: 0.9)
     _, kept = changed_photo(Image.new("RGB", (64, 64)), truth, (100, 100), DetectorTrainingConfig(), random)
@@ -140,18 +140,18 @@ def test_an_interrupted_run_resumes_exactly(data, tmp_path, monkeypatch):
     whole = run(data, tmp_path / "whole", checkpoint_minutes=1e-9)
     assert whole.steps == 8
     assert 0 <= whole.figures.noun_accuracy <= 100
-    update = trainer._Run._update
+    loss = DetectorTraining.loss
     for stop in (1, 4, 6):
 
-        def stopped(self, batch, *, rate, stop=stop):
-            if self.state.step == stop:
+        def stopped(self, batch, *, step, steps, stop=stop):
+            if step == stop:
                 raise Stop
-            return update(self, batch, rate=rate)
+            return loss(self, batch, step=step, steps=steps)
 
-        monkeypatch.setattr(trainer._Run, "_update", stopped)
+        monkeypatch.setattr(DetectorTraining, "loss", stopped)
         with pytest.raises(Stop):
             run(data, tmp_path / str(stop), checkpoint_minutes=1e-9)
-        monkeypatch.setattr(trainer._Run, "_update", update)
+        monkeypatch.setattr(DetectorTraining, "loss", loss)
         run(data, tmp_path / str(stop), resume=True, checkpoint_minutes=1e-9)
         assert same_run(tmp_path / "whole", tmp_path / str(stop)), stop
 
@@ -181,13 +181,13 @@ def test_dev_photos_without_boxes_and_with_rare_nouns_alone(data, tmp_path):
     assert result.figures.noun_accuracy is None
     card = (tmp_path / "rare/README.md").read_text()
     assert f"on {len(rare)} photos of split `dev` ({len(rare)} boxes)" in card
-    assert "likeliest noun" not in card
+    assert "probable noun" not in card
     assert "NaN" not in (tmp_path / "rare/training/metrics.jsonl").read_text()
 
     nothing = {**entities, **{id_: replace(entities[id_], sentences=()) for id_ in (bare, *rare)}}
-    with pytest.raises(HANError, match=r"none of the 4 watched photos of split 'dev' has a box; .*dev_split=''"):
+    with pytest.raises(HANError, match=r"none of the 4 photos taken from split 'dev' has a box; .*dev_split=''"):
         run((dataset, nothing), tmp_path / "nothing")
-    with pytest.raises(HANError, match=r"no noun is said 999 times of a box; lower noun_count"):
+    with pytest.raises(HANError, match=r"no noun names 999 boxes; lower noun_count"):
         run(data, tmp_path / "nothing", noun_count=999)
     assert not (tmp_path / "nothing").exists()
 

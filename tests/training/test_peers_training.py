@@ -75,6 +75,9 @@ def test_a_run_of_a_han_that_names_no_matcher_goes_on(data, tmp_path):
     other = small_config(epochs=1, model={"matcher": "vse++", "word_size": 8, "joint_size": 16})
     with pytest.raises(HANError, match="another configuration"):
         train(other, *data, tmp_path / "model", resume=True, progress=False)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "average": 0.9}))
+    with pytest.raises(HANError, match=r"another configuration .*config\.json: average is now called ema_decay"):
+        train(config, *data, tmp_path / "model", resume=True, progress=False)
     file.write_text("{")
     with pytest.raises(HANError, match="another configuration"):
         train(config, *data, tmp_path / "model", resume=True, progress=False)

@@ -16,11 +16,11 @@ from han_retrieval.errors import HANError
 from han_retrieval.evaluation import ground
 from han_retrieval.matchers import HAN, HANConfig, make_matcher
 from han_retrieval.regions import RegionRow, Regions, RegionStore
-from han_retrieval.text import Vocabulary
+from han_retrieval.text import Vocabulary, WordTokenizer
 from han_retrieval.training import train
 from han_retrieval.training.batches import Batches
 from han_retrieval.training.log import Log, read_log
-from han_retrieval.training.phrases import caption_spans, shown_regions
+from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
 
 BOXES = np.array([[0, 0, 30, 30], [30, 0, 60, 30], [0, 0, 60, 60], [1, 0, 31, 30]], np.float32)  # 0 and 3 overlap
 
@@ -91,11 +91,18 @@ def test_captions_get_the_phrases_of_the_sentence_with_their_words(tmp_path):
 def test_regions_show_what_they_overlap(tmp_path):
     data, _, truth = annotated(tmp_path)
     spans = caption_spans(data.photos[0], truth, width=60, height=60)[data.photos[0].captions[0]]
-    shown = shown_regions([spans, (), spans], [BOXES, BOXES, None], first=1, words=10, regions=5)
+    spans = id_spans(spans, [(word + 1, word + 2) for word in range(8)])  # behind <start>
+    shown = shown_regions([spans, (), spans], [BOXES, BOXES, None], words=10, regions=5)
     assert shown.shape == (3, 10, 5)
     assert shown[0, 1:4].tolist() == [[True, False, False, True, False]] * 3
     assert shown[0, 5:8].tolist() == [[False, True, False, False, False]] * 3
     assert int(shown.sum()) == 3 * 2 + 3 * 1  # nothing else, and nothing of the other two
+
+
+def test_spans_of_words_become_spans_of_ids():
+    spans = [Span(start, end, BOXES[:1]) for start, end in ((0, 1), (1, 3), (2, 2), (2, 4))]
+    found = id_spans(spans, [(1, 3), (3, 4), (4, 7)])  # three words; the fourth has no id
+    assert [(span.start, span.end) for span in found] == [(1, 3), (3, 7)]
 
 
 @pytest.mark.parametrize("boundaries", [False, True])
@@ -105,7 +112,7 @@ def test_what_is_shown_follows_the_words_and_regions_that_stay(tmp_path, boundar
     config = small_config(model=options, region_drop=0.5, word_drop=0.4)
     sentences = [caption for photo in data.photos for caption in photo.captions]
     vocabulary = Vocabulary.from_sentences(sentences, min_count=1)
-    batches = Batches.of(data.split("train"), store, vocabulary, config, truth=truth)
+    batches = Batches.of(data.split("train"), store, WordTokenizer(vocabulary, boundaries), config, annotations=truth)
     assert batches.grounded_count == len(batches.photo_ids)
     seen = padded = 0
     for batch in batches.steps(0, 2 * batches.steps_per_epoch):
@@ -153,7 +160,7 @@ def test_learns_where_phrases_look(tmp_path):
     found = {}
     for weight in (0.0, 1.0):
         config = small_config(epochs=12, alignment_weight=weight, dev_split="", region_drop=0.0)
-        train(config, data, store, tmp_path / str(weight), truth=truth if weight else None, progress=False)
+        train(config, data, store, tmp_path / str(weight), annotations=truth if weight else None, progress=False)
         model = HAN.from_pretrained(tmp_path / str(weight))
         ids = [photo.id for photo in data.split("dev").photos]
         found[weight] = ground(model, truth, store, ids=ids, progress=False).overall["iou"]["model"]
@@ -165,7 +172,7 @@ def test_learns_where_phrases_look(tmp_path):
 def test_resumes_exactly_and_with_the_same_annotations_alone(tmp_path, monkeypatch):
     data, store, truth = annotated(tmp_path)
     config = small_config(alignment_weight=0.5, checkpoint_minutes=1e-9)
-    train(config, data, store, tmp_path / "whole", truth=truth, progress=False)
+    train(config, data, store, tmp_path / "whole", annotations=truth, progress=False)
     plain = Log.step
 
     def interrupted(log, number, **values):
@@ -176,11 +183,11 @@ def test_resumes_exactly_and_with_the_same_annotations_alone(tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Log, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(config, data, store, tmp_path / "stopped", truth=truth, progress=False)
+            train(config, data, store, tmp_path / "stopped", annotations=truth, progress=False)
     fewer = dict(list(truth.items())[:-4])
     with pytest.raises(HANError, match="other data"):
-        train(config, data, store, tmp_path / "stopped", truth=fewer, resume=True, progress=False)
-    train(config, data, store, tmp_path / "stopped", truth=truth, resume=True, progress=False)
+        train(config, data, store, tmp_path / "stopped", annotations=fewer, resume=True, progress=False)
+    train(config, data, store, tmp_path / "stopped", annotations=truth, resume=True, progress=False)
     whole, stopped = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
@@ -190,12 +197,12 @@ def test_refuses_half_of_it(tmp_path):
     with pytest.raises(HANError, match="no Entities annotations are given"):
         train(small_config(alignment_weight=0.1), data, store, tmp_path / "out", progress=False)
     with pytest.raises(HANError, match="alignment_weight is 0 and Entities"):
-        train(small_config(), data, store, tmp_path / "out", truth=truth, progress=False)
+        train(small_config(), data, store, tmp_path / "out", annotations=truth, progress=False)
     with pytest.raises(HANError, match="Entities file"):
-        train(small_config(alignment_weight=0.1), data, store, tmp_path / "out", truth={}, progress=False)
+        train(small_config(alignment_weight=0.1), data, store, tmp_path / "out", annotations={}, progress=False)
     pooled = small_config(alignment_weight=0.1, model={"matcher": "vse++", "word_size": 8, "joint_size": 16})
     with pytest.raises(HANError, match="aligns no words"):
-        train(pooled, data, store, tmp_path / "out", truth=truth, progress=False)
+        train(pooled, data, store, tmp_path / "out", annotations=truth, progress=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -204,7 +211,7 @@ def test_the_command_takes_annotations(tmp_path, capsys):
     write_entities(tmp_path / "entities.jsonl", truth)
     records = [{"file_name": p.id, "captions": list(p.captions), "split": p.split} for p in data.photos]
     (tmp_path / "photos.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
-    sets = ["epochs=1", "batch_size=8", "minimum_count=1", "alignment_weight=0.1"]
+    sets = ["epochs=1", "batch_size=8", "min_count=1", "alignment_weight=0.1"]
     sets += ["model.word_size=8", "model.joint_size=16"]
     options = [word for change in sets for word in ("--set", change)]
     arguments = [

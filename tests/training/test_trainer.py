@@ -7,14 +7,13 @@ import os
 import shutil
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_data import EVERY_STEP, make_data, other_view, same_run, small_config
+from training_data import EVERY_STEP, augmentation, make_data, same_run, small_config
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
@@ -22,8 +21,8 @@ from han_retrieval.matchers import HAN
 from han_retrieval.regions import RegionRow, RegionStore
 from han_retrieval.storage.locks import WriterLock
 from han_retrieval.training import train
-from han_retrieval.training.log import Log, read_log
-from han_retrieval.training.trainer import _Run
+from han_retrieval.training.log import read_log
+from han_retrieval.training.trainer import MatcherTraining
 
 
 def test_learns(data, tmp_path):
@@ -41,14 +40,16 @@ def test_learns(data, tmp_path):
     assert "among 10 photos of split `dev`, after epoch" in card
 
 
-def test_more_words_are_known_and_change_no_other(data, tmp_path):
+def test_an_expanded_vocabulary_changes_no_other_word(data, tmp_path):
     dataset, _ = data
     heard = sorted({word for photo in dataset.photos for caption in photo.captions for word in caption.split()})
     vectors = tmp_path / "vectors.txt"
     numbers = np.random.default_rng(0).normal(size=(len(heard) + 1, 3)).round(3)
     lines = [f"{word} {' '.join(map(str, row))}" for word, row in zip([*heard, "unheard"], numbers, strict=True)]
     vectors.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    plain, more = (small_config(epochs=1, word_vectors=str(vectors), more_words=count) for count in (0, 10**6))
+    plain, more = (
+        small_config(epochs=1, word_vectors=str(vectors), vocabulary_expansion=count) for count in (0, 10**6)
+    )
     for config, name in ((plain, "plain"), (more, "more")):
         train(config, *data, tmp_path / name, progress=False)
     before, after = (HAN.from_pretrained(tmp_path / name) for name in ("plain", "more"))
@@ -58,7 +59,7 @@ def test_more_words_are_known_and_change_no_other(data, tmp_path):
     tokens = [model.encode_texts(*model.words([" ".join(heard[:3])])) for model in (before, after)]
     assert torch.equal(*tokens)
     assert after.encode_texts(*after.words(["unheard"])).isfinite().all()
-    said = "of the model as it was trained, without the further words"
+    said = "of the model before the vocabulary expansion"
     assert [said in (tmp_path / name / "README.md").read_text() for name in ("plain", "more")] == [False, True]
 
 
@@ -111,24 +112,30 @@ def test_other_captions_as_many_do_not_resume(data, unbroken, split, word):
 
 
 def test_what_earlier_versions_wrote_down_of_the_data_resumes(data, tmp_path):
-    view = other_view(data[1], tmp_path / "view", photos=20)
+    other = augmentation(data[1], tmp_path / "other", photos=20)
     out = tmp_path / "model"
-    train(small_config(), *data, out, views=[view], progress=False)
+    train(small_config(), *data, out, augmentations=[other], progress=False)
     (file,) = (out / "training").glob("checkpoint-*/state.json")
     state = json.loads(file.read_text())
     del state["facts"]["content_hash"]
-    state["facts"]["views"] = dict(state["facts"]["views"])
+    state["facts"]["views"] = dict(state["facts"].pop("augmentations"))
     file.write_text(json.dumps(state))
     with pytest.raises(HANError, match="begun on other data"):
         train(small_config(), *data, out, resume=True, progress=False)
-    assert train(small_config(), *data, out, views=[view], resume=True, progress=False).best_epoch >= 1
+    assert train(small_config(), *data, out, augmentations=[other], resume=True, progress=False).best_epoch >= 1
 
     # The words of other captions are not known to be others then; their number shows.
     dataset, store = data
     more = [replace(photo, captions=tuple(f"{c} unheard" for c in photo.captions if c)) for photo in dataset.photos]
     with pytest.raises(HANError, match=r"other data .*text_encoder\.embedding\.weight \(18, 8\), now \(19, 8\)"):
         train(
-            small_config(), replace(dataset, photos=tuple(more)), store, out, views=[view], resume=True, progress=False
+            small_config(),
+            replace(dataset, photos=tuple(more)),
+            store,
+            out,
+            augmentations=[other],
+            resume=True,
+            progress=False,
         )
 
 
@@ -142,19 +149,22 @@ def test_another_detectors_features_do_not_resume(data, unbroken, tmp_path):
         train(small_config(checkpoint_minutes=EVERY_STEP), dataset, other, unbroken, resume=True, progress=False)
 
 
-def test_a_view_is_taken_and_resumed_with_alone(data, tmp_path):
-    view = other_view(data[1], tmp_path / "view", photos=20)
+def test_an_augmentation_is_used_and_resumed_with_alone(data, tmp_path):
+    other = augmentation(data[1], tmp_path / "other", photos=20)
     config = small_config(checkpoint_minutes=EVERY_STEP)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(config, *data, whole, views=[view], progress=False)
-    assert "- More views: of 15 training photos, features of `made-up-1-mirrored`." in (whole / "README.md").read_text()
+    train(config, *data, whole, augmentations=[other], progress=False)
+    assert (
+        "- Augmentation: features of `made-up-1-mirrored` for 15 of the training photos."
+        in (whole / "README.md").read_text()
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("han_retrieval.training.trainer.CollapseWatch.see", _interrupt_at(5))
+        patch.setattr("han_retrieval.training.loop.CollapseWatch.see", _interrupt_at(5))
         with pytest.raises(KeyboardInterrupt):
-            train(config, *data, broken, views=[view], progress=False)
+            train(config, *data, broken, augmentations=[other], progress=False)
     with pytest.raises(HANError, match="other"):
         train(config, *data, broken, resume=True, progress=False)
-    train(config, *data, broken, views=[view], resume=True, progress=False)
+    train(config, *data, broken, augmentations=[other], resume=True, progress=False)
     assert same_run(whole, broken)
 
 
@@ -169,52 +179,26 @@ def _interrupt_at(step: int):
     return see
 
 
-def test_two_views_of_one_detector_are_two(data, tmp_path):
-    views = [other_view(data[1], tmp_path / name, photos=photos) for name, photos in (("one", 20), ("two", 12))]
-    train(small_config(epochs=1), *data, tmp_path / "model", views=views, progress=False)
+def test_two_augmentations_by_one_detector_are_two(data, tmp_path):
+    others = [augmentation(data[1], tmp_path / name, photos=photos) for name, photos in (("one", 20), ("two", 12))]
+    train(small_config(epochs=1), *data, tmp_path / "model", augmentations=others, progress=False)
     card = (tmp_path / "model/README.md").read_text()
     assert card.count("features of `made-up-1-mirrored`") == 2
-    assert "of 15 training photos" in card
+    assert "for 15 of the training photos" in card
     with pytest.raises(HANError, match="begun on other data"):
-        train(small_config(epochs=1), *data, tmp_path / "model", views=views[:1], resume=True, progress=False)
+        train(small_config(epochs=1), *data, tmp_path / "model", augmentations=others[:1], resume=True, progress=False)
 
 
-def test_views_that_are_none(data, tmp_path):
-    with other_view(data[1], tmp_path / "another", photos=4, fingerprint="made-up-2-mirrored") as view:
+def test_augmentations_that_do_not_fit(data, tmp_path):
+    with augmentation(data[1], tmp_path / "another", photos=4, fingerprint="made-up-2-mirrored") as other:
         pass
-    with pytest.raises(HANError, match=r"made by 'made-up-2-mirrored'.*--mirror"):
-        train(small_config(), *data, tmp_path / "model", views=[view], progress=False)
-    with other_view(data[1], tmp_path / "empty", photos=0) as view:
+    with pytest.raises(HANError, match=r"made by 'made-up-2-mirrored'.*--horizontal-flip"):
+        train(small_config(), *data, tmp_path / "model", augmentations=[other], progress=False)
+    with augmentation(data[1], tmp_path / "empty", photos=0) as other:
         pass
     with pytest.raises(HANError, match="none of the training photos"):
-        train(small_config(), *data, tmp_path / "model", views=[view], progress=False)
+        train(small_config(), *data, tmp_path / "model", augmentations=[other], progress=False)
     assert not (tmp_path / "model").exists()
-
-
-def test_attention_learns_at_its_own_rate(data, tmp_path, monkeypatch):
-    def blocks(folder: Path) -> torch.Tensor:
-        weights = load_file(folder / "model.safetensors")
-        return torch.cat([weights[name].flatten() for name in sorted(weights) if name.startswith("blocks.")])
-
-    start = tmp_path / "start"
-    train(small_config(epochs=1, learning_rate=1e-9), *data, start, progress=False)
-    moved = {}
-    for rate in (0.01, 1.0):
-        folder = tmp_path / str(rate)
-        train(small_config(epochs=1, average=0.0, weight_decay=0.0, attention_rate=rate), *data, folder, progress=False)
-        moved[rate] = float((blocks(folder) - blocks(start)).norm())
-    assert 0.005 * moved[1.0] < moved[0.01] < 0.02 * moved[1.0]
-
-    config = small_config(attention_rate=0.5, checkpoint_minutes=EVERY_STEP)
-    train(config, *data, tmp_path / "unbroken", progress=False)
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "epoch", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            train(config, *data, tmp_path / "stopped", progress=False)
-    train(config, *data, tmp_path / "stopped", resume=True, progress=False)
-    assert same_run(tmp_path / "unbroken", tmp_path / "stopped")
-    with pytest.raises(HANError, match=r"attention_rate is 0\.5, and the model has no rounds of attention"):
-        train(small_config(attention_rate=0.5, model={"blocks": 0}), *data, tmp_path / "none", progress=False)
 
 
 def test_splits_and_features_that_are_not_there(data, tmp_path):
@@ -254,7 +238,7 @@ def test_the_weights_that_are_kept(data, tmp_path, monkeypatch, keep, epoch):
     rsums = iter((3.0, 1.0, 2.0))
     monkeypatch.setattr(
         "han_retrieval.training.trainer.evaluate",
-        lambda *args, **options: SimpleNamespace(rsum=next(rsums), metrics=evaluate(*args, **options).metrics),
+        lambda *args, **options: SimpleNamespace(**vars(evaluate(*args, **options)), rsum=next(rsums)),
     )
     result = train(small_config(keep=keep), *data, tmp_path / "model", progress=False)
     assert (result.best_epoch, result.rsum) == (epoch, {1: 3.0, 3: 2.0}[epoch])
@@ -262,15 +246,15 @@ def test_the_weights_that_are_kept(data, tmp_path, monkeypatch, keep, epoch):
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(data, tmp_path, monkeypatch):
-    update = _Run._update
+    loss = MatcherTraining.loss
 
-    def broken(run, batch, **options):
-        if run.state.step == 12:  # in the second epoch
+    def broken(task, batch, *, step, steps):
+        if step == 12:  # in the second epoch
             with torch.no_grad():
-                run.model.image_encoder.projection.weight[0, 0] = torch.nan
-        return update(run, batch, **options)
+                task.model.image_encoder.projection.weight[0, 0] = torch.nan
+        return loss(task, batch, step=step, steps=steps)
 
-    monkeypatch.setattr(_Run, "_update", broken)
+    monkeypatch.setattr(MatcherTraining, "loss", broken)
     with pytest.raises(HANError, match=r"the loss is nan at step 12: .*; the last checkpoint stands"):
         train(small_config(power=4.0), *data, tmp_path / "model", progress=False)
     weights = load_file(tmp_path / "model/model.safetensors")

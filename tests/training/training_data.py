@@ -39,14 +39,14 @@ def make_data(folder: Path, *, photos: int = 40, seed: int = 0) -> tuple[Caption
     return CaptionedPhotos("made-up", folder, tuple(captioned)), store
 
 
-def other_view(
+def augmentation(
     store: RegionStore, folder: Path, *, photos: int, fingerprint: str = "made-up-1-mirrored"
 ) -> RegionStore:
-    """A view that has some of a store's photos, each with one region, ones all over."""
-    with RegionStore.create(folder, fingerprint=fingerprint, feature_size=12) as view:
+    """A further store of some of a store's photos, each with one region, ones all over."""
+    with RegionStore.create(folder, fingerprint=fingerprint, feature_size=12) as other:
         regions = Regions(np.ones((1, 12), np.float16), None, 0, 0)
-        view.append([RegionRow(photo_id, None, regions) for photo_id in store.ids[:photos]])
-    return view
+        other.append([RegionRow(photo_id, None, regions) for photo_id in store.ids[:photos]])
+    return other
 
 
 def small_config(**changes: object) -> TrainingConfig:
@@ -55,7 +55,7 @@ def small_config(**changes: object) -> TrainingConfig:
     fields = {
         "epochs": 3,
         "batch_size": 8,
-        "minimum_count": 1,
+        "min_count": 1,
         "learning_rate": 3e-3,
         "warm_up_steps": 3,
         "model": options,

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.run_options import run_options, stopping
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
@@ -21,47 +22,43 @@ from han_retrieval.training import train as train_model
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--features", type=click.Path(path_type=Path), required=True, help="The region store of the photos.")
+@click.option("--matcher", help="The matcher to train: han, unless CONFIG names another; see `han plugins`.")
+@run_options(example="model.blocks=2")
 @click.option(
-    "--view",
-    "views",
+    "--augmented",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A further region store of the training photos, of `han extract --mirror`: each time one is taken at random.",
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The model's folder.")
-@click.option("--matcher", help="The matcher to train, by name (see han plugins); han, unless CONFIG says otherwise.")
-@click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the fields to change.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one field, such as model.blocks=2."
+    metavar="STORE",
+    help="A further region store of the training photos, such as from `han extract --horizontal-flip`. Each time a "
+    "photo is used, one of its stores is drawn at random.",
 )
 @click.option(
     "--entities",
     type=click.Path(path_type=Path),
-    help="Entities annotations of the training photos: learn where phrases look (alignment_weight).",
+    help="Entities annotations of the training photos: words learn to attend to the boxes of their phrase. Needs "
+    "alignment_weight.",
 )
-@click.option("--resume", is_flag=True, help="Go on where an interrupted run in OUT stopped.")
-@click.option("--format", "format_name", help="The dataset's format, where it is not recognised.")
+@click.option("--format", "format_name", help="The dataset's format, if it is not recognised.")
 @device_option
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events as well.")
-@click.option("--show-config", is_flag=True, help="Print the configuration as JSON and stop.")
 def train(
     dataset: Path,
     features: Path,
-    views: tuple[Path, ...],
-    out: Path,
     matcher: str | None,
+    out: Path,
     config: Path | None,
     overrides: tuple[str, ...],
-    entities: Path | None,
     resume: bool,
+    show_config: bool,
+    augmented: tuple[Path, ...],
+    entities: Path | None,
     format_name: str | None,
     device: str,
     tensorboard: bool,
-    show_config: bool,
 ) -> None:
-    """Train a matcher, a HAN or a peer, on the captioned photos of DATASET with their regions from FEATURES.
+    """Train a matcher on the captioned photos of DATASET, with their regions from FEATURES.
 
-    OUT is a usable model after the first epoch. A run that was stopped goes on exactly with --resume.
+    OUT is a usable model after the first epoch. A training that was stopped goes on exactly with --resume.
     """
     named = (f"model.matcher={matcher}",) if matcher else ()
     settings = load_config(TrainingConfig, config, overrides=(*named, *overrides))
@@ -73,32 +70,24 @@ def train(
     click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
     for reason, count in photos.skipped.items():
         click.echo(f"left out: {count} x {reason}", err=True)
-    try:
+    with stopping(out):
         result = train_model(
             settings,
             photos,
             store,
             out,
-            views=[RegionStore.open(view) for view in views],
-            truth=None if entities is None else read_entities(entities),
+            augmentations=[RegionStore.open(path) for path in augmented],
+            annotations=None if entities is None else read_entities(entities),
             resume=resume,
             command=shlex.join(["han", *sys.argv[1:]]),
             device=find_device(device),
             tensorboard=tensorboard,
         )
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nhan: stopped; the same command with --resume goes on from the last checkpoint in {out}", err=True
-        )
-        sys.exit(130)
-    click.echo(
-        json.dumps(
-            {
-                "model": str(result.folder),
-                "steps": result.steps,
-                "kept_epoch": result.best_epoch,
-                "watched_rsum": result.rsum,
-                "seconds": round(result.seconds, 1),
-            }
-        )
-    )
+    found = {
+        "model": str(result.folder),
+        "steps": result.steps,
+        "kept_epoch": result.best_epoch,
+        "watched_rsum": result.rsum,
+        "seconds": round(result.seconds, 1),
+    }
+    click.echo(json.dumps(found))

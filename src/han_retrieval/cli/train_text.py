@@ -1,35 +1,38 @@
-"""``han train-text``: captions alone to the start of a text encoder."""
+"""``han train-text``: captions alone to a pre-trained text encoder."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
+from han_retrieval.cli.run_options import run_options, stopping
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset
 from han_retrieval.training import TrainingConfig
-from han_retrieval.training.text_start import read_captions, train_text_start
+from han_retrieval.training.pretraining import pretrain_text, read_captions
 
 
 @click.command()
 @click.argument("captions", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to make.")
-@click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the fields to change, as of train.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one field, such as model.joint_size=256."
-)
-@click.option("--resume", is_flag=True, help="Go on where an interrupted run in OUT stopped.")
+@run_options(example="model.joint_size=256")
 def train_text(
-    captions: tuple[Path, ...], out: Path, config: Path | None, overrides: tuple[str, ...], resume: bool
+    captions: tuple[Path, ...],
+    out: Path,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    show_config: bool,
 ) -> None:
-    """Train a text encoder on CAPTIONS, without photos; train starts from it with --set text_start=OUT.
+    """Pre-train a text encoder on CAPTIONS, without photos; han train takes it with --set pretrained_text=OUT.
 
-    CAPTIONS are datasets, of which the training split is taken, or files that end in .jsonl with a line
-    {"captions": ["...", "..."]} for each photo.
+    CAPTIONS are datasets, of which the training split is used, or files that end in .jsonl with a line
+    {"captions": ["...", "..."]} for each photo. The configuration has the same fields as that of han train.
     """
     settings = load_config(TrainingConfig, config, overrides=overrides)
+    if show_config:
+        click.echo(settings.model_dump_json(indent=2))
+        return
     photos: list[tuple[str, ...]] = []
     for path in captions:
         if path.suffix == ".jsonl":
@@ -37,11 +40,6 @@ def train_text(
         else:
             photos += [photo.captions for photo in read_dataset(path).split(settings.train_split).photos]
     click.echo(f"{len(photos)} photos, {sum(map(len, photos))} captions", err=True)
-    try:
-        train_text_start(settings, photos, out, resume=resume)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nhan: stopped; the same command with --resume goes on from the last checkpoint in {out}", err=True
-        )
-        sys.exit(130)
+    with stopping(out):
+        pretrain_text(settings, photos, out, resume=resume)
     click.echo(out)

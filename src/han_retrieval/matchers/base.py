@@ -43,6 +43,14 @@ class MatcherConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # Former names of fields, for the message that refuses them; None for those that are gone.
+    renamed: ClassVar[dict[str, str | None]] = {
+        "boundary_words": "bos_eos",
+        "box_geometry": None,
+        "attention_start": None,
+        "value_start": None,
+    }
+
     matcher: str
     region_size: int = Field(default=0, ge=0)
     vocabulary_size: int = Field(default=0, ge=0)

@@ -5,26 +5,26 @@ Legend: B pairs a batch, m regions, n words, D numbers a region feature.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.regions import RegionBatch, RegionStore
 from han_retrieval.regions.rows import interleave
-from han_retrieval.text import Vocabulary, WordTokenizer
+from han_retrieval.text import Tokenizer, Vocabulary
 from han_retrieval.training.config import TrainingConfig
-from han_retrieval.training.phrases import WordSpan, caption_spans, shown_regions
-from han_retrieval.training.state import content_hash
+from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
+from han_retrieval.training.run_folder import content_hash
+from han_retrieval.training.steps import EpochBatches, step_generator
 
 
 class Batch(NamedTuple):
-    """Matching pairs, what is dropped at this step already left out.
+    """Matching pairs, without the regions and words that this step drops.
 
     Attributes:
         regions: (B, m, D) float32.
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
         words: (B, n) int64 ids.
         word_mask: (B, n) bool.
         image_ids: (B,) int64, the photo's place in the dataset.
-        shown: (B, n, m) bool, the regions that show what a word speaks of; None where that is not known.
+        shown: (B, n, m) bool, the regions that show what a word names; None where that is not known.
     """
 
     regions: Tensor
@@ -44,35 +44,43 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Batches:
-    """The training pairs of a run, in the order of its steps."""
+class Batches(EpochBatches[list[tuple[int, int]], Batch]):
+    """The training pairs of a run, in the order of its steps.
+
+    Attributes:
+        photo_ids: The photos.
+        captions: Word ids, by photo and caption.
+        store: The regions of the photos.
+        config: How to train.
+        spans: Phrases with boxes, by photo and caption, as spans of ids; None where no annotations are used.
+        augmentations: Further stores of the photos: each time a photo is used, one of its stores is drawn at random.
+    """
 
     photo_ids: Sequence[str]
-    captions: Sequence[Sequence[list[int]]]  # word ids, by photo and caption
+    captions: Sequence[Sequence[list[int]]]
     store: RegionStore
     config: TrainingConfig
-    spans: Sequence[Sequence[Sequence[WordSpan]]] | None = None  # boxed phrases, by photo and caption
-    views: Sequence[RegionStore] = ()  # more stores of the photos; each time one is taken at random
+    spans: Sequence[Sequence[Sequence[Span]]] | None = None
+    augmentations: Sequence[RegionStore] = ()
 
     @classmethod
     def of(
         cls,
         dataset: CaptionedPhotos,
         store: RegionStore,
-        vocabulary: Vocabulary,
+        tokenizer: Tokenizer,
         config: TrainingConfig,
         *,
-        truth: EntitiesPhotos | None = None,
-        views: Sequence[RegionStore] = (),
+        annotations: EntitiesPhotos | None = None,
+        augmentations: Sequence[RegionStore] = (),
     ) -> Batches:
-        """The photos of ``dataset`` that the store has, with their captions that have a word.
+        """Take the photos of ``dataset`` that the store has, with their captions that have a word.
 
-        With ``truth``, batches say which regions show what a word speaks of. A photo's regions come from the store or,
-        each time as likely, from one of the ``views`` that have it.
+        With ``annotations``, batches say which regions show what a word names. A photo's regions come from the store
+        or, with equal chances, from one of the ``augmentations`` that have it.
         """
-        tokenizer = WordTokenizer(vocabulary, config.model.bos_eos)
         photo_ids, captions, spans = [], [], []
-        sizes = {photo.id: (photo.width, photo.height) for photo in store.photos()} if truth is not None else {}
+        sizes = {photo.id: (photo.width, photo.height) for photo in store.photos()} if annotations is not None else {}
         for photo in dataset.photos:
             if photo.id in store:
                 encoded = {s: tokenizer.encode(s) for s in photo.captions}
@@ -80,24 +88,24 @@ class Batches:
                 if worded:
                     photo_ids.append(photo.id)
                     captions.append([encoded[s].ids for s in worded])
-                    if truth is not None:
+                    if annotations is not None:
                         width, height = sizes[photo.id]
-                        found = caption_spans(photo, truth, width=width, height=height)
-                        spans.append([found.get(s, ()) for s in worded])
-        return cls(photo_ids, captions, store, config, None if truth is None else spans, views)
+                        found = caption_spans(photo, annotations, width=width, height=height)
+                        spans.append([id_spans(found.get(s, ()), encoded[s].spans) for s in worded])
+        return cls(photo_ids, captions, store, config, None if annotations is None else spans, augmentations)
 
     @property
     def caption_count(self) -> int:
-        """Captions an epoch."""
+        """Captions in an epoch."""
         return sum(map(len, self.captions))
 
     @property
     def grounded_count(self) -> int:
-        """Captions of them whose words are known to speak of some box."""
+        """Captions with a phrase whose box is known."""
         return sum(bool(spans) for of_photo in self.spans or () for spans in of_photo)
 
     def content_hash(self, vocabulary: Vocabulary, dev: CaptionedPhotos | None) -> str:
-        """Of the words, the captions and their phrases, and of what is watched."""
+        """A hash of the words, the captions and their phrases, and of the dev photos."""
         watched = None if dev is None else [(photo.id, photo.captions) for photo in dev.photos]
         spans = [
             [(span.start, span.end, span.boxes.tolist()) for span in of_caption]
@@ -108,7 +116,7 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
+        """Batches in an epoch."""
         return len(self._epoch(0))
 
     def _epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
@@ -126,56 +134,39 @@ class Batches:
             batches += [pairs[i : i + self.config.batch_size] for i in range(0, len(pairs), self.config.batch_size)]
         return [batch for batch in batches if len(batch) > 1]
 
-    def steps(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps ``start`` to ``stop``, each read while the one before is at work."""
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
-            ahead = None
-            for step, pairs in self._pairs(start, stop):
-                following = reader.submit(self._load, step, pairs)
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
-
-    def _pairs(self, start: int, stop: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        per_epoch = self.steps_per_epoch
-        for epoch in range(start // per_epoch, -(-stop // per_epoch)):
-            for place, pairs in enumerate(self._epoch(epoch)):
-                if start <= epoch * per_epoch + place < stop:
-                    yield epoch * per_epoch + place, pairs
-
-    def _load(self, step: int, pairs: list[tuple[int, int]]) -> Batch:
+    def _load(self, step: int, part: list[tuple[int, int]]) -> Batch:
         random = step_generator(self.config.seed, step)
-        regions = self._regions([self.photo_ids[photo] for photo, _ in pairs], random)
-        captions = [self.captions[photo][caption] for photo, caption in pairs]
-        words = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in captions], batch_first=True)  # (B, n)
-        lengths = torch.tensor([len(ids) for ids in captions])
-        word_mask = torch.arange(words.shape[1]) < lengths.unsqueeze(1)
+        regions = self._regions([self.photo_ids[photo] for photo, _ in part], random)
+        words, word_mask = padded([self.captions[photo][caption] for photo, caption in part])  # (B, n)
         kept_regions = drop(regions.mask, self.config.region_drop, random)
         kept_words = drop(word_mask, self.config.word_drop, random)
-        features, region_mask = compact(regions.features, kept_regions)
-        words, word_mask = compact(words, kept_words)
         shown = None
         if self.spans is not None:
-            spans = [self.spans[photo][caption] for photo, caption in pairs]
-            first = int(self.config.model.bos_eos)
-            n, m = int(lengths.max()), regions.mask.shape[1]
-            shown = shown_regions(spans, regions.boxes, first=first, words=n, regions=m)  # (B, n, m)
+            spans = [self.spans[photo][caption] for photo, caption in part]
+            n, m = words.shape[1], regions.mask.shape[1]
+            shown = shown_regions(spans, regions.boxes, words=n, regions=m)  # (B, n, m)
             shown &= kept_words.unsqueeze(2) & kept_regions.unsqueeze(1)  # compact leaves what it drops at padding
             shown = compact(compact(shown, kept_words)[0].mT, kept_regions)[0].mT
-        image_ids = torch.tensor([photo for photo, _ in pairs])
+        features, region_mask = compact(regions.features, kept_regions)
+        words, word_mask = compact(words, kept_words)
+        image_ids = torch.tensor([photo for photo, _ in part])
         return Batch(features, region_mask, words, word_mask, image_ids, shown)
 
     def _regions(self, ids: Sequence[str], random: torch.Generator) -> RegionBatch:
-        if not self.views:  # nothing is drawn, so that what is dropped stays what it was before there were views
+        if not self.augmentations:  # nothing is drawn: what is dropped stays what it is without augmentation
             return self.store.batch(ids)
         drawn = torch.rand(len(ids), generator=random).tolist()
-        seen: dict[RegionStore, list[int]] = {}
+        chosen: dict[RegionStore, list[int]] = {}
         for place, (photo_id, share) in enumerate(zip(ids, drawn, strict=True)):
-            having = [self.store, *(view for view in self.views if photo_id in view)]
-            seen.setdefault(having[int(share * len(having))], []).append(place)
-        return interleave([(places, store.batch([ids[i] for i in places])) for store, places in seen.items()])
+            having = [self.store, *(store for store in self.augmentations if photo_id in store)]
+            chosen.setdefault(having[int(share * len(having))], []).append(place)
+        return interleave([(places, store.batch([ids[i] for i in places])) for store, places in chosen.items()])
+
+
+def padded(captions: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Word ids of B captions to (B, n) int64 and their (B, n) bool mask."""
+    words = nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in captions], batch_first=True)
+    return words, torch.arange(words.shape[1]) < torch.tensor([len(ids) for ids in captions]).unsqueeze(1)
 
 
 def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:
@@ -192,8 +183,3 @@ def compact(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # (B, u)
     rows = torch.arange(len(mask)).unsqueeze(1)
     return values[rows, order], mask[rows, order]
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Random numbers of a step."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))

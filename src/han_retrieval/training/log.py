@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +18,8 @@ class Log:
     """Writes ``folder/metrics.jsonl``.
 
     Args:
-        folder: Where.
-        after_step: Records after this step are dropped first: the run goes on from there and writes them anew.
+        folder: The folder of the run.
+        after_step: Records after this step are dropped first: the run goes on from there and writes them again.
         tensorboard: Write TensorBoard events to ``folder/tensorboard`` as well.
     """
 
@@ -30,20 +31,18 @@ class Log:
         self._events = _events(folder / "tensorboard", after_step) if tensorboard else None
 
     def step(self, step: int, **values: float) -> None:
-        """The figures of one optimiser step."""
+        """The numbers of one optimiser step."""
         self._write({"step": step, **values})
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(f"train/{name}", value, step)
 
-    def epoch(self, step: int, *, epoch: int, figures: dict[str, Any]) -> None:
-        """The dev figures after an epoch."""
-        self._write({"step": step, "epoch": epoch, "dev": figures})
-        if self._events is not None and figures:
-            self._events.add_scalar("dev/rsum", figures["rsum"], step)
-            for way in ("image_to_text", "text_to_image"):
-                for name, value in figures[way].items():
-                    self._events.add_scalar(f"dev/{way}/{name}", value, step)
+    def epoch(self, step: int, *, epoch: int, metrics: dict[str, Any]) -> None:
+        """The metrics on the dev split after an epoch."""
+        self._write({"step": step, "epoch": epoch, "dev": metrics})
+        if self._events is not None:
+            for name, value in _flat(metrics):
+                self._events.add_scalar(f"dev/{name}", value, step)
 
     def _write(self, record: dict[str, Any]) -> None:
         # JSON has no infinity; p = inf is written as the word that a configuration takes too.
@@ -51,7 +50,7 @@ class Log:
         self._file.write(json.dumps(record) + "\n")
 
     def flush(self) -> None:
-        """Bring everything to the file, as before a checkpoint that vouches for it."""
+        """Write everything to the file, as before a checkpoint that relies on it."""
         self._file.flush()
 
     def __enter__(self) -> Self:
@@ -66,7 +65,7 @@ class Log:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics file; a last line that a killed run left unfinished is passed over."""
+    """The records of a metrics file, without a last line that a killed run left unfinished."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -74,6 +73,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return records
+
+
+def _flat(metrics: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Nested metrics by names such as "image_to_text/R@1"."""
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}/{inner}", number) for inner, number in _flat(value))
+        elif value is not None:
+            yield name, value
 
 
 def events_writer() -> Any:

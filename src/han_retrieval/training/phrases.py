@@ -1,6 +1,6 @@
-"""Which regions show what a caption's words speak of: the truth of the alignment loss, from Entities annotations.
+"""Which regions show what a caption's words name: targets of the alignment loss, from Entities annotations.
 
-Legend: B pairs a batch, m regions, n words, k true boxes of a phrase.
+Legend: B pairs a batch, m regions, n words, k annotated boxes of a phrase.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from han_retrieval.text import tokenize, tokenize_each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WordSpan:
-    """Words [start, end) of a caption that speak of what boxes (k, 4) show, in pixels of the stored photo."""
+class Span:
+    """Words (or their ids) [start, end) of a caption, and the boxes (k, 4) of what they name, in the stored pixels."""
 
     start: int
     end: int
@@ -26,23 +26,23 @@ class WordSpan:
 
 
 def caption_spans(
-    photo: CaptionedPhoto, truth: EntitiesPhotos, *, width: int, height: int
-) -> dict[str, tuple[WordSpan, ...]]:
+    photo: CaptionedPhoto, annotations: EntitiesPhotos, *, width: int, height: int
+) -> dict[str, tuple[Span, ...]]:
     """The boxed phrases of a photo's captions, by caption; captions whose words no annotated sentence has are left out.
 
     Args:
         photo: The photo with its captions.
-        truth: Annotations by photo id.
+        annotations: Annotations by photo id.
         width, height: The size that the photo's regions are in, 0 where it is not known.
     """
-    annotation = truth.get(photo.id)
+    annotation = annotations.get(photo.id)
     if annotation is None:
         return {}
-    by_words: dict[tuple[str, ...], tuple[WordSpan, ...]] = {}
+    by_words: dict[tuple[str, ...], tuple[Span, ...]] = {}
     for sentence in annotation.sentences:
         words, starts = tokenize_each(sentence.tokens)
         by_words[tuple(words)] = tuple(
-            WordSpan(
+            Span(
                 starts[phrase.start],
                 starts[phrase.end],
                 to_stored_size(phrase.boxes, annotation, width=width, height=height),
@@ -54,15 +54,23 @@ def caption_spans(
     return {caption: by_words[words] for caption, words in tokenized.items() if words in by_words}
 
 
+def id_spans(spans: Sequence[Span], ids: Sequence[tuple[int, int]]) -> list[Span]:
+    """Spans of words as spans of ids, from the ids [start, end) of each word; those without ids are left out."""
+    return [
+        Span(ids[span.start][0], ids[span.end - 1][1], span.boxes)
+        for span in spans
+        if span.start < span.end <= len(ids)
+    ]
+
+
 def shown_regions(
-    spans: Sequence[Sequence[WordSpan]], boxes: Sequence[np.ndarray | None], *, first: int, words: int, regions: int
+    spans: Sequence[Sequence[Span]], boxes: Sequence[np.ndarray | None], *, words: int, regions: int
 ) -> Tensor:
-    """Which regions show what each word speaks of: (B, words, regions) bool, all false for words that no span has.
+    """Which regions show what each word names: (B, words, regions) bool, all false for words that are in no span.
 
     Args:
-        spans: Of each pair's caption.
-        boxes: (m, 4) of each pair's photo; None where it has none.
-        first: Where a caption's first word stands among its ids.
+        spans: The spans of ids of each pair's caption.
+        boxes: (m, 4) boxes of the regions of each pair's photo; None where it has none.
         words, regions: n and m, padded.
     """
     shown = torch.zeros(len(spans), words, regions, dtype=torch.bool)
@@ -71,7 +79,5 @@ def shown_regions(
             continue
         places = of_photo.astype(np.float64)  # (m, 4)
         for span in of_caption:
-            row[first + span.start : first + span.end, : len(places)] |= torch.from_numpy(
-                overlapping(places, span.boxes)
-            )
+            row[span.start : span.end, : len(places)] |= torch.from_numpy(overlapping(places, span.boxes))
     return shown

@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
-from han_retrieval.training.config import TrainingConfig
-
-
-class Rates(Protocol):
-    """The learning rates of a run; ``TrainingConfig`` says what each is."""
-
-    @property
-    def learning_rate(self) -> float:
-        """The peak."""
-        ...
-
-    @property
-    def warm_up_steps(self) -> int:
-        """Steps to the peak."""
-        ...
-
-    @property
-    def final_rate(self) -> float:
-        """Share of the peak at the last step."""
-        ...
+from han_retrieval.training.config import LoopConfig, TrainingConfig
 
 
-def learning_rate(config: Rates, step: int, *, steps: int) -> float:
+def learning_rate(config: LoopConfig, step: int, *, steps: int) -> float:
     """Linear warm-up, then a cosine from the peak to ``final_rate`` of it at the last of ``steps`` steps."""
     if step < config.warm_up_steps:
         return config.learning_rate * (step + 1) / config.warm_up_steps
@@ -37,7 +17,7 @@ def learning_rate(config: Rates, step: int, *, steps: int) -> float:
 
 
 def loss_power(config: TrainingConfig, step: int, *, steps: int) -> float:
-    """p at a step: 1 / p goes evenly from 1 to 1 / power over the first ``power_warm_up`` of the training."""
+    """p at a step: 1 / p goes linearly from 1 to 1 / power over the first ``power_warm_up`` of the training."""
     warm_up = config.power_warm_up * steps
     done = 1.0 if step >= warm_up else step / warm_up
     inverse = 1 - done * (1 - 1 / config.power)

@@ -1,38 +1,37 @@
-"""The training loop: batches, loss, optimiser; the dev split after each epoch; checkpoints that resume exactly."""
+"""Training of a matcher: photos with captions and their regions to a model folder."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, Matcher, make_matcher, matcher_class
 from han_retrieval.matchers.saving import save_folder
 from han_retrieval.regions import RegionStore, same_detector
 from han_retrieval.text import Vocabulary, expand_vocabulary, tokenize
-from han_retrieval.training.batches import Batches
+from han_retrieval.training.batches import Batch, Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.curve import draw_curve
-from han_retrieval.training.log import Log, events_writer
-from han_retrieval.training.schedule import learning_rate, loss_power
-from han_retrieval.training.sitting import Sitting
-from han_retrieval.training.state import State, check_folder, claimed_folder, make_optimizer
-from han_retrieval.training.text_start import load_text_start, start_from_text
-from han_retrieval.training.vectors import start_from_vectors
-from han_retrieval.training.watch import CollapseWatch
+from han_retrieval.training.log import events_writer
+from han_retrieval.training.loop import EpochReport, StepLoss, TrainingTask, run_training
+from han_retrieval.training.run_folder import check_folder, claimed_folder
+from han_retrieval.training.schedule import loss_power
+from han_retrieval.training.state import RunState
+from han_retrieval.training.text_weights import load_pretrained_text, start_from_text, start_from_vectors
+from han_retrieval.training.watch import collapse_value
 
 _EMBEDDING = "text_encoder.embedding.weight"
 
@@ -44,9 +43,9 @@ class TrainingResult:
     Attributes:
         folder: The model's folder.
         steps: Optimiser steps in all.
-        best_epoch: The epoch whose weights are kept.
-        rsum: Their rSum on the watched dev photos, before any ``more_words``; None without a dev split.
-        seconds: Time spent training and watching, over all of the run's sittings.
+        best_epoch: The epoch whose weights are saved.
+        rsum: Their rSum on the dev photos, before any vocabulary expansion; None without a dev split.
+        seconds: Time spent on training and evaluation, in all sessions of the run.
     """
 
     folder: Path
@@ -62,8 +61,8 @@ def train(
     store: RegionStore,
     out: str | Path,
     *,
-    truth: EntitiesPhotos | None = None,
-    views: Sequence[RegionStore] = (),
+    annotations: EntitiesPhotos | None = None,
+    augmentations: Sequence[RegionStore] = (),
     resume: bool = False,
     command: str = "",
     device: str | torch.device = "cpu",
@@ -82,9 +81,9 @@ def train(
         dataset: The photos with their captions and splits.
         store: Their regions.
         out: The folder to make.
-        truth: What phrases of the captions speak of, by photo; for ``alignment_weight``.
-        views: More stores of the training photos by the same detector, mirrored ones: each time that a photo is seen,
-            its regions come from one of its stores, drawn at random. Evaluation sees ``store`` alone.
+        annotations: The boxes of the captions' phrases, by photo id; for ``alignment_weight``.
+        augmentations: Further stores of the training photos by the same detector, such as of the flipped photos. Each
+            time a photo is used, one of its stores is drawn at random. Evaluation uses ``store`` alone.
         resume: Go on from the newest checkpoint in ``out``; without one, begin.
         command: The command line, for the model card.
         device: Where to train.
@@ -92,149 +91,129 @@ def train(
         tensorboard: Write TensorBoard events as well.
 
     Raises:
-        HANError: A split is empty, photos have no regions, a view is another detector's, ``out`` holds a run already,
-            one of another configuration or of other data, one that another process is at, or other things, or the loss
-            is no longer finite.
+        DataError: A split is empty, photos have no regions, an augmentation is another detector's, or a checkpoint is
+            of other data.
+        ConfigError: ``out`` holds a run already or one of another configuration, or annotations and
+            ``alignment_weight`` do not fit together.
+        HANError: ``out`` holds other things or is another process's, or the loss is not finite.
+
+    Example:
+        >>> config = TrainingConfig(epochs=3, model={"joint_size": 256})
+        >>> result = train(config, read_dataset("flickr8k"), RegionStore.open("features"), "model")
+        >>> HAN.from_pretrained(result.folder)
     """
     folder = Path(out)
     if tensorboard:
         events_writer()  # refused now, before anything is written
-    _check_truth(config, truth)
-    run = _Run.begin(
+    _check_annotations(config, annotations)
+    check_folder(folder, config, resume=resume)
+    task = MatcherTraining.of(
         config,
         dataset,
         store,
         folder,
-        truth=truth,
-        views=views,
-        resume=resume,
+        annotations=annotations,
+        augmentations=augmentations,
         command=command,
         device=device,
-        progress=progress,
     )
-    state = run.state
-    with claimed_folder(folder, config) as of_run:
-        if resume:
-            state.resume(of_run)
-        with Log(of_run, after_step=state.step, tensorboard=tensorboard) as log:
-            run.train(log)
-        draw_curve(of_run / "metrics.jsonl", of_run / "curve.png")
+    with claimed_folder(folder, config) as run_folder:
+        state = run_training(task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard)
+        draw_curve(run_folder / "metrics.jsonl", run_folder / "curve.png")
     return TrainingResult(folder, state.step, state.best["epoch"], state.best["rsum"], state.seconds)
 
 
-class _Run:
-    """A training run between its first and its last step."""
+class MatcherTraining(TrainingTask[Batch]):
+    """What the training loop needs to train a matcher.
+
+    Args:
+        config: How to train.
+        data: The training pairs.
+        dev: The photos to evaluate on after each epoch, or None.
+        model: What is trained.
+        folder: Where it is saved.
+        facts: What the data are.
+        command: The command line, for the model card.
+    """
 
     def __init__(
         self,
         config: TrainingConfig,
-        batches: Batches,
+        data: Batches,
         dev: CaptionedPhotos | None,
         model: Matcher,
         folder: Path,
+        *,
         facts: dict[str, Any],
+        command: str = "",
     ) -> None:
-        self.config, self.batches, self.dev, self.model, self.folder = config, batches, dev, model, folder
-        self.state = State(model.state_dict(), make_optimizer(config, _parameter_groups(model, config)), facts)
-        self.state.best = {"epoch": 0, "rsum": None}
-        self.steps = config.epochs * batches.steps_per_epoch
-        self.command, self.progress = "", True
+        self.config, self.data, self.dev, self.folder, self.command = config, data, dev, folder, command
+        self.module = self.model = model
+        self.weights, self.facts, self.steps_per_epoch = model.state_dict(), facts, data.steps_per_epoch
 
     @classmethod
-    def begin(
+    def of(
         cls,
         config: TrainingConfig,
         dataset: CaptionedPhotos,
         store: RegionStore,
         folder: Path,
         *,
-        truth: EntitiesPhotos | None,
-        views: Sequence[RegionStore],
-        resume: bool,
+        annotations: EntitiesPhotos | None,
+        augmentations: Sequence[RegionStore],
         command: str,
         device: str | torch.device,
-        progress: bool,
-    ) -> _Run:
-        """A run at its first step."""
-        check_folder(folder, config, resume=resume)
+    ) -> MatcherTraining:
+        """The training of a new model; see ``train``."""
         photos = dataset.split(config.train_split)
         if not photos.caption_count:
-            raise HANError(f"{dataset.source}: its photos have no captions; training needs some to each")
+            raise DataError(f"{dataset.source}: its photos have no captions; training needs some to each")
         dev = _dev_photos(config, dataset, store)
         torch.manual_seed(config.seed)
         sentences = [caption for photo in photos.photos for caption in photo.captions]
-        start = load_text_start(config.text_start) if config.text_start else None
-        vocabulary = start.vocabulary if start else Vocabulary.from_sentences(sentences, min_count=config.minimum_count)
-        batches = Batches.of(photos, store, vocabulary, config, truth=truth, views=views)
-        if len(batches.photo_ids) < 2:
-            raise HANError(
-                f"{store.path}: has regions for {len(batches.photo_ids)} of the {len(photos)} training photos; extract "
-                f"the features of {dataset.source} into it"
-            )
+        start = load_pretrained_text(config.pretrained_text) if config.pretrained_text else None
+        vocabulary = start.vocabulary if start else Vocabulary.from_sentences(sentences, min_count=config.min_count)
         model = make_matcher(
             config.model,
             vocabulary=vocabulary,
             region_size=store.feature_size,
             detector_fingerprint=store.fingerprint,
         )
+        assert model.tokenizer is not None  # it has a vocabulary
+        data = Batches.of(photos, store, model.tokenizer, config, annotations=annotations, augmentations=augmentations)
+        if len(data.photo_ids) < 2:
+            raise DataError(
+                f"{store.path}: has regions for {len(data.photo_ids)} of the {len(photos)} training photos; extract "
+                f"the features of {dataset.source} into it"
+            )
         if start is not None:
-            start_from_text(model.text_encoder, start, str(config.text_start))
+            start_from_text(model.text_encoder, start, str(config.pretrained_text))
         elif config.word_vectors is not None:
             start_from_vectors(model.text_encoder.get_parameter("embedding.weight"), vocabulary, config.word_vectors)
         facts = {
             "dataset": str(dataset.source),
             "format": dataset.format,
             "detector": store.fingerprint,
-            "photos": len(batches.photo_ids),
-            "without_regions": len(photos) - len(batches.photo_ids),
-            "captions": batches.caption_count,
-            "content_hash": batches.content_hash(vocabulary, dev),
+            "photos": len(data.photo_ids),
+            "without_regions": len(photos) - len(data.photo_ids),
+            "captions": data.caption_count,
+            "content_hash": data.content_hash(vocabulary, dev),
         }
-        if views:
-            facts["views"] = _seen_in(views, batches)
-        if truth is not None:
-            facts["grounded_captions"] = batches.grounded_count
-            if not batches.grounded_count:
-                raise HANError("no caption of the training photos is annotated: is this their Entities file?")
-        run = cls(config, batches, dev, model.to(device), folder, facts)
-        run.command, run.progress = command, progress
-        return run
+        if augmentations:
+            facts["augmentations"] = _checked_augmentations(augmentations, data)
+        if annotations is not None:
+            facts["grounded_captions"] = data.grounded_count
+            if not data.grounded_count:
+                raise DataError("no caption of the training photos is annotated: is this their Entities file?")
+        return cls(config, data, dev, model.to(device), folder, facts=facts, command=command)
 
-    def train(self, log: Log) -> None:
-        """From the current step to the last."""
-        watch = CollapseWatch()
-        per_epoch = self.batches.steps_per_epoch
-        state = self.state
-        self.model.train()
-        with (
-            tqdm(total=self.steps, initial=state.step, unit="step", desc="training", disable=not self.progress) as bar,
-            Sitting(
-                state, log, self.folder / "training", minutes=self.config.checkpoint_minutes, tell=self.progress
-            ) as sitting,
-        ):
-            for batch in self.batches.steps(state.step, self.steps):
-                begun = time.monotonic()
-                power = loss_power(self.config, state.step, steps=self.steps)
-                rate = learning_rate(self.config, state.step, steps=self.steps)
-                losses = self._update(batch, rate=rate, power=power)
-                loss = losses["loss"]
-                state.step += 1
-                pairs = len(batch.words) ** 2 / (time.monotonic() - begun)
-                log.step(state.step, **losses, rate=rate, power=power, pairs_per_second=pairs)
-                bar.set_postfix(loss=f"{loss:.3f}", pairs_s=f"{pairs:,.0f}", refresh=False)
-                bar.update()
-                warning = watch.see(loss, margin=self.config.margin, power=power, batch_size=len(batch.words))
-                if warning:
-                    tqdm.write(f"warning: {warning}", file=sys.stderr)
-                end_of_epoch = state.step % per_epoch == 0
-                if end_of_epoch:
-                    self._end_epoch(state.step // per_epoch, log)
-                sitting.end_step(end_of_epoch=end_of_epoch)
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Matching pairs."""
+        return self.data.steps(start, stop)
 
-    def _update(self, batch: Any, *, rate: float, power: float) -> dict[str, float]:
-        """One optimiser step; the losses before it."""
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+    def loss(self, batch: Batch, *, step: int, steps: int) -> StepLoss:
+        """The triplet loss and, with annotations, the alignment loss."""
+        config, size = self.config, len(batch.words)
         tokens = (
             self.model.encode_images(batch.regions, batch.region_mask),
             batch.region_mask,
@@ -242,128 +221,103 @@ class _Run:
             batch.word_mask,
         )
         scores = self.model.score(*tokens)
-        image_ids = batch.image_ids.to(scores.device)
-        loss = soft_max_triplet_loss(scores, margin=self.config.margin, power=power, image_ids=image_ids)
-        values = {"loss": float(loss.detach())}
+        power = loss_power(config, step, steps=steps)
+        loss = soft_max_triplet_loss(
+            scores, margin=config.margin, power=power, image_ids=batch.image_ids.to(scores.device)
+        )
+        total, parts = loss, {"loss": loss}
         if batch.shown is not None:
-            assert isinstance(self.model, AligningMatcher)  # or _check_truth had refused
-            aligned = alignment_loss(self.model.alignment(*tokens), batch.shown.to(scores.device))
-            values["alignment"] = float(aligned.detach())
-            loss = loss + self.config.alignment_weight * aligned
-        if not np.isfinite(sum(values.values())):
-            raise HANError(
-                f"the loss is {float(loss.detach())} at step {self.state.step}: look at the features for values that "
-                "are not finite, or lower learning_rate; the last checkpoint stands"
-            )
-        self.state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        self.state.optimizer.step()
-        self.state.follow(self.config.average)
-        return values
+            assert isinstance(self.model, AligningMatcher)  # or _check_annotations had refused
+            parts["alignment"] = alignment_loss(self.model.alignment(*tokens), batch.shown.to(scores.device))
+            total = loss + config.alignment_weight * parts["alignment"]
+        collapsed = collapse_value(margin=config.margin, power=power, batch_size=size)
+        return StepLoss(total, parts, notes={"power": power}, collapsed=collapsed, pairs=size**2)
 
-    def _end_epoch(self, epoch: int, log: Log) -> None:
-        """See how far the averaged weights are, and save them when they are the ones to keep."""
-        figures: dict[str, Any] = {}
-        rsum: float | None = None
+    def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
+        """Evaluate the averaged weights on the dev photos, and save them if they are the ones to keep."""
+        report, rsum = EpochReport({}), None
         if self.dev is not None:
-            with self.state.averaged():
-                result = evaluate(self.model, self.dev, self.batches.store, progress=False)
+            with state.averaged():
+                result = evaluate(self.model, self.dev, self.data.store, progress=False)
             rsum = result.rsum
-            figures = {**result.metrics, "rsum": rsum}
-            if self.progress:
-                tqdm.write(_epoch_line(epoch, result), file=sys.stderr)
-        log.epoch(self.state.step, epoch=epoch, figures=figures)
-        best = self.state.best["rsum"]
+            report = EpochReport({**result.metrics, "rsum": rsum}, _epoch_line(result))
+        best = state.best.get("rsum")
         if self.config.keep == "last" or rsum is None or best is None or rsum > best:
             photos = 0 if self.dev is None else len(self.dev)
-            self.state.best = {"epoch": epoch, "rsum": rsum, "figures": figures, "photos": photos}
-            self._save()
+            state.best = {"epoch": epoch, "rsum": rsum, "figures": report.metrics, "photos": photos}
+            self._save(state.average, state.best)
+        return report
 
-    def _save(self) -> None:
-        state = self.state
-        weights, shape, vocabulary = state.average, self.model.config, self.model.vocabulary
-        if self.config.more_words and vocabulary is not None:
+    def _save(self, weights: dict[str, Tensor], best: dict[str, Any]) -> None:
+        shape, vocabulary, expansion = self.model.config, self.model.vocabulary, self.config.vocabulary_expansion
+        if expansion and vocabulary is not None:
             vocabulary, embedding = expand_vocabulary(
                 vocabulary,
                 weights[_EMBEDDING].cpu().numpy(),
                 source=str(self.config.word_vectors),
-                count=self.config.more_words,
+                count=expansion,
             )
             weights = {**weights, _EMBEDDING: torch.from_numpy(embedding)}
             shape = shape.model_copy(update={"vocabulary_size": len(vocabulary)})
-        card = model_card(self.config, shape, facts=state.facts, best=state.best, command=self.command)
+        card = model_card(type(self.model), self.config, shape, facts=self.facts, best=best, command=self.command)
         save_folder(self.folder, shape, weights, vocabulary, card=card)
 
 
-def _parameter_groups(model: Matcher, config: TrainingConfig) -> list[dict[str, Any]]:
-    """What is trained, and each part's share of the learning rate."""
-    if config.attention_rate == 1:
-        return [{"params": list(model.parameters()), "share": 1.0}]
-    if not isinstance(model, AligningMatcher) or not len(model.blocks):
-        raise HANError(f"attention_rate is {config.attention_rate:g}, and the model has no rounds of attention")
-    attention = {id(parameter) for parameter in model.blocks.parameters()}
-    return [
-        {"params": [p for p in model.parameters() if id(p) not in attention], "share": 1.0},
-        {"params": list(model.blocks.parameters()), "share": config.attention_rate},
-    ]
-
-
-def _check_truth(config: TrainingConfig, truth: EntitiesPhotos | None) -> None:
-    """See that annotations are there where the configuration takes them, and only there."""
-    if (truth is not None) != bool(config.alignment_weight):
-        raise HANError(
-            f"alignment_weight is {config.alignment_weight:g} and {'no ' if truth is None else ''}Entities annotations "
-            "are given; learning where phrases look takes both"
+def _check_annotations(config: TrainingConfig, annotations: EntitiesPhotos | None) -> None:
+    """Check that annotations are given if the configuration needs them, and only then."""
+    if (annotations is not None) != bool(config.alignment_weight):
+        raise ConfigError(
+            f"alignment_weight is {config.alignment_weight:g} and {'no ' if annotations is None else ''}Entities "
+            "annotations are given; the alignment loss needs both"
         )
-    if truth is not None and not issubclass(matcher_class(config.model.matcher), AligningMatcher):
-        raise HANError(f"{config.model.matcher} aligns no words with regions: alignment_weight is not for it")
+    if annotations is not None and not issubclass(matcher_class(config.model.matcher), AligningMatcher):
+        raise ConfigError(f"{config.model.matcher} aligns no words with regions: it cannot learn with alignment_weight")
 
 
-def _seen_in(views: Sequence[RegionStore], batches: Batches) -> list[list[Any]]:
-    """The fingerprint of each view, and how many of the training photos it has."""
+def _checked_augmentations(stores: Sequence[RegionStore], data: Batches) -> list[list[Any]]:
+    """The fingerprint of each augmentation, and how many of the training photos it has."""
     found: list[list[Any]] = []
-    for view in views:
-        if not same_detector(batches.store.fingerprint, view.fingerprint):
-            raise HANError(
-                f"{view.path}: its features were made by {view.fingerprint!r}; a view of those of "
-                f"{batches.store.fingerprint!r} is made by the same detector: han extract DATASET --mirror --out VIEW"
+    for store in stores:
+        if not same_detector(data.store.fingerprint, store.fingerprint):
+            raise DataError(
+                f"{store.path}: its features were made by {store.fingerprint!r}; to augment those of "
+                f"{data.store.fingerprint!r}, use the same detector: han extract DATASET --horizontal-flip --out STORE"
             )
-        count = sum(photo_id in view for photo_id in batches.photo_ids)
+        count = sum(photo_id in store for photo_id in data.photo_ids)
         if not count:
-            raise HANError(f"{view.path}: has regions of none of the training photos; extract their split into it")
-        found.append([view.fingerprint, count])
+            raise DataError(f"{store.path}: has regions of none of the training photos; extract their split into it")
+        found.append([store.fingerprint, count])
     return found
 
 
 def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionStore) -> CaptionedPhotos | None:
-    """The photos to watch: a sample of the dev split that depends on the seed alone; None without a dev split."""
+    """A sample of the dev split that depends on the seed alone; None without a dev split."""
     if not config.dev_split:
         return None
     split = dataset.split(config.dev_split)
     dev = split.only(photo.id for photo in split.photos if photo.id in store)
     if not len(dev):
-        raise HANError(f"{store.path}: has no regions of split {config.dev_split!r}; extract it, or set dev_split=''")
+        raise DataError(f"{store.path}: has no regions of split {config.dev_split!r}; extract it, or set dev_split=''")
     if missing := len(split) - len(dev):
         tqdm.write(
             f"warning: {missing} of the {len(split)} photos of split {config.dev_split!r} have no regions in "
-            f"{store.path} and are not watched: fewer photos have higher recalls",
+            f"{store.path} and are left out: recalls among fewer photos are higher",
             file=sys.stderr,
         )
     if 0 < config.dev_photos < len(dev):
         chosen = np.random.default_rng(config.seed).choice(len(dev), config.dev_photos, replace=False)
         dev = dev.only(dev.photos[i].id for i in chosen)
     if not any(tokenize(caption) for photo in dev.photos for caption in photo.captions):
-        raise HANError(
-            f"{dataset.source}: the photos of split {config.dev_split!r} have no captions; watching takes some: set "
+        raise DataError(
+            f"{dataset.source}: the photos of split {config.dev_split!r} have no captions; set "
             "dev_split='' to train without"
         )
     return dev
 
 
-def _epoch_line(epoch: int, result: Evaluation) -> str:
+def _epoch_line(result: Evaluation) -> str:
     recalls = " ".join(
         "/".join(f"{result.metrics[way][f'R@{k}']:.1f}" for k in (1, 5, 10))
         for way in ("image_to_text", "text_to_image")
     )
-    return f"epoch {epoch}: dev rSum {result.rsum:.1f} ({recalls}) among {result.counts['images']} photos"
+    return f"dev rSum {result.rsum:.1f} ({recalls}) among {result.counts['images']} photos"

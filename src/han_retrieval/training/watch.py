@@ -1,4 +1,4 @@
-"""A watch for collapse: training that sticks where every score is the same."""
+"""A watch for collapse: training that gets stuck where all scores are equal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def collapse_value(*, margin: float, power: float, batch_size: int) -> float:
 
 
 class CollapseWatch:
-    """Says once when the loss has stood at its collapse value for ``patience`` steps.
+    """Warns once when the loss has stayed at its collapse value for ``patience`` steps.
 
     At the start of a training scores are nearly equal as well, so a loss that is still moving does not count: only
     steps within ``tolerance`` of the value, relative to it, one after the other.
@@ -22,15 +22,14 @@ class CollapseWatch:
     def __init__(self, *, patience: int = 100, tolerance: float = 0.005):
         self.near: deque[bool] = deque(maxlen=patience)
         self.tolerance = tolerance
-        self.told = False
+        self.warned = False
 
-    def see(self, loss: float, *, margin: float, power: float, batch_size: int) -> str | None:
-        """Take in a step; the warning when there is one to give."""
-        value = collapse_value(margin=margin, power=power, batch_size=batch_size)
-        self.near.append(abs(loss - value) <= self.tolerance * value)
-        if self.told or len(self.near) < (self.near.maxlen or 0) or not all(self.near):
+    def see(self, loss: float, *, collapsed: float) -> str | None:
+        """Take in the loss of a step and its ``collapse_value``; the warning when there is one to give."""
+        self.near.append(abs(loss - collapsed) <= self.tolerance * collapsed)
+        if self.warned or len(self.near) < (self.near.maxlen or 0) or not all(self.near):
             return None
-        self.told = True
+        self.warned = True
         return (
             f"the loss has stood at {loss:.3f} for {len(self.near)} steps, its value when all scores are equal: the "
             "training has collapsed. Start again with a smaller power or a longer power_warm_up (hard negatives come "

@@ -5,8 +5,7 @@ Legend: B photos a batch, k boxes of a photo, N nouns, A attributes, h, w pixels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,87 +19,77 @@ from han_retrieval.data import open_photo
 from han_retrieval.regions.bottom_up import Truth
 from han_retrieval.regions.efficientnet_lite import shape_for
 from han_retrieval.training.detector.config import DetectorTrainingConfig
-from han_retrieval.training.detector.truth import BoxTruth
+from han_retrieval.training.detector.labels import BoxLabels
+from han_retrieval.training.steps import EpochBatches
 
 
 class AnnotatedPhoto(NamedTuple):
-    """A photo's file, and what is said of its boxes."""
+    """A photo's file, and the labels of its boxes."""
 
     path: Path
-    truth: BoxTruth
+    labels: BoxLabels
 
 
 class DetectorBatch(NamedTuple):
-    """Attributes:
-    photos: (B, 3, h, w) uint8, h and w multiples of 32.
-    truths: In pixels of these.
-    seed: For all else that the step draws.
+    """Photos of one size, and the boxes in them.
+
+    Attributes:
+        photos: (B, 3, h, w) uint8, h and w multiples of 32.
+        targets: Boxes in pixels of these photos, with their labels.
+        seed: For everything else that the step draws at random.
     """
 
     photos: Tensor
-    truths: list[Truth]
+    targets: list[Truth]
     seed: int
 
 
 @dataclass(frozen=True)
-class DetectorBatches:
-    """The training photos of a run, in the order of its steps."""
+class DetectorBatches(EpochBatches[np.ndarray, DetectorBatch]):
+    """The training photos of a run, in the order of its steps.
+
+    Attributes:
+        photos: The photos.
+        proportions: Width / height of each.
+        config: How to train.
+    """
 
     photos: Sequence[AnnotatedPhoto]
-    proportions: np.ndarray  # width / height of each photo
+    proportions: np.ndarray
     config: DetectorTrainingConfig
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
+        """Batches in an epoch."""
         return -(-len(self.photos) // self.config.batch_size)
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
-        """An epoch's batches of photos' places: each photo once, those of a batch of about the same proportions."""
+        """An epoch's batches of photos' places: each photo once, and in a batch photos of similar proportions."""
         random = np.random.default_rng([self.config.seed, epoch])
         order = np.argsort(np.log(self.proportions) + random.normal(0, 0.05, len(self.photos)))
         starts = range(0, len(order), self.config.batch_size)
         batches = [order[start : start + self.config.batch_size] for start in starts]
         return [batches[place] for place in random.permutation(len(batches))]
 
-    def steps(self, start: int, stop: int) -> Iterator[DetectorBatch]:
-        """The batches of steps ``start`` to ``stop``, each made while the one before is at work."""
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
-            ahead = None
-            for step, places in self._places(start, stop):
-                following = reader.submit(self._load, step, places)
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
-
-    def _places(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        per_epoch = self.steps_per_epoch
-        for epoch in range(start // per_epoch, -(-stop // per_epoch)):
-            for place, places in enumerate(self._epoch(epoch)):
-                if start <= epoch * per_epoch + place < stop:
-                    yield epoch * per_epoch + place, places
-
-    def _load(self, step: int, places: np.ndarray) -> DetectorBatch:
+    def _load(self, step: int, part: np.ndarray) -> DetectorBatch:
         random = np.random.default_rng([self.config.seed, step, 1])
         size = int(random.integers(self.config.smallest // 32, self.config.largest // 32 + 1)) * 32
-        proportion = float(np.median(self.proportions[places]))
+        proportion = float(np.median(self.proportions[part]))
         shape = shape_for(proportion, 1.0, size=size)
-        annotated = [self.photos[place] for place in places]
-        changed = [changed_photo(open_photo(p.path), p.truth, shape, self.config, random) for p in annotated]
+        annotated = [self.photos[place] for place in part]
+        changed = [changed_photo(open_photo(p.path), p.labels, shape, self.config, random) for p in annotated]
         photos = torch.from_numpy(np.stack([pixels for pixels, _ in changed])).permute(0, 3, 1, 2)
-        return DetectorBatch(photos, [truth for _, truth in changed], int(random.integers(1 << 62)))
+        return DetectorBatch(photos, [targets for _, targets in changed], int(random.integers(1 << 62)))
 
 
 def changed_photo(
     photo: Image.Image,
-    truth: BoxTruth,
+    labels: BoxLabels,
     shape: tuple[int, int],
     config: DetectorTrainingConfig,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, Truth]:
-    """A part of the photo, perhaps mirrored, in other colours, at (w, h) ``shape``: (h, w, 3) uint8 and its truth."""
+    """Crop, flip, colour and scale a photo at random to (w, h) ``shape``: (h, w, 3) uint8, and its boxes."""
     share = random.uniform(config.crop, 1)
     x, y = random.uniform(0, 1 - share, 2)
     window = np.array([x, y, x + share, y + share], np.float32)
@@ -108,9 +97,9 @@ def changed_photo(
     photo = photo.resize(shape, Image.Resampling.BICUBIC, box=tuple((window * size).tolist()))
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         photo = enhance(photo).enhance(random.uniform(1 - config.colour, 1 + config.colour))
-    moved = (truth.boxes - window[[0, 1, 0, 1]]) / share  # in shares of the window
+    moved = (labels.boxes - window[[0, 1, 0, 1]]) / share  # in shares of the window
     within = moved.clip(0, 1)
-    # A box that lies for the most part outside shows no longer what is said of it.
+    # A box that is mostly outside no longer shows what its labels say.
     kept = _areas(within) >= 0.5 * _areas(moved).clip(min=1e-9)
     kept &= (within[:, 2:] > within[:, :2] + 0.01).all(1)
     within = within[kept]
@@ -119,7 +108,7 @@ def changed_photo(
         within = np.stack([1 - within[:, 2], within[:, 1], 1 - within[:, 0], within[:, 3]], axis=1)
     boxes = torch.from_numpy(within * np.array(shape * 2, np.float32))
     return np.asarray(photo), Truth(
-        boxes, torch.from_numpy(truth.nouns[kept]), torch.from_numpy(truth.attributes[kept])
+        boxes, torch.from_numpy(labels.nouns[kept]), torch.from_numpy(labels.attributes[kept])
     )
 
 

@@ -1,6 +1,6 @@
-"""How good a detector is, against what captions say of a photo's boxes.
+"""Metrics of a detector on annotated boxes.
 
-Legend: k true boxes of a photo, m regions, N nouns, A attributes.
+Legend: k annotated boxes of a photo, m regions, N nouns, A attributes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _LEAST_POSITIVES = 5  # an attribute's average precision over fewer is mostly ch
 
 @dataclass(frozen=True, slots=True)
 class DetectorFigures:
-    """In percent.
+    """Metrics in percent.
 
     Attributes:
-        coverage: True boxes that a region overlaps at IoU >= 0.5.
-        noun_accuracy: True boxes whose likeliest noun was said of them, given the true box; boxes of which no noun that
-            the detector knows was said do not count; None where none does.
-        attribute_precision: Average precision of an attribute over true boxes, the mean over attributes that are said
-            of at least five; None where there is none.
-        attribute_chance: The same for a random order: the mean share of boxes of which the attribute is said.
-        boxes: True boxes that were looked at.
+        coverage: Annotated boxes that one of the regions overlaps at IoU >= 0.5.
+        noun_accuracy: Annotated boxes whose most probable noun is one of their labels. The detector gets the annotated
+            box; boxes without a noun that it knows do not count. None where there are none.
+        attribute_precision: Mean average precision of attributes over annotated boxes; attributes of fewer than five
+            boxes do not count. None where there are none.
+        attribute_chance: The same for a random order: the mean share of boxes that have the attribute.
+        boxes: The number of annotated boxes.
     """
 
     coverage: float
@@ -43,25 +43,25 @@ class DetectorFigures:
 
 
 def detector_figures(detector: BottomUpDetector, photos: Sequence[AnnotatedPhoto]) -> DetectorFigures:
-    """Look at annotated photos, those with at least one box: there must be one."""
-    photos = [photo for photo in photos if len(photo.truth.boxes)]
+    """The metrics on those annotated photos that have a box; at least one must."""
+    photos = [photo for photo in photos if len(photo.labels.boxes)]
     covered: list[np.ndarray] = []
     right: list[np.ndarray] = []
     attributes: list[np.ndarray] = []
     for start in range(0, len(photos), _PHOTOS_AT_ONCE):
         some = photos[start : start + _PHOTOS_AT_ONCE]
         opened = [open_photo(photo.path) for photo in some]
-        for (_, truth), photo, found in zip(some, opened, detector.detect(opened), strict=True):
-            boxes = truth.boxes * np.array(photo.size * 2, np.float32)
+        for (_, labels), photo, found in zip(some, opened, detector.detect(opened), strict=True):
+            boxes = labels.boxes * np.array(photo.size * 2, np.float32)
             assert found.boxes is not None
             covered.append(are_covered(boxes, found.boxes))
             described = detector.describe(photo, boxes)
-            known = truth.nouns[:, 0] == 0  # something else than "thing" was said
-            said = truth.nouns[np.arange(len(boxes)), described.nouns[:, 1:].argmax(1).cpu().numpy()] > 0
+            known = labels.nouns[:, 0] == 0  # its noun is not "thing"
+            said = labels.nouns[np.arange(len(boxes)), described.nouns[:, 1:].argmax(1).cpu().numpy()] > 0
             right.append(said[known])
             attributes.append(described.attributes.cpu().numpy())
     precision, chance = _average_precision(
-        np.concatenate(attributes), np.concatenate([photo.truth.attributes for photo in photos])
+        np.concatenate(attributes), np.concatenate([photo.labels.attributes for photo in photos])
     )
     named = np.concatenate(right)
     return DetectorFigures(

@@ -1,4 +1,4 @@
-"""What annotated captions say of the boxes of their photos, counted over the captions.
+"""The nouns and attributes of a photo's boxes, counted over the captions whose phrases are linked to the boxes.
 
 Legend: k boxes of a photo, N nouns, A attributes.
 """
@@ -14,8 +14,10 @@ from han_retrieval.data import EntitiesPhoto, Phrase
 from han_retrieval.regions.bottom_up.names import Names, said
 
 
-class BoxTruth(NamedTuple):
-    """Attributes:
+class BoxLabels(NamedTuple):
+    """The labels of a photo's k boxes.
+
+    Attributes:
     boxes: (k, 4) float32, x0 y0 x1 y1 in shares of the photo's width and height.
     nouns: (k, N) float32 shares, each row's sum 1.
     attributes: (k, A) bool.
@@ -34,8 +36,8 @@ def phrases(photo: EntitiesPhoto) -> Iterator[tuple[tuple[str, ...], Phrase]]:
                 yield sentence.tokens[phrase.start : phrase.end], phrase
 
 
-def box_truth(photo: EntitiesPhoto, names: Names) -> BoxTruth:
-    """All that is said of each box; a noun that ``names`` does not have counts as its first, "thing"."""
+def box_labels(photo: EntitiesPhoto, names: Names) -> BoxLabels:
+    """Count the nouns and attributes of each box; a noun that ``names`` lacks counts as its first, "thing"."""
     noun_places = {noun: place for place, noun in enumerate(names.nouns)}
     attribute_places = {attribute: place for place, attribute in enumerate(names.attributes)}
     nouns: dict[tuple[float, ...], np.ndarray] = {}
@@ -52,11 +54,11 @@ def box_truth(photo: EntitiesPhoto, names: Names) -> BoxTruth:
         if not counts.any():
             counts[0] = 1
         elif counts[1:].any():
-            counts[0] = 0  # a rare noun says less than a frequent one of the same box
+            counts[0] = 0  # a frequent noun tells more than a rare one of the same box
     size = np.array([photo.width, photo.height] * 2, np.float32)
     k = len(nouns)
     counted = np.array(list(nouns.values()), np.float32).reshape(k, len(noun_places))
-    return BoxTruth(
+    return BoxLabels(
         (np.array(list(nouns), np.float32).reshape(k, 4) / size).clip(0, 1),
         counted / counted.sum(1, keepdims=True),
         np.array(list(attributes.values()), bool).reshape(k, len(attribute_places)),

@@ -14,7 +14,8 @@ from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN, load_matcher
 from han_retrieval.training import train
 from han_retrieval.training.log import Log, read_log
-from han_retrieval.training.text_start import load_text_start, read_captions, train_text_start
+from han_retrieval.training.pretraining import pretrain_text, read_captions
+from han_retrieval.training.text_weights import load_pretrained_text
 
 PHOTOS = [
     (f"a {colour} {thing} is here", f"look at the {thing} , it is {colour}", f"{colour} {thing}")
@@ -28,30 +29,30 @@ def weights_of(folder):
 
 
 def test_captions_of_one_photo_come_to_find_each_other(tmp_path):
-    train_text_start(small_config(epochs=40), PHOTOS, tmp_path / "texts", progress=False)
+    pretrain_text(small_config(epochs=40), PHOTOS, tmp_path / "texts", progress=False)
     losses = [record["loss"] for record in read_log(tmp_path / "texts/training/metrics.jsonl")]
     assert len(losses) == 40 * 3
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
 
 def test_adam_is_adamw_without_decay(tmp_path):
-    train_text_start(small_config(optimizer="adam", weight_decay=0.5), PHOTOS, tmp_path / "adam", progress=False)
-    train_text_start(small_config(weight_decay=0.0), PHOTOS, tmp_path / "adamw", progress=False)
+    pretrain_text(small_config(optimizer="adam", weight_decay=0.5), PHOTOS, tmp_path / "adam", progress=False)
+    pretrain_text(small_config(weight_decay=0.0), PHOTOS, tmp_path / "adamw", progress=False)
     left, right = weights_of(tmp_path / "adam"), weights_of(tmp_path / "adamw")
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_a_collapse_is_told(tmp_path, capsys):
+def test_a_collapse_is_warned_of(tmp_path, capsys):
     same = [("a dog", "a dog")] * 8  # no words tell one photo's from another's
     config = small_config(epochs=110, word_drop=0.0)
-    train_text_start(config, same, tmp_path / "texts", progress=False)
+    pretrain_text(config, same, tmp_path / "texts", progress=False)
     assert capsys.readouterr().err.count("warning: the loss has stood at") == 1
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 9])
 def test_resumes_exactly(tmp_path, monkeypatch, stop_at):
     config = small_config(checkpoint_minutes=1e-9)
-    train_text_start(config, PHOTOS, tmp_path / "whole", progress=False)
+    pretrain_text(config, PHOTOS, tmp_path / "whole", progress=False)
 
     plain = Log.step
 
@@ -63,38 +64,37 @@ def test_resumes_exactly(tmp_path, monkeypatch, stop_at):
     with monkeypatch.context() as patch:
         patch.setattr(Log, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train_text_start(config, PHOTOS, tmp_path / "stopped", progress=False)
+            pretrain_text(config, PHOTOS, tmp_path / "stopped", progress=False)
     assert not (tmp_path / "stopped/text_encoder.safetensors").exists()
     with pytest.raises(HANError, match="--resume"):
-        train_text_start(config, PHOTOS, tmp_path / "stopped", progress=False)
+        pretrain_text(config, PHOTOS, tmp_path / "stopped", progress=False)
     if stop_at > 1:
         with pytest.raises(HANError, match="other data"):
-            train_text_start(config, PHOTOS[:-1], tmp_path / "stopped", resume=True, progress=False)
+            pretrain_text(config, PHOTOS[:-1], tmp_path / "stopped", resume=True, progress=False)
         with pytest.raises(HANError, match="other data"):  # the same words and numbers of them
-            train_text_start(config, PHOTOS[::-1], tmp_path / "stopped", resume=True, progress=False)
-    train_text_start(config, PHOTOS, tmp_path / "stopped", resume=True, progress=False)
+            pretrain_text(config, PHOTOS[::-1], tmp_path / "stopped", resume=True, progress=False)
+    pretrain_text(config, PHOTOS, tmp_path / "stopped", resume=True, progress=False)
     whole, stopped = weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped")
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
 def test_a_model_starts_from_it(tmp_path):
-    texts = train_text_start(small_config(), [*PHOTOS, ("a zebra", "the zebra")], tmp_path / "texts", progress=False)
+    texts = pretrain_text(small_config(), [*PHOTOS, ("a zebra", "the zebra")], tmp_path / "texts", progress=False)
     still = {"learning_rate": 1e-12, "warm_up_steps": 0, "weight_decay": 0.0, "epochs": 1}
-    train(small_config(text_start=str(texts), **still), *make_data(tmp_path), tmp_path / "model", progress=False)
-    model, start = HAN.from_pretrained(tmp_path / "model"), load_text_start(texts)
+    train(small_config(pretrained_text=str(texts), **still), *make_data(tmp_path), tmp_path / "model", progress=False)
+    model, start = HAN.from_pretrained(tmp_path / "model"), load_pretrained_text(texts)
     assert model.vocabulary == start.vocabulary
     assert "zebra" in model.vocabulary  # no caption of the photos has it
     for name, value in model.text_encoder.state_dict().items():
         assert torch.allclose(value, start.weights[name], atol=1e-6), name
-    assert "captions alone" in (tmp_path / "model/README.md").read_text()
-    assert "- Word vectors at the start: none." in (tmp_path / "model/README.md").read_text()
+    assert "- Text encoder: pre-trained on captions alone" in (tmp_path / "model/README.md").read_text()
 
 
 @pytest.mark.parametrize(("matcher", "takes_it"), [("scan", True), ("vse-infinity", True), ("vse++", False)])
 def test_a_matcher_with_the_same_encoder_starts_from_it(tmp_path, matcher, takes_it):
-    texts = train_text_start(small_config(epochs=1), PHOTOS, tmp_path / "texts", progress=False)
+    texts = pretrain_text(small_config(epochs=1), PHOTOS, tmp_path / "texts", progress=False)
     model = {"matcher": matcher, "word_size": 8, "joint_size": 16}
-    config = small_config(text_start=str(texts), learning_rate=1e-12, epochs=1, model=model)
+    config = small_config(pretrained_text=str(texts), learning_rate=1e-12, epochs=1, model=model)
     if takes_it:
         train(config, *make_data(tmp_path), tmp_path / "model", progress=False)
         weights = load_matcher(tmp_path / "model").text_encoder.state_dict()
@@ -107,18 +107,18 @@ def test_a_matcher_with_the_same_encoder_starts_from_it(tmp_path, matcher, takes
 def test_bad_input_says_what_is_wrong(tmp_path):
     data = make_data(tmp_path)
     with pytest.raises(HANError, match="han train-text"):
-        train(small_config(text_start=str(tmp_path)), *data, tmp_path / "model", progress=False)
-    texts = train_text_start(small_config(epochs=1), PHOTOS, tmp_path / "texts", progress=False)
+        train(small_config(pretrained_text=str(tmp_path)), *data, tmp_path / "model", progress=False)
+    texts = pretrain_text(small_config(epochs=1), PHOTOS, tmp_path / "texts", progress=False)
     wide = {"word_size": 9, "joint_size": 16}
     with pytest.raises(HANError, match=r"model\.word_size"):
-        train(small_config(text_start=str(texts), model=wide), *data, tmp_path / "model", progress=False)
-    with pytest.raises(HANError, match="start of a HAN"):
-        train_text_start(small_config(model={"matcher": "vse++"}), PHOTOS, tmp_path / "other", progress=False)
+        train(small_config(pretrained_text=str(texts), model=wide), *data, tmp_path / "model", progress=False)
+    with pytest.raises(HANError, match="text encoder of a HAN"):
+        pretrain_text(small_config(model={"matcher": "vse++"}), PHOTOS, tmp_path / "other", progress=False)
     with pytest.raises(HANError, match="two captions"):
-        train_text_start(small_config(), [("one",), ("two",), ()], tmp_path / "other", progress=False)
+        pretrain_text(small_config(), [("one",), ("two",), ()], tmp_path / "other", progress=False)
     (texts / "text_encoder.safetensors").write_bytes(b"half")
     with pytest.raises(HANError, match="not a whole safetensors file"):
-        load_text_start(texts)
+        load_pretrained_text(texts)
 
 
 def test_the_command(tmp_path, capsys):
@@ -130,7 +130,7 @@ def test_the_command(tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out.strip() == str(tmp_path / "texts")
     assert f"{len(PHOTOS)} photos, {3 * len(PHOTOS)} captions" in captured.err
-    assert len(load_text_start(tmp_path / "texts").vocabulary) > len(COLOURS)
+    assert len(load_pretrained_text(tmp_path / "texts").vocabulary) > len(COLOURS)
 
     lines.write_text('{"captions": ["a dog"]}\n{"captions": "a cat"}\n')
     with pytest.raises(SystemExit) as stopped:

@@ -1,4 +1,4 @@
-"""A sitting of a run: its clock, its checkpoints, and the wish to stop, which ends it with a checkpoint."""
+"""A training session: one process at work on a run, with its clock, its checkpoints and its signals."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from han_retrieval.training.log import Log
-from han_retrieval.training.state import State
+from han_retrieval.training.state import RunState
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; what service managers and job schedulers send
 _STOPPING = b"\nstopping after this step, with a checkpoint; asked once more, at once\n"
 
 
-class Sitting:
-    """From the first step of a process to its last.
+class TrainingSession:
+    """Writes checkpoints while a process trains, and stops it in order when it is asked to.
 
-    As long as it lasts, SIGINT and SIGTERM are wishes to stop: the step that is being done is finished, a checkpoint is
-    written, and ``KeyboardInterrupt`` raised. A second one raises it at once, and the last checkpoint stands. Signals
-    that were ignored before stay so (``nohup``), and away from the main thread, where Python hands out none, they are
-    the caller's.
+    Inside the ``with`` block, SIGINT and SIGTERM ask the training to stop: the step at work is finished, a checkpoint
+    is written, and ``KeyboardInterrupt`` is raised. A second signal raises it at once, and the last checkpoint stands.
+    Signals that were ignored before stay ignored (``nohup``). In threads other than the main one, where Python cannot
+    handle signals, they are left to the caller.
 
     Args:
-        state: What is saved; its ``seconds`` go on from those of the sittings before.
-        log: Flushed before each checkpoint, which vouches for it.
+        state: What is saved; its ``seconds`` go on from those of earlier sessions.
+        log: Flushed before each checkpoint, as a checkpoint stands for everything logged before it.
         folder: Where checkpoints go.
         minutes: Time between checkpoints.
-        tell: Say on standard error that the wish was heard.
+        notes: Say on standard error that the training is stopping.
     """
 
-    def __init__(self, state: State, log: Log, folder: Path, *, minutes: float, tell: bool = True) -> None:
-        self._state, self._log, self._folder, self._minutes, self._tell = state, log, folder, minutes, tell
+    def __init__(self, state: RunState, log: Log, folder: Path, *, minutes: float, notes: bool = True) -> None:
+        self._state, self._log, self._folder, self._minutes, self._notes = state, log, folder, minutes, notes
         self._before = state.seconds
         self._started = self._saved = time.monotonic()
         self._asked = False
@@ -54,7 +54,7 @@ class Sitting:
             signal.signal(number, handler)
 
     def end_step(self, *, end_of_epoch: bool = False) -> None:
-        """Write a checkpoint, with the seconds till now: at the end of an epoch, when it is time, and before stopping.
+        """Write a checkpoint at the end of an epoch, when it is time, and before stopping.
 
         Raises:
             KeyboardInterrupt: The run was asked to stop.
@@ -72,5 +72,5 @@ class Sitting:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        if self._tell:
-            os.write(2, _STOPPING)  # print may be in the middle of a line here, and does not take being entered twice
+        if self._notes:
+            os.write(2, _STOPPING)  # print is not re-entrant, and may be at work

@@ -1,0 +1,183 @@
+"""The training loop that all trainings share.
+
+A training is a ``TrainingTask``: it gives the batches, the loss of each, and what happens at the end of an epoch.
+Everything else is done here: learning rate, gradients, moving average, log, checkpoints and signals. A step depends on
+the weights, the seed and its own number alone, so that a run that was stopped resumes exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from han_retrieval.errors import HANError
+from han_retrieval.training.config import LoopConfig
+from han_retrieval.training.log import Log
+from han_retrieval.training.schedule import learning_rate
+from han_retrieval.training.session import TrainingSession
+from han_retrieval.training.state import RunState
+from han_retrieval.training.watch import CollapseWatch
+
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """The loss of one batch.
+
+    Attributes:
+        total: The scalar whose gradient the step follows.
+        parts: Scalars for the log, by name, such as the terms of ``total``.
+        notes: Other numbers for the log.
+        collapsed: The value of ``parts["loss"]`` when all scores are equal, for the collapse watch; None watches not.
+        pairs: Pairs that were scored, for the speed in the log; 0 logs none.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+    notes: Mapping[str, float] = field(default_factory=dict)
+    collapsed: float | None = None
+    pairs: int = 0
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch reached: metrics for the log, and a line for people ("" for none)."""
+
+    metrics: dict[str, Any]
+    line: str = ""
+
+
+class TrainingTask(ABC, Generic[B]):
+    """What is trained, on what data, with what loss.
+
+    Attributes:
+        module: Its parameters that require gradients are trained.
+        weights: The tensors that are averaged and saved, by name: the module's own.
+        facts: What the data are, as JSON; a run resumes with the same alone.
+        steps_per_epoch: Batches in an epoch.
+    """
+
+    module: nn.Module
+    weights: dict[str, Tensor]
+    facts: dict[str, Any]
+    steps_per_epoch: int
+
+    @abstractmethod
+    def batches(self, start: int, stop: int) -> Iterator[B]:
+        """The batches of the steps from ``start`` to before ``stop``, the same however often they are asked for."""
+
+    @abstractmethod
+    def loss(self, batch: B, *, step: int, steps: int) -> StepLoss:
+        """The loss of the batch of a step, counted from 0, in a run of so many steps."""
+
+    def end_epoch(self, epoch: int, state: RunState) -> EpochReport | None:
+        """Evaluate and save the averaged weights after an epoch, counted from 1; None where there is nothing to log."""
+        return None
+
+
+def run_training(
+    task: TrainingTask[B],
+    config: LoopConfig,
+    run_folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    tensorboard: bool = False,
+) -> RunState:
+    """Train from the first step, or from the newest checkpoint, to the last.
+
+    Args:
+        task: What is trained.
+        config: How.
+        run_folder: Where the log and the checkpoints go: what ``claimed_folder`` yields.
+        resume: Go on from the newest checkpoint; without one, begin.
+        progress: Show a progress bar and notes on standard error.
+        tensorboard: Write TensorBoard events as well.
+
+    Raises:
+        HANError: A loss is not finite, or the checkpoint is of other data or cannot be read.
+        KeyboardInterrupt: The training was asked to stop; a checkpoint is written.
+    """
+    trained = [parameter for parameter in task.module.parameters() if parameter.requires_grad]
+    state = RunState(task.weights, _make_optimizer(config, trained), task.facts)
+    if resume:
+        state.resume(run_folder)
+    steps, watch = config.epochs * task.steps_per_epoch, CollapseWatch()
+    task.module.train()
+    with (
+        Log(run_folder, after_step=state.step, tensorboard=tensorboard) as log,
+        _progress_bar(state.step, steps, show=progress) as bar,
+        TrainingSession(state, log, run_folder, minutes=config.checkpoint_minutes, notes=progress) as session,
+    ):
+        for batch in task.batches(state.step, steps):
+            begun = time.monotonic()
+            rate = learning_rate(config, state.step, steps=steps)
+            loss = task.loss(batch, step=state.step, steps=steps)
+            parts = _finite_parts(loss, step=state.step)
+            _update(loss.total, trained, state, rate=rate, config=config)
+
+            speed = {"pairs_per_second": loss.pairs / (time.monotonic() - begun)} if loss.pairs else {}
+            log.step(state.step, **parts, rate=rate, **loss.notes, **speed)
+            shown = {name: f"{value:.3f}" for name, value in parts.items()}
+            bar.set_postfix(shown | {name: f"{value:,.0f}" for name, value in speed.items()}, refresh=False)
+            bar.update()
+            if loss.collapsed is not None and (warning := watch.see(parts["loss"], collapsed=loss.collapsed)):
+                tqdm.write(f"warning: {warning}", file=sys.stderr)
+
+            epoch, rest = divmod(state.step, task.steps_per_epoch)
+            if rest == 0 and (report := task.end_epoch(epoch, state)):
+                log.epoch(state.step, epoch=epoch, metrics=report.metrics)
+                if progress and report.line:
+                    tqdm.write(f"epoch {epoch}: {report.line}", file=sys.stderr)
+            session.end_step(end_of_epoch=rest == 0)
+    return state
+
+
+def _update(total: Tensor, trained: list[nn.Parameter], state: RunState, *, rate: float, config: LoopConfig) -> None:
+    """One step of the optimiser and of the moving average. Data-parallel training would average gradients here."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(trained, config.gradient_clip)
+    state.optimizer.step()
+    state.update_average(config.ema_decay)
+    state.step += 1
+
+
+def _finite_parts(loss: StepLoss, *, step: int) -> dict[str, float]:
+    """The parts of a loss as numbers.
+
+    Raises:
+        HANError: One is not finite.
+    """
+    parts = {name: float(value.detach()) for name, value in loss.parts.items()}
+    for name, value in parts.items():
+        if not math.isfinite(value):
+            raise HANError(
+                f"the {name if name == 'loss' else f'{name} loss'} is {value} at step {step}: look for features that "
+                "are not finite, or lower learning_rate; the last checkpoint stands"
+            )
+    return parts
+
+
+def _make_optimizer(config: LoopConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.learning_rate)
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _progress_bar(step: int, steps: int, *, show: bool) -> tqdm[Any]:
+    pause = 0.2 if sys.stderr.isatty() else 30.0  # seconds; a log file needs few lines
+    return tqdm(total=steps, initial=step, unit="step", desc="training", disable=not show, mininterval=pause)

@@ -1,0 +1,183 @@
+"""Pre-training of a text encoder on captions alone: two captions of one photo are a matching pair.
+
+The two captions of a pair are scored as a photo and its caption are in training, with the words of the one in place of
+regions: words attend to words, without heterogeneous attention before, and the soft-max triplet loss takes the captions
+of other photos as negatives. No photo is needed, so captions of any photos serve, and words that are rare in the
+training captions get a meaning.
+
+Legend: B pairs a batch, n words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.losses import soft_max_triplet_loss
+from han_retrieval.matchers import AligningMatcher, make_matcher
+from han_retrieval.text import Tokenizer, Vocabulary
+from han_retrieval.training.batches import compact, drop, padded
+from han_retrieval.training.config import TrainingConfig
+from han_retrieval.training.loop import StepLoss, TrainingTask, run_training
+from han_retrieval.training.run_folder import check_folder, claimed_folder, content_hash
+from han_retrieval.training.schedule import loss_power
+from han_retrieval.training.steps import EpochBatches, step_generator
+from han_retrieval.training.text_weights import PretrainedText, start_from_vectors
+from han_retrieval.training.watch import collapse_value
+
+
+def read_captions(path: Path) -> list[tuple[str, ...]]:
+    """The captions of each photo from a file of JSON lines with the field ``captions``.
+
+    Raises:
+        DataError: The file cannot be read, or a line has another form; the message names it.
+    """
+    found = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    captions = json.loads(line)["captions"]
+                except (ValueError, KeyError, TypeError):
+                    captions = None
+                if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+                    raise DataError(f'{path}, line {number}: expected {{"captions": ["...", "..."]}}')
+                found.append(tuple(captions))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the captions cannot be read ({error})") from None
+    return found
+
+
+def pretrain_text(
+    config: TrainingConfig,
+    photos: Sequence[Sequence[str]],
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Pre-train a text encoder on the captions of photos; ``pretrained_text`` of a ``TrainingConfig`` takes it.
+
+    Args:
+        config: How to train. Of its model, the sizes of words and tokens and lambda are used. An epoch takes a pair of
+            captions of each photo; pairs that do not fill a batch, of other photos each time, are left out.
+        photos: The captions of each photo; photos with fewer than two are left out.
+        out: The folder to make: the vocabulary, the weights, and ``training`` with the log and the checkpoints.
+        resume: Go on from the newest checkpoint in ``out``; without one, begin.
+        progress: Show progress on standard error.
+
+    Raises:
+        ConfigError: The model is no HAN, or ``out`` holds a run already or one of another configuration.
+        DataError: Too few photos have two captions, or a checkpoint is of other data.
+        HANError: ``out`` holds other things or is another process's, or the loss is not finite.
+    """
+    folder = Path(out)
+    check_folder(folder, config, resume=resume)
+    if config.model.matcher != "han" or config.pretrained_text:
+        raise ConfigError("captions alone train the text encoder of a HAN, and without pretrained_text")
+    torch.manual_seed(config.seed)
+    sentences = [caption for captions in photos for caption in captions]
+    vocabulary = Vocabulary.from_sentences(sentences, min_count=config.min_count)
+    task = TextTraining(config, photos, vocabulary)
+    task.facts["captions"] = len(sentences)
+    with claimed_folder(folder, config) as run_folder:
+        state = run_training(task, config, run_folder, resume=resume, progress=progress)
+        PretrainedText(vocabulary, state.average).save(folder)
+    return folder
+
+
+class PairBatch(NamedTuple):
+    """Both captions of B pairs: (B, n) int64 ids and (B, n) bool masks, without the words that this step drops."""
+
+    one: Tensor
+    one_mask: Tensor
+    other: Tensor
+    other_mask: Tensor
+
+
+@dataclass(frozen=True)
+class CaptionPairs(EpochBatches[tuple[list[list[int]], list[list[int]]], PairBatch]):
+    """Pairs of captions of one photo; ``captions`` are word ids, by photo and caption."""
+
+    captions: Sequence[Sequence[list[int]]]
+    config: TrainingConfig
+
+    @classmethod
+    def of(cls, photos: Sequence[Sequence[str]], tokenizer: Tokenizer, config: TrainingConfig) -> CaptionPairs:
+        """Take the photos with at least two captions that have words.
+
+        Raises:
+            DataError: There are fewer than two.
+        """
+        encoded = ([tokenizer.encode(s) for s in captions] for captions in photos)
+        worded = ([sentence.ids for sentence in captions if sentence.words] for captions in encoded)
+        found = [captions for captions in worded if len(captions) > 1]
+        if len(found) < 2:
+            raise DataError(f"{len(found)} photos have two captions or more; learning from them takes many")
+        return cls(found, config)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return max(1, len(self.captions) // self.config.batch_size)
+
+    def _epoch(self, epoch: int) -> list[tuple[list[list[int]], list[list[int]]]]:
+        random, size = np.random.default_rng([self.config.seed, epoch]), self.config.batch_size
+        pairs = []
+        order = random.permutation(len(self.captions))
+        for photo in order:
+            one, other = random.permutation(len(self.captions[photo]))[:2]
+            pairs.append((self.captions[photo][one], self.captions[photo][other]))
+        batches = (pairs[place * size : (place + 1) * size] for place in range(self.steps_per_epoch))
+        return [([one for one, _ in batch], [other for _, other in batch]) for batch in batches]
+
+    def _load(self, step: int, part: tuple[list[list[int]], list[list[int]]]) -> PairBatch:
+        random = step_generator(self.config.seed, step)
+        one, other = (self._dropped(captions, random) for captions in part)
+        return PairBatch(*one, *other)
+
+    def _dropped(self, captions: list[list[int]], random: torch.Generator) -> tuple[Tensor, Tensor]:
+        words, mask = padded(captions)
+        return compact(words, drop(mask, self.config.word_drop, random))
+
+
+class TextTraining(TrainingTask[PairBatch]):
+    """What the training loop needs to pre-train a text encoder."""
+
+    def __init__(self, config: TrainingConfig, photos: Sequence[Sequence[str]], vocabulary: Vocabulary) -> None:
+        shape = config.model.model_copy(update={"blocks": 0, "alignment": "words"})
+        model = make_matcher(shape, vocabulary=vocabulary, region_size=1, detector_fingerprint="")
+        assert isinstance(model, AligningMatcher)
+        assert model.tokenizer is not None  # it has a vocabulary
+        pairs = CaptionPairs.of(photos, model.tokenizer, config)
+        self.config, self.pairs, self.model, self.module = config, pairs, model, model.text_encoder
+        if config.word_vectors is not None:
+            start_from_vectors(self.module.get_parameter("embedding.weight"), vocabulary, config.word_vectors)
+        self.weights, self.steps_per_epoch = self.module.state_dict(), pairs.steps_per_epoch
+        self.facts = {
+            "photos": len(pairs.captions),
+            "words": len(vocabulary),
+            "content_hash": content_hash([vocabulary.words, pairs.captions]),
+        }
+
+    def batches(self, start: int, stop: int) -> Iterator[PairBatch]:
+        """Pairs of captions."""
+        return self.pairs.steps(start, stop)
+
+    def loss(self, batch: PairBatch, *, step: int, steps: int) -> StepLoss:
+        """The triplet loss between the captions of a pair, with the one in the place of an image."""
+        size, margin, power = len(batch.one), self.config.margin, loss_power(self.config, step, steps=steps)
+        one = self.model.encode_texts(batch.one, batch.one_mask)  # (B, n, d)
+        other = self.model.encode_texts(batch.other, batch.other_mask)  # (B, n, d)
+        scores = self.model.score(one, batch.one_mask, other, batch.other_mask)
+        loss = soft_max_triplet_loss(scores, margin=margin, power=power, image_ids=torch.arange(size))
+        collapsed = collapse_value(margin=margin, power=power, batch_size=size)
+        return StepLoss(loss, {"loss": loss}, notes={"power": power}, collapsed=collapsed, pairs=size**2)

@@ -1,0 +1,83 @@
+"""The folder of a run: which run it belongs to, and that one process at a time works in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from han_retrieval.config import explain_errors
+from han_retrieval.errors import ConfigError, HANError
+from han_retrieval.files import write_whole
+from han_retrieval.storage.locks import LOCK_NAME, WriterLock
+
+
+def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
+    """Check that a run of this configuration may begin or go on in a folder.
+
+    A run that was begun before a field existed goes on with the field's default.
+
+    Raises:
+        HANError: The path is a file, or the folder holds other things.
+        ConfigError: It holds a run that is not to be resumed, or one of another configuration.
+    """
+    run_folder = folder / "training"
+    file = run_folder / "config.json"
+    if not file.exists():
+        for place in (folder, run_folder):
+            _refuse_others(place, folder)
+        return
+    if not resume:
+        raise ConfigError(f"{folder}: holds a training run already; go on with --resume, or choose another folder")
+    other = f"{folder}: was begun with another configuration ({file}"
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        same = type(config).model_validate(fields) == config
+    except ValidationError as error:
+        raise ConfigError(f"{other}: {explain_errors(type(config), error, fields)})") from None
+    except ValueError:
+        same = False
+    if not same:
+        raise ConfigError(f"{other}); resume with that one")
+
+
+def _refuse_others(place: Path, folder: Path) -> None:
+    """Refuse a place that holds more than a run leaves that was killed at its very start."""
+    if place.exists() and not place.is_dir():
+        raise HANError(f"{place}: is a file; name a new folder")
+    for path in sorted(place.iterdir()) if place.exists() else ():
+        if path != folder / "training" and path.name != LOCK_NAME and not path.name.startswith(".config.json."):
+            raise HANError(f"{folder}: holds other things, such as {path.relative_to(folder)}; choose a new folder")
+
+
+@contextmanager
+def claimed_folder(folder: Path, config: BaseModel) -> Iterator[Path]:
+    """Lock the folder of a run against other processes for as long as the block lasts, and save the configuration.
+
+    Yields ``folder/training``, where the run's own files are.
+
+    Raises:
+        HANError: Another process trains there, or nothing can be written there.
+    """
+    run_folder = folder / "training"
+    try:
+        run_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HANError(f"{run_folder}: the folder cannot be made ({error.strerror})") from None
+    with WriterLock(run_folder):
+        write_whole(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
+        yield run_folder
+
+
+def content_hash(parts: Iterable[Any]) -> str:
+    """Hash the training data, given as bytes and as what JSON can hold."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        content = part if isinstance(part, bytes) else json.dumps(part).encode()
+        digest.update(f"{len(content)} ".encode() + content)
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""What a text encoder starts with: pre-trained word vectors, or the weights of a pre-trained text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from han_retrieval.errors import DataError, ModelError
+from han_retrieval.files import write_whole
+from han_retrieval.text import Vocabulary, word_vectors
+from han_retrieval.text.vocabulary import SPECIAL_WORDS
+
+_VOCABULARY, _WEIGHTS = "vocabulary.json", "text_encoder.safetensors"
+
+
+class PretrainedText(NamedTuple):
+    """A pre-trained text encoder: its words, and its weights by name."""
+
+    vocabulary: Vocabulary
+    weights: dict[str, Tensor]
+
+    def save(self, folder: Path) -> None:
+        """Write it into a folder."""
+        self.vocabulary.save(folder / _VOCABULARY)
+        tensors = {name: value.contiguous() for name, value in self.weights.items()}
+        write_whole(folder / _WEIGHTS, save(tensors))
+
+
+def load_pretrained_text(folder: str | Path) -> PretrainedText:
+    """Read the folder that ``pretrain_text`` wrote.
+
+    Raises:
+        ModelError: A file is missing or not what it should be.
+    """
+    path = Path(folder)
+    if not (path / _WEIGHTS).is_file():
+        raise ModelError(f"{path}: no {_WEIGHTS} there; `han train-text --out {path}` writes it at its end")
+    try:
+        return PretrainedText(Vocabulary.load(path / _VOCABULARY), load_file(path / _WEIGHTS))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path / _WEIGHTS}: not a whole safetensors file ({error})") from None
+
+
+def start_from_text(encoder: nn.Module, pretrained: PretrainedText, folder: str) -> None:
+    """Give a text encoder the weights of a pre-trained one.
+
+    Raises:
+        ModelError: It has other sizes.
+    """
+    try:
+        encoder.load_state_dict(pretrained.weights)
+    except RuntimeError:
+        raise ModelError(
+            f"{folder}: its text encoder has other sizes or parts than the model's; train it with the same "
+            "model.word_size and model.joint_size (a vse++ takes none, it reads in one direction)"
+        ) from None
+
+
+def start_from_vectors(weight: Tensor, vocabulary: Vocabulary, source: str) -> None:
+    """Put word vectors into the first numbers of embeddings (V, e), scaled to the embeddings' standard deviation.
+
+    Raises:
+        DataError: The source has none of the words, or its vectors are longer than embeddings.
+        HANError: The source cannot be read.
+    """
+    vectors, found = word_vectors(vocabulary.words, source=source)
+    if not found[len(SPECIAL_WORDS) :].any():
+        raise DataError(f"{source}: has none of the {len(vocabulary) - len(SPECIAL_WORDS):,} words of the captions")
+    if vectors.shape[1] > weight.shape[1]:
+        raise DataError(
+            f"{source}: its vectors have {vectors.shape[1]} numbers, more than model.word_size = {weight.shape[1]}"
+        )
+    rows = torch.from_numpy(np.flatnonzero(found))
+    start = torch.from_numpy(vectors)[rows]
+    with torch.no_grad():
+        weight[rows, : start.shape[1]] = start * (weight[len(SPECIAL_WORDS) :].std() / start.std())
