@@ -18,7 +18,7 @@ import torch
 from han_retrieval.data import CaptionedPhotos, read_dataset
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher
 from han_retrieval.regions import RegionStore
-from han_retrieval.text import UNK, Vocabulary, more_words, tokenize
+from han_retrieval.text import UNK, Vocabulary, expand_vocabulary, tokenize
 
 FOLDER = click.Path(exists=True, path_type=Path)
 WAYS = ("learned", "predicted", "unknown")
@@ -80,7 +80,7 @@ def _predict(
         kept = [word for word in seen if word in place and word not in set(part)]
         vocabulary = Vocabulary((*model.vocabulary.words[:4], *kept))
         rows = np.concatenate([embedding[:4], embedding[[place[word] for word in kept]]])
-        extended, more = more_words(vocabulary, rows, source=vectors, count=100_000)
+        extended, more = expand_vocabulary(vocabulary, rows, source=vectors, count=100_000)
         where = {word: i for i, word in enumerate(extended.words)}
         predicted |= {word: torch.from_numpy(more[where[word]]) for word in part if word in where}
     return predicted
