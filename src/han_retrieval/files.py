@@ -1,18 +1,20 @@
-"""Writing files in one step, and bringing them to disk."""
+"""Files that are never seen half written."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from han_retrieval.errors import HANError
 
 _WINDOWS = os.name == "nt"
+_TRIES = 20  # on Windows, a twentieth of a second apart
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, also after a crash, finds either the old content or the new one.
+    """Write a file so that a reader, or a run after a crash, finds the old content or the new one.
 
     Raises:
         HANError: The file cannot be written.
@@ -24,17 +26,35 @@ def write_whole(path: Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        move(temporary, path)
         sync(path.parent)
     except OSError as error:
         raise HANError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
-        with contextlib.suppress(OSError):  # it was renamed, or never created
+        with contextlib.suppress(OSError):  # it has the file's name by now, or never was
             temporary.unlink()
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file or a folder another name, in place of a file that has it.
+
+    Windows refuses this while another process has one of the two open; as most do so for a moment, try for a second.
+
+    Raises:
+        OSError: It cannot be moved.
+    """
+    for tries_left in reversed(range(_TRIES if _WINDOWS else 1)):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if not tries_left:
+                raise
+            time.sleep(0.05)
+
+
 def sync(path: Path) -> None:
-    """Bring a file's content, or a folder's list of names, to disk, so that it survives a power cut.
+    """Bring a file's content, or a folder's list of names, to the disk, so that it survives a power cut.
 
     Windows cannot do this for a folder, and needs a file to be open for writing.
     """

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_index import FakeDetector, make_model, make_photo, make_photos, update
+from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_photos, update
 
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN
-from han_retrieval.search import Index
+from han_retrieval.search import Index, search
 from han_retrieval.search.encode import encode_regions
 from han_retrieval.search.settings import Settings
 from han_retrieval.storage.locks import WriterLock
@@ -292,6 +292,41 @@ def test_clean_up_spares_what_is_read(tmp_path, model, photos, monkeypatch):
     update(photos, out)
     assert len(list((out / "photos-1" / "_versions").glob("*.manifest"))) == 1
     assert list((out / "readers").iterdir()) == []
+
+
+def test_an_old_table_in_use_is_left_for_a_later_run(tmp_path, model, photos, monkeypatch):
+    """As on Windows, which moves no folder with an open file in it."""
+    out, replace = tmp_path / "index", Path.replace
+
+    def refuse(source, target):
+        if source.is_dir():
+            raise PermissionError(13, "used by another process")
+        return replace(source, target)
+
+    update(photos, out, model)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        assert update(None, out, rebuild=True).photos == 6
+    assert (out / "photos-1").is_dir()
+    assert len(files(out)) == 6
+    update(None, out)
+    assert not (out / "photos-1").exists()
+
+
+@pytest.mark.parametrize("name", ["a\\b.png", "C:\\trips\\c.png", "D:e.png", "NUL.png", "con.png", "aux", "x. "])
+def test_names_that_are_special_on_windows_are_names_elsewhere(tmp_path, model, name):
+    """A folder and a photo are called so."""
+    photos, out = tmp_path / name, tmp_path / "index"
+    photo = make_photo(photos / name / f"{name}.png", 1)
+    update(photos, out, model)
+    assert files(out) == {f"{name}/{name}.png": [f"{name}/{name}.png"]}
+    with Index.open(out) as index:
+        assert index.find(photo) == index.find(f"{name}/{name}.png") == 0
+        assert index.files(0) == [photo]
+        folder = f"{name}/".replace("'", "''")
+        assert index.filter(f"folder = '{folder}'").tolist() == [0]
+        hits = search(index, index.load_model(), SENTENCE).hits
+    assert [hit.path for hit in hits] == [photo]
 
 
 def test_without_a_model_the_one_that_ships_is_taken_by_name(tmp_path, model, photos, monkeypatch):

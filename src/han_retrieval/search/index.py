@@ -138,7 +138,7 @@ class Index(Closing):
                 return self.row(hash_file(file))
         except OSError as error:
             raise HANError(f"{path}: cannot be read ({error.strerror})") from None
-        named, whole = str(path), file.absolute()
+        named, whole = file.as_posix(), file.absolute()
         for row, files in enumerate(to_files(self.photos).values()):
             if any(named == each.path or whole == Path(each.root, each.path) for each in files):
                 return row

@@ -62,7 +62,8 @@ def scan(roots: dict[str, Patterns]) -> Scan:
 def root_name(given: str | Path, known: Collection[str]) -> str:
     """How an index names a folder: by its absolute path without "..", or as it was named when that was kept."""
     path = _plain(given)
-    return next((each for each in known if _plain(each) == path), path)
+    # Compared as paths: on Windows capitals or not is the same.
+    return next((each for each in known if Path(_plain(each)) == Path(path)), path)
 
 
 def _plain(path: str | Path) -> str:
@@ -101,7 +102,7 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
 
 def _scan(root: str, patterns: Patterns, found: Scan) -> None:
     def enter(folder: str) -> bool:
-        return not _fits(os.path.relpath(folder, root), patterns.exclude)
+        return not _fits(Path(folder).relative_to(root).as_posix(), patterns.exclude)
 
     def unreadable(error: OSError) -> None:
         found.unreadable.append(Path(str(error.filename)))

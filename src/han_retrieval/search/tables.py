@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from han_retrieval.errors import StoreError
+from han_retrieval.files import move
 from han_retrieval.search.table import MadeBy, PhotoTable
 from han_retrieval.storage.locks import LOCK_NAME, READERS_NAME, lock_unread, locked_versions
 from han_retrieval.storage.table import is_table
@@ -53,7 +55,7 @@ def remove_old(index: Path, current: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.is_dir() and folder.name.startswith("photos-") and _number(folder.name) < _number(current):
             versions = locked_versions(folder)
-            with lock_unread(folder, versions) as unread:
+            with lock_unread(folder, versions) as unread, suppress(OSError):  # Windows: something has a file open
                 if unread == len(versions):
                     _remove(folder)
 
@@ -62,7 +64,7 @@ def _remove(table: Path) -> None:
     """Out of sight at once, then away: readers find a whole table or none."""
     gone = table.with_name(_GONE + table.name)
     shutil.rmtree(gone, ignore_errors=True)
-    table.rename(gone)
+    move(table, gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 

@@ -94,7 +94,9 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         # The system's own message: Python's repeats the address.
         number = getattr(error, "errno", None) or 0
-        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+        reason = (
+            os.strerror(number) if number > 0 and os.name == "posix" else getattr(error, "strerror", None) or str(error)
+        )
         raise ConfigError(
             f"cannot listen on {host}, port {port} ({reason}); choose another with --port or --host"
         ) from None

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from han_retrieval.errors import HANError
-from han_retrieval.files import sync, write_whole
+from han_retrieval.files import move, sync, write_whole
 
 _PREFIX, _STATE, _TENSORS = "checkpoint-", "state.json", "tensors.safetensors"
 
@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         write_whole(temporary / _STATE, json.dumps({"step": checkpoint.step, **checkpoint.state}))
         if (folder / name).exists():
             shutil.rmtree(folder / name)
-        temporary.replace(folder / name)
+        move(temporary, folder / name)
         sync(folder)
     except OSError as error:
         raise HANError(f"{folder / name}: the checkpoint cannot be written ({error.strerror or error})") from None
