@@ -1,4 +1,4 @@
-"""``han doctor``: what this machine has, and whether the parts work together."""
+"""``han doctor``: the versions and the hardware of this installation, and whether its parts work together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LICENCE = (
 
 @click.command()
 def doctor() -> None:
-    """Print versions and hardware, then run a photo through the detector and a small HAN."""
+    """Print versions, hardware and licence, then try the detector, the model, both ways to score, and plug-ins."""
     import torch
 
     click.echo(f"han-retrieval {__version__}, Python {platform.python_version()}, {platform.platform()}")
@@ -43,7 +43,7 @@ def doctor() -> None:
         except PackageNotFoundError:
             click.echo(f"{package}: not installed")
     click.echo(_LICENCE)
-    checks = {"detector": _detector, "model": _model, "both scorers agree": _scorers}
+    checks = {"detector": _detector, "model": _model, "both scorers agree": _scorers, "plug-ins": _plugins}
     failed = 0
     for name, check in checks.items():
         try:
@@ -52,6 +52,15 @@ def doctor() -> None:
             failed += 1
             click.echo(f"{name}: FAILED: {type(error).__name__}: {error}")
     sys.exit(1 if failed else 0)
+
+
+def _plugins() -> str:
+    from han_retrieval.plugins import GROUPS, installed
+
+    others = [part for kind in GROUPS for part in installed(kind).values() if not part.is_ours]
+    for part in others:
+        part.load()
+    return f"ok, {len(others)} parts of other packages" if others else "none of other packages"
 
 
 def _detector() -> str:
