@@ -93,7 +93,7 @@ def main(model: Path, dataset: Path, features: Path, split: str, limit: int, pic
             examples[kind].append((place, t))
     click.echo(f"{len(chosen)} captions of {split}, {len(photos)} photos; beta {han.config.attention_temperature:g}")
     click.echo(f"| | pairs | {' | '.join(COLUMNS)} |\n{'|---' * (2 + len(COLUMNS))}|")
-    for kind in KINDS:
+    for kind in filter(found.__contains__, KINDS):
         means = np.mean(found[kind], axis=0)
         click.echo(f"| {kind} | {len(found[kind])} | {' | '.join(f'{x:.2f}' for x in means)} |")
     block = han.blocks[0]

@@ -1,9 +1,9 @@
-"""What a word is worth that the model never saw: its embedding as learned, as predicted from its vector, as unknown.
+"""What recall costs where the model never saw a word: its embedding learned, predicted from word vectors, or unknown.
 
     python -m research.rare_words MODEL DATASET --features STORE
 
-Takes the words of dev captions that the training captions have at least ``--least`` and at most ``--most`` times, masks
-each from the vocabulary, in turn as if no training caption had it, and ranks the dev photos for the captions with it.
+It takes the words of dev captions that occur at least ``--least`` and at most ``--most`` times in the training
+captions, treats each as if no training caption had it, and ranks the dev photos for the captions with it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WAYS = ("learned", "predicted", "unknown")
 def main(
     model: Path, dataset: Path, features: Path, vectors: str, least: int, most: int, split: str, limit: int
 ) -> None:
-    """Compare the three ways to know a word on the captions of a split."""
+    """Compare the three ways on the captions of a split."""
     photos, store, matcher = read_dataset(dataset), RegionStore.open(features), load_aligning_matcher(model)
     counts = Counter(word for photo in photos.split("train").photos for c in photo.captions for word in tokenize(c))
     seen = [word for word, count in counts.items() if count >= 2]
@@ -55,7 +55,7 @@ def main(
 
 
 def _queries(photos: CaptionedPhotos, words: set[str], limit: int) -> list[tuple[str, str, str]]:
-    """Captions that have one of the words once: (photo, caption, word), a random choice."""
+    """Captions in which one of the words occurs once: (photo, caption, word), a random choice."""
     found = []
     for photo in photos.photos:
         for caption in photo.captions:
@@ -69,10 +69,10 @@ def _queries(photos: CaptionedPhotos, words: set[str], limit: int) -> list[tuple
 def _predict(
     model: AligningMatcher, embedding: np.ndarray, seen: list[str], words: list[str], vectors: str
 ) -> dict[str, torch.Tensor]:
-    """Each word's embedding by the map that is fitted to the other words of the training captions."""
+    """Each word's embedding, predicted by the map that is fitted to the other words of the training captions."""
     assert model.vocabulary is not None
     place = {word: i for i, word in enumerate(model.vocabulary.words)}
-    parts = defaultdict(list)  # words left out together, some at a time: a map each
+    parts = defaultdict(list)  # a map is fitted without the words of each part
     for i, word in enumerate(dict.fromkeys(words)):
         parts[i % 5].append(word)
     predicted = {}
@@ -95,7 +95,7 @@ def _ranks(
     predicted: dict[str, torch.Tensor],
     way: str,
 ) -> list[int]:
-    """The rank of each caption's own photo, the caption's rare word known in this way."""
+    """The rank of each caption's own photo when the model knows the caption's rare word in this way."""
     assert model.vocabulary is not None
     batch = store.batch(ids)
     images = model.encode_images(batch.features, batch.mask)
@@ -103,7 +103,7 @@ def _ranks(
     texts = []
     for _, caption, word in queries:
         words, mask = model.words([caption])
-        at = tokenize(caption).index(word)
+        at, _ = model.encode_sentence(caption).spans[tokenize(caption).index(word)]
         row = int(words[0, at])
         before = table[row].clone()
         if way == "predicted":

@@ -33,7 +33,6 @@ SMALL = {
     "word_vectors": None,
     "warm_up_steps": 3,
     "learning_rate": 3e-3,
-    "checkpoint_minutes": 1e-6,
     "model.word_size": 8,
     "model.joint_size": 16,
 }
@@ -71,6 +70,7 @@ def make_study(folder) -> Study:
 def work_killed_at(folder, step: int) -> None:
     """The queue, killed in this step of the first training that reaches it."""
     make_small()
+    study_settings.BASE |= {"checkpoint_minutes": 1e-6}  # a checkpoint after each step
     log = Log.step
 
     def killed(self, number, **values):
@@ -94,6 +94,7 @@ def test_killed_it_goes_on_to_the_same_end(tmp_path, monkeypatch):
     of_run = tmp_path / "killed/runs/made-up/han/seed-0"
     assert [path.name for path in (of_run / "training").glob("checkpoint-*")] == ["checkpoint-000000006"]
     assert not (tmp_path / "killed/results.json").exists()
+    monkeypatch.setitem(study_settings.BASE, "checkpoint_minutes", 1e-6)  # part of the run's configuration
     _, failed = work(tmp_path / "killed")
     assert failed == 0
     assert not list((of_run / "training").glob("checkpoint-*"))
