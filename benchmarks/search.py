@@ -70,7 +70,7 @@ def fill_index(model: Path, store: RegionStore, ids: Sequence[str], out: Path, *
     han = load_aligning_matcher(model)
     pooling = MeanPooling(han.config.joint_size)
     made_by = MadeBy(folder_hash(model), store.fingerprint, han.config.joint_size, storage, pooling.name, pooling.size)
-    encoder = Encoder(han, lambda: _Stored(store), pooling, storage)  # type: ignore[arg-type, return-value]
+    encoder = Encoder(han, _Stored(store), pooling, storage)  # type: ignore[arg-type]
     make_folder(out)
     table = PhotoTable.create(out / FIRST, made_by)
     for first in range(0, len(ids), _ROWS):

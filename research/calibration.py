@@ -17,9 +17,9 @@ from scipy.special import expit
 
 from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation import Calibration
 from han_retrieval.matchers import load_aligning_matcher
 from han_retrieval.regions import RegionStore
+from han_retrieval.search.calibration import Calibration
 
 FOLDER = click.Path(exists=True, path_type=Path)
 SHOWN = 10

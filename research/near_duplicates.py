@@ -31,8 +31,8 @@ from han_retrieval.data import read_dataset  # noqa: E402
 from han_retrieval.data.photos import open_photo  # noqa: E402
 from han_retrieval.matchers import load_aligning_matcher  # noqa: E402
 from han_retrieval.regions import RegionStore, detector_for  # noqa: E402
-from han_retrieval.search.alike import ALIKE, likeness  # noqa: E402
 from han_retrieval.search.encode import encode_regions  # noqa: E402
+from han_retrieval.search.near_duplicates import NEAR_DUPLICATE, photo_similarity  # noqa: E402
 
 THRESHOLDS = (0.8, 0.85, 0.9, 0.925, 0.95, 0.975)
 _AT_ONCE = 250
@@ -91,7 +91,7 @@ def main(model: Path, dataset: Path, features: Path, copies: int, picture: Path 
             assert path is not None
             regions = detector.detect([change(open_photo(path))])
             its, there = encode_regions(han, regions)
-            found.append(likeness(normalize(its[0][there[0]], dim=1), tokens[place]))
+            found.append(photo_similarity(normalize(its[0][there[0]], dim=1), tokens[place]))
         shown[name] = _shares(found)
     most, nearest = _most_alike(tokens)
     shown["different photos"] = _shares(most)
@@ -112,7 +112,7 @@ def _most_alike(tokens: list[Tensor]) -> tuple[list[float], list[int]]:
         cosines = pooled @ pooled[place]
         cosines[place] = -2
         near = cosines.topk(10).indices.tolist()
-        alike = [likeness(tokens[place], tokens[other]) for other in near]
+        alike = [photo_similarity(tokens[place], tokens[other]) for other in near]
         most.append(max(alike))
         which.append(near[int(np.argmax(alike))])
     return most, which
@@ -122,7 +122,7 @@ def _draw(file: Path, most: list[float], which: list[int], paths: list[Path | No
     """Pairs of different photos, eight of those that are nearest to each of four likenesses, a row each."""
     side = 140
     sheet = Image.new("RGB", (8 * (2 * side + 12), 4 * (side + 8)), "white")
-    for row, at in enumerate((ALIKE + 0.02, ALIKE, ALIKE - 0.05, ALIKE - 0.1)):
+    for row, at in enumerate((NEAR_DUPLICATE + 0.02, NEAR_DUPLICATE, NEAR_DUPLICATE - 0.05, NEAR_DUPLICATE - 0.1)):
         for column, place in enumerate(np.argsort(np.abs(np.array(most) - at))[:8]):
             for half, one in enumerate((place, which[place])):
                 path = paths[one]

@@ -17,12 +17,12 @@ from han_retrieval.cli.distil import distil
 from han_retrieval.cli.evaluate import evaluate
 from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation import Calibration
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore, extract
 from han_retrieval.search import distil as learning
+from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.pooling import TextMap
 from han_retrieval.text import Vocabulary
 

@@ -14,10 +14,10 @@ sys.path.append(str(Path(__file__).parents[1] / "search"))
 from tiny_index import FakeDetector, make_model, make_photo, make_photos
 
 from han_retrieval.cli.main import main
-from han_retrieval.evaluation import Calibration
 from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.search.calibration import Calibration
 
-UPDATE = "han_retrieval.search.update.detector_for"
+UPDATE = "han_retrieval.search.maker.detector_for"
 
 
 @pytest.fixture

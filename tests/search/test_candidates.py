@@ -18,8 +18,8 @@ from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index, MeanPooling, search
-from han_retrieval.search.alike import first_of_alike
 from han_retrieval.search.distil import distil
+from han_retrieval.search.near_duplicates import without_near_duplicates
 from han_retrieval.search.pooling import TextMap
 from han_retrieval.search.recall import candidate_recall, frequent_words
 from han_retrieval.text import Vocabulary
@@ -116,12 +116,12 @@ def test_nearly_the_same_photos_are_left_out(folder):
         model = index.load_model()
         plain = search(index, model, SENTENCE, k=COUNT, exact=True).hits
         rows = np.array([hit.row for hit in plain])
-        assert first_of_alike(index, rows, 7, alike=2.0) == list(range(7))
-        assert first_of_alike(index, rows, COUNT, alike=-2.0) == [0]
+        assert without_near_duplicates(index, rows, 7, threshold=2.0) == list(range(7))
+        assert without_near_duplicates(index, rows, COUNT, threshold=-2.0) == [0]
         twice = np.repeat(rows, 2)
-        assert first_of_alike(index, twice, COUNT, alike=0.999) == list(range(0, 2 * COUNT, 2))
+        assert without_near_duplicates(index, twice, COUNT, threshold=0.999) == list(range(0, 2 * COUNT, 2))
         collapsed = search(index, model, SENTENCE, k=COUNT, exact=True, collapse=True).hits
-        kept = first_of_alike(index, rows, COUNT)
+        kept = without_near_duplicates(index, rows, COUNT)
         assert [hit.row for hit in collapsed] == [int(rows[place]) for place in kept]
         few = search(index, model, SENTENCE, k=3, exact=True, collapse=True).hits
         assert [hit.row for hit in few] == [hit.row for hit in collapsed[:3]]

@@ -10,10 +10,10 @@ import torch
 from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_photos, update
 
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation import Calibration
 from han_retrieval.evidence import evidence_from_index
 from han_retrieval.search import Index, Part, search
-from han_retrieval.search.index import Unreadable
+from han_retrieval.search.calibration import Calibration
+from han_retrieval.search.reader import Unreadable
 
 COUNT = 30
 
@@ -142,7 +142,7 @@ def calibration(**changes) -> Calibration:
 
 def test_probabilities_are_those_of_the_scores_of_one_sentence(index, model):
     plain = search(index, model, SENTENCE)
-    assert not plain.nothing
+    assert not plain.nothing_matches
     assert all(hit.probability is None for hit in plain.hits)
     found = search(index, model, SENTENCE, calibration=calibration(photos=len(index)))
     for hit in found.hits:
@@ -154,12 +154,14 @@ def test_probabilities_are_those_of_the_scores_of_one_sentence(index, model):
     doubled = search(index, model, [Part(SENTENCE, 2.0)], calibration=calibration(photos=len(index)))
     assert [hit.probability for hit in doubled.hits] == pytest.approx([hit.probability for hit in found.hits])
     best = max(hit.probability for hit in found.hits)
-    assert not search(index, model, SENTENCE, calibration=calibration(photos=len(index), threshold=best - 1e-9)).nothing
+    assert not search(
+        index, model, SENTENCE, calibration=calibration(photos=len(index), threshold=best - 1e-9)
+    ).nothing_matches
     too_high = search(index, model, SENTENCE, calibration=calibration(photos=len(index), threshold=best + 1e-9))
-    assert too_high.nothing
+    assert too_high.nothing_matches
     assert len(too_high.hits) == 10
     several = search(index, model, PARTS, calibration=calibration(threshold=0.99))
-    assert not several.nothing
+    assert not several.nothing_matches
     assert several.hits[0].probability is None
 
 
@@ -239,7 +241,7 @@ def test_a_table_that_cannot_be_read_is_one_line(tmp_path):
     for file in (out / "photos-1" / "data").iterdir():
         file.write_bytes(file.read_bytes()[:100])
     for read in (lambda: index.tokens([0]), lambda: Index.open(out)):
-        with pytest.raises(Unreadable, match="index: what was being read is gone or broken") as error:
+        with pytest.raises(Unreadable, match="index: its open table is gone or broken") as error:
             read()
         assert "\n" not in str(error.value)
 

@@ -55,7 +55,7 @@ def test_it_is_the_mean_match_of_the_photo_s_regions(index, model):
     assert [hit.row for hit in found.hits] == list(np.argsort(-wanted))
     assert np.allclose([hit.score for hit in found.hits], np.sort(wanted)[::-1], atol=1e-5)
     assert all(hit.probability is None for hit in found.hits)
-    assert not found.nothing
+    assert not found.nothing_matches
     without = similar(index, model, row, k=COUNT + 1, exact=True)
     assert [hit.row for hit in without.hits] == [hit.row for hit in found.hits if hit.row != row]
     assert len(similar(index, model, row, k=3, candidates=1).hits) == 3

@@ -13,8 +13,8 @@ sys.path.append(str(Path(__file__).parents[1] / "search"))
 
 from tiny_index import make_model, update
 
-from han_retrieval.evaluation import Calibration
 from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.search import Calibration
 from han_retrieval.serve import Limits, SearchService, create_app
 
 NAMES = ("a.jpg", "trips/2024/été à la mer.jpg", "trips/2024/写真.jpg", "trips/b's.jpg", "trips_not/c.jpg", "d%_.png")

@@ -9,13 +9,13 @@ import click
 from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
-from han_retrieval.evaluation import Calibration, evaluate
-from han_retrieval.evaluation import calibrate as fit
-from han_retrieval.evaluation.calibration import SHOWN
-from han_retrieval.evaluation.reliability import draw_reliability
+from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import load_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore
+from han_retrieval.search.calibration import SHOWN, Calibration
+from han_retrieval.search.calibration import calibrate as fit
+from han_retrieval.search.reliability import draw_reliability
 
 
 @click.command()

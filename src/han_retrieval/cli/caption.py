@@ -11,9 +11,9 @@ from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import find_device
 from han_retrieval.data import open_photo, read_sentences
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation import Calibration
 from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher
 from han_retrieval.search import is_index, rank_captions
+from han_retrieval.search.calibration import Calibration
 
 
 @click.command()

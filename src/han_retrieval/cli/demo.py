@@ -10,11 +10,11 @@ import click
 
 from han_retrieval.cli.gallery import GALLERY, copy_gallery
 from han_retrieval.cli.own_folder import make_own_folder
-from han_retrieval.evaluation.calibration import Calibration
 from han_retrieval.evidence import PageTable, PhotoResult, QueryResults, evidence_from_index, evidence_page
 from han_retrieval.files import write_whole
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
 from han_retrieval.search import Hit, Index, index_photos, search
+from han_retrieval.search.calibration import Calibration
 
 SENTENCES = (
     "a man in a black coat looks through a camera on a tripod",

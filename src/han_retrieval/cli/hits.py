@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from han_retrieval.evaluation import Calibration
-from han_retrieval.search import Answer, Hit
+from han_retrieval.search import Hit, SearchResult
+from han_retrieval.search.calibration import Calibration
 
 
-def note_nothing(answer: Answer, calibration: Calibration | None, *, show_all: bool) -> list[Hit]:
+def note_nothing(answer: SearchResult, calibration: Calibration | None, *, show_all: bool) -> list[Hit]:
     """The hits to be shown: none, and a note of that, where nothing matches and not all are asked for."""
-    if not (answer.nothing and answer.hits):
+    if not (answer.nothing_matches and answer.hits):
         return answer.hits
     assert calibration is not None
     best = max(hit.probability or 0 for hit in answer.hits)

@@ -11,11 +11,11 @@ import click
 from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import hit_as_json, hit_line, note_nothing
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation import Calibration
 from han_retrieval.evidence import evidence_from_index
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.search import CANDIDATES, Hit, Index, Part, parse_query
 from han_retrieval.search import search as search_index
+from han_retrieval.search.calibration import Calibration
 
 
 @click.command()
@@ -84,7 +84,7 @@ def search(
             evidence = [_evidence(photos, han, hit, parts) for hit in hits]
     if as_json:
         shown = [hit_as_json(hit) | {"evidence": its} for hit, its in zip(hits, evidence, strict=True)]
-        facts = {"nothing": found.nothing, "seconds": found.seconds}
+        facts = {"nothing": found.nothing_matches, "seconds": found.seconds}
         click.echo(json.dumps({"query": query, **facts, "hits": shown}, ensure_ascii=False))
         return
     for hit in hits:

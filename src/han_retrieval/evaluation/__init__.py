@@ -1,6 +1,5 @@
 """How good a matcher is: recalls of both directions, their certainty, and whether its evidence is true."""
 
-from han_retrieval.evaluation.calibration import Calibration, calibrate
 from han_retrieval.evaluation.grounding import Grounding, ground
 from han_retrieval.evaluation.metrics import Queries, fold_results, query_results, recall_sum, summarise
 from han_retrieval.evaluation.protocols import Evaluation, evaluate
@@ -9,13 +8,11 @@ from han_retrieval.evaluation.runs import write_runs
 from han_retrieval.evaluation.significance import Difference, compare, intervals
 
 __all__ = [
-    "Calibration",
     "Difference",
     "Evaluation",
     "Grounding",
     "Queries",
     "Relevance",
-    "calibrate",
     "compare",
     "evaluate",
     "fold_results",

@@ -1,6 +1,8 @@
-"""Whether a phrase's most-aligned region is where the phrase's thing is: phrase grounding against Entities truth.
+"""Phrase grounding: does the region that is most aligned with a phrase show what the phrase names?
 
-Legend: m regions of a photo, n words of a sentence, k true boxes of a phrase.
+It is measured against the boxes of Flickr30K Entities.
+
+Legend: m regions of a photo, n words of a sentence, k annotated boxes of a phrase.
 """
 
 from __future__ import annotations
@@ -8,58 +10,47 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from han_retrieval.data import overlapping, to_stored_size
-from han_retrieval.errors import HANError
-from han_retrieval.evaluation.protocols import Matcher, check_regions, evaluating
-from han_retrieval.text import EncodedSentence, tokenize_each
+from han_retrieval.errors import DataError, StoreError
+from han_retrieval.evaluation.protocols import check_regions
+from han_retrieval.evaluation.scores import evaluating
+from han_retrieval.text import tokenize_each
 
 if TYPE_CHECKING:
     from han_retrieval.data import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase
+    from han_retrieval.matchers import Matcher
     from han_retrieval.regions import Regions, RegionStore
 
 MEASURES = ("pointing", "iou", "pointing_union", "iou_union")
 GUESSES = ("model", "random", "centre", "best")
 
-
-class Explainer(Matcher, Protocol):
-    """A matcher that shows its alignment."""
-
-    def encode_sentence(self, sentence: str) -> EncodedSentence:
-        """The sentence's ids and words."""
-        ...
-
-    def explain(self, regions: Tensor, words: Tensor) -> Any:
-        """(m, D), (n,) -> something with ``alignment`` (n, m)."""
-        ...
-
-
-Hits = dict[str, dict[str, float]]  # by measure, then by guess, in percent
+Hits = dict[str, dict[str, float]]
+"""Shares in percent, by measure and by guess."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grounding:
-    """The share of phrases that a guess at their region hits, in percent.
+    """The share of phrases whose region is guessed right, in percent.
 
-    A phrase may have several boxes (two dogs). The main measures are ``pointing``: the region's centre lies in any of
-    them, and ``iou``: the region overlaps any of them at IoU >= 0.5, since a region that shows one of the two dogs is
-    true evidence. ``pointing_union`` and ``iou_union`` take the one box around all of them instead, as most published
-    figures do; they also accept a region between the dogs.
+    A phrase may have several boxes (two dogs). The main measures are ``pointing``: the region's centre is in any of
+    them, and ``iou``: the region overlaps any of them at an IoU of at least 0.5. A region that shows one of two dogs
+    counts as right. ``pointing_union`` and ``iou_union`` use the one box around all of them, as most published figures
+    do; they also accept a region between the dogs.
 
-    The guesses: ``model``, the region most aligned with the phrase (its words' weights averaged); ``random``, any
-    region, the exact expectation; ``centre``, the photo's centre for pointing and the whole photo for IoU; ``best``,
-    the best of the regions, which no choice among them can pass.
+    The guesses are ``model``: the region most aligned with the phrase, by the mean weight of its words; ``random``: any
+    region, as an exact expectation; ``centre``: the photo's centre for pointing and the whole photo for IoU; ``best``:
+    the best of the regions, an upper bound for any choice among them.
 
     Attributes:
-        overall: Over all phrases.
-        by_type: Over the phrases of a type; a phrase of several types counts in each.
-        counts: "phrases" that were looked at, phrases of a type as "phrases: TYPE", and what was left out, by reason.
+        overall: Of all phrases.
+        by_type: Of the phrases of each type; a phrase of several types counts in each.
+        counts: The number of "phrases", of the phrases of a type as "phrases: TYPE", and of those left out, by reason.
     """
 
     overall: Hits
@@ -68,44 +59,44 @@ class Grounding:
 
 
 def ground(
-    model: Explainer,
-    truth: EntitiesPhotos,
+    model: Matcher,
+    annotations: EntitiesPhotos,
     store: RegionStore,
     *,
     ids: Sequence[str],
     progress: bool = True,
 ) -> Grounding:
-    """Ground every boxed phrase of the photos ``ids``; what cannot be grounded is counted.
+    """Ground every phrase that has a box in the photos ``ids``; the others are counted.
 
-    The Entities tokens become words by tokenizing each by itself. True boxes are brought to the size that the store
-    knows the photo in.
+    Each token of Entities is tokenized by itself. Annotated boxes are scaled to the photo's size in the store.
 
     Args:
-        model: The matcher.
-        truth: The annotations by photo; phrases of photos other than ``ids`` are counted and left out.
+        model: A matcher that aligns words and regions.
+        annotations: Entities by photo; phrases of photos that are not in ``ids`` are counted and left out.
         store: The regions, with boxes.
         ids: The photos of the split.
-        progress: Show a progress bar on standard error.
+        progress: Show a progress bar on stderr.
 
     Raises:
-        HANError: The store is of another detector than the model was trained with, or has no boxes, or there is no
-            boxed phrase.
+        ModelError: The store is of another detector than the model was trained with, or the model aligns no words.
+        StoreError: The store has no boxes.
+        DataError: No phrase with a box belongs to a photo with regions.
     """
     check_regions(model, store)
     counts = Counter[str]()
-    counts["photos without annotation"] = sum(name not in truth for name in ids)
-    counts["phrases of photos not in the split"] = sum(map(_phrase_count, truth.values()))
+    counts["photos without annotation"] = sum(name not in annotations for name in ids)
+    counts["phrases of photos not in the split"] = sum(map(_phrase_count, annotations.values()))
     hits: list[np.ndarray] = []  # (measures, guesses) a phrase
     types: list[Sequence[str]] = []
     with evaluating(model):
-        photos = [truth[name] for name in ids if name in truth]
+        photos = [annotations[name] for name in ids if name in annotations]
         for photo in tqdm(photos, desc="grounding phrases", unit="photo", disable=not progress):
             counts["phrases of photos not in the split"] -= _phrase_count(photo)
             if photo.id not in store:
                 counts["phrases of photos not in the features"] += _phrase_count(photo)
                 continue
             regions = store.read([photo.id])[0]
-            judge = _Judge(photo, regions)
+            measures = _PhotoMeasures(photo, regions)
             for sentence in photo.sentences:
                 boxed = [phrase for phrase in sentence.phrases if len(phrase.boxes)]
                 counts["phrases without a box"] += len(sentence.phrases) - len(boxed)
@@ -113,10 +104,10 @@ def ground(
                     if region is None:
                         counts["phrases without a word"] += 1
                         continue
-                    hits.append(judge.hits(phrase, region))
+                    hits.append(measures.hits(phrase, region))
                     types.append(phrase.types)
     if not hits:
-        raise HANError("no boxed phrase belongs to a photo of the split that has regions: is this their Entities file?")
+        raise DataError("no boxed phrase belongs to a photo of the split with regions: is this their Entities file?")
     found = np.stack(hits)
     members = {name: [i for i, of in enumerate(types) if name in of] for name in sorted(set().union(*types))}
     return Grounding(
@@ -131,9 +122,9 @@ def _phrase_count(photo: EntitiesPhoto) -> int:
 
 
 def _most_aligned(
-    model: Explainer, regions: Regions, sentence: EntitiesSentence, phrases: Sequence[Phrase]
+    model: Matcher, regions: Regions, sentence: EntitiesSentence, phrases: Sequence[Phrase]
 ) -> Iterable[tuple[Phrase, int | None]]:
-    """Each phrase with the region that its words' mean weight is greatest for; None where it has no word."""
+    """Each phrase with the region of the largest mean weight over its words; None if it has no word."""
     words, starts = tokenize_each(sentence.tokens)
     if not phrases or not words:
         return [(phrase, None) for phrase in phrases]
@@ -149,12 +140,12 @@ def _most_aligned(
     return found
 
 
-class _Judge:
-    """One photo's regions, held against boxes."""
+class _PhotoMeasures:
+    """Measures the guesses at a phrase's region in one photo."""
 
     def __init__(self, photo: EntitiesPhoto, regions: Regions) -> None:
         if regions.boxes is None:
-            raise HANError(f"the features of photo {photo.id!r} have no boxes to ground by: extract them anew")
+            raise StoreError(f"the features of photo {photo.id!r} have no boxes to ground by: extract them anew")
         width, height = regions.width or photo.width, regions.height or photo.height
         whole = [[0, 0, width, height]]
         self.boxes = np.concatenate([whole, regions.boxes]).astype(np.float64)  # (1 + m, 4), the whole photo first
@@ -162,7 +153,7 @@ class _Judge:
         self.photo, self.width, self.height = photo, width, height
 
     def hits(self, phrase: Phrase, region: int) -> np.ndarray:
-        """What each guess scores under each measure: (measures, guesses)."""
+        """Whether each guess is right under each measure: (measures, guesses)."""
         true = to_stored_size(phrase.boxes, self.photo, width=self.width, height=self.height)  # (k, 4)
         union = np.concatenate([true[:, :2].min(0), true[:, 2:].max(0)])[None]  # (1, 4)
         rows = []

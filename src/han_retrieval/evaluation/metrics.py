@@ -12,8 +12,9 @@ from itertools import chain
 
 import numpy as np
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 from han_retrieval.evaluation.relevance import Relevance
+from han_retrieval.evaluation.scores import refuse_not_finite
 
 DIRECTIONS = ("image_to_text", "text_to_image")
 CUTOFFS = (1, 5, 10)
@@ -67,14 +68,15 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
         relevance: Which caption belongs to which image.
 
     Raises:
-        HANError: A score is NaN or infinite (the first such pair is named), or there is no caption.
+        ModelError: A score is NaN or infinite; the message names the first such pair.
+        DataError: There is no caption.
     """
     images, captions = scores.shape
     if (images, captions) != (len(relevance.image_ids), len(relevance.caption_ids)):
         raise ValueError(f"scores are {scores.shape}, the relevance is of {len(relevance.image_ids)} images and "
                          f"{len(relevance.caption_ids)} captions")  # fmt: skip
     if not captions:
-        raise HANError("no caption to evaluate: every photo's captions are missing or without a word")
+        raise DataError("no caption to evaluate: every photo's captions are missing or without a word")
     own_columns = relevance.captions_of()
     own_scores = np.asarray(scores[relevance.caption_image, np.arange(captions)])  # (T,) with each caption's image
 
@@ -124,26 +126,12 @@ def _rank_captions(row: np.ndarray, own: np.ndarray) -> tuple[float, float, floa
     return float(places[0]), float((found / places)[inside].sum() / len(own)), float(inside.mean())
 
 
-def refuse_not_finite(scores: np.ndarray, image_ids: tuple[str, ...], caption_ids: tuple[str, ...]) -> None:
-    """See that every one of the (I, T) scores is a number.
-
-    Raises:
-        HANError: One is NaN or infinite; the first such pair, in the order of the rows, is named.
-    """
-    finite = np.isfinite(scores)
-    if not finite.all():
-        row, column = np.unravel_index(np.argmin(finite), scores.shape)
-        raise HANError(
-            f"image {image_ids[row]!r} and caption {caption_ids[column]!r} score {scores[row, column]}: "
-            "a score that is not finite is refused, never ranked; the model's weights or these features are damaged"
-        )
-
-
 def fold_results(scores: np.ndarray, relevance: Relevance, *, folds: int = 1) -> PerQuery:
     """Rank as ``query_results`` does, within each of ``folds`` consecutive runs of equally many images.
 
     Raises:
-        HANError: As ``query_results``, or the images do not divide into that many folds.
+        HANError: As ``query_results``.
+        DataError: The images do not divide into that many folds.
     """
     if folds == 1:
         return query_results(scores, relevance)

@@ -1,10 +1,13 @@
-"""Photos of folders, ready to be searched: a store that grows, candidates, exact scores."""
+"""Search photos: an index that grows, candidates, exact scores, probabilities."""
 
+from han_retrieval.search.calibration import Calibration, calibrate
 from han_retrieval.search.captions import RankedCaption, rank_captions
-from han_retrieval.search.index import Index, PhotoRegions
+from han_retrieval.search.index import Index
 from han_retrieval.search.pooling import MeanPooling, Pooling
 from han_retrieval.search.query import Part, parse_query
-from han_retrieval.search.ranking import CANDIDATES, Answer, Hit, search
+from han_retrieval.search.ranking import CANDIDATES, search
+from han_retrieval.search.reader import IndexReader, PhotoRegions
+from han_retrieval.search.results import Hit, SearchResult
 from han_retrieval.search.settings import is_index
 from han_retrieval.search.similarity import similar
 from han_retrieval.search.summary import IndexSummary
@@ -12,9 +15,10 @@ from han_retrieval.search.update import IndexReport, index_photos
 
 __all__ = [
     "CANDIDATES",
-    "Answer",
+    "Calibration",
     "Hit",
     "Index",
+    "IndexReader",
     "IndexReport",
     "IndexSummary",
     "MeanPooling",
@@ -22,6 +26,8 @@ __all__ = [
     "PhotoRegions",
     "Pooling",
     "RankedCaption",
+    "SearchResult",
+    "calibrate",
     "index_photos",
     "is_index",
     "parse_query",

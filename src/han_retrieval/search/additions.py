@@ -17,7 +17,7 @@ from han_retrieval.regions.extraction import progress_bar
 from han_retrieval.search.encode import Encoder
 from han_retrieval.search.photo import Photo, read_photo
 from han_retrieval.search.rows import PhotoFile, PhotoRow
-from han_retrieval.search.scan import Place, Scan, State
+from han_retrieval.search.scan import FileState, Place, Scan
 from han_retrieval.search.table import Broken, PhotoTable
 
 _ROWS_A_COMMIT = 256
@@ -43,7 +43,7 @@ class Additions:
         # The files of each photo as they are now, as far as is known.
         self._files = {
             photo_id: [
-                file for file in files if self._stays((file.root, file.path), State(sizes[photo_id], file.mtime))
+                file for file in files if self._stays((file.root, file.path), FileState(sizes[photo_id], file.mtime))
             ]
             for photo_id, files in self._stored.items()
         }
@@ -95,7 +95,7 @@ class Additions:
         self.removed = len(gone)
         self._table.tidy()
 
-    def _stays(self, place: Place, state: State) -> bool:
+    def _stays(self, place: Place, state: FileState) -> bool:
         """Whether a file that is known in a state needs no look."""
         if not self._accounts_for(place[0]) or self._found.overlooks(place):
             return True
@@ -120,7 +120,7 @@ class Additions:
         images = [photo.image for photo, _ in waiting if photo.image is not None]  # all: what waits is not known
         for (photo, files), encoded in zip(waiting, encoder.encode(images) if images else (), strict=True):
             if isinstance(encoded, str):
-                self._broken |= {(f.root, f.path): Broken(State(photo.state.size, f.mtime), encoded) for f in files}
+                self._broken |= {(f.root, f.path): Broken(FileState(photo.state.size, f.mtime), encoded) for f in files}
                 continue
             self._rows.append(
                 PhotoRow(

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation.calibration import Calibration
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
+from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.encode import encode_regions
 from han_retrieval.text import tokenize
 

@@ -1,11 +1,11 @@
-"""What finds candidates, learned from the model's own scores.
+"""Learn to choose candidates from the model's own scores.
 
-A photo and a sentence are compared by one dot product of the means of their tokens, and by the model word by region. A
-linear map of the sentence's mean brings the products nearer to the scores: it is fitted so that the soft-max of the
-products over photos is that of the scores, as a student learns from a teacher (Hinton et al., 2015). Photos keep their
-plain means, so an index is not made anew for it.
+Candidates are chosen by the dot product of a sentence's and a photo's mean token. A linear map of the sentence's mean
+makes these products closer to the model's scores: it is fitted so that the softmax of the products over photos is the
+softmax of the scores, as in knowledge distillation (Hinton et al., 2015). Photos keep their plain means, so existing
+indexes stay as they are.
 
-Legend: I photos, T sentences, m regions, n words, d numbers a token.
+Legend: I photos, T sentences, d numbers a token.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ from torch import Tensor
 from tqdm import tqdm
 
 from han_retrieval.data import CaptionedPhotos
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
+from han_retrieval.evaluation.scores import encode_photos, score_all
 from han_retrieval.matchers import AligningMatcher
-from han_retrieval.search.encode import encode_regions
 from han_retrieval.search.pooling import MeanPooling, TextMap
+from han_retrieval.search.recall import pool_sentences, share_kept
 
 if TYPE_CHECKING:
     from han_retrieval.regions import RegionStore
 
 PHOTOS, SENTENCES = 3000, 1500
 _HELD_OUT = 0.2
-_TEMPERATURE = 0.22  # of the scores' soft-max, in their standard deviations: the best few dozen photos count
+_TEMPERATURE = 0.22  # of the scores' softmax, in their standard deviations: the best few dozen photos count
 _STEPS, _RATE, _START = 300, 0.02, 20.0
 _SENTENCES_A_STEP, _PHOTOS_A_STEP = 500, 1500
-_PHOTOS_AT_ONCE = 256
 TOP, KEPT = 10, (20, 50, 100, 200)
 
 
 @dataclass(frozen=True, slots=True)
 class Distilled:
-    """A map, and what candidates keep of the exact best ten, in percent by their number, of sentences held out.
+    """A learned map, and the candidate recall of sentences that were held out.
 
     Attributes:
-        text_map: What was learned.
-        photos, sentences: How many it was learned from, the sentences held out included.
-        before, after: Without it and with it.
+        text_map: The map.
+        photos, sentences: The number of each; sentences held out included.
+        before, after: The share of the exact best ten that candidates keep without and with the map, in percent by the
+            number of candidates.
     """
 
     text_map: TextMap
@@ -63,18 +64,19 @@ def distil(
     seed: int = 0,
     progress: bool = False,
 ) -> Distilled:
-    """Learn a map from the scores of some photos and sentences, those of the model's training at best.
+    """Learn a map from the scores of photos and sentences, best those that the model was trained on.
 
     Args:
         model: The teacher.
         dataset: Photos with captions.
-        store: Their regions; photos that it lacks are left out.
-        photos, sentences: How many are taken at most.
-        seed: Of all that is drawn.
-        progress: Show it on stderr.
+        store: The photos' regions; photos that it lacks are left out.
+        photos, sentences: The largest number of each.
+        seed: Of the random choice of photos and sentences, and of the steps.
+        progress: Show progress bars on stderr.
 
     Raises:
-        HANError: There are too few photos or sentences, or a score is not finite.
+        DataError: There are too few photos or sentences.
+        ModelError: A score is not finite.
     """
     random = np.random.default_rng(seed)
     there = [photo for photo in dataset.photos if photo.id in store]
@@ -82,22 +84,19 @@ def distil(
     captions = [(i, caption) for i, photo in enumerate(drawn) for caption in photo.captions if model.reads(caption)]
     chosen = [captions[i] for i in random.permutation(len(captions))[:sentences]]
     if len(drawn) <= 2 * TOP or len(chosen) < 2 * TOP:
-        raise HANError(
+        raise DataError(
             f"{len(drawn)} photos with regions and {len(chosen)} sentences are too few to learn from: take at least "
             f"{2 * TOP + 1} and {2 * TOP}"
         )
     pooling = MeanPooling(model.config.joint_size)
-    own = torch.tensor([i for i, _ in chosen])
-    with torch.no_grad():
-        words, mask = model.words([caption for _, caption in chosen])
-        texts = model.encode_texts(words, mask)
-        queries = pooling.texts(texts, mask).float().cpu()  # (T, d)
-        vectors, scores = _score(model, [photo.id for photo in drawn], store, texts, mask, pooling, progress=progress)
-    if not scores.isfinite().all():
-        raise HANError("a score is not finite: the model or the features are broken")
+    ids, lines = [photo.id for photo in drawn], [caption for _, caption in chosen]
+    encoded = encode_photos(model, store, ids, progress=progress)
+    vectors = torch.cat([pooling.images(*each).float().cpu() for each in encoded])  # (I, d)
+    queries = pool_sentences(model, lines, pooling)  # (T, d)
+    scores = torch.from_numpy(score_all(model, encoded, lines, photo_ids=ids, progress=progress).T.copy())  # (T, I)
     temperature = _TEMPERATURE * float(scores.std(1).mean())
-    # A model knows its training's pairs by heart, which nothing that is learned here could tell.
-    scores[torch.arange(len(own)), own] = -torch.inf
+    # A model knows the pairs of its training by heart, which the map cannot learn.
+    scores[torch.arange(len(chosen)), torch.tensor([i for i, _ in chosen])] = -torch.inf
     held = max(1, round(_HELD_OUT * len(chosen)))
     found = _fit(queries[held:], vectors, scores[held:], temperature, seed=seed, progress=progress)
     after = queries[:held] @ found.weight.T + found.bias
@@ -105,35 +104,13 @@ def distil(
         text_map=found,
         photos=len(drawn),
         sentences=len(chosen),
-        before=_kept(queries[:held] @ vectors.T, scores[:held]),
-        after=_kept(after @ vectors.T, scores[:held]),
+        before=_share_kept(queries[:held] @ vectors.T, scores[:held]),
+        after=_share_kept(after @ vectors.T, scores[:held]),
     )
 
 
-def _score(
-    model: AligningMatcher,
-    ids: list[str],
-    store: RegionStore,
-    texts: Tensor,
-    mask: Tensor,
-    pooling: MeanPooling,
-    *,
-    progress: bool,
-) -> tuple[Tensor, Tensor]:
-    """Pooled vectors of photos (I, d) and their scores with sentences (T, I), some photos at a time."""
-    vectors, scores = [], []
-    with tqdm(total=len(ids), desc="scoring photos", unit="photo", disable=not progress) as bar:
-        for first in range(0, len(ids), _PHOTOS_AT_ONCE):
-            some = ids[first : first + _PHOTOS_AT_ONCE]
-            tokens, there = encode_regions(model, store.read(some))
-            vectors.append(pooling.images(tokens, there))
-            scores.append(model.score(tokens.to(model.device), there, texts, mask).T.float().cpu())
-            bar.update(len(some))
-    return torch.cat(vectors), torch.cat(scores, dim=1)
-
-
 def _fit(queries: Tensor, vectors: Tensor, scores: Tensor, temperature: float, *, seed: int, progress: bool) -> TextMap:
-    """The map whose products (T, I) have the soft-max of the scores; those of -inf do not count."""
+    """The map whose products (T, I) have the softmax of the scores; scores of -inf do not count."""
     random = torch.Generator().manual_seed(seed)
     weight = (_START * torch.eye(queries.shape[1])).requires_grad_()
     bias = torch.zeros(queries.shape[1], requires_grad=True)
@@ -151,13 +128,9 @@ def _fit(queries: Tensor, vectors: Tensor, scores: Tensor, temperature: float, *
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    # Products are logits; on the scale of the scores, those of a query's parts can be added up.
+    # The products are logits. On the scale of the scores, those of a query's parts can be added.
     return TextMap((temperature * weight).detach(), (temperature * bias).detach())
 
 
-def _kept(products: Tensor, scores: Tensor) -> dict[int, float]:
-    best = scores.topk(TOP, dim=1).indices
-    its = products.gather(1, best)  # (T, TOP)
-    counted = products.masked_fill(scores == -torch.inf, -torch.inf)
-    places = (counted.unsqueeze(1) > its.unsqueeze(2)).sum(2)
-    return {number: 100.0 * float((places < number).float().mean()) for number in KEPT if number < products.shape[1]}
+def _share_kept(products: Tensor, scores: Tensor) -> dict[int, float]:
+    return share_kept(products.numpy(), scores.numpy(), top=TOP, numbers=KEPT)

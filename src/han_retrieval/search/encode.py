@@ -1,11 +1,11 @@
-"""Photos to what an index keeps of them: regions by a detector, tokens by a model, a pooled vector.
+"""Encode photos for an index: a detector finds regions, a model turns them into tokens, pooling into one vector.
 
 Legend: I photos, m regions, D numbers a feature, d numbers a token, e numbers a pooled vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from han_retrieval.storage.arrays import pad
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What is kept of a photo; see ``PhotoRow``."""
+    """What an index stores of a photo's content; see ``PhotoRow``."""
 
     width: int
     height: int
@@ -34,23 +34,21 @@ class Encoded:
 
 
 class Encoder:
-    """Photos to rows of an index.
+    """Encodes photos for an index.
 
     Args:
-        model: What makes tokens of regions.
-        detector: Gives what finds regions; called when the first photo is to be encoded.
-        pooling: Tokens to one vector.
-        storage: How tokens are kept, "int8" or "float16".
+        model: Turns regions into tokens.
+        detector: Finds regions.
+        pooling: Turns tokens into one vector.
+        storage: How tokens are stored, "int8" or "float16".
     """
 
-    def __init__(
-        self, model: AligningMatcher, detector: Callable[[], Detector], pooling: Pooling, storage: str
-    ) -> None:
+    def __init__(self, model: AligningMatcher, detector: Detector, pooling: Pooling, storage: str) -> None:
         self._model, self._detector, self._pooling, self._storage = model, detector, pooling, storage
 
     def encode(self, photos: Sequence[Image.Image]) -> list[Encoded | str]:
-        """For each upright photo what is kept of it, or the reason why nothing is."""
-        found = self._detector().detect(photos)
+        """For each upright photo what the index stores, or the reason why it cannot be indexed."""
+        found = self._detector.detect(photos)
         some = [regions for regions in found if len(regions.features)]
         encoded = iter(self._encode(some) if some else ())
         return [next(encoded) if len(regions.features) else "the detector found no region" for regions in found]
@@ -59,11 +57,11 @@ class Encoder:
         tokens, mask = encode_regions(self._model, found)
         pooled = self._pooling.images(tokens, mask)  # (I, e)
         rows: list[Encoded | str] = []
-        for regions, its, there, vector in zip(found, tokens, mask, pooled, strict=True):
-            if not (its.isfinite().all() and vector.isfinite().all()):
+        for regions, padded, real, vector in zip(found, tokens, mask, pooled, strict=True):
+            if not (padded.isfinite().all() and vector.isfinite().all()):
                 rows.append("its features are not finite")
                 continue
-            stored = Tokens.store(its[there], self._storage)
+            stored = Tokens.store(padded[real], self._storage)
             scales = stored.scale.numpy() if self._storage == "int8" else None
             values, pooled_values = stored.values.numpy(), vector.numpy().astype(np.float16)
             size = regions.width, regions.height
@@ -73,7 +71,7 @@ class Encoder:
 
 @torch.no_grad()
 def encode_regions(model: AligningMatcher, found: Sequence[Regions]) -> tuple[Tensor, Tensor]:
-    """The regions of I photos, each with at least one, to tokens (I, m, d) on the CPU and their mask (I, m)."""
+    """The tokens (I, m, d) of photos with at least one region each, on the CPU, and their mask (I, m)."""
     inputs = [torch.tensor(regions.features, dtype=torch.float32) for regions in found]  # (m, D)
     features, mask = pad(torch.cat(inputs), torch.tensor([len(each) for each in inputs]))
     return model.encode_images(features, mask).float().cpu(), mask

@@ -11,7 +11,7 @@ from PIL import Image
 
 from han_retrieval.data import ExifInfo, open_photo, read_exif
 from han_retrieval.errors import HANError
-from han_retrieval.search.scan import State
+from han_retrieval.search.scan import FileState
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Photo:
         exif: When and with which camera it was taken.
     """
 
-    state: State
+    state: FileState
     id: str
     image: Image.Image | None
     exif: ExifInfo
@@ -52,4 +52,4 @@ def read_photo(path: Path, known: Container[str]) -> Photo | str:
     except HANError as error:
         return str(error).removeprefix(f"{path}: ")
     exif = ExifInfo(None, None) if image is None else read_exif(image)
-    return Photo(State(status.st_size, status.st_mtime_ns), photo_id, image, exif)
+    return Photo(FileState(status.st_size, status.st_mtime_ns), photo_id, image, exif)

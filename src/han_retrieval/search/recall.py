@@ -1,22 +1,24 @@
-"""How many of the best photos by exact scores the candidates keep.
+"""Candidate recall: the share of the best photos by exact scores that are among the candidates.
 
-Legend: T sentences, N photos, m regions, n words.
+Legend: T sentences, N photos, m regions, n words, d numbers a token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import QueryError, StoreError
+from han_retrieval.evaluation.scores import score_all
 from han_retrieval.matchers import AligningMatcher
-from han_retrieval.search.index import Index
-from han_retrieval.search.ranking import CANDIDATES, refuse_not_finite
+from han_retrieval.search.pooling import Pooling
+from han_retrieval.search.ranking import CANDIDATES
+from han_retrieval.search.reader import IndexReader
 
 TOP = 10
 NUMBERS = (50, 100, CANDIDATES, 400, 800)
@@ -26,11 +28,11 @@ _PHOTOS_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True)
 class CandidateRecall:
-    """What the candidates keep of the exact best.
+    """The share of the best photos by exact scores that are among the candidates.
 
     Attributes:
-        sentences, photos, top: How many were asked, of how many photos, and how many are the best.
-        kept: By the number of candidates, the share of the best photos that are among them, in percent.
+        sentences, photos, top: The number of sentences, of photos, and of best photos.
+        kept: The share in percent, by the number of candidates.
     """
 
     sentences: int
@@ -39,9 +41,8 @@ class CandidateRecall:
     kept: dict[int, float]
 
 
-@torch.no_grad()
 def candidate_recall(
-    index: Index,
+    index: IndexReader,
     model: AligningMatcher,
     sentences: Sequence[str],
     *,
@@ -49,48 +50,73 @@ def candidate_recall(
     numbers: Sequence[int] = NUMBERS,
     progress: bool = False,
 ) -> CandidateRecall:
-    """Score all photos for each sentence, exactly, and see where the candidates' order has the best.
+    """Score all photos of an index for each sentence, and count the best that are among the candidates.
 
     Args:
         index: With more than ``top`` photos.
-        model: The one that made it, as ``Index.load_model`` gives it.
-        sentences: Those of which the model knows no word are left out.
-        top: How many photos are the best.
+        model: The model that made it, from ``IndexReader.load_model``.
+        sentences: Queries; those of which the model knows no word are left out.
+        top: The number of best photos.
         numbers: Of candidates.
-        progress: Show it on stderr.
+        progress: Show a progress bar on stderr.
 
     Raises:
-        HANError: There are too few photos, or no sentence that the model knows a word of; a score is not finite.
+        StoreError: There are too few photos.
+        QueryError: The model knows no word of any sentence.
+        ModelError: A score is not finite.
     """
     if len(index) <= top:
-        raise HANError(f"{index.path}: {len(index)} photos are too few to lose one of the best {top}")
+        raise StoreError(f"{index.path}: {len(index)} photos are too few to lose one of the best {top}")
     readable = [sentence for sentence in sentences if model.reads(sentence)]
     if not readable:
-        raise HANError(f"the model knows no word of any of the {len(sentences)} sentences")
-    words, mask = model.words(readable)
-    texts = model.encode_texts(words, mask)  # (T, n, d)
-    scores = _score_all(index, model, texts, mask, progress=progress)  # (T, N)
-    nearness = (index.pooling.texts(texts, mask).float().cpu() @ torch.from_numpy(index.pooled).T).numpy()  # (T, N)
-    best = np.argpartition(-scores, top - 1, axis=1)[:, :top]
-    its = np.take_along_axis(nearness, best, axis=1)  # (T, top)
-    places = np.stack([(row[None] > mine[:, None]).sum(1) for row, mine in zip(nearness, its, strict=True)])
-    kept = {number: 100.0 * float((places < number).mean()) for number in numbers if number < len(index)}
+        raise QueryError(f"the model knows no word of any of the {len(sentences)} sentences")
+    files = index.photos["path"].to_pylist()
+    scores = score_all(model, _Photos(index, model.device), readable, photo_ids=files, progress=progress).T  # (T, N)
+    products = pool_sentences(model, readable, index.pooling) @ torch.from_numpy(index.pooled).T
+    kept = share_kept(products.numpy(), scores, top=top, numbers=numbers)
     return CandidateRecall(len(readable), len(index), top, kept)
 
 
+def share_kept(
+    products: NDArray[np.float32], scores: NDArray[np.float32], *, top: int, numbers: Sequence[int]
+) -> dict[int, float]:
+    """The share of the ``top`` photos by score that are among the first photos by product.
+
+    Args:
+        products, scores: (T, N); a photo whose score is -inf is left out.
+        top: The number of best photos.
+        numbers: Of candidates; those as large as N or larger are left out.
+
+    Returns:
+        The share in percent, by the number of candidates.
+    """
+    best = np.argpartition(-scores, top - 1, axis=1)[:, :top]
+    its = np.take_along_axis(products, best, axis=1)  # (T, top)
+    counted = np.where(np.isneginf(scores), -np.inf, products)
+    places = np.stack([(row[None] > mine[:, None]).sum(1) for row, mine in zip(counted, its, strict=True)])
+    return {number: 100.0 * float((places < number).mean()) for number in numbers if number < products.shape[1]}
+
+
+@torch.no_grad()
+def pool_sentences(model: AligningMatcher, sentences: Sequence[str], pooling: Pooling) -> Tensor:
+    """The pooled vectors (T, e) of sentences, float32 on the CPU."""
+    words, mask = model.words(sentences)
+    return pooling.texts(model.encode_texts(words, mask), mask).float().cpu()
+
+
 def frequent_words(model: AligningMatcher, count: int = WORDS) -> list[str]:
-    """Queries where none are given: the words that the model learned from most captions, each alone."""
+    """Queries of one word each: the words that are most frequent in the captions that the model learned from."""
     return [] if model.vocabulary is None else list(model.vocabulary.words[4 : 4 + count])
 
 
-def _score_all(index: Index, model: AligningMatcher, texts: Tensor, mask: Tensor, *, progress: bool) -> np.ndarray:
-    scores = np.empty((len(texts), len(index)), np.float32)
-    with tqdm(total=len(index), desc="scoring all photos", unit="photo", disable=not progress) as bar:
-        for first in range(0, len(index), _PHOTOS_AT_ONCE):
-            rows = np.arange(first, min(first + _PHOTOS_AT_ONCE, len(index)))
-            tokens, there = index.tokens(rows)
-            block = model.score(tokens.to(model.device), there, texts, mask)  # (k, T)
-            scores[:, rows] = block.T.float().cpu().numpy()
-            bar.update(len(rows))
-    refuse_not_finite(index, np.arange(len(index)), scores.sum(0))
-    return scores
+class _Photos:
+    """The tokens of all photos of an index, read again in each iteration."""
+
+    def __init__(self, index: IndexReader, device: torch.device) -> None:
+        self._index, self._device = index, device
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, len(self._index), _PHOTOS_AT_ONCE):
+            rows = np.arange(first, min(first + _PHOTOS_AT_ONCE, len(self._index)))
+            tokens, mask = self._index.tokens(rows)
+            yield tokens.to(self._device), mask

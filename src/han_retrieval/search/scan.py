@@ -17,7 +17,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class FileState:
     """By which a file that is as it was is known: its size in bytes, and when it was last written, in nanoseconds."""
 
     size: int
@@ -35,7 +35,7 @@ class Scan:
         heif: Photos that pillow-heif would read, and is not there to.
     """
 
-    files: dict[Place, State] = field(default_factory=dict)
+    files: dict[Place, FileState] = field(default_factory=dict)
     unnamed: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
     heif: int = 0
@@ -120,7 +120,7 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
                 status = file.stat()
             except OSError:  # gone since it was listed
                 continue
-            found.files[root, path] = State(status.st_size, status.st_mtime_ns)
+            found.files[root, path] = FileState(status.st_size, status.st_mtime_ns)
 
 
 def _fits(path: str, patterns: Iterable[str]) -> bool:

@@ -1,4 +1,4 @@
-"""A photo to those of an index that are like it, region by region.
+"""Search by a photo: those of an index that are most similar, region by region.
 
 Legend: K candidates, m regions, d numbers a token.
 """
@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from han_retrieval.clock import Clock
-from han_retrieval.errors import HANError
+from han_retrieval.errors import QueryError
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.encode import encode_regions
-from han_retrieval.search.index import Index
-from han_retrieval.search.ranking import CANDIDATES, Answer, answer, check_model, choose_rows, score_rows
+from han_retrieval.search.ranking import CANDIDATES, check_model, choose_rows, score_rows
+from han_retrieval.search.reader import IndexReader
+from han_retrieval.search.results import SearchResult, make_result
 
 
 def similar(
-    index: Index,
+    index: IndexReader,
     model: AligningMatcher,
     photo: Regions | int,
     *,
@@ -29,18 +30,19 @@ def similar(
     where: str | None = None,
     exact: bool = False,
     keep_itself: bool = False,
-) -> Answer:
-    """The photos that are most like one, best first, by ``AligningMatcher.compare_images``.
+) -> SearchResult:
+    """Find the photos that are most similar to one, by ``AligningMatcher.compare_images``.
 
     Args:
         index: The photos.
-        model: The one that made the index.
-        photo: Its regions, as the index's detector finds them, or the row of one that is in the index.
+        model: The model that made the index.
+        photo: Its regions, as the index's detector finds them, or its row in the index.
         k, candidates, where, exact: As in ``search``.
-        keep_itself: Leave a photo of the index among those that are like it.
+        keep_itself: Keep a photo of the index in its own result.
 
     Raises:
-        HANError: The photo has no region, the condition cannot be used, or a score is not finite.
+        QueryError: The photo has no region, or the condition cannot be used.
+        StoreError: A score is not finite, or the index cannot be read any more.
         ValueError: As ``search``.
     """
     check_model(index, model, k)
@@ -48,7 +50,7 @@ def similar(
     with clock("encode"):
         if isinstance(photo, Regions):
             if not len(photo.features):
-                raise HANError("the detector found no region in the photo, so nothing can be like it")
+                raise QueryError("the detector found no region in the photo, so no photo can be similar to it")
             tokens, mask = encode_regions(model, [photo])
         else:
             tokens, mask = index.tokens([photo])
@@ -59,9 +61,9 @@ def similar(
     rows = rows[rows != itself] if itself is not None else rows
 
     @torch.no_grad()
-    def score(others: Tokens, there: Tensor) -> list[Tensor]:
-        return [model.compare_images(tokens[0], others.load().to(model.device), there)]
+    def score(others: Tokens, others_mask: Tensor) -> list[Tensor]:
+        return [model.compare_images(tokens[0], others.load().to(model.device), others_mask)]
 
     scores = score_rows(index, rows, score, clock=clock)[0]
     best = np.argsort(-scores, kind="stable")[:k]
-    return answer(index, rows[best], scores[best], None, calibration=None, clock=clock)
+    return make_result(index, rows[best], scores[best], None, calibration=None, clock=clock)

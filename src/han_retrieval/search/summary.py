@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from han_retrieval.search.table import read_broken
+
+if TYPE_CHECKING:
+    from han_retrieval.search.reader import IndexReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,14 +16,15 @@ class IndexSummary:
     """What an index holds, in numbers.
 
     Attributes:
-        photos, files: Files of the same content are one photo.
-        regions_mean: Regions a photo; 0 where there is none.
-        bytes_a_photo: Of the data files; 0 where there is no photo.
-        first_date, last_date: From EXIF, None where no photo says it.
-        broken: Files that could not be read.
-        roots: The folders that it follows.
+        photos, files: Files with the same content are one photo.
+        regions_mean: The mean number of regions a photo; 0 without photos.
+        bytes_a_photo: The size of the data files by the number of photos; 0 without photos.
+        first_date, last_date: The earliest and the latest EXIF date; None if no photo has one.
+        broken: The number of files that could not be read.
+        roots: The folders that are indexed.
         model: The model's folder.
-        model_hash, detector, joint_size, tokens, pooling: What made it; tokens are kept as int8 or float16.
+        model_hash, detector, joint_size, tokens, pooling: What the index was made with; tokens are stored as int8 or
+            float16.
     """
 
     photos: int
@@ -34,3 +41,26 @@ class IndexSummary:
     joint_size: int
     tokens: str
     pooling: str
+
+
+def summarise_index(index: IndexReader) -> IndexSummary:
+    """Count what an index holds."""
+    photos, table, made_by = index.photos, index.path / index.settings.table, index.made_by
+    data_bytes = sum(file.stat().st_size for file in (table / "data").glob("*.lance"))
+    dates = [date for date in photos["date"].to_pylist() if date]
+    return IndexSummary(
+        photos=len(photos),
+        files=len(photos) + sum(len(copies or ()) for copies in photos["copies"].to_pylist()),
+        regions_mean=float(photos["regions"].to_numpy().mean()) if len(photos) else 0.0,
+        bytes_a_photo=data_bytes / len(photos) if len(photos) else 0.0,
+        first_date=min(dates, default=None),
+        last_date=max(dates, default=None),
+        broken=len(read_broken(table)),
+        roots=tuple(index.settings.roots),
+        model=index.settings.model,
+        model_hash=made_by.model,
+        detector=made_by.detector,
+        joint_size=made_by.joint_size,
+        tokens=made_by.storage,
+        pooling=made_by.pooling,
+    )

@@ -15,7 +15,7 @@ import pyarrow as pa
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.search.rows import PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
-from han_retrieval.search.scan import Place, State
+from han_retrieval.search.scan import FileState, Place
 from han_retrieval.storage.table import Table, is_table
 
 BROKEN_NAME = "broken.jsonl"
@@ -48,7 +48,7 @@ class MadeBy:
 class Broken:
     """A file that is no photo of the index, as it was when it was tried, and why."""
 
-    state: State
+    state: FileState
     reason: str
 
 
@@ -128,7 +128,7 @@ def read_broken(table: Path) -> dict[Place, Broken]:
         # Not splitlines, for which some letters of a name end a line too.
         for line in filter(None, (table / BROKEN_NAME).read_text(encoding="utf-8").split("\n")):
             each = json.loads(line)
-            broken[each["root"], each["path"]] = Broken(State(each["size"], each["mtime"]), each["reason"])
+            broken[each["root"], each["path"]] = Broken(FileState(each["size"], each["mtime"]), each["reason"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return broken

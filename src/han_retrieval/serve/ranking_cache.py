@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from han_retrieval.search import CANDIDATES, Answer, Hit
+from han_retrieval.search import CANDIDATES, Hit, SearchResult
 
 _GROWTH = 4  # each round ranks so many times the candidates of the round before
 _CACHED_RANKINGS = 32
@@ -28,7 +28,7 @@ class Ranking:
     depth: int = 0
     nothing: bool = False
 
-    def grow(self, wanted: int, rank: Callable[[int], Answer]) -> dict[str, float]:
+    def grow(self, wanted: int, rank: Callable[[int], SearchResult]) -> dict[str, float]:
         """Rank until there are ``wanted`` hits, or all photos are ranked.
 
         Each round ranks more candidates than the one before. Its new photos are added behind those of earlier rounds,
@@ -46,7 +46,7 @@ class Ranking:
             depth = self.depth * _GROWTH or CANDIDATES
             found = rank(depth)
             if not self.depth:
-                self.nothing = found.nothing
+                self.nothing = found.nothing_matches
             known = {hit.row for hit in self.hits}
             self.hits += [hit for hit in found.hits if hit.row not in known]
             self.depth = depth

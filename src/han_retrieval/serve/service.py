@@ -19,12 +19,22 @@ import torch
 from PIL import Image
 
 from han_retrieval.errors import HANError, StoreError
-from han_retrieval.evaluation import Calibration
-from han_retrieval.evaluation.calibration import NAME as CALIBRATION
 from han_retrieval.evidence import Evidence, evidence_from_index
 from han_retrieval.matchers import AligningMatcher, model_folder
 from han_retrieval.regions import Detector, Regions, detector_for
-from han_retrieval.search import Answer, Hit, Index, Part, RankedCaption, parse_query, rank_captions, search, similar
+from han_retrieval.search import (
+    Calibration,
+    Hit,
+    Index,
+    Part,
+    RankedCaption,
+    SearchResult,
+    parse_query,
+    rank_captions,
+    search,
+    similar,
+)
+from han_retrieval.search.calibration import NAME as CALIBRATION
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.ranking_cache import Ranking, RankingCache
@@ -168,7 +178,7 @@ class SearchService:
         }
         ranking = self._rankings.get((query, page.where), partial(self._count, page.where))
 
-        def rank(depth: int) -> Answer:
+        def rank(depth: int) -> SearchResult:
             return search(
                 self._index,
                 self._model,
@@ -198,7 +208,7 @@ class SearchService:
         itself = like if isinstance(like, int) else None
         ranking = self._rankings.get((key, page.where), partial(self._count, page.where, without=itself))
 
-        def rank(depth: int) -> Answer:
+        def rank(depth: int) -> SearchResult:
             return similar(self._index, self._model, like, k=depth, candidates=depth, where=page.where)
 
         found = self._page(ranking, rank, page)
@@ -282,7 +292,7 @@ class SearchService:
         return len(rows) - (without is not None and without in rows)
 
     def _page(
-        self, ranking: Ranking, rank: Callable[[int], Answer], page: PageRequest, *, unknown: tuple[str, ...] = ()
+        self, ranking: Ranking, rank: Callable[[int], SearchResult], page: PageRequest, *, unknown: tuple[str, ...] = ()
     ) -> ResultPage:
         end = page.first + page.count
         seconds = ranking.grow(end, rank)

@@ -1,9 +1,9 @@
-"""What a score says about a photo: the probability that it is the one a sentence was written for.
+"""Probabilities from scores: how likely a photo is the one that a sentence was written for.
 
-Fitted on what a search shows. Each sentence of a split is searched for twice, in the collection of all the split's
-photos and in the same without the sentence's own; the pairs are the sentence with each of the first photos shown, and
-right is its own photo alone. Others that fit it as well count as wrong, so for a collection like the split's the
-probability is rather too low than too high.
+The probability is a logistic function of the score (Platt, 1999). It is fitted to the searches of a split: each
+sentence is searched for twice, among all photos of the split and among all but its own. The pairs are the sentence with
+each of the first photos shown, and only its own photo counts as right. Other photos that fit the sentence count as
+wrong, so the probability is rather too low than too high.
 
 Legend: I photos, T sentences, P pairs.
 """
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError, ModelError
 from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.files import write_whole
 from han_retrieval.matchers.saving import folder_hash, model_folder
@@ -34,7 +34,7 @@ _SENTENCES_AT_ONCE = 1024
 
 
 class Bin(BaseModel):
-    """Pairs of like probability: their mean probability, the share of them that is right, and how many they are."""
+    """Pairs of similar probability: their mean probability, the share that is right, and their number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,24 +44,24 @@ class Bin(BaseModel):
 
 
 class Calibration(BaseModel):
-    """P(right) = sigmoid(slope * score + intercept) in a collection of as many photos, and how well that holds.
+    """P(right) = sigmoid(slope * score + intercept) in a collection of ``photos`` photos, and how well that holds.
 
     All figures but the slope and the intercept are cross-fitted: those of each half of the photos come from a fit to
     the other half.
 
     Attributes:
-        slope, intercept: Fitted on all pairs.
-        threshold: Where no photo shown is as probable as this, nothing matches.
-        precision: Of the searches that are answered, the share whose photo is among those shown; in half of all
-            searches it is not in the collection.
-        recall: Of the searches whose photo is among those shown, the share that is answered.
-        answered_without: Of the searches whose photo is not in the collection, the share that is answered.
-        error: The expected calibration error: the mean distance of probability and share right over bins of equally
-            many pairs.
+        slope, intercept: Fitted to all pairs.
+        threshold: Where no photo shown has at least this probability, nothing matches.
+        precision: The share of answered searches that show the right photo. In half of all searches that photo is not
+            in the collection.
+        recall: The share of searches with the right photo among those shown that are answered.
+        answered_without: The share of searches without the right photo in the collection that are answered.
+        error: The expected calibration error: the mean distance between probability and share right, over bins of
+            equally many pairs.
         reliability: These bins.
         split: The photos' split, or None.
-        photos, sentences, shown, pairs: How many of each; pairs of both searches.
-        model: The model's hash.
+        photos, sentences, shown, pairs: The number of each; ``pairs`` counts both searches of a sentence.
+        model: The hash of the model's folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,26 +82,26 @@ class Calibration(BaseModel):
     model: str
 
     def probability(self, scores: ArrayLike, *, among: int | None = None) -> NDArray[np.float64]:
-        """Scores of any shape to probabilities.
+        """The probabilities of scores, in their shape.
 
         Args:
-            scores: Of a sentence with photos.
-            among: How many photos were searched; as many as the fit's by default. Before a score is seen, each of n
-                photos is meant with a probability in proportion to 1 / n, and by Bayes' rule odds are too.
+            scores: Of one sentence with photos.
+            among: The number of photos searched; that of the fit by default. The odds are proportional to
+                1 / ``among``, since the prior probability of each photo is.
         """
         prior = 0.0 if among is None else np.log(self.photos / max(among, 1))
         return _sigmoid(self.slope * np.asarray(scores, np.float64) + self.intercept + prior)
 
     def passes(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """Which probabilities are high enough for something to match."""
+        """Which probabilities reach the threshold, bool in their shape."""
         return np.asarray(probabilities) >= self.threshold
 
     @classmethod
     def read(cls, folder: str | Path) -> Self | None:
-        """The calibration of a model's folder; None where there is none, or one of other weights.
+        """The calibration in a model's folder; None if there is none, or if it belongs to other weights.
 
         Raises:
-            HANError: The file is not what it should be.
+            ModelError: The file cannot be read.
         """
         folder = model_folder(folder)
         path = folder / NAME
@@ -111,11 +111,11 @@ class Calibration(BaseModel):
             found = cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValidationError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise HANError(f"{path}: cannot be read ({reason}); `han calibrate` writes it anew") from None
+            raise ModelError(f"{path}: cannot be read ({reason}); `han calibrate` writes it anew") from None
         return found if found.model == folder_hash(folder) else None
 
     def write(self, folder: str | Path) -> Path:
-        """Keep it in the model's folder; returns the file."""
+        """Write it into the model's folder and return the file's path."""
         path = model_folder(folder) / NAME
         write_whole(path, self.model_dump_json(indent=2) + "\n")
         return path
@@ -124,23 +124,28 @@ class Calibration(BaseModel):
 def calibrate(
     scores: NDArray[np.float32], relevance: Relevance, *, model: str, split: str | None, shown: int = SHOWN
 ) -> Calibration:
-    """Fit probabilities to the scores (I, T) of all pairs of a split that the model was not trained on.
+    """Fit probabilities to the scores of a split that the model was not trained on.
 
     Args:
-        scores: As ``evaluate`` gives them.
+        scores: (I, T) of all pairs, as ``evaluate`` gives them.
         relevance: Which sentence belongs to which photo.
-        model: The model's hash.
+        model: The hash of the model's folder.
         split: The photos' split.
-        shown: How many photos a search shows.
+        shown: The number of photos that a search shows.
 
     Raises:
-        HANError: Too few photos, no sentence finds its photo, or high scores are no likelier to be right.
+        DataError: There are too few photos.
+        ModelError: No sentence finds its photo, or high scores are not more often right than low ones.
+
+    Example:
+        >>> found = evaluate(model, dataset.split("dev"), store)
+        >>> calibrate(found.scores, found.relevance, model=folder_hash(folder), split="dev").write(folder)
     """
     photos = len(scores)
     if photos < 2 * shown:
-        raise HANError(f"{photos} photos are too few to calibrate on: take at least {2 * shown}")
+        raise DataError(f"{photos} photos are too few to calibrate on: take at least {2 * shown}")
     found = _searches(scores, relevance.caption_image, shown)
-    # Photos are halved, not sentences: those of one photo are alike.
+    # The halves divide photos, not sentences: sentences of one photo are similar.
     first_half = np.isin(relevance.caption_image, np.random.default_rng(0).permutation(photos)[: photos // 2])
     probabilities = np.empty_like(found.scores, dtype=np.float64)  # (2, T, shown)
     for half in (first_half, ~first_half):
@@ -148,7 +153,7 @@ def calibrate(
         probabilities[:, half] = _sigmoid(slope * found.scores[:, half] + intercept)
     slope, intercept = _fit(found.scores, found.right)
 
-    there = found.right[0].any(1)  # (T,) whether a sentence's photo is among those shown
+    there = found.right[0].any(1)  # (T,) the sentence's photo is among those shown
     best = probabilities.max(2)  # (2, T)
     threshold = float(np.quantile(best[0][there], 1 - RECALL, method="lower"))
     answered = best >= threshold
@@ -172,7 +177,10 @@ def calibrate(
 
 
 class _Searches(NamedTuple):
-    """What is shown: scores (2, T, shown), best first, and which are right; at 1 without the sentences' own photos."""
+    """What the searches show, best first: scores (2, T, shown), and whether each is right.
+
+    Row 0 searches all photos, row 1 all but the sentence's own.
+    """
 
     scores: NDArray[np.float32]
     right: NDArray[np.bool_]
@@ -196,13 +204,16 @@ def _searches(scores: NDArray[np.float32], own: NDArray[np.int64], shown: int) -
 
 
 def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and intercept of the logistic curve of greatest likelihood, by Platt's targets (1999).
+    """Slope and intercept of the logistic function of greatest likelihood.
 
-    His targets are a little less sure than 0 and 1, so that the slope stays finite where scores tell all.
+    Platt's targets are a little less certain than 0 and 1, so that the slope stays finite where scores separate right
+    from wrong.
     """
     yes = int(right.sum())
     if not yes:
-        raise HANError("too few sentences find their photo among the first ones to calibrate: the model is not trained")
+        raise ModelError(
+            "too few sentences find their photo among the first ones to calibrate: the model is not trained"
+        )
     targets = np.where(right.ravel(), (yes + 1) / (yes + 2), 1 / (right.size - yes + 2))
     x = scores.ravel().astype(np.float64)
     mean, width = x.mean(), max(x.std(), 1e-12)
@@ -222,7 +233,7 @@ def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, 
         optimizer.step(loss)  # type: ignore[arg-type]  # torch's annotation says a float
     slope, intercept = at.tolist()
     if slope <= 0:
-        raise HANError("photos of high scores are no likelier to be right than others: there is nothing to calibrate")
+        raise ModelError("photos with high scores are not more often right than others: there is nothing to calibrate")
     return float(slope / width), float(intercept - slope * mean / width)
 
 

@@ -1,15 +1,15 @@
-"""The picture of a calibration: how often photos of a probability are right."""
+"""The reliability diagram of a calibration: how often photos of each probability are right."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from han_retrieval.errors import ConfigError, DataError
-from han_retrieval.evaluation.calibration import Calibration
+from han_retrieval.search.calibration import Calibration
 
 
 def draw_reliability(calibration: Calibration, path: str | Path) -> None:
-    """Draw the share that is right over the probability, bin by bin; the line is where they are the same.
+    """Draw the share that is right over the probability, a point a bin; the line is perfect calibration.
 
     Raises:
         ConfigError: Matplotlib is not installed.

@@ -11,8 +11,9 @@ import pytest
 from scipy.special import expit
 
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation import Calibration, Relevance, calibrate
-from han_retrieval.evaluation.reliability import draw_reliability
+from han_retrieval.evaluation import Relevance
+from han_retrieval.search.calibration import Calibration, calibrate
+from han_retrieval.search.reliability import draw_reliability
 
 sys.path.append(str(Path(__file__).parents[1] / "evidence"))
 

@@ -1,0 +1,127 @@
+"""Score all photos with all sentences: the one way in which evaluation, calibration and distillation do it.
+
+Legend: I photos, T sentences, m regions a photo, n words a sentence, D numbers a region, d the joint size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from han_retrieval.errors import ModelError, StoreError
+from han_retrieval.text import tokenize
+
+if TYPE_CHECKING:
+    from han_retrieval.matchers import Matcher
+    from han_retrieval.regions import RegionStore
+
+BATCH = 512
+
+
+@contextmanager
+def evaluating(model: Matcher) -> Iterator[None]:
+    """Switch a model to evaluation mode without gradients; its mode is restored at the end."""
+    training = model.training
+    model.train(False)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def encode_photos(
+    model: Matcher, store: RegionStore, ids: Sequence[str], *, batch: int = BATCH, progress: bool = False
+) -> list[tuple[Tensor, Tensor]]:
+    """Encode photos by their regions, a batch at a time.
+
+    Returns:
+        Tokens (b, m, d) and masks (b, m) of each batch; m is the largest number of regions in the batch.
+
+    Raises:
+        StoreError: A photo is not in the store, or has no region there.
+    """
+    encoded = []
+    with evaluating(model), tqdm(total=len(ids), desc="encoding photos", unit="photo", disable=not progress) as bar:
+        for start in range(0, len(ids), batch):
+            regions = store.batch(ids[start : start + batch])
+            empty = (~regions.mask.any(1)).nonzero()
+            if len(empty):
+                raise StoreError(f"photo {ids[start + int(empty[0])]!r} has no region in the features: extract it anew")
+            encoded.append((model.encode_images(regions.features, regions.mask), regions.mask))
+            bar.update(len(regions.mask))
+    return encoded
+
+
+def score_all(
+    model: Matcher,
+    photos: Iterable[tuple[Tensor, Tensor]],
+    sentences: Sequence[str],
+    *,
+    photo_ids: Sequence[str],
+    sentence_ids: Sequence[str] | None = None,
+    batch: int = BATCH,
+    precision: str = "float32",
+    progress: bool = False,
+) -> NDArray[np.float32]:
+    """Score every photo with every sentence.
+
+    Sentences of similar length are encoded together, so that there is little padding; 2 ``batch`` of them are in memory
+    at a time. A pair's score does not depend on the other pairs.
+
+    Args:
+        model: The matcher.
+        photos: Tokens (b, m, d) and masks (b, m) of consecutive photos, iterated once for each 2 ``batch`` sentences.
+        sentences: T sentences, each with a word.
+        photo_ids, sentence_ids: I and T names for error messages; sentences stand for themselves by default.
+        batch: Half the number of sentences that are encoded together.
+        precision: Of the large products, "float32" or "bfloat16".
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        (I, T) scores.
+
+    Raises:
+        ModelError: A score is not finite.
+    """
+    sentence_ids = sentences if sentence_ids is None else sentence_ids
+    scores = np.empty((len(photo_ids), len(sentences)), dtype=np.float32)
+    order = np.argsort([len(tokenize(sentence)) for sentence in sentences], kind="stable")
+    bar = tqdm(total=scores.size, desc="scoring pairs", unit="pair", unit_scale=True, disable=not progress)
+    with evaluating(model), bar:
+        for start in range(0, len(order), 2 * batch):  # a photo's tokens are projected again for each of these
+            columns = order[start : start + 2 * batch]
+            words, word_mask = model.words([sentences[column] for column in columns])
+            text_tokens = model.encode_texts(words, word_mask)  # (t, n, d)
+            row = 0
+            for image_tokens, region_mask in photos:
+                found = model.score(image_tokens, region_mask, text_tokens, word_mask, precision=precision)  # (i, t)
+                block = found.float().cpu().numpy()
+                rows = slice(row, row + len(block))
+                refuse_not_finite(block, photo_ids[rows], [sentence_ids[column] for column in columns])
+                scores[rows, columns] = block
+                row = rows.stop
+                bar.update(block.size)
+    return scores
+
+
+def refuse_not_finite(scores: np.ndarray, photo_ids: Sequence[str], sentence_ids: Sequence[str]) -> None:
+    """Check that all scores (I, T) are finite.
+
+    Raises:
+        ModelError: One is NaN or infinite; the message names the first such pair, in the order of the rows.
+    """
+    finite = np.isfinite(scores)
+    if not finite.all():
+        row, column = np.unravel_index(np.argmin(finite), scores.shape)
+        raise ModelError(
+            f"image {photo_ids[row]!r} and caption {sentence_ids[column]!r} score {scores[row, column]}: "
+            "a score that is not finite is refused, never ranked; the model's weights or these features are damaged"
+        )

@@ -1,0 +1,122 @@
+"""What the rows of an index are made with: a model, a detector, and how tokens are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, load_aligning_matcher, model_folder
+from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.regions import Detector, Regions, detector_for
+from han_retrieval.search.encode import Encoder
+from han_retrieval.search.pooling import MeanPooling, pooling_for
+from han_retrieval.search.rows import STORAGES
+from han_retrieval.search.table import MadeBy
+
+DEFAULT_STORAGE = "int8"
+
+
+class LazyDetector:
+    """A detector that is loaded when it first sees a photo.
+
+    Args:
+        fingerprint: The detector's.
+        feature_size: Numbers a region.
+        load: Gives the detector.
+    """
+
+    def __init__(self, fingerprint: str, feature_size: int, load: Callable[[], Detector]) -> None:
+        self.fingerprint, self.feature_size = fingerprint, feature_size
+        self._load = load
+        self._loaded: Detector | None = None
+
+    def load(self) -> Detector:
+        """The detector itself.
+
+        Raises:
+            ModelError: It is not here.
+        """
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    def detect(self, photos: Sequence[Image.Image]) -> Sequence[Regions]:
+        """The regions of upright photos; see ``Detector.detect``."""
+        return self.load().detect(photos)
+
+
+@dataclass(frozen=True, eq=False)
+class Maker:
+    """Turns photos into rows of an index.
+
+    Attributes:
+        name: The model, as the index remembers it: its folder, or ``DEFAULT_MODEL``.
+        model: The model.
+        detector: Finds the regions of photos.
+        made_by: What the index's table remembers of all this.
+    """
+
+    name: str
+    model: AligningMatcher
+    detector: Detector
+    made_by: MadeBy
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        model: AligningMatcher | None = None,
+        detector: Detector | None = None,
+        storage: str = DEFAULT_STORAGE,
+        device: torch.device | str = "cpu",
+    ) -> Maker:
+        """Load a model, and check that a detector fits it.
+
+        Args:
+            name: The model's folder, or ``DEFAULT_MODEL``.
+            model: The model of that folder, if it is loaded already.
+            detector: Finds regions; by default the detector that the model was trained with, loaded when it is needed.
+            storage: How tokens are stored, "int8" or "float16".
+            device: Where a model that is loaded runs.
+
+        Raises:
+            ModelError: The model is missing or does not say which detector it needs, or the detector is another one.
+            ConfigError: There is no such storage.
+        """
+        folder = model_folder(name).expanduser().absolute()
+        if not folder.is_dir():
+            raise ModelError(f"{folder}: no such model; name its folder, or that to which it was moved: --model MODEL")
+        if storage not in STORAGES:
+            raise ConfigError(f"tokens are kept as one of {', '.join(STORAGES)}, not as {storage!r}")
+        model = model or load_aligning_matcher(folder).to(device)
+        fingerprint, size = model.config.detector_fingerprint, model.config.region_size
+        if detector is None:
+            if fingerprint is None:
+                raise ModelError(f"{folder}: does not say which detector it was trained with; name it with --detector")
+            detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint))
+        elif fingerprint not in (None, detector.fingerprint) or detector.feature_size != size:
+            raise ModelError(
+                f"{folder}: reads {size} numbers a region of {fingerprint or 'a detector'!r}, and "
+                f"{detector.fingerprint!r} gives {detector.feature_size}"
+            )
+        pooling = MeanPooling(model.config.joint_size)
+        made_by = MadeBy(
+            model=folder_hash(folder),
+            detector=detector.fingerprint,
+            joint_size=model.config.joint_size,
+            storage=storage,
+            pooling=pooling.name,
+            pooled_size=pooling.size,
+        )
+        return cls(DEFAULT_MODEL if str(name) == DEFAULT_MODEL else str(folder), model, detector, made_by)
+
+    def encoder(self) -> Encoder:
+        """Encodes photos as this index stores them."""
+        pooling = pooling_for(self.made_by.pooling, joint_size=self.made_by.joint_size)
+        return Encoder(self.model, self.detector, pooling, self.made_by.storage)

@@ -1,0 +1,317 @@
+"""Read an index: the columns of photos and their pooled vectors are in memory, everything else is fetched.
+
+A row is a photo's place in ``photos``, from 0. Rows stay valid until ``refresh`` returns true.
+
+Legend: N photos, K rows, T queries, m regions, d numbers a token, e numbers a pooled vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
+from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
+from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.scoring import Tokens
+from han_retrieval.search.photo import hash_file
+from han_retrieval.search.pooling import TextMap, pooling_for
+from han_retrieval.search.rows import COLUMNS, to_files, to_tokens, to_vectors
+from han_retrieval.search.settings import Settings
+from han_retrieval.search.summary import IndexSummary, summarise_index
+from han_retrieval.search.table import read_made_by
+from han_retrieval.storage.arrays import to_arrays
+from han_retrieval.storage.closing import Closing
+from han_retrieval.storage.locks import hold_version
+from han_retrieval.storage.table import is_table, manifest_path, metadata_of, open_dataset, reason_of
+
+_TRIES = 50
+
+Rows = NDArray[np.int64]
+
+
+class PhotoRegions(NamedTuple):
+    """Boxes (m, 4) x0 y0 x1 y1 in pixels of the upright photo and m labels, each None if the detector gave none."""
+
+    boxes: np.ndarray | None
+    labels: tuple[str, ...] | None
+
+
+class Unreadable(StoreError):
+    """An open index was deleted or cannot be read any more, so that every further search will fail too."""
+
+
+class IndexReader(Closing):
+    """One version of an index, for reading; all but ``refresh`` and ``close`` may be called from several threads.
+
+    Args:
+        path: The index's folder.
+
+    Attributes:
+        path: Its absolute path.
+        settings: The content of ``index.json``.
+        made_by: The model, the detector and the storage that the index was made with.
+        photos: An Arrow table with a row a photo: id, root, path, folder, mtime (ns), copies (further files), size,
+            width, height, date, camera, regions (their number m).
+        pooled: (N, e) float32, of unit length.
+        pooling: Makes the pooled vectors of photos and queries.
+
+    Raises:
+        StoreError: There is nothing at ``path``, no index, or one of another format.
+    """
+
+    photos: pa.Table
+    pooled: NDArray[np.float32]
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self._held: IO[str] | None = None
+        self._ids: NDArray[np.uint64] = np.empty(0, np.uint64)  # row ids of the table, which stay with a photo
+        self._table: Path | None = None
+        self._stamp: tuple[int, int, int] | None = None  # of the version's file
+        self._text_map: TextMap | None = None
+        self._load()
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, {len(self)} photos)"
+
+    def refresh(self) -> bool:
+        """Read what others have committed to the index since; rows change then.
+
+        Returns:
+            Whether there was anything new.
+
+        Raises:
+            StoreError: The index is gone, or cannot be read any more.
+        """
+        settings = Settings.read(self.path)
+        with _reading(self.path):
+            newest = self._is_here(settings) and self._dataset.latest_version == self._dataset.version
+        if newest:
+            self.settings = settings
+            return False
+        self._load()
+        return True
+
+    def close(self) -> None:
+        """Release the version that was read, so that it may be deleted."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def files(self, row: int) -> list[Path]:
+        """All files of a photo; the first is the one in ``photos``."""
+        ((_, files),) = to_files(self.photos.slice(row, 1)).items()
+        return [Path(file.root, file.path) for file in files]
+
+    def row(self, photo_id: str) -> int | None:
+        """The row of the photo whose content has this hash; None if the index does not have it."""
+        place = pc.index(self.photos["id"], photo_id).as_py()
+        return None if place < 0 else int(place)
+
+    def find(self, path: str | Path) -> int | None:
+        """The row of a photo by its path; None if the index does not have it.
+
+        A file is recognised by its content, wherever it is. A path without a file is looked up in the index, as an
+        absolute path or from its root.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        file = Path(path)
+        try:
+            if file.is_file():
+                return self.row(hash_file(file))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        named, whole = file.as_posix(), file.absolute()
+        for row, files in enumerate(to_files(self.photos).values()):
+            if any(named == each.path or whole == Path(each.root, each.path) for each in files):
+                return row
+        return None
+
+    def filter(self, where: str) -> Rows:
+        """The rows, ascending, of the photos that meet an SQL condition on the columns of ``photos``.
+
+        Raises:
+            QueryError: The condition is no SQL, or names other columns.
+
+        Example:
+            >>> index.filter("date >= '2024' and width > height")
+        """
+        try:
+            found = self._dataset.scanner(columns=[], filter=where, with_row_id=True).to_table()
+        except (ValueError, OSError, RuntimeError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split(", /")[0].replace("Invalid user input: ", "").split())
+            raise QueryError(
+                f"the condition {where!r} cannot be used: {reason}; columns are {', '.join(COLUMNS)}"
+            ) from None
+        return np.flatnonzero(np.isin(self._ids, found["_rowid"].to_numpy()))
+
+    def candidates(self, queries: Tensor, k: int, *, rows: Rows | None = None) -> tuple[Rows, NDArray[np.float32]]:
+        """The k rows whose pooled vectors have the largest dot products with each query, best first.
+
+        Args:
+            queries: (T, e), as ``pooling.texts`` gives them.
+            k: The number of rows; all where there are fewer.
+            rows: Search only these.
+
+        Returns:
+            (T, k) rows and (T, k) dot products.
+        """
+        vectors = self.pooled if rows is None else self.pooled[rows]
+        # With torch, because numpy's own threads would compete with torch's in what follows.
+        products = (queries.detach().float().cpu() @ torch.from_numpy(vectors).T).numpy()  # (T, N)
+        k = min(k, len(vectors))
+        if k < len(vectors):
+            places = np.argpartition(products, len(vectors) - k, axis=1)[:, len(vectors) - k :]
+        else:
+            places = np.tile(np.arange(k), (len(products), 1))
+        near = np.take_along_axis(products, places, axis=1)
+        order = np.lexsort((places, -near), axis=1)
+        best = np.take_along_axis(places, order, axis=1)
+        return best if rows is None else rows[best], np.take_along_axis(near, order, axis=1)
+
+    def tokens(self, rows: Rows | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The tokens of some photos, (K, m, d) float32, zero at padding, and their mask (K, m)."""
+        tokens, mask = self.stored_tokens(rows)
+        return tokens.load(), mask
+
+    def stored_tokens(self, rows: Rows | Sequence[int]) -> tuple[Tokens, Tensor]:
+        """As ``tokens``, but int8 or float16, as the index stores them."""
+        return to_tokens(self._take(rows, ["regions", "tokens", "scales"]))
+
+    def regions(self, rows: Rows | Sequence[int]) -> list[PhotoRegions]:
+        """Boxes and labels of some photos."""
+        table = self._take(rows, ["boxes", "labels"])
+        labels = (None if each is None else tuple(each) for each in table["labels"].to_pylist())
+        return [PhotoRegions(*each) for each in zip(to_arrays(table["boxes"]), labels, strict=True)]
+
+    def load_model(self, folder: str | Path | None = None, *, device: torch.device | str = "cpu") -> AligningMatcher:
+        """Load the model that made the index, and the map of `han distil` if its folder has one.
+
+        Args:
+            folder: Where the model is, if it was moved since.
+            device: Where it runs.
+
+        Raises:
+            ModelError: It is not there, or it is another model.
+        """
+        path = model_folder(folder or self.settings.model).expanduser()
+        if not path.is_dir():
+            raise ModelError(f"{path}: the index's model is not there; say where it is: --model MODEL")
+        if folder_hash(path) != self.made_by.model:
+            raise ModelError(
+                f"{path}: not the model that {self.path} was made with; name that one with --model, or index anew with "
+                f"this one: han index --out {self.path} --model {path} --rebuild"
+            )
+        self.load_text_map(path)
+        return load_aligning_matcher(path).to(device)
+
+    def load_text_map(self, folder: Path) -> None:
+        """Choose candidates with the map that `han distil` wrote into the model's folder, if there is one.
+
+        Raises:
+            ModelError: The file cannot be read.
+        """
+        self._text_map = TextMap.read(folder, model=self.made_by.model)
+        self._set_pooling()
+
+    def describe(self) -> IndexSummary:
+        """What the index holds, in numbers."""
+        return summarise_index(self)
+
+    def _load(self) -> None:
+        """Open the newest version; only vectors of photos that are new are read."""
+        settings, dataset, held, stamp = self._open()
+        made_by = read_made_by(self.path, metadata_of(dataset))
+        with _reading(self.path):
+            table = dataset.to_table(columns=COLUMNS, with_row_id=True)
+        ids = table["_rowid"].to_numpy()
+        pooled = np.empty((len(ids), made_by.pooled_size), np.float32)
+        old = np.zeros(len(ids), bool)
+        if self._is_here(settings):
+            order = np.argsort(self._ids)
+            places = np.searchsorted(self._ids, ids, sorter=order)
+            places = order[np.minimum(places, len(order) - 1)] if len(order) else places
+            old = self._ids[places] == ids if len(order) else old
+            pooled[old] = self.pooled[places[old]]
+        with _reading(self.path):
+            if old.any():
+                new = np.flatnonzero(~old)
+                pooled[new] = to_vectors(dataset.take(new, columns=["pooled"])["pooled"])
+            else:
+                pooled = to_vectors(dataset.to_table(columns=["pooled"])["pooled"])
+        self.close()
+        self._dataset, self._held, self._ids, self._table = dataset, held, ids, self.path / settings.table
+        self._stamp = stamp
+        self.settings, self.made_by, self.pooled = settings, made_by, pooled
+        self._set_pooling()
+        self.photos = table.drop_columns(["_rowid"]).combine_chunks()
+
+    def _is_here(self, settings: Settings) -> bool:
+        """Whether the table is the one that was read; a table made anew counts its rows and versions from the start."""
+        return self.path / settings.table == self._table and _stamp(self._table, self._dataset.version) == self._stamp
+
+    def _set_pooling(self) -> None:
+        size = self.made_by.joint_size
+        self.pooling = pooling_for(self.made_by.pooling, joint_size=size, text_map=self._text_map)
+
+    def _open(self) -> tuple[Settings, Any, IO[str] | None, tuple[int, int, int] | None]:
+        """The newest version, locked, and its stamp; again if a writer deletes the version before it is locked."""
+        for _ in range(_TRIES):
+            settings = Settings.read(self.path)
+            table = self.path / settings.table
+            if not is_table(table):
+                continue
+            version = open_dataset(table).version
+            held, stamp = hold_version(table, version), _stamp(table, version)
+            try:
+                return settings, open_dataset(table, version=version), held, stamp
+            except StoreError:
+                if held is not None:
+                    held.close()
+        raise StoreError(f"{self.path}: the index's table cannot be opened; index the photos into a new folder")
+
+    def _take(self, rows: Rows | Sequence[int], columns: list[str]) -> pa.Table:
+        with _reading(self.path):
+            return self._dataset.take(np.asarray(rows, dtype=np.int64), columns=columns)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn errors of reading an open index into ``Unreadable``.
+
+    The table was there when it was opened. Since then somebody deleted it, a writer deleted the version because no lock
+    could be written (a read-only share), or the disk failed.
+
+    Raises:
+        Unreadable: The table cannot be read.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise Unreadable(
+            f"{path}: its open table is gone or broken ({reason_of(error)}); open the index again, or index anew"
+        ) from None
+
+
+def _stamp(table: Path, version: int) -> tuple[int, int, int] | None:
+    """Tells a version from one of the same number of a table made anew in its place; None if the version is gone."""
+    try:
+        status = manifest_path(table, version).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
