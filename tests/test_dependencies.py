@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from han_retrieval.evaluation.reliability import draw_reliability
 
 from han_retrieval.errors import ConfigError
+from han_retrieval.search.reliability import draw_reliability
 from han_retrieval.training.curve import draw_curve
 
 OPTIONAL = {
