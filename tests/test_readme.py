@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(not hasattr(han.Index, "create"), reason="Index.create is not there yet")
 def test_python_example_runs_where_its_files_are(tmp_path, monkeypatch):
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
