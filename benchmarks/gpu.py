@@ -118,7 +118,7 @@ def training(setting: Setting) -> None:
 @click.option("--images", default=1000, show_default=True)
 @click.option("--texts", default=5000, show_default=True)
 def main(images: int, texts: int) -> None:
-    """Print what docs/performance.md says of a GPU."""
+    """Print what docs/results/speed.md says of a GPU."""
     if not torch.cuda.is_available():
         sys.exit("gpu.py: no CUDA device here, nothing to measure")
     click.echo(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
