@@ -109,8 +109,8 @@ def lock_unread(table: Path, versions: Sequence[int]) -> Iterator[int]:
         yield len(locks)
         deleted = True
     finally:
-        for path, file in locks:
-            file.close()  # before it is deleted: Windows deletes no open file
+        for path, held in locks:
+            held.close()  # before it is deleted: Windows deletes no open file
             if deleted:
                 with suppress(OSError):  # a reader has just opened it
                     path.unlink()

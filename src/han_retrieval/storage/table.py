@@ -154,7 +154,11 @@ class Table:
         from lance.optimize import Compaction
 
         with writing(self.path):
-            options = {"target_rows_per_fragment": ROWS_A_FILE, "compaction_mode": "try_binary_copy", "batch_size": 64}
+            options: Any = {
+                "target_rows_per_fragment": ROWS_A_FILE,
+                "compaction_mode": "try_binary_copy",
+                "batch_size": 64,
+            }
             rewrites = [task.execute(self.dataset) for task in Compaction.plan(self.dataset, options).tasks]
             if rewrites:
                 self._sync("data")
