@@ -10,11 +10,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from drawn_photos import write_drawn_photos
+from han_retrieval.evaluation.calibration import calibrate
 
 from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
-from han_retrieval.evaluation.calibration import calibrate
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore, extract, load_detector

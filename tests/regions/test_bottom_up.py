@@ -8,7 +8,7 @@ import torch
 from tiny_detector import NAMES, noise, tiny_network
 
 from han_retrieval.errors import HANError
-from han_retrieval.regions.bottom_up import BottomUpDetector, Truth, load_network, save_detector
+from han_retrieval.regions.bottom_up import BottomUpDetector, BoxTargets, load_network, save_detector
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
 
 
@@ -62,8 +62,8 @@ def test_regions_do_not_depend_on_batch_mates(detector):
 def test_features_are_those_of_the_kept_boxes(network, detector):
     photo = noise(120, 80)
     found = detector.detect([photo])[0]
-    described = detector.describe(photo, found.boxes)
-    assert np.allclose(found.features[:, CHANNELS:], described.representation, atol=2e-3)
+    predicted = detector.predict(photo, found.boxes)
+    assert np.allclose(found.features[:, CHANNELS:], predicted.representation, atol=2e-3)
     # Small boxes: the mean of the backbone's map of the large photo.
     shape = shape_for(*photo.size, size=network.config.size)
     boxes = torch.from_numpy(found.boxes * np.array([shape[0] / 120, shape[1] / 80] * 2, np.float32))
@@ -115,10 +115,10 @@ def test_faults_of_a_folder_are_named(network, tmp_path):
         load_network(tmp_path / "d")
 
 
-def truth(boxes: list[list[float]]) -> Truth:
+def truth(boxes: list[list[float]]) -> BoxTargets:
     k = len(boxes)
     nouns = torch.eye(len(NAMES.nouns))[1].expand(k, -1)
-    return Truth(torch.tensor(boxes).reshape(k, 4), nouns, torch.ones(k, len(NAMES.attributes), dtype=torch.bool))
+    return BoxTargets(torch.tensor(boxes).reshape(k, 4), nouns, torch.ones(k, len(NAMES.attributes), dtype=torch.bool))
 
 
 def test_losses_reach_all_that_is_learned_and_nothing_else():

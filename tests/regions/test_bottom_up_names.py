@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from han_retrieval.regions.bottom_up.names import Names, said, singular
+from han_retrieval.regions.bottom_up.names import Names, parse_phrase, singular
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from han_retrieval.regions.bottom_up.names import Names, said, singular
     ],
 )
 def test_said(phrase, noun, attributes):
-    assert said(phrase.split()) == (noun, attributes)
+    assert parse_phrase(phrase.split()) == (noun, attributes)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_singular(plural, one):
 
 @given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=8))
 def test_any_words_are_read_and_what_is_said_stands_in_them(words):
-    noun, attributes = said(words)
+    noun, attributes = parse_phrase(words)
     lowered = [word.lower() for word in words]
     assert set(attributes) <= set(lowered)
     assert noun is None or any(singular(word) == noun for word in lowered)

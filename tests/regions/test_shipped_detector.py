@@ -34,4 +34,4 @@ def test_it_is_small_and_has_its_card():
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 40e6
     card = (SHIPPED / "README.md").read_text(encoding="utf-8")
     assert "non-commercial research" in card
-    assert "What it is bad at" in card
+    assert "## Limits" in card

@@ -1,4 +1,4 @@
-"""Which of a photo's raw detections become its regions, and the whole photo in front of them.
+"""Selection of a photo's regions among its raw detections; the whole photo comes first.
 
 Legend: k raw detections, n of them kept, boxes x0 y0 x1 y1 in pixels of the photo.
 """
@@ -25,11 +25,11 @@ def choose(
     overlap: float = 0.5,
     coinciding: float = 0.9,
 ) -> Tensor:
-    """The places of the detections that are kept, best score first; of equal scores the earlier one.
+    """Select detections, best score first; of equal scores the earlier one.
 
-    Dropped are what is no box within the photo (less than a pixel wide or high there, or not finite), what nearly is
-    the whole photo, what overlaps a better box of its own class, and what nearly coincides with a better box of any
-    class. The boxes themselves are left as they are: ``photo_first`` clips those that are kept.
+    Dropped are boxes less than a pixel wide or high within the photo, or not finite; boxes that nearly cover the whole
+    photo; boxes that overlap a better box of their own class; and boxes that nearly coincide with a better box of any
+    class. ``photo_first`` clips the others to the photo.
 
     Args:
         boxes: (k, 4) float.
@@ -37,21 +37,21 @@ def choose(
         labels: (k,) integer classes.
         regions: m; at most m - 1 are kept, since the whole photo is always the first region.
         width, height: Size of the photo in the pixels that boxes are in.
-        overlap: IoU above which a box of the same class is another detection of the same thing.
+        overlap: IoU above which two boxes of one class are detections of the same object.
         coinciding: IoU above which two boxes, or a box and the whole photo, are one region whatever their classes.
 
     Returns:
-        (n,) int64 on the device of ``boxes``, n <= m - 1; none where k is 0.
+        The detections' places, (n,) int64 on the device of ``boxes``, n <= m - 1.
     """
-    from torchvision.ops import batched_nms, nms  # a second of importing, which a search does without
+    from torchvision.ops import batched_nms, nms  # takes a second to import
 
     clipped = _within(boxes, width, height)
     sides = clipped[:, 2:] - clipped[:, :2]  # (k, 2)
-    # A comparison with NaN is false, so that boxes that are not finite go here; the share is the IoU with the photo.
+    # A comparison with NaN is false, which drops boxes that are not finite; the area's share is the IoU with the photo.
     wanted = (sides >= _LEAST_SIDE).all(1) & (sides.prod(1) <= coinciding * width * height) & scores.isfinite()
     places = wanted.nonzero()[:, 0]
     places = places[scores[places].argsort(descending=True, stable=True)]
-    # Both give places among places, sorted back into the order of score, which they need not keep for equal scores.
+    # Both return places among ``places``; sorting them restores the order of scores where scores are equal.
     places = places[batched_nms(clipped[places], scores[places].float(), labels[places], overlap).sort().values]
     places = places[nms(clipped[places], scores[places].float(), coinciding).sort().values]
     return places[: regions - 1]
@@ -60,7 +60,7 @@ def choose(
 def photo_first(
     boxes: Tensor, scores: Tensor, labels: Sequence[str], *, width: float, height: float
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """The kept detections of a photo behind the whole photo, which is region 0 of every photo.
+    """The selected detections of a photo after the whole photo, which is region 0 of every photo.
 
     Args:
         boxes: (n, 4) float, clipped to the photo here.

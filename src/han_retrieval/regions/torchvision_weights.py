@@ -25,11 +25,11 @@ _WITHOUT_EPSILON = ("258fb6c6", "bf2d0c1e", "fc266e95")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What a network is made from.
+    """The weights of a network and their origin.
 
     Attributes:
         model: One of ``MODELS``.
-        source: The file or address that the weights came from.
+        source: Their file or address.
         state: The state dict.
         sha: The first eight digits of the file's SHA-256.
         classes: The names of the classes, the background first.
@@ -43,10 +43,9 @@ class Weights:
 
 
 def read_weights(model: str, weights: str | None) -> Weights:
-    """The weights of a model: torchvision's default ones, others of its by name, or those of a file.
+    """Read the weights of a model: torchvision's default weights, its others by name, or those of a file.
 
-    Names of classes come with torchvision's weights, and are those of the model's default weights for a file that has
-    as many classes; else they are "class 1" and so on.
+    A file's classes have the names of the model's default weights where there are as many; else "class 1" and so on.
 
     Raises:
         ConfigError: There is no such model.
@@ -73,7 +72,7 @@ def read_weights(model: str, weights: str | None) -> Weights:
 
 
 def weights_name(model: str, sha: str) -> str | None:
-    """The name that torchvision has for the weights of this model with this hash; None where they are not its own."""
+    """Torchvision's name of the weights of this model with this hash, or None where they are not torchvision's."""
     entries = get_model_weights(model) if model in MODELS else ()
     return next((each.name for each in entries if _sha_in_name(each) == sha), None)
 
@@ -118,7 +117,7 @@ def _sha_in_name(entry: Any) -> str:
 
 
 def _download(model: str, entry: Any) -> dict[str, Tensor]:
-    """Torchvision's weights from its cache, or into it, with its own progress."""
+    """Torchvision's weights, downloaded into its cache where they are not there, with its own progress bar."""
     try:
         return entry.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")  # type: ignore[no-any-return]
     except Exception as error:  # of the network, the disk, or a damaged file in the cache
@@ -129,14 +128,14 @@ def _download(model: str, entry: Any) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file; nothing in it is run."""
+    """The state dict of a file; no code in the file is run."""
     try:
         state = (
             load_file(path)
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except Exception as error:  # what a damaged file makes the readers raise is not fixed
+    except Exception as error:  # damaged files raise anything
         raise ModelError(f"{path}: no weights that can be read ({_in_short(error)})") from None
     if not isinstance(state, dict) or not isinstance(state.get(_CLASSES), Tensor):
         raise ModelError(f"{path}: not the state dict of a Faster R-CNN, which has {_CLASSES}: save model.state_dict()")
@@ -144,8 +143,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _in_short(error: Exception) -> str:
-    """What is wrong in one line: the first, or where that is the heading of a list the second."""
-    if isinstance(error, pickle.UnpicklingError):  # torch's own words propose to run what is in the file
+    """An error's message in one line: the first, or where that is the heading of a list the second."""
+    if isinstance(error, pickle.UnpicklingError):  # torch's own message proposes to run what is in the file
         return "damaged, or it holds more than tensors"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]

@@ -1,18 +1,18 @@
-"""The bottom-up detector: a Faster R-CNN that learns from captions what regions are called and what they are like."""
+"""The bottom-up detector: a Faster R-CNN that learns nouns and attributes of regions from captions."""
 
 from han_retrieval.regions.bottom_up.detector import BottomUpDetector
-from han_retrieval.regions.bottom_up.names import Names, said
-from han_retrieval.regions.bottom_up.network import BottomUp, BottomUpConfig, Described, Truth
+from han_retrieval.regions.bottom_up.names import Names, parse_phrase
+from han_retrieval.regions.bottom_up.network import BottomUp, BottomUpConfig, BoxPredictions, BoxTargets
 from han_retrieval.regions.bottom_up.saving import load_network, save_detector
 
 __all__ = [
     "BottomUp",
     "BottomUpConfig",
     "BottomUpDetector",
-    "Described",
+    "BoxPredictions",
+    "BoxTargets",
     "Names",
-    "Truth",
     "load_network",
-    "said",
+    "parse_phrase",
     "save_detector",
 ]

@@ -1,4 +1,4 @@
-"""The bottom-up detector: regions with names, and with features of two kinds.
+"""The bottom-up detector: regions with names and features, by a ``BottomUp`` network.
 
 Legend: B photos, k boxes of one photo, K boxes of all photos, m regions.
 """
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from han_retrieval.regions.bottom_up.network import BottomUp, Described, Maps
+from han_retrieval.regions.bottom_up.network import BottomUp, BoxPredictions, Maps
 from han_retrieval.regions.bottom_up.saving import load_network
 from han_retrieval.regions.choose import PHOTO, choose, photo_first
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
@@ -33,8 +33,8 @@ _COINCIDING = 0.6
 class BottomUpDetector:
     """Boxes, names and features by a ``BottomUp`` network.
 
-    A feature is the mean of the backbone's last map in the box, 1280 numbers, and behind it the representation in which
-    the network's heads tell nouns and attributes apart.
+    A feature is the mean of the backbone's last map in the box, 1280 numbers, followed by the representation from which
+    the network's heads predict nouns and attributes.
 
     Attributes:
         fingerprint: Names the version, the regions, the weights and the photos' size.
@@ -44,12 +44,12 @@ class BottomUpDetector:
     def __init__(
         self, network: BottomUp, *, weights_hash: str, regions: int = 36, device: str | torch.device | None = None
     ) -> None:
-        """Take a network, in evaluation mode.
+        """Wrap a network.
 
         Args:
-            network: The detector.
-            weights_hash: Of its weights, for the fingerprint.
-            regions: m; the whole photo is the first of them.
+            network: In evaluation mode.
+            weights_hash: Hash of its weights, for the fingerprint.
+            regions: m, the most regions a photo gets; the first is the whole photo.
             device: Where the network runs; a GPU when there is one.
         """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -72,13 +72,13 @@ class BottomUpDetector:
         return [found[place] for place in range(len(photos))]
 
     @torch.inference_mode()
-    def describe(self, photo: Image.Image, boxes: np.ndarray) -> Described:
+    def predict(self, photo: Image.Image, boxes: np.ndarray) -> BoxPredictions:
         """The network's outputs for given boxes (k, 4) in pixels of an upright RGB photo."""
         shape = shape_for(*photo.size, size=self.network.config.size)
         large = pixels([photo], shape, self.device)
         scale = np.array([shape[0] / photo.width, shape[1] / photo.height] * 2, np.float32)
         of_photo = torch.from_numpy(boxes.astype(np.float32) * scale).to(self.device)
-        return self.network.describe(self.network.maps(large), [of_photo], large)
+        return self.network.predict(self.network.maps(large), [of_photo], large)
 
     def _detect(self, photos: Sequence[Image.Image], shape: tuple[int, int]) -> list[Regions]:
         """The regions of photos resized to one (w, h)."""
@@ -86,9 +86,9 @@ class BottomUpDetector:
         maps = self.network.maps(large)
         boxes, scores = self._boxes(large, maps)
         counts = [len(of_photo) for of_photo in boxes]
-        described = self.network.describe(maps, boxes, large)
-        features = torch.cat([self._means(photos, maps["top"], shape, boxes), described.representation], dim=1)
-        names = iter(self._names(described))
+        predicted = self.network.predict(maps, boxes, large)
+        features = torch.cat([self._means(photos, maps["top"], shape, boxes), predicted.representation], dim=1)
+        names = iter(self._names(predicted))
         found = []
         for photo, of_photo, in_large, score in zip(photos, features.split(counts), boxes, scores, strict=True):
             _, *labels = (next(names) for _ in in_large)
@@ -108,14 +108,14 @@ class BottomUpDetector:
     def _boxes(self, photos: Tensor, maps: Maps) -> tuple[list[Tensor], list[Tensor]]:
         """Boxes (k, 4) of each photo, and scores (k,): the probability that captions mention what is in the box."""
         proposals = self.network.propose(photos, maps)
-        described = self.network.describe(maps, proposals, photos)
+        predicted = self.network.predict(maps, proposals, photos)
         counts = [len(of_photo) for of_photo in proposals]
-        shown = (1 - described.nouns.softmax(1)[:, 0]).split(counts)
-        nouns = described.nouns[:, 1:].argmax(1).split(counts)
+        probability = (1 - predicted.nouns.softmax(1)[:, 0]).split(counts)
+        nouns = predicted.nouns[:, 1:].argmax(1).split(counts)
         height, width = photos.shape[-2:]
         kept = []
         for boxes, scores, of_class in zip(
-            self.network.better(described, proposals, photos), shown, nouns, strict=True
+            self.network.refine(predicted, proposals, photos), probability, nouns, strict=True
         ):
             places = choose(
                 boxes, scores, of_class, regions=self.regions, width=width, height=height, coinciding=_COINCIDING
@@ -133,10 +133,10 @@ class BottomUpDetector:
             is_large.unsqueeze(1), mean_in_boxes(of_small, [b * scale for b in boxes]), mean_in_boxes(top, boxes)
         )
 
-    def _names(self, described: Described) -> list[str]:
+    def _names(self, predicted: BoxPredictions) -> list[str]:
         """ "red shirt": the likeliest noun, behind the likeliest attribute that goes with it if that is sure enough."""
         names = self.network.config.names
-        nouns, attributes = described.nouns[:, 1:].argmax(1).tolist(), described.attributes.sigmoid().tolist()
+        nouns, attributes = predicted.nouns[:, 1:].argmax(1).tolist(), predicted.attributes.sigmoid().tolist()
         found = []
         for noun, sure in zip(nouns, attributes, strict=True):
             best = max(names.together[noun], key=sure.__getitem__, default=-1)

@@ -1,7 +1,7 @@
-"""What phrases say of their regions: a noun, the head of the phrase, and attributes, what stands before the head.
+"""Nouns and attributes of phrases, and a detector's vocabulary of both, counted from the phrases of a dataset.
 
-A vocabulary of both is counted from the phrases of a dataset. There is no parser: phrases of Flickr30k Entities are
-noun phrases without clauses, whose head is their last word, or the word before "of".
+There is no parser: phrases of Flickr30k Entities are noun phrases without clauses. The noun is the head, which is the
+last word or the word before "of"; attributes are the words before the head.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _words(listed: str) -> frozenset[str]:
     return frozenset(listed.split())
 
 
-# Their singular is another thing.
+# Their singular means something else.
 _PLURAL = _words("glasses shorts jeans pants clothes goggles stairs trunks overalls sunglasses")
 # "a group of people" is people; "a bottle of water" is a bottle.
 _MEASURES = _words(
@@ -44,8 +44,8 @@ _NOT_OF_PEOPLE = _words(
 )
 
 
-class Said(NamedTuple):
-    """What one phrase says.
+class PhraseParts(NamedTuple):
+    """The noun and the attributes of a phrase.
 
     Attributes:
         noun: The head in the singular; None for a pronoun or the like.
@@ -56,8 +56,8 @@ class Said(NamedTuple):
     attributes: tuple[str, ...]
 
 
-def said(phrase: Sequence[str]) -> Said:
-    """What the words of a noun phrase say: ("a", "group", "of", "young", "men") -> Said("man", ("young",))."""
+def parse_phrase(phrase: Sequence[str]) -> PhraseParts:
+    """The parts of a noun phrase: ("a", "group", "of", "young", "men") -> PhraseParts("man", ("young",))."""
     words = [word.lower() for word in phrase]
     while "of" in words[1:-1]:
         place = words.index("of", 1, -1)
@@ -66,9 +66,9 @@ def said(phrase: Sequence[str]) -> Said:
             break
         words = words[place + 1 :]
     if not words:
-        return Said(None, ())
+        return PhraseParts(None, ())
     noun = None if words[-1] in _NOT_NOUNS or not words[-1][0].isalpha() else singular(words[-1])
-    return Said(noun, tuple(word for word in words[:-1] if word not in _NOT_ATTRIBUTES))
+    return PhraseParts(noun, tuple(word for word in words[:-1] if word not in _NOT_ATTRIBUTES))
 
 
 def singular(noun: str) -> str:
@@ -109,22 +109,24 @@ class Names(BaseModel):
         most_nouns: int = 500,
         pair_count: int = 3,
     ) -> Self:
-        """The nouns that stand ``noun_count`` times or more, and the attributes that stand ``attribute_count`` times.
+        """Count the vocabulary of some phrases.
 
-        A word that is more often an attribute than a head is none of the nouns ("a man in black"), and the other way
-        round ("a dog house"). An attribute is named with the nouns that it stood before ``pair_count`` times; but
-        people are not named by colour or origin, which a detector mostly reads off their clothes.
+        A word that is more often an attribute than a head is not a noun ("a man in black"), and the other way round ("a
+        dog house"). Attributes of colour and origin are not combined with people: a detector mostly reads them off
+        their clothes.
 
         Args:
-            phrases: The words of each, and whether it speaks of people.
-            noun_count, attribute_count, most_nouns, pair_count: As above; the most frequent nouns at most.
+            phrases: The words of each phrase, and whether it is about people.
+            noun_count, attribute_count: The least occurrences of a noun and of an attribute.
+            most_nouns: Only so many of the most frequent nouns.
+            pair_count: The least occurrences of an attribute before a noun, for it to be named with the noun.
         """
         nouns: Counter[str] = Counter()
         of_people: Counter[str] = Counter()
         attributes: Counter[str] = Counter()
         pairs: Counter[tuple[str, str]] = Counter()
         for words, people in phrases:
-            noun, before = said(words)
+            noun, before = parse_phrase(words)
             attributes.update(before)
             if noun:
                 nouns[noun] += 1

@@ -1,8 +1,8 @@
-"""A Faster R-CNN whose heads say what a region is called and what it is like, as bottom-up attention does.
+"""A Faster R-CNN whose heads predict a noun and attributes for each region, as bottom-up attention does.
 
 Ren et al., "Faster R-CNN" (NeurIPS 2015), with a feature pyramid (Lin et al., CVPR 2017) and the attributes of Anderson
-et al., "Bottom-Up and Top-Down Attention" (CVPR 2018). The backbone is frozen: on a few thousand photos it would learn
-them by heart, and what it knows of ImageNet is worth keeping.
+et al., "Bottom-Up and Top-Down Attention" (CVPR 2018). The backbone is frozen: trained on a few thousand photos, it
+would overfit and forget ImageNet.
 
 Legend: B photos, k boxes of one photo, K boxes of all photos, h, w pixels, N nouns, A attributes, C channels of the
 pyramid, F numbers a representation.
@@ -36,11 +36,11 @@ class BottomUpConfig(BaseModel):
     """The shape of a detector.
 
     Attributes:
-        names: What it can say.
+        names: The nouns and attributes that it predicts.
         channels: C.
         representation: F.
         dropout: Share of a box's pooled numbers that training leaves out.
-        size: Photos are brought to about this size squared, at their proportions.
+        size: Photos are resized to about this size squared, at their proportions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,13 +52,13 @@ class BottomUpConfig(BaseModel):
     size: int = Field(default=416, ge=64, multiple_of=32)
 
 
-class Truth(NamedTuple):
-    """What is known of one photo.
+class BoxTargets(NamedTuple):
+    """The annotated boxes of one photo.
 
     Attributes:
         boxes: (k, 4) float, x0 y0 x1 y1 in pixels of the photo as the network gets it; k may be 0.
-        nouns: (k, N) float shares: how often each noun was said of the box.
-        attributes: (k, A) bool: what was said of it.
+        nouns: (k, N) float: the share of each noun in the phrases about the box.
+        attributes: (k, A) bool: the attributes in those phrases.
     """
 
     boxes: Tensor
@@ -66,14 +66,14 @@ class Truth(NamedTuple):
     attributes: Tensor
 
 
-class Described(NamedTuple):
-    """What the heads make of boxes.
+class BoxPredictions(NamedTuple):
+    """The outputs of the heads for boxes.
 
     Attributes:
         representation: (K, F).
-        nouns: (K, 1 + N) logits, the first of no region at all.
+        nouns: (K, 1 + N) logits, the first of the background.
         attributes: (K, A) logits.
-        offsets: (K, 4) of a better box, in the code of Faster R-CNN.
+        offsets: (K, 4) to the refined box, encoded as in Faster R-CNN.
     """
 
     representation: Tensor
@@ -86,7 +86,7 @@ Maps = dict[str, Tensor]
 
 
 class BottomUp(nn.Module):
-    """The network: photos to proposals, boxes to representations, nouns, attributes and better boxes."""
+    """The network: photos to proposals; boxes to representations, nouns, attributes and refined boxes."""
 
     def __init__(self, config: BottomUpConfig) -> None:
         super().__init__()
@@ -117,28 +117,28 @@ class BottomUp(nn.Module):
         *levels, top = self.backbone.levels(photos)
         return {**self.pyramid({str(place): level for place, level in enumerate(levels)}), "top": top}
 
-    def losses(self, photos: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
-        """What training makes small: scalars by name; photos as ``maps`` takes them."""
+    def losses(self, photos: Tensor, targets: Sequence[BoxTargets]) -> dict[str, Tensor]:
+        """The training losses, scalars by name; photos as ``maps`` takes them."""
         maps = self.maps(photos)
-        proposals, losses = self._propose(photos, maps, [{"boxes": truth.boxes} for truth in truths])
+        proposals, losses = self._propose(photos, maps, [{"boxes": each.boxes} for each in targets])
         return {
             "objectness": losses["loss_objectness"],
             "proposals": losses["loss_rpn_box_reg"],
-            **self.heads.losses(maps, proposals, photos, truths),
+            **self.heads.losses(maps, proposals, photos, targets),
         }
 
     def propose(self, photos: Tensor, maps: Maps) -> list[Tensor]:
-        """Where something may be: (k, 4) boxes a photo, at most 300, likeliest first."""
+        """Boxes (k, 4) of possible objects for each photo, at most 300, likeliest first."""
         return self._propose(photos, maps, None)[0]
 
-    def describe(self, maps: Maps, boxes: list[Tensor], photos: Tensor) -> Described:
-        """What boxes (k, 4) of each photo show."""
-        described: Described = self.heads(maps, boxes, photos)
-        return described
+    def predict(self, maps: Maps, boxes: list[Tensor], photos: Tensor) -> BoxPredictions:
+        """The heads' outputs for boxes (k, 4) of each photo."""
+        predicted: BoxPredictions = self.heads(maps, boxes, photos)
+        return predicted
 
-    def better(self, described: Described, boxes: list[Tensor], photos: Tensor) -> list[Tensor]:
-        """The boxes, moved to where the heads see what they describe, within the photo."""
-        moved: Tensor = self.heads.box_coder.decode(described.offsets, boxes).squeeze(1)  # (K, 4)
+    def refine(self, predicted: BoxPredictions, boxes: list[Tensor], photos: Tensor) -> list[Tensor]:
+        """The boxes moved by the predicted offsets, clipped to the photo."""
+        moved: Tensor = self.heads.box_coder.decode(predicted.offsets, boxes).squeeze(1)  # (K, 4)
         within: Tensor = clip_boxes_to_image(moved, _shape(photos))
         return list(within.split([len(b) for b in boxes]))
 
@@ -157,9 +157,9 @@ class BottomUp(nn.Module):
 
 
 class Heads(RoIHeads):  # type: ignore[misc]
-    """What is said of a box, from its cells of the pyramid and from the mean of the backbone's last map within it.
+    """Predictions for a box from its cells of the pyramid and the mean of the backbone's last map inside it.
 
-    From torchvision: how training samples boxes, and the code of offsets.
+    The sampling of training boxes and the encoding of offsets are torchvision's.
     """
 
     def __init__(self, config: BottomUpConfig) -> None:
@@ -180,43 +180,45 @@ class Heads(RoIHeads):  # type: ignore[misc]
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, maps: Maps, boxes: list[Tensor], photos: Tensor) -> Described:  # type: ignore[override]
-        """What boxes (k, 4) of each photo show."""
+    def forward(self, maps: Maps, boxes: list[Tensor], photos: Tensor) -> BoxPredictions:  # type: ignore[override]
+        """The heads' outputs for boxes (k, 4) of each photo."""
         cells = self.box_roi_pool(maps, boxes, [_shape(photos)] * len(boxes)).flatten(1)  # (K, C 7 7)
         mean = mean_in_boxes(maps["top"], boxes)
         parts = [self.cells(self.dropout(cells)).relu(), self.mean(self.dropout(mean)).relu()]
         representation = self.both(self.dropout(torch.cat(parts, dim=1))).relu()  # (K, F)
-        return Described(
+        return BoxPredictions(
             representation, self.nouns(representation), self.attributes(representation), self.offsets(representation)
         )
 
-    def losses(self, maps: Maps, proposals: list[Tensor], photos: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
-        """Cross entropy with the shares of nouns, binary cross entropy of attributes, distance of boxes."""
-        targets: list[dict[str, Any]] = [
-            {"boxes": truth.boxes, "labels": torch.ones(len(truth.boxes), dtype=torch.int64, device=truth.boxes.device)}
-            for truth in truths
+    def losses(
+        self, maps: Maps, proposals: list[Tensor], photos: Tensor, targets: Sequence[BoxTargets]
+    ) -> dict[str, Tensor]:
+        """Cross entropy of nouns, binary cross entropy of attributes, smooth L1 distance of offsets."""
+        annotated: list[dict[str, Any]] = [
+            {"boxes": each.boxes, "labels": torch.ones(len(each.boxes), dtype=torch.int64, device=each.boxes.device)}
+            for each in targets
         ]
-        boxes, matched, labels, offsets = self.select_training_samples(proposals, targets)
-        described = self(maps, boxes, photos)
-        shown = torch.cat(labels) > 0  # (K,) bool, a region rather than background
-        nouns = torch.cat([_rows(truth.nouns, place) for truth, place in zip(truths, matched, strict=True)])
-        attributes = torch.cat([_rows(truth.attributes, place) for truth, place in zip(truths, matched, strict=True)])
-        shares = torch.cat([(~shown).float().unsqueeze(1), nouns * shown.unsqueeze(1)], dim=1)  # (K, 1 + N)
+        boxes, matched, labels, offsets = self.select_training_samples(proposals, annotated)
+        predicted = self(maps, boxes, photos)
+        is_region = torch.cat(labels) > 0  # (K,) bool, not background
+        nouns = torch.cat([_rows(each.nouns, place) for each, place in zip(targets, matched, strict=True)])
+        attributes = torch.cat([_rows(each.attributes, place) for each, place in zip(targets, matched, strict=True)])
+        shares = torch.cat([(~is_region).float().unsqueeze(1), nouns * is_region.unsqueeze(1)], dim=1)  # (K, 1 + N)
         distance = functional.smooth_l1_loss(
-            described.offsets[shown], torch.cat(offsets)[shown], beta=1 / 9, reduction="sum"
+            predicted.offsets[is_region], torch.cat(offsets)[is_region], beta=1 / 9, reduction="sum"
         )
         return {
-            "nouns": functional.cross_entropy(described.nouns, shares),
+            "nouns": functional.cross_entropy(predicted.nouns, shares),
             "attributes": functional.binary_cross_entropy_with_logits(
-                described.attributes[shown], attributes[shown].float(), reduction="sum"
+                predicted.attributes[is_region], attributes[is_region].float(), reduction="sum"
             )
-            / shown.sum().clamp(min=1),
-            "boxes": distance / len(shown),
+            / is_region.sum().clamp(min=1),
+            "boxes": distance / len(is_region),
         }
 
 
 def _rows(values: Tensor, places: Tensor) -> Tensor:
-    """Rows of (k, n) at ``places``; zeros for a photo of which nothing is known."""
+    """Rows of (k, n) at ``places``; zeros for a photo without boxes."""
     return values[places] if len(values) else values.new_zeros(len(places), values.shape[1])
 
 

@@ -1,4 +1,4 @@
-"""A detector on disk: a folder with config.json, model.safetensors in float16 and a card."""
+"""Saving and loading a bottom-up detector: a folder with config.json, model.safetensors in float16 and a card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
 
 def save_detector(folder: Path, config: BottomUpConfig, learned: dict[str, Tensor], *, card: str) -> None:
-    """Write what ``BottomUp.learned`` gives, in float16; each file is seen whole or not at all."""
+    """Write the learned weights (``BottomUp.learned``) in float16; each file is written whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / _WEIGHTS, save({name: value.half().cpu().contiguous() for name, value in learned.items()}))
     write_whole(folder / _CONFIG, config.model_dump_json() + "\n")

@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from han_retrieval.data import open_photo
-from han_retrieval.regions.bottom_up import Truth
+from han_retrieval.regions.bottom_up import BoxTargets
 from han_retrieval.regions.efficientnet_lite import shape_for
 from han_retrieval.training.detector.config import DetectorTrainingConfig
 from han_retrieval.training.detector.labels import BoxLabels
@@ -40,7 +40,7 @@ class DetectorBatch(NamedTuple):
     """
 
     photos: Tensor
-    targets: list[Truth]
+    targets: list[BoxTargets]
     seed: int
 
 
@@ -88,7 +88,7 @@ def changed_photo(
     shape: tuple[int, int],
     config: DetectorTrainingConfig,
     random: np.random.Generator,
-) -> tuple[np.ndarray, Truth]:
+) -> tuple[np.ndarray, BoxTargets]:
     """Crop, flip, colour and scale a photo at random to (w, h) ``shape``: (h, w, 3) uint8, and its boxes."""
     share = random.uniform(config.crop, 1)
     x, y = random.uniform(0, 1 - share, 2)
@@ -107,7 +107,7 @@ def changed_photo(
         photo = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         within = np.stack([1 - within[:, 2], within[:, 1], 1 - within[:, 0], within[:, 3]], axis=1)
     boxes = torch.from_numpy(within * np.array(shape * 2, np.float32))
-    return np.asarray(photo), Truth(
+    return np.asarray(photo), BoxTargets(
         boxes, torch.from_numpy(labels.nouns[kept]), torch.from_numpy(labels.attributes[kept])
     )
 

@@ -55,11 +55,11 @@ def detector_figures(detector: BottomUpDetector, photos: Sequence[AnnotatedPhoto
             boxes = labels.boxes * np.array(photo.size * 2, np.float32)
             assert found.boxes is not None
             covered.append(are_covered(boxes, found.boxes))
-            described = detector.describe(photo, boxes)
+            predicted = detector.predict(photo, boxes)
             known = labels.nouns[:, 0] == 0  # its noun is not "thing"
-            said = labels.nouns[np.arange(len(boxes)), described.nouns[:, 1:].argmax(1).cpu().numpy()] > 0
+            said = labels.nouns[np.arange(len(boxes)), predicted.nouns[:, 1:].argmax(1).cpu().numpy()] > 0
             right.append(said[known])
-            attributes.append(described.attributes.cpu().numpy())
+            attributes.append(predicted.attributes.cpu().numpy())
     precision, chance = _average_precision(
         np.concatenate(attributes), np.concatenate([photo.labels.attributes for photo in photos])
     )

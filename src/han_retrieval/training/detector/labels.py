@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from han_retrieval.data import EntitiesPhoto, Phrase
-from han_retrieval.regions.bottom_up.names import Names, said
+from han_retrieval.regions.bottom_up.names import Names, parse_phrase
 
 
 class BoxLabels(NamedTuple):
@@ -43,7 +43,7 @@ def box_labels(photo: EntitiesPhoto, names: Names) -> BoxLabels:
     nouns: dict[tuple[float, ...], np.ndarray] = {}
     attributes: dict[tuple[float, ...], np.ndarray] = {}
     for words, phrase in phrases(photo):
-        noun, before = said(words)
+        noun, before = parse_phrase(words)
         for box in map(tuple, phrase.boxes.tolist()):
             counts = nouns.setdefault(box, np.zeros(len(noun_places), np.float32))
             is_said = attributes.setdefault(box, np.zeros(len(attribute_places), bool))
