@@ -61,10 +61,12 @@ def verbs() -> str:
         rows = ["| option | meaning |", "|---|---|"]
         for option in command.get_params(context):
             record = option.get_help_record(context) if isinstance(option, click.Option) else None
-            if record is not None and option.name != "help":
+            if record is not None and "--help" not in option.opts:
                 names, meaning = record
-                rows.append(f"| `{names}` | {meaning} |".replace("[default: ", "[default:&nbsp;"))
-        sections.append("\n\n".join([f"## han {name}", f"```\nhan {name} {usage}\n```", paragraphs, "\n".join(rows)]))
+                rows.append(f"| `{names}` | {_plain(meaning)} |".replace("[default: ", "[default:&nbsp;"))
+        sections.append(
+            "\n\n".join([f"## han {name}", f"```\nhan {name} {usage}\n```", _plain(paragraphs), "\n".join(rows)])
+        )
     return "\n\n".join(sections)
 
 
@@ -87,7 +89,7 @@ def fields_table(module: str, name: str, base_module: str | None = None, base_na
             raise ValueError(f"{module}:{name}: the docstring does not describe {field}")
         default = "needed" if info.is_required() else f"`{_toml(info.default)}`"
         kind = _kind(info.annotation).replace("|", "\\|")
-        meaning = meanings[field].replace("``", "`").replace("|", "\\|")
+        meaning = _plain(meanings[field].replace("``", "`")).replace("|", "\\|")
         rows.append(f"| `{field}` | {kind} | {default} | {meaning} |")
     return "\n".join(rows)
 
@@ -112,6 +114,13 @@ def described(docstring: str | None) -> dict[str, str]:
         name: meaning if re.match(r"(\w|mu|beta|lambda)\b", meaning) else meaning[:1].upper() + meaning[1:]
         for name, meaning in meanings.items()
     }
+
+
+def _plain(text: str) -> str:
+    """Text in which only backticks are Markdown."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("<", "&lt;").replace("*", "\\*") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def _kind(annotation: Any) -> str:

@@ -32,10 +32,10 @@ class MatcherConfig(BaseModel):
 
     Attributes:
         matcher: The registered name.
-        region_size: D, numbers a region feature. A training fills it in from the features.
+        region_size: D, numbers per region feature. A training fills it in from the features.
         vocabulary_size: Word ids, the four special ones included. A training fills it in.
-        word_size: Numbers a word embedding.
-        joint_size: d, numbers a token in the space that regions and words share.
+        word_size: Numbers per word embedding.
+        joint_size: d, numbers per token in the space that regions and words share.
         text_encoder: The text encoder, by its registered name.
         bos_eos: Whether <start> and <end> surround the words of a sentence.
         detector_fingerprint: The detector whose features it was trained on; None when unknown.
