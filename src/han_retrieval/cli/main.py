@@ -12,26 +12,33 @@ import han_retrieval.version
 from han_retrieval.errors import HANError
 from han_retrieval.process import tune_process
 
-COMMANDS = {
-    "extract": "Detect the regions of photos and store their features.",
-    "train": "Train a matcher on captioned photos.",
-    "train-text": "Pretrain a text encoder on captions alone.",
-    "train-detector": "Train a region detector on phrases with boxes.",
-    "evaluate": "Measure a model's recall by the field's protocol.",
-    "calibrate": "Fit probabilities to a model's scores.",
-    "distil": "Fit the map that finds a search's candidates.",
-    "compare": "Compare two evaluations and test their difference.",
-    "explain": "Show which region each word of a sentence matches.",
-    "index": "Index folders of photos, or update an index.",
-    "search": "Search an index with a sentence.",
-    "similar": "Find the photos of an index that are like a photo.",
-    "caption": "Find the sentences that fit a photo.",
-    "serve": "Serve an index as a web page and an HTTP API.",
-    "demo": "Index and search example photos.",
-    "info": "Describe a model, an index, a region store or a dataset.",
-    "plugins": "List the installed parts, also of other packages.",
-    "doctor": "Check this installation.",
+SECTIONS = {
+    "Search your photos": {
+        "index": "Index folders of photos, or update an index.",
+        "search": "Find the photos of an index that fit a sentence.",
+        "similar": "Find the photos of an index that are like a photo.",
+        "caption": "Find the sentences that fit a photo.",
+        "serve": "Serve an index as a web page and an HTTP API.",
+        "explain": "Show which region each word of a sentence matches.",
+    },
+    "Train on your data": {
+        "extract": "Detect the regions of photos and store their features.",
+        "train": "Train a matcher on captioned photos.",
+        "train-text": "Pre-train a text encoder on captions alone.",
+        "train-detector": "Train a region detector on phrases with boxes.",
+        "evaluate": "Measure a model's recall by the field's protocol.",
+        "compare": "Compare two evaluations and test their difference.",
+        "calibrate": "Fit probabilities to a model's scores.",
+        "distil": "Fit the map that finds a search's candidates.",
+    },
+    "Try and check": {
+        "demo": "Index and search example photos.",
+        "info": "Describe a model, an index, a region store or a dataset.",
+        "plugins": "List the installed parts, also of other packages.",
+        "doctor": "Check this installation.",
+    },
 }
+COMMANDS = {name: does for commands in SECTIONS.values() for name, does in commands.items()}
 
 
 class _Commands(click.Group):
@@ -49,8 +56,9 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -65,10 +73,15 @@ class _Commands(click.Group):
             raise click.UsageError(f"no command is called {args[0]!r}; {hint}", ctx) from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Begin with: han index ~/photos --out index; then han search index "two dogs in the snow". '
+    "`han COMMAND --help` explains a command.",
+)
 @click.version_option(han_retrieval.version.__version__, prog_name="han")
 def cli() -> None:
-    """Search photos with sentences, and see which word matches which region."""
+    """Find photos with a sentence, and see which word matches which part of each photo."""
 
 
 def main(args: list[str] | None = None) -> Any:
