@@ -1,4 +1,4 @@
-"""A configuration from a TOML file and ``key=value`` overrides, everything wrong with it reported at once."""
+"""Load a configuration from a TOML file and ``key=value`` overrides; all errors in it are reported at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -20,40 +20,40 @@ def load_config(kind: type[M], file: str | Path | None = None, *, overrides: Seq
     """Read a frozen configuration.
 
     Args:
-        kind: The pydantic model that says which fields there are and what they may hold.
+        kind: The pydantic model of the configuration.
         file: A TOML file with its fields, nested models as tables; None for the defaults.
         overrides: ``key=value`` strings, applied over the file; ``model.blocks=2`` reaches into a table. Values are
-            TOML; what is no TOML is taken as a string.
+            TOML; what is not TOML is taken as a string.
 
     Raises:
-        HANError: The file cannot be read, or fields are unknown or hold the wrong thing: all of them, one line, after
-            the file or "--set", whichever gave them.
+        ConfigError: The file cannot be read, or fields are unknown or have wrong values. The message names all of them
+            in one line, after the file or "--set" that they come from.
     """
     fields: dict[str, Any] = {}
     if file is not None:
         try:
             fields = tomllib.loads(Path(file).read_text(encoding="utf-8"))
         except OSError as error:
-            raise HANError(f"{file}: cannot be read ({error.strerror})") from None
+            raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise HANError(f"{file}: not a TOML file ({error})") from None
+            raise ConfigError(f"{file}: not a TOML file ({error})") from None
     keys = [_set(fields, override) for override in overrides]
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        wrong: dict[str, list[str]] = {}  # by what gave the values
+        wrong: dict[str, list[str]] = {}  # by the source of the values
         for e in error.errors():
             path, _ = _place(kind, e["loc"], fields)
             overridden = file is None or any(path[: len(key)] == key for key in keys)
             wrong.setdefault("--set" if overridden else str(file), []).append(_explain(kind, e, fields))
-        raise HANError("; ".join(f"{source}: {'; '.join(said)}" for source, said in wrong.items())) from None
+        raise ConfigError("; ".join(f"{source}: {'; '.join(said)}" for source, said in wrong.items())) from None
 
 
 def _set(fields: dict[str, Any], override: str) -> list[str]:
-    """Change the fields as an override says; the parts of its key."""
+    """Apply an override to the fields; returns the parts of its key."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise HANError(f"--set {override}: expected key=value, as in --set epochs=5 or --set model.blocks=2")
+        raise ConfigError(f"--set {override}: expected key=value, as in --set epochs=5 or --set model.blocks=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -63,15 +63,15 @@ def _set(fields: dict[str, Any], override: str) -> list[str]:
     for table in tables:
         fields = fields.setdefault(table, {})
         if not isinstance(fields, dict):
-            raise HANError(f"--set {override}: {table} is not a table")
+            raise ConfigError(f"--set {override}: {table} is not a table")
     fields[name] = value
     return parts
 
 
 def _place(kind: type[BaseModel], location: Sequence[int | str], fields: Any) -> tuple[list[str], Any]:
-    """An error's field, by its parts, and the model whose field the last one is or was meant to be.
+    """The path of an error's field, and the model that has this field, or was meant to.
 
-    A model of several kinds has the class method ``resolve``, which gives the class that fields are of.
+    A model with variants has the class method ``resolve``, which returns the class that fits the fields.
     """
     model: Any = kind
     where: list[str] = []
@@ -80,7 +80,7 @@ def _place(kind: type[BaseModel], location: Sequence[int | str], fields: Any) ->
         if field := getattr(model, "model_fields", {}).get(part):
             model, fields = field.annotation, fields.get(part, {})
             if hasattr(model, "resolve"):
-                with contextlib.suppress(HANError):  # that the kind is unknown is the error, or another one
+                with contextlib.suppress(ConfigError):  # an unknown variant is an error of its own
                     model = model.resolve(fields)
     return where, model
 
@@ -100,7 +100,7 @@ def _explain(kind: type[BaseModel], error: Any, fields: Any) -> str:
     renamed: dict[str, str | None] = getattr(model, "renamed", {})
     if where[-1] in renamed:
         name = renamed[where[-1]]
-        return f"{path} is gone, leave it out" if name is None else f"{path} is now called {name}"
+        return f"{path} is no longer an option, leave it out" if name is None else f"{path} is now called {name}"
     near = difflib.get_close_matches(where[-1], model.model_fields, n=1)
     return f"{path} is no field" + (
         f" (did you mean {near[0]}?)" if near else f"; fields: {', '.join(model.model_fields)}"
