@@ -91,7 +91,7 @@ def test_what_gave_the_wrong_thing_is_named(tmp_path):
         (TrainingConfig, "minimum_count=2", "minimum_count is now called min_count"),
         (TrainingConfig, "text_start='texts'", "text_start is now called pretrained_text"),
         (TrainingConfig, "more_words=9", "more_words is now called vocabulary_expansion"),
-        (TrainingConfig, "attention_rate=2", "attention_rate is gone, leave it out"),
+        (TrainingConfig, "attention_rate=2", "attention_rate is no longer an option, leave it out"),
         (DetectorTrainingConfig, "average=0.9", "average is now called ema_decay"),
     ],
 )
