@@ -8,7 +8,7 @@ from han_retrieval.evidence.evidence import Evidence
 
 PALETTE = ("#ff7043", "#29a3ff", "#ffd028", "#2ecc71", "#c86bfa", "#1fd0d0", "#ff7fb4", "#b6dd2a")
 NEUTRAL = "#b0b4ba"
-_LEAST_SHARE = 0.1  # of the greatest region's sum; regions with less are not drawn
+_LEAST_SHARE = 0.03  # of the greatest region's sum; regions with less are not drawn
 
 
 def region_colours(*evidence: Evidence, regions: int = 6) -> dict[int, str]:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -75,7 +76,7 @@ def evidence_page(
         title: The page's heading.
         queries: The queries with their results.
         intro: A paragraph below the heading.
-        tables: Tables between the paragraph and the queries.
+        tables: Tables below the queries.
         commands: Command lines to try next, at the end of the page.
 
     Raises:
@@ -105,6 +106,7 @@ def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.tests["numeric"] = lambda text: re.fullmatch(r"-?[\d.,]+%?", text) is not None
     return environment.from_string(_asset("page.html"))
 
 
@@ -118,7 +120,7 @@ def _result(result: PhotoResult) -> dict[str, Any]:
     evidence = result.evidence
     colours = region_colours(evidence)
     greatest = evidence.alignment.max(1)  # (n,)
-    strengths = greatest / greatest.max()
+    strengths = 0.3 + 0.7 * greatest / greatest.max()  # opacity of the words' colours
     return {
         "name": result.name,
         "note": result.note,

@@ -22,7 +22,7 @@ function sentence(line) {
 
 export const thumbnail = (id) => `/thumbnails/${id}.jpg`;
 export const picture = (id) => `/photos/${id}.jpg`;
-export const percent = (probability) => `${Math.round(100 * probability)} %`;
+export const percent = (probability) => `${Math.round(100 * probability)}%`;
 
 // The day of "2024-01-31 12:00:00" in the browser's language.
 export function day(date) {

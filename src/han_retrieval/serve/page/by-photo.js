@@ -84,7 +84,7 @@ function line({ sentence, score, probability }) {
   const value = document.createElement("span");
   value.className = "value";
   value.textContent = probability == null ? score.toFixed(2) : percent(probability);
-  item.style.setProperty("--share", Math.max(0, Math.min(1, score)));
+  item.style.setProperty("--share", Math.max(0, Math.min(1, probability ?? score)));
   item.append(sentence, value);
   return item;
 }

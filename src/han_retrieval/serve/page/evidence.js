@@ -3,7 +3,7 @@ import { lightUp } from "./light.js";
 
 const GREY = "#b0b4ba";
 
-// `figure` holds a .photo and a .chips; `evidence` is the response of /api/photos/ID/evidence.
+// `figure` holds a .photo, a .chips and a .hint; `evidence` is the response of /api/photos/ID/evidence.
 export function showEvidence(figure, evidence) {
   hideEvidence(figure);
   const colours = new Map(evidence.shown.map(({ region, colour }) => [region, colour]));
@@ -12,18 +12,20 @@ export function showEvidence(figure, evidence) {
   figure.querySelector(".photo").append(regions(parts, colours));
   const plain = parts.length === 1 && parts[0].weight === 1;
   figure.querySelector(".chips").append(...(plain ? chips(parts[0]) : parts.map(row)));
+  figure.querySelector(".hint").hidden = false;
   lightUp(figure);
 }
 
 export function hideEvidence(figure) {
   figure.querySelector(".regions")?.remove();
   figure.querySelector(".chips").replaceChildren();
+  figure.querySelector(".hint").hidden = true;
 }
 
-// Each word's greatest alignment weight, relative to the greatest of the part.
+// Opacity of each word's colour: from 0.3 to 1 by its greatest alignment weight, relative to the part's greatest.
 function strengths({ alignment }) {
   const weights = alignment.map((row) => Math.max(...row));
-  return weights.map((weight) => weight / Math.max(...weights));
+  return weights.map((weight) => 0.3 + (0.7 * weight) / Math.max(...weights));
 }
 
 // Small regions lie on top of large ones. Those without a colour are hidden until a word that is aligned with them is pointed at.
