@@ -1,36 +1,36 @@
-"""Which detector a verb runs for a model."""
+"""The detector that a command uses for a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import HANError, ModelError
 from han_retrieval.matchers import MatcherConfig
 from han_retrieval.regions import Detector, detector_for, load_detector
 
 
 def find_detector(config: MatcherConfig, model: str | Path, *, name: str | None, regions: int) -> Detector:
-    """The detector that the features came from that a model was trained on.
+    """The detector whose features a model was trained on.
 
     Args:
         config: The model's.
-        model: The model's folder, for what is said.
-        name: The detector's name, where the model does not say it, or for weights of one's own.
-        regions: Where the model does not say how many.
+        model: The model's folder, for error messages.
+        name: The detector's name, where the model does not say it or the weights are one's own.
+        regions: How many regions, where the model does not say it.
 
     Raises:
-        HANError: It is another one, or not known.
+        ModelError: The model was trained with another detector, or does not say with which.
     """
     if config.detector_fingerprint is not None:
         try:
             return detector_for(config.detector_fingerprint, name=name)
         except HANError as error:
-            raise HANError(f"{model}: {error}") from None
+            raise ModelError(f"{model}: {error}") from None
     if name is None:
-        raise HANError(f"{model}: does not say which detector it was trained with; name it with --detector")
+        raise ModelError(f"{model}: does not say which detector it was trained with; name it with --detector")
     detector = load_detector(name, regions=regions)
     if detector.feature_size != config.region_size:
-        raise HANError(
+        raise ModelError(
             f"{model}: reads {config.region_size} numbers a region, and {name!r} gives {detector.feature_size}"
         )
     return detector

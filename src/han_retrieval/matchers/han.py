@@ -10,6 +10,7 @@
     o~_i  = sum_j alpha_ij o^_j                                                   match
     r_i   = cos(w^_i, o~_i)                                    matching           match
     S     = mean of r_i                                                           pool
+    L     = sum of the p-norms over rows and columns of [S_ij - S_pos + mu]_+     losses.soft_max_triplet_loss
 
 The paper fixes the structure. It publishes no sizes or temperatures, so the defaults are this project's.
 

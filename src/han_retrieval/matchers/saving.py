@@ -82,7 +82,7 @@ def save_folder(
 
 
 def matcher_name(folder: Path) -> str:
-    """Which matcher's a folder is.
+    """The name of the matcher that a folder holds.
 
     Raises:
         ModelError: As ``load_folder``.
@@ -137,12 +137,12 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
     if words is not None and not (folder / VOCABULARY).is_file():
-        raise ModelError(f"{folder}: {VOCABULARY} is missing; without it sentences mean nothing to the model")
+        raise ModelError(f"{folder}: {VOCABULARY} is missing; the model cannot read sentences without it")
     return config, state, None if words is None else Vocabulary.load(folder / VOCABULARY)
 
 
 def folder_hash(folder: Path) -> str:
-    """Names what a saved model computes, wherever it lies: a hash of its configuration, weights and vocabulary.
+    """A hash of a saved model's configuration, weights and vocabulary: the same for the same model in any folder.
 
     Raises:
         ModelError: The folder or one of its files is missing.
@@ -158,10 +158,10 @@ def folder_hash(folder: Path) -> str:
 
 
 def refuse_other_weights(folder: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """See that weights by name are those that the configuration asks for.
+    """Check that weights have the names and shapes that the configuration asks for.
 
     Raises:
-        ModelError: Names or shapes differ; the message holds the first of them.
+        ModelError: Names or shapes differ; the message names the first difference.
     """
     for name in sorted(wanted.keys() | found.keys()):
         there, here = (state[name].shape if name in state else None for state in (found, wanted))

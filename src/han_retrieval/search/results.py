@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
@@ -41,8 +41,8 @@ class Hit:
     width: int
     height: int
     date: str | None
-    boxes: np.ndarray | None
-    labels: tuple[str, ...] | None
+    boxes: np.ndarray | None = field(repr=False)
+    labels: tuple[str, ...] | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
