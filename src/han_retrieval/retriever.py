@@ -63,10 +63,11 @@ class Retriever:
     Args:
         model: The matcher, with a vocabulary.
         name: Where it came from: a folder, "default", or a name on the Hub.
+        folder: Where its files are, or "default"; None for a model that is in memory alone.
         detector: What finds regions; the one that the model was trained with, loaded when it is first needed.
 
     Attributes:
-        model, name: As given.
+        model, name, folder: As given.
 
     Example:
         >>> retriever = load()
@@ -76,9 +77,17 @@ class Retriever:
         torch.Size([2, 1])
     """
 
-    def __init__(self, model: Matcher, *, name: str = "", detector: Detector | None = None) -> None:
+    def __init__(
+        self,
+        model: Matcher,
+        *,
+        name: str = "",
+        folder: str | Path | None = None,
+        detector: Detector | None = None,
+    ) -> None:
         self.model = model
         self.name = name
+        self.folder = folder
         if detector is not None:
             self.detector = detector
 
@@ -247,7 +256,7 @@ def load(
 
         fingerprint = model.config.detector_fingerprint
         detector = detector_for(fingerprint, name=detector) if fingerprint else load_detector(detector, regions=36)
-    return Retriever(model, name=str(name), detector=detector)
+    return Retriever(model, name=str(name), folder=folder, detector=detector)
 
 
 def _padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

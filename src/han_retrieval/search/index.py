@@ -37,8 +37,8 @@ class ModelAndDetector(Protocol):
         ...
 
     @property
-    def name(self) -> str:
-        """The model's folder, or "default"."""
+    def folder(self) -> str | Path | None:
+        """Where the model's files are, or "default"; None if they are in memory alone."""
         ...
 
 
@@ -120,7 +120,7 @@ class Index(IndexReader):
 
         Raises:
             StoreError: There is an index or something else at ``path``, or the folder cannot be made.
-            ModelError: The model pools photos to one vector, or does not say which detector it needs.
+            ModelError: The model pools photos to one vector, is in no folder, or does not say which detector it needs.
 
         Example:
             >>> index = Index.create("index", han_retrieval.load())
@@ -128,13 +128,15 @@ class Index(IndexReader):
         """
         model = retriever.model
         if not isinstance(model, AligningMatcher):
-            raise ModelError(f"{retriever.name}: pools photos to one vector; an index needs a model that aligns words")
+            raise ModelError("this model pools a photo to one vector; an index needs one that aligns words and regions")
+        if retriever.folder is None:
+            raise ModelError("this model is in memory alone; save it with save_pretrained and load it from there")
         fingerprint = model.config.detector_fingerprint
         if fingerprint is None:
             detector = retriever.detector
         else:
             detector = LazyDetector(fingerprint, model.config.region_size, lambda: retriever.detector)
-        create_index(path, model=retriever.name, loaded=model, detector=detector, storage=storage)
+        create_index(path, model=retriever.folder, loaded=model, detector=detector, storage=storage)
         index = cls(path, detector=detector, device=model.device)
         index._keep(model)
         return index
