@@ -115,7 +115,8 @@ def test_the_detector_is_loaded_once_and_only_when_a_photo_needs_it(tmp_path, ph
     update(photos, tmp_path / "index", model)
     loaded = []
 
-    def load(fingerprint):
+    def load(fingerprint, name):
+        assert name is None
         loaded.append(fingerprint)
         return FakeDetector(fingerprint)
 

@@ -1,4 +1,4 @@
-"""``han calibrate``: what a model's scores say about photos, kept in its folder."""
+"""``han calibrate``: fit probabilities to a model's scores, and keep them in its folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.options import allow_missing_option, json_option, scored_dataset_options
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
 from han_retrieval.evaluation import evaluate
@@ -19,17 +20,14 @@ from han_retrieval.search.reliability import draw_reliability
 
 
 @click.command()
-@click.argument("model", type=click.Path())
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--features", type=click.Path(path_type=Path), required=True, help="What `han extract` wrote.")
+@scored_dataset_options
 @click.option("--split", default="dev", show_default=True, help="Photos that the model was not trained on.")
-@click.option("--format", "format_name", help="The dataset's format, where it is not recognised.")
 @click.option(
-    "--shown", type=click.IntRange(min=1), default=SHOWN, show_default=True, help="How many photos a search shows."
+    "--shown", type=click.IntRange(min=1), default=SHOWN, show_default=True, help="The number of photos a search shows."
 )
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw how well it holds, as a PNG.")
-@click.option("--allow-missing", is_flag=True, help="Leave out photos without features, however many.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw a reliability diagram, a PNG.")
+@allow_missing_option
+@json_option
 @device_option
 def calibrate(
     model: str,
@@ -43,10 +41,10 @@ def calibrate(
     as_json: bool,
     device: str,
 ) -> None:
-    """Fit probabilities to the scores of MODEL on DATASET and keep them in its folder, as calibration.json.
+    """Fit probabilities to the scores of MODEL on DATASET, and keep them in its folder as calibration.json.
 
-    `han search` then prints with each photo the probability that it is the one meant, and says where nothing matches.
-    Each sentence is searched for twice: among all photos of the split, and without its own.
+    `han search` then prints the probability that a photo is the one that is meant, and says if nothing matches. Each
+    sentence is searched for twice: among all photos of the split, and among all but its own.
     """
     photos = with_splits(read_dataset(dataset, format=format_name)).split(split)
     matcher = load_matcher(model).to(find_device(device))
@@ -57,20 +55,20 @@ def calibrate(
     path = fitted.write(model)
     if picture:
         draw_reliability(fitted, picture)
-    click.echo(fitted.model_dump_json(indent=2) if as_json else _said(fitted))
+    click.echo(fitted.model_dump_json(indent=2) if as_json else _table(fitted))
     click.echo(f"wrote {path}" + (f" and {picture}" if picture else ""), err=True)
 
 
-def _said(fitted: Calibration) -> str:
+def _table(fitted: Calibration) -> str:
     lines = [
         f"{fitted.sentences} sentences, each among {fitted.photos} photos of {fitted.split or 'no split'} and among "
         f"{fitted.photos - 1} without its own; the first {fitted.shown} count",
         f"probability  sigmoid({fitted.slope:.3f} * score {fitted.intercept:+.3f})",
         f"threshold    {fitted.threshold:.2%}; below it nothing matches",
-        f"precision    {fitted.precision:.1%} of the answered searches show the photo that was meant",
-        f"recall       {fitted.recall:.1%} of the searches that find their photo are answered",
-        f"without it   {fitted.answered_without:.1%} of the searches whose photo is not there are answered even so",
-        f"error        {fitted.error:.2%} between probability and share right, on photos that were not fitted",
+        f"precision    {fitted.precision:.1%} of the answered searches show the right photo",
+        f"recall       {fitted.recall:.1%} of the searches that find the right photo are answered",
+        f"without it   {fitted.answered_without:.1%} of the searches without the right photo are answered all the same",
+        f"error        {fitted.error:.2%} between probability and share right, on photos that it was not fitted to",
         "probability  right  pairs",
         *(f"{each.probability:11.2%} {each.right:6.2%} {each.pairs:6}" for each in fitted.reliability),
     ]

@@ -1,4 +1,4 @@
-"""``han compare``: do two evaluated systems differ?"""
+"""``han compare``: the differences of two evaluations, and how certain they are."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from pathlib import Path
 
 import click
 
+from han_retrieval.cli.options import FOLDER, json_option
 from han_retrieval.evaluation import compare as compare_systems
 from han_retrieval.evaluation.report import difference_table, read_results
 
-RESULTS = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("a", type=RESULTS)
-@click.argument("b", type=RESULTS)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("a", type=FOLDER)
+@click.argument("b", type=FOLDER)
+@json_option
 @click.option("--seed", default=0, show_default=True, help="Of the resampling.")
 def compare(a: Path, b: Path, as_json: bool, seed: int) -> None:
     """Compare two files of `han evaluate --json`, A and B, on the same queries.
 
-    Each metric's difference B - A comes with a 95 % bootstrap interval over images and the p-value of a paired
+    Prints each metric's difference B - A with a 95 % bootstrap interval over images and the p-value of a paired
     randomisation test.
     """
     (of_a, queries_a), (of_b, queries_b) = read_results(a), read_results(b)

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.gallery import GALLERY, copy_gallery
+from han_retrieval.cli.options import model_option
 from han_retrieval.cli.own_folder import make_own_folder
 from han_retrieval.evidence import PageTable, PhotoResult, QueryResults, evidence_from_index, evidence_page
 from han_retrieval.files import write_whole
-from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
+from han_retrieval.matchers import AligningMatcher
 from han_retrieval.search import Hit, Index, index_photos, search
 from han_retrieval.search.calibration import Calibration
 
@@ -27,13 +28,7 @@ PHOTOS_A_SENTENCE = 3
 
 
 @click.command()
-@click.option(
-    "--model",
-    type=click.Path(),
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="The model's folder; default is the one that ships.",
-)
+@model_option
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="A folder of its own."
 )

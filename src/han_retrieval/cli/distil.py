@@ -1,4 +1,4 @@
-"""``han distil``: what finds candidates for a model's scores, learned from these, kept in its folder."""
+"""``han distil``: learn to choose candidates from a model's scores, and keep that in its folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.options import json_option, scored_dataset_options
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
 from han_retrieval.evaluation.protocols import check_regions
@@ -19,14 +20,13 @@ from han_retrieval.search.distil import distil as learn
 
 
 @click.command()
-@click.argument("model", type=click.Path())
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--features", type=click.Path(path_type=Path), required=True, help="What `han extract` wrote.")
+@scored_dataset_options
 @click.option("--split", default="train", show_default=True, help="The photos to learn from.")
-@click.option("--format", "format_name", help="The dataset's format, where it is not recognised.")
-@click.option("--photos", type=click.IntRange(min=1), default=PHOTOS, show_default=True, help="How many at most.")
-@click.option("--sentences", type=click.IntRange(min=1), default=SENTENCES, show_default=True, help="How many at most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--photos", type=click.IntRange(min=1), default=PHOTOS, show_default=True, help="Use at most this many.")
+@click.option(
+    "--sentences", type=click.IntRange(min=1), default=SENTENCES, show_default=True, help="Use at most this many."
+)
+@json_option
 @device_option
 def distil(
     model: str,
@@ -39,9 +39,9 @@ def distil(
     as_json: bool,
     device: str,
 ) -> None:
-    """Learn what finds candidates for MODEL's scores on DATASET and keep it in its folder, as candidates.safetensors.
+    """Learn to choose candidates from MODEL's scores on DATASET, and keep it in its folder as candidates.safetensors.
 
-    `han search` then needs fewer candidates for the same answers. Indexes that are there already need no change.
+    `han search` then needs fewer candidates for the same results. Existing indexes need no change.
     """
     captioned = with_splits(read_dataset(dataset, format=format_name)).split(split)
     matcher = load_aligning_matcher(model).to(find_device(device))
@@ -55,7 +55,7 @@ def distil(
         facts = {"photos": found.photos, "sentences": found.sentences, "before": found.before, "after": found.after}
         click.echo(json.dumps(facts))
     else:
-        click.echo(f"{found.photos} photos, {found.sentences} sentences; of the exact best ten of those held out, kept")
+        click.echo(f"{found.photos} photos, {found.sentences} sentences; of the exact best ten, candidates keep")
         click.echo("candidates  before   after")
         for number, before in found.before.items():
             click.echo(f"{number:10} {before:6.1f}% {found.after[number]:6.1f}%")

@@ -1,4 +1,4 @@
-"""``han evaluate``: the figures of a model on the photos of a split."""
+"""``han evaluate``: the metrics of a model on the photos of a split."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.options import FOLDER, allow_missing_option, scored_dataset_options
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset, read_entities
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.evaluation import ground, write_runs
 from han_retrieval.evaluation.protocols import BATCH
@@ -20,23 +21,16 @@ from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.scoring import PRECISIONS, has_bfloat16
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=click.Path())
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--features", type=click.Path(path_type=Path), required=True, help="What `han extract` wrote.")
+@scored_dataset_options
 @click.option("--split", required=True, help="The photos to rank: dev, test, ...")
-@click.option("--format", "format_name", help="The dataset's format, where it is not recognised.")
 @click.option("--folds", type=click.IntRange(min=1), default=1, help="Mean over consecutive folds (COCO 1K: 5).")
-@click.option(
-    "--grounding",
-    type=click.Path(path_type=Path),
-    help="Entities truth: also measure phrase grounding.",
-)
-@click.option("--json", "json_file", type=FILE, help="Write all figures and each query's results here.")
-@click.option("--run", "run_file", type=FILE, help="Write TREC runs and qrels here, a pair of files a direction.")
+@click.option("--grounding", type=FOLDER, help="Entities annotations: measure phrase grounding too.")
+@click.option("--json", "json_file", type=_FILE, help="Write all metrics and each query's results to this file.")
+@click.option("--run", "run_file", type=_FILE, help="Write TREC runs and qrels, a pair of files a direction.")
 @click.option("--depth", type=click.IntRange(min=1), default=DEPTH, show_default=True, help="Lines a query in --run.")
 @click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Photos at once.")
 @click.option(
@@ -47,7 +41,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     help="Of the large products; bfloat16 where the processor has it.",
 )
 @device_option
-@click.option("--allow-missing", is_flag=True, help="Leave out photos without features, however many.")
+@allow_missing_option
 def evaluate(
     model: str,
     dataset: Path,
@@ -64,26 +58,28 @@ def evaluate(
     device: str,
     allow_missing: bool,
 ) -> None:
-    """Rank the captions of DATASET for each photo and the photos for each caption by MODEL.
+    """Rank the captions of DATASET for each photo and the photos for each caption, by their scores.
 
-    MODEL is a folder, or "default" for the model that ships.
-
-    Prints recalls, ranks and rSum of both directions; ties count against the model.
+    MODEL is a folder, or "default" for the model that ships. Prints recalls, ranks and rSum of both directions; ties
+    count against the model. Flickr30K 1K is --split test, COCO 5K is --split test, COCO 1K is --split test --folds 5.
     """
     dataset_read = read_dataset(dataset, format=format_name)
     for reason, count in dataset_read.skipped.items():
         click.echo(f"note: {reason}: {count}", err=True)
     photos = with_splits(dataset_read).split(split)
-    truth = read_entities(grounding) if grounding else None
+    annotations = read_entities(grounding) if grounding else None
     store = RegionStore.open(features)
     matcher = load_matcher(model).to(find_device(device))
     if precision == "bfloat16" and not has_bfloat16(matcher.device):
-        raise HANError("--precision bfloat16: this processor has no such products, they would be slower: leave it out")
+        raise ConfigError(
+            "--precision bfloat16: this processor has no such products, they would be slower: leave it out"
+        )
     for file in (json_file, run_file):
         if file:
-            make_folder(file)  # refused now, not after the scoring
+            make_folder(file)  # refused before the scoring, not after it
     try:
-        grounded = ground(matcher, truth, store, ids=[photo.id for photo in photos.photos]) if truth else None
+        ids = [photo.id for photo in photos.photos]
+        grounded = ground(matcher, annotations, store, ids=ids) if annotations else None
         found = evaluate_model(
             matcher, photos, store, folds=folds, allow_missing=allow_missing, batch=batch, precision=precision
         )

@@ -8,35 +8,23 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.detectors import find_detector
+from han_retrieval.cli.options import detector_options, json_option, model_option
 from han_retrieval.data import open_photo
 from han_retrieval.evidence import Evidence, evidence_from_regions
-from han_retrieval.matchers import DEFAULT_MODEL, load_matcher
+from han_retrieval.matchers import load_matcher
 
 
 @click.command()
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.argument("sentence")
-@click.option(
-    "--model",
-    type=click.Path(),
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="The model's folder; default is the model that ships.",
-)
-@click.option("--detector", help="The detector, if the model does not name one or its weights are your own.")
-@click.option(
-    "--regions",
-    type=click.IntRange(min=1),
-    default=36,
-    show_default=True,
-    help="How many regions to detect, if the model does not say.",
-)
+@model_option
+@detector_options
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the evidence to this file: .png, .jpg or .html.")
 @click.option(
     "--width", type=click.IntRange(64, 8192), default=720, show_default=True, help="Width of the picture in pixels."
 )
 @click.option("--font", type=click.Path(path_type=Path), help="A TrueType file, for words in other than Latin letters.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def explain(
     photo: Path,
     sentence: str,

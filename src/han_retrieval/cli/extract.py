@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from han_retrieval.cli.options import reading_options
 from han_retrieval.cli.pace import added_in
 from han_retrieval.data import open_photo, read_dataset
 from han_retrieval.errors import ConfigError
@@ -49,8 +50,7 @@ _SHOWN = 5
 @click.option("--format", "format_name", help="The source's format, where it is not recognised.")
 @click.option("--split", help="Only the photos of this split.")
 @click.option("--ids", type=click.Path(path_type=Path), help="For features: store them under the ids of this dataset.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos detected at once.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that decode photos.")
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
     source: Path | None,

@@ -1,39 +1,56 @@
-"""Photos that a search found, as lines and as JSON."""
+"""Photos that were found, as lines and as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from han_retrieval.search import Hit, SearchResult
-from han_retrieval.search.calibration import Calibration
+from han_retrieval.errors import ConfigError
+from han_retrieval.search import Calibration, Hit, SearchResult
 
 
-def note_nothing(answer: SearchResult, calibration: Calibration | None, *, show_all: bool) -> list[Hit]:
-    """The hits to be shown: none, and a note of that, where nothing matches and not all are asked for."""
-    if not (answer.nothing_matches and answer.hits):
-        return answer.hits
+def refuse_two_outputs(paths: bool, as_json: bool) -> None:
+    """Check that at most one form of output is asked for.
+
+    Raises:
+        ConfigError: Both --paths and --json are given.
+    """
+    if paths and as_json:
+        raise ConfigError("--paths and --json are two ways to print: choose one")
+
+
+def likely_hits(found: SearchResult, calibration: Calibration | None, *, show_all: bool) -> list[Hit]:
+    """The hits to print: where nothing matches, a note on stderr and none of them, unless all are asked for."""
+    if not (found.nothing_matches and found):
+        return found.hits
     assert calibration is not None
-    best = max(hit.probability or 0 for hit in answer.hits)
+    best = max(hit.probability or 0 for hit in found)
     more = "" if show_all else "; --all shows the nearest photos"
     click.echo(
         f"nothing here matches: the best photo has a probability of {best:.1%}, and {calibration.threshold:.1%} would "
         f"be enough{more}",
         err=True,
     )
-    return answer.hits if show_all else []
+    return found.hits if show_all else []
 
 
-def hit_line(hit: Hit) -> str:
-    """Score, probability where it is known, and path."""
-    more = f"  (and {len(hit.copies)} more of the same content)" if hit.copies else ""
-    probability = "" if hit.probability is None else f"  {hit.probability:6.1%}"
-    return f"{hit.score:7.4f}{probability}  {hit.path}{more}"
+def print_hits(hits: Sequence[Hit], *, paths: bool) -> None:
+    """Print a line a hit: score, probability if it is known, and path; or only the path."""
+    for hit in hits:
+        more = f"  (and {len(hit.copies)} more of the same content)" if hit.copies else ""
+        line = f"{hit.score:7.4f}{probability_column(hit.probability)}  {hit.path}{more}"
+        click.echo(str(hit.path) if paths else line)
+
+
+def probability_column(probability: float | None) -> str:
+    """A probability as a column of a line; nothing where it is not known."""
+    return "" if probability is None else f"  {probability:6.1%}"
 
 
 def hit_as_json(hit: Hit) -> dict[str, Any]:
-    """All that is known of a hit."""
+    """All fields of a hit."""
     return {
         "path": str(hit.path),
         "copies": [str(path) for path in hit.copies],

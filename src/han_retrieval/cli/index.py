@@ -1,4 +1,4 @@
-"""``han index``: folders of photos to an index that sentences are searched in."""
+"""``han index``: make an index of folders of photos, or bring it up to date."""
 
 from __future__ import annotations
 
@@ -10,42 +10,40 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.detectors import find_detector
-from han_retrieval.cli.devices import find_device
+from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.options import FOLDER, detector_options, json_option, reading_options
 from han_retrieval.cli.pace import added_in
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
 from han_retrieval.search import IndexReport, index_photos, is_index
+from han_retrieval.search.maker import DEFAULT_STORAGE
 from han_retrieval.search.rows import STORAGES
 from han_retrieval.search.settings import Settings
-from han_retrieval.search.update import DEFAULT_STORAGE
 
-FOLDER = click.Path(path_type=Path)
 _SHOWN = 5
 
 
 @click.command()
 @click.argument("photos", nargs=-1, type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The index, a folder; brought up to date if there.")
+@click.option("--out", type=FOLDER, required=True, help="The folder of the index; brought up to date if it exists.")
 @click.option(
-    "--model", type=click.Path(), help="The model's folder [default: that of the index, else the one that ships]."
+    "--model", type=click.Path(), help="The model's folder [default: the model of the index, else the one that ships]."
 )
-@click.option("--include", multiple=True, metavar="PATTERN", help="Only photos that it fits, such as '*.jpg'.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="No photos that it fits, such as 'thumbs'.")
-@click.option("--forget", multiple=True, type=FOLDER, metavar="FOLDER", help="Follow this folder no longer.")
-@click.option("--tokens", type=click.Choice(list(STORAGES)), help=f"How tokens are kept [default: {DEFAULT_STORAGE}].")
-@click.option("--rebuild", is_flag=True, help="Build anew beside what is there, then switch: for another model.")
-@click.option("--detector", help="What finds the regions, where the model does not say it or its weights are your own.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only photos that match, such as '*.jpg'.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No photos that match, such as 'thumbs'.")
 @click.option(
-    "--regions",
-    type=click.IntRange(min=1),
-    default=36,
-    show_default=True,
-    help="Where the model does not say how many.",
+    "--forget", multiple=True, type=FOLDER, metavar="FOLDER", help="Remove this folder's photos from the index."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos detected at once.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that open photos.")
-@click.option("--device", default="auto", show_default=True, help="Of the model: cpu, cuda, cuda:1; auto takes a GPU.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option(
+    "--tokens", type=click.Choice(list(STORAGES)), help=f"How tokens are stored [default: {DEFAULT_STORAGE}]."
+)
+@click.option(
+    "--rebuild", is_flag=True, help="Build the index anew beside the present one, then switch: for another model."
+)
+@detector_options
+@reading_options
+@device_option
+@json_option
 def index(
     photos: tuple[Path, ...],
     out: Path,
@@ -64,15 +62,16 @@ def index(
 ) -> None:
     """Make an index of the photos in and below the folders PHOTOS, or bring it up to date.
 
-    Again, it looks only at what is new, changed, moved or gone; without PHOTOS, in the folders of before. A pattern
-    with a slash is held against the path from the folder, one without against each name on it, in capitals or not.
+    An update reads only photos that are new, changed or moved, and removes those that are gone. Without PHOTOS it
+    updates all folders of the index. A pattern with a slash must match the path from the folder, one without any name
+    on that path; case does not matter.
     """
     finder = None
     if detector is not None:
         folder = model_folder(model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL))
         finder = find_detector(load_aligning_matcher(folder).config, folder, name=detector, regions=regions)
     if (include or exclude) and not photos:
-        raise HANError("--include and --exclude are for folders that are named: give PHOTOS too")
+        raise ConfigError("--include and --exclude are for folders that are named: give PHOTOS too")
     try:
         report = index_photos(
             photos,
@@ -99,15 +98,15 @@ def index(
 
 def _show_notes(report: IndexReport) -> None:
     if report.broken:
-        click.echo(f"files that are no photos, tried again when they change: {len(report.broken)}", err=True)
+        click.echo(f"files that could not be indexed, tried again when they change: {len(report.broken)}", err=True)
         for name, reason in report.broken[:_SHOWN]:
             click.echo(f"  {name}: {reason}", err=True)
         if len(report.broken) > _SHOWN:
             click.echo("  ... (--json lists them all)", err=True)
     if report.heif:
-        click.echo(f"note: {report.heif} .heic or .heif photos were passed over: pip install pillow-heif", err=True)
+        click.echo(f"note: {report.heif} .heic or .heif photos were left out: pip install pillow-heif", err=True)
     for folder in report.unreadable:
-        click.echo(f"note: {folder}: cannot be listed; what was known below it stays", err=True)
+        click.echo(f"note: {folder}: cannot be listed; the photos below it stay in the index", err=True)
 
 
 def _summary(report: IndexReport, out: Path) -> str:

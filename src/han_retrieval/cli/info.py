@@ -9,29 +9,29 @@ from typing import Any
 
 import click
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 
 
 @click.command()
 @click.argument("path", type=click.Path())
-@click.option("--recall", is_flag=True, help="Of an index: how many of the exact best ten the candidates keep.")
+@click.option("--recall", is_flag=True, help="Of an index: the share of the exact best ten that are candidates.")
 @click.option(
     "--queries", type=click.Path(path_type=Path), help="With --recall: sentences, one a line, or a dataset's."
 )
 @click.option("--model", type=click.Path(), help="With --recall: the index's model, if it was moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(path: str, recall: bool, queries: Path | None, model: str | None, as_json: bool) -> None:
-    """Say what PATH is and what it holds: a model's folder, an index, a region store, or a dataset.
+    """Print what PATH is and what it holds: a model's folder, an index, a region store, or a dataset.
 
-    "default" is the model that ships. --recall scores every photo of an index for each query; without --queries these
-    are frequent words of the model.
+    "default" is the model that ships. --recall scores every photo of an index for each query; without --queries it
+    takes frequent words of the model.
     """
     if (queries or model) and not recall:
-        raise HANError("--queries and --model go with --recall")
+        raise ConfigError("--queries and --model go with --recall")
     facts = _facts(path)
     if recall:
         if facts["kind"] != "index":
-            raise HANError(f"{path}: --recall is of an index, and this is a {facts['kind']}")
+            raise ConfigError(f"{path}: --recall is of an index, and this is a {facts['kind']}")
         facts |= _recall(Path(path), queries, model)
     if as_json:
         click.echo(json.dumps(facts, indent=2))

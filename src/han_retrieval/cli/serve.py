@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import find_device
+from han_retrieval.cli.options import cpu_option, moved_model_option
 from han_retrieval.errors import HANError
 
 
@@ -23,8 +24,8 @@ from han_retrieval.errors import HANError
     help="0 takes a free port.",
 )
 @click.option("--token", envvar="HAN_TOKEN", help="Token that requests must send [or in the environment: HAN_TOKEN].")
-@click.option("--model", type=click.Path(), help="The folder of the index's model, if it was moved.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
+@moved_model_option
+@cpu_option
 def serve(index: Path, host: str, port: int, token: str | None, model: str | None, device: str) -> None:
     """Serve a page to search INDEX in, at http://127.0.0.1:8080/, and an HTTP API.
 

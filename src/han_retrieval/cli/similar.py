@@ -1,4 +1,4 @@
-"""``han similar``: the photos of an index that are like a photo."""
+"""``han similar``: the photos of an index that are similar to a photo."""
 
 from __future__ import annotations
 
@@ -7,29 +7,17 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import find_device
-from han_retrieval.cli.hits import hit_as_json, hit_line
-from han_retrieval.data import open_photo
-from han_retrieval.errors import HANError
+from han_retrieval.cli.hits import hit_as_json, print_hits, refuse_two_outputs
+from han_retrieval.cli.options import index_options
 from han_retrieval.search import CANDIDATES, Index
-from han_retrieval.search import similar as similar_photos
 
 
 @click.command()
-@click.argument("index", type=click.Path(path_type=Path))
+@index_options(candidates=CANDIDATES)
 @click.argument("photo")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many photos.")
-@click.option("--where", metavar="SQL", help="Only photos that this holds for; see `han search --help`.")
-@click.option("--exact", is_flag=True, help="Compare with every photo, not the nearest candidates alone.")
-@click.option(
-    "--candidates", type=click.IntRange(min=1), default=CANDIDATES, show_default=True, help="How many are compared."
-)
-@click.option("--keep-itself", is_flag=True, help="Leave the photo itself among them, where the index has it.")
-@click.option("--model", type=click.Path(), help="Where the index's model is, if it was moved.")
-@click.option("--detector", help="What finds the regions, where its weights are your own.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
-@click.option("--paths", is_flag=True, help="Print paths alone, one a line.")
+@click.option("--keep-itself", is_flag=True, help="Keep the photo itself in the result, if the index has it.")
+@click.option("--detector", help="The detector, if its weights are your own.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with boxes and labels.")
 def similar(
     index: Path,
@@ -45,27 +33,26 @@ def similar(
     paths: bool,
     as_json: bool,
 ) -> None:
-    """Print the photos of INDEX that are most like PHOTO, best first, by what is in their regions.
+    """Print the photos of INDEX that are most similar to PHOTO, best first, by what is in their regions.
 
-    PHOTO is any photo's file, or the path of one in the index, from its root. The score is the mean cosine of its
-    regions with what they gather from the other photo's; 1 is the most.
+    PHOTO is any photo file, or the path of a photo in the index from its root. Each region of PHOTO is aligned with the
+    regions of the other photo; the score is the mean cosine, at most 1. --where is explained in `han search --help`.
     """
-    if paths and as_json:
-        raise HANError("--paths and --json are two ways to print: choose one")
-    with Index.open(index) as photos:
-        han = photos.load_model(model, device=find_device(device))
+    refuse_two_outputs(paths, as_json)
+    with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
         row = photos.find(photo)
-        if row is None:
-            picture = open_photo(Path(photo))
-            finder = find_detector(han.config, model or photos.settings.model, name=detector, regions=36)
-            like = finder.detect([picture])[0]
-        options = {"k": k, "candidates": candidates, "where": where, "exact": exact, "keep_itself": keep_itself}
-        found = similar_photos(photos, han, like if row is None else row, **options)  # type: ignore[arg-type]
-    if not found.hits:
-        click.echo("note: no other photo is in the index" + (f" such that {where}" if where else ""), err=True)
+        found = photos.similar(
+            photo if row is None else row,
+            k=k,
+            candidates=candidates,
+            where=where,
+            exact=exact,
+            keep_itself=keep_itself,
+        )
+    if not found:
+        click.echo("note: no other photo is in the index" + (f" that meets {where}" if where else ""), err=True)
     if as_json:
-        shown = {"photo": photo, "indexed": row is not None, "seconds": found.seconds}
-        click.echo(json.dumps(shown | {"hits": [hit_as_json(hit) for hit in found.hits]}, ensure_ascii=False))
-        return
-    for hit in found.hits:
-        click.echo(str(hit.path) if paths else hit_line(hit))
+        facts = {"photo": photo, "indexed": row is not None, "seconds": found.seconds}
+        click.echo(json.dumps(facts | {"hits": [hit_as_json(hit) for hit in found]}, ensure_ascii=False))
+    else:
+        print_hits(found.hits, paths=paths)

@@ -68,16 +68,18 @@ class Index(IndexReader):
         path: str | Path,
         *,
         model: str | Path | None = None,
-        detector: Detector | None = None,
+        detector: str | Detector | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(path)
-        if detector is not None and detector.fingerprint != self.made_by.detector:
+        self._detector_name = detector if isinstance(detector, str) else None
+        self._detector = None if isinstance(detector, str) else detector
+        if self._detector is not None and self._detector.fingerprint != self.made_by.detector:
             raise ModelError(
-                f"{path}: was made with the detector {self.made_by.detector!r}, not {detector.fingerprint!r}: leave it "
-                "out, or index anew with this one"
+                f"{path}: was made with the detector {self.made_by.detector!r}, not "
+                f"{self._detector.fingerprint!r}: leave it out, or index anew with this one"
             )
-        self._folder, self._device, self._detector = model, device, detector
+        self._folder, self._device = model, device
         self._model: AligningMatcher | None = None
         self._calibration: Calibration | None = None
         self._loaded: str | None = None  # the hash of the model
@@ -88,7 +90,7 @@ class Index(IndexReader):
         path: str | Path,
         *,
         model: str | Path | None = None,
-        detector: Detector | None = None,
+        detector: str | Detector | None = None,
         device: torch.device | str = "cpu",
     ) -> Self:
         """Open an index.
@@ -96,8 +98,8 @@ class Index(IndexReader):
         Args:
             path: The index's folder.
             model: Where the model that made it is, if it was moved since.
-            detector: Finds the regions of photos that are added or compared; by default the detector that made the
-                index.
+            detector: Finds the regions of photos that are added or compared: an object, or a name such as
+                "bottom-up:FOLDER" for weights of one's own; by default the detector that made the index.
             device: Where the model runs.
 
         Raises:
@@ -168,8 +170,8 @@ class Index(IndexReader):
         """The detector that made the index, loaded when it first sees a photo."""
         fingerprint = self.made_by.detector
         if self._detector is None or self._detector.fingerprint != fingerprint:
-            size = self.model.config.region_size
-            self._detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint))
+            name, size = self._detector_name, self.model.config.region_size
+            self._detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint, name=name))
         return self._detector
 
     def add(

@@ -1,0 +1,95 @@
+"""Options and arguments that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from han_retrieval.matchers import DEFAULT_MODEL
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+FOLDER = click.Path(path_type=Path)
+
+
+def together(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator; they appear in the help in this order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+model_option = click.option(
+    "--model",
+    type=click.Path(),
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="The model's folder; default is the model that ships.",
+)
+moved_model_option = click.option(
+    "--model", type=click.Path(), help="The folder of the index's model, if it was moved."
+)
+detector_options = together(
+    click.option("--detector", help="The detector, if the model does not name one or its weights are your own."),
+    click.option(
+        "--regions",
+        type=click.IntRange(min=1),
+        default=36,
+        show_default=True,
+        help="Regions a photo, if the model does not say how many.",
+    ),
+)
+cpu_option = click.option(
+    "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one."
+)
+k_option = click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="The number of results.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+reading_options = together(
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos detected at once."
+    ),
+    click.option(
+        "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that decode photos."
+    ),
+)
+"""How photo files are read and handed to a detector."""
+format_option = click.option("--format", "format_name", help="The dataset's format, if it is not recognised.")
+features_option = click.option(
+    "--features", type=FOLDER, required=True, help="The region store that `han extract` wrote."
+)
+scored_dataset_options = together(
+    click.argument("model", type=click.Path()), click.argument("dataset", type=FOLDER), features_option, format_option
+)
+"""A model, and a dataset that it scores."""
+allow_missing_option = click.option(
+    "--allow-missing", is_flag=True, help="Leave out photos without features, however many."
+)
+
+
+def index_options(*, candidates: int) -> Decorator:
+    """An index, and how it is searched; ``candidates`` is the default of --candidates."""
+    return together(
+        click.argument("index", type=FOLDER),
+        k_option,
+        click.option(
+            "--where", metavar="SQL", help="Only photos that meet this: \"date >= '2024' and width > height\"."
+        ),
+        click.option("--exact", is_flag=True, help="Score every photo, not only the candidates."),
+        click.option(
+            "--candidates",
+            type=click.IntRange(min=1),
+            default=candidates,
+            show_default=True,
+            help="The number of photos that are scored exactly.",
+        ),
+        moved_model_option,
+        cpu_option,
+        click.option("--paths", is_flag=True, help="Print only paths, one a line."),
+    )
