@@ -111,32 +111,17 @@ def test_other_captions_as_many_do_not_resume(data, unbroken, split, word):
         train(small_config(checkpoint_minutes=EVERY_STEP), changed, store, unbroken, resume=True, progress=False)
 
 
-def test_what_earlier_versions_wrote_down_of_the_data_resumes(data, tmp_path):
+def test_what_an_earlier_version_called_views_resumes(data, tmp_path):
     other = augmentation(data[1], tmp_path / "other", photos=20)
     out = tmp_path / "model"
     train(small_config(), *data, out, augmentations=[other], progress=False)
     (file,) = (out / "training").glob("checkpoint-*/state.json")
     state = json.loads(file.read_text())
-    del state["facts"]["content_hash"]
-    state["facts"]["views"] = dict(state["facts"].pop("augmentations"))
+    state["facts"]["views"] = state["facts"].pop("augmentations")
     file.write_text(json.dumps(state))
     with pytest.raises(HANError, match="begun on other data"):
         train(small_config(), *data, out, resume=True, progress=False)
     assert train(small_config(), *data, out, augmentations=[other], resume=True, progress=False).best_epoch >= 1
-
-    # The words of other captions are not known to be others then; their number shows.
-    dataset, store = data
-    more = [replace(photo, captions=tuple(f"{c} unheard" for c in photo.captions if c)) for photo in dataset.photos]
-    with pytest.raises(HANError, match=r"other data .*text_encoder\.embedding\.weight \(18, 8\), now \(19, 8\)"):
-        train(
-            small_config(),
-            replace(dataset, photos=tuple(more)),
-            store,
-            out,
-            augmentations=[other],
-            resume=True,
-            progress=False,
-        )
 
 
 def test_another_detectors_features_do_not_resume(data, unbroken, tmp_path):
@@ -251,7 +236,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(data, tmp_path, monkeypatch
     def broken(task, batch, *, step, steps):
         if step == 12:  # in the second epoch
             with torch.no_grad():
-                task.model.image_encoder.projection.weight[0, 0] = torch.nan
+                task.module.image_encoder.projection.weight[0, 0] = torch.nan
         return loss(task, batch, step=step, steps=steps)
 
     monkeypatch.setattr(MatcherTraining, "loss", broken)

@@ -82,7 +82,10 @@ class TrainingTask(ABC, Generic[B]):
         """The loss of the batch of a step, counted from 0, in a run of so many steps."""
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport | None:
-        """Evaluate and save the averaged weights after an epoch, counted from 1; None where there is nothing to log."""
+        """Evaluate and save the module after an epoch, counted from 1; None where there is nothing to log.
+
+        The module has its averaged weights, ``state.average``, and is in evaluation mode.
+        """
         return None
 
 
@@ -136,10 +139,13 @@ def run_training(
                 tqdm.write(f"warning: {warning}", file=sys.stderr)
 
             epoch, rest = divmod(state.step, task.steps_per_epoch)
-            if rest == 0 and (report := task.end_epoch(epoch, state)):
-                log.epoch(state.step, epoch=epoch, metrics=report.metrics)
-                if progress and report.line:
-                    tqdm.write(f"epoch {epoch}: {report.line}", file=sys.stderr)
+            if rest == 0:
+                with state.averaged(task.module):
+                    report = task.end_epoch(epoch, state)
+                if report is not None:
+                    log.epoch(state.step, epoch=epoch, metrics=report.metrics)
+                    if progress and report.line:
+                        tqdm.write(f"epoch {epoch}: {report.line}", file=sys.stderr)
             session.end_step(end_of_epoch=rest == 0)
     return state
 

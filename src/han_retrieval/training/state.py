@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from han_retrieval.errors import DataError
@@ -56,13 +56,15 @@ class RunState:
             self.average[name].copy_(self.weights[name])
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Put the averaged weights into the module for as long as the block lasts."""
+    def averaged(self, module: nn.Module) -> Iterator[None]:
+        """Put the averaged weights into the module, in evaluation mode, for as long as the block lasts."""
         current = {name: value.detach().clone() for name, value in self.weights.items()}
         _copy(self.average, into=self.weights)
+        module.eval()
         try:
             yield
         finally:
+            module.train()
             _copy(current, into=self.weights)
 
     def save(self, folder: Path) -> None:
@@ -84,10 +86,6 @@ class RunState:
         if checkpoint is None:
             return
         other = _differences(checkpoint.state["facts"], self.facts)
-        for name, value in self.weights.items():
-            saved = checkpoint.tensors[f"model.{name}"]
-            if saved.shape != value.shape:
-                other.append(f"{name} {tuple(saved.shape)}, now {tuple(value.shape)}")
         if other:
             raise DataError(
                 f"{folder.parent}: the run was begun on other data ({'; '.join(other)}): resume with the same, or "
@@ -108,14 +106,8 @@ def _copy(values: dict[str, Tensor], *, into: dict[str, Tensor]) -> None:
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """In what the facts of a checkpoint differ from those of now, in words.
 
-    Older checkpoints call augmentations views, have no hash, or have views by their detector's fingerprint.
+    Augmentations were called views once.
     """
-    if "views" in before:
-        before = {**before, "augmentations": before["views"]}
-        del before["views"]
-    if "content_hash" not in before:
-        now = {key: value for key, value in now.items() if key != "content_hash"}
-    if isinstance(before.get("augmentations"), dict):
-        now = {**now, "augmentations": dict(now.get("augmentations", ()))}
+    before = {"augmentations" if key == "views" else key: value for key, value in before.items()}
     keys = sorted(before.keys() | now.keys())
     return [f"{key} {before.get(key)}, now {now.get(key)}" for key in keys if before.get(key) != now.get(key)]

@@ -107,7 +107,7 @@ def train(
         events_writer()  # refused now, before anything is written
     _check_annotations(config, annotations)
     check_folder(folder, config, resume=resume)
-    task = MatcherTraining.of(
+    task = MatcherTraining(
         config,
         dataset,
         store,
@@ -124,36 +124,12 @@ def train(
 
 
 class MatcherTraining(TrainingTask[Batch]):
-    """What the training loop needs to train a matcher.
+    """What the training loop needs to train a matcher; the arguments are those of ``train``."""
 
-    Args:
-        config: How to train.
-        data: The training pairs.
-        dev: The photos to evaluate on after each epoch, or None.
-        model: What is trained.
-        folder: Where it is saved.
-        facts: What the data are.
-        command: The command line, for the model card.
-    """
+    module: Matcher
 
     def __init__(
         self,
-        config: TrainingConfig,
-        data: Batches,
-        dev: CaptionedPhotos | None,
-        model: Matcher,
-        folder: Path,
-        *,
-        facts: dict[str, Any],
-        command: str = "",
-    ) -> None:
-        self.config, self.data, self.dev, self.folder, self.command = config, data, dev, folder, command
-        self.module = self.model = model
-        self.weights, self.facts, self.steps_per_epoch = model.state_dict(), facts, data.steps_per_epoch
-
-    @classmethod
-    def of(
-        cls,
         config: TrainingConfig,
         dataset: CaptionedPhotos,
         store: RegionStore,
@@ -163,8 +139,7 @@ class MatcherTraining(TrainingTask[Batch]):
         augmentations: Sequence[RegionStore],
         command: str,
         device: str | torch.device,
-    ) -> MatcherTraining:
-        """The training of a new model; see ``train``."""
+    ) -> None:
         photos = dataset.split(config.train_split)
         if not photos.caption_count:
             raise DataError(f"{dataset.source}: its photos have no captions; training needs some to each")
@@ -190,7 +165,10 @@ class MatcherTraining(TrainingTask[Batch]):
             start_from_text(model.text_encoder, start, str(config.pretrained_text))
         elif config.word_vectors is not None:
             start_from_vectors(model.text_encoder.get_parameter("embedding.weight"), vocabulary, config.word_vectors)
-        facts = {
+        self.config, self.folder, self.command = config, folder, command
+        self.data, self.dev, self.module = data, dev, model.to(device)
+        self.weights, self.steps_per_epoch = model.state_dict(), data.steps_per_epoch
+        self.facts = {
             "dataset": str(dataset.source),
             "format": dataset.format,
             "detector": store.fingerprint,
@@ -200,12 +178,11 @@ class MatcherTraining(TrainingTask[Batch]):
             "content_hash": data.content_hash(vocabulary, dev),
         }
         if augmentations:
-            facts["augmentations"] = _checked_augmentations(augmentations, data)
+            self.facts["augmentations"] = _checked_augmentations(augmentations, data)
         if annotations is not None:
-            facts["grounded_captions"] = data.grounded_count
+            self.facts["grounded_captions"] = data.grounded_count
             if not data.grounded_count:
                 raise DataError("no caption of the training photos is annotated: is this their Entities file?")
-        return cls(config, data, dev, model.to(device), folder, facts=facts, command=command)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Matching pairs."""
@@ -215,30 +192,29 @@ class MatcherTraining(TrainingTask[Batch]):
         """The triplet loss and, with annotations, the alignment loss."""
         config, size = self.config, len(batch.words)
         tokens = (
-            self.model.encode_images(batch.regions, batch.region_mask),
+            self.module.encode_images(batch.regions, batch.region_mask),
             batch.region_mask,
-            self.model.encode_texts(batch.words, batch.word_mask),
+            self.module.encode_texts(batch.words, batch.word_mask),
             batch.word_mask,
         )
-        scores = self.model.score(*tokens)
+        scores = self.module.score(*tokens)
         power = loss_power(config, step, steps=steps)
         loss = soft_max_triplet_loss(
             scores, margin=config.margin, power=power, image_ids=batch.image_ids.to(scores.device)
         )
         total, parts = loss, {"loss": loss}
         if batch.shown is not None:
-            assert isinstance(self.model, AligningMatcher)  # or _check_annotations had refused
-            parts["alignment"] = alignment_loss(self.model.alignment(*tokens), batch.shown.to(scores.device))
+            assert isinstance(self.module, AligningMatcher)  # or _check_annotations had refused
+            parts["alignment"] = alignment_loss(self.module.alignment(*tokens), batch.shown.to(scores.device))
             total = loss + config.alignment_weight * parts["alignment"]
         collapsed = collapse_value(margin=config.margin, power=power, batch_size=size)
         return StepLoss(total, parts, notes={"power": power}, collapsed=collapsed, pairs=size**2)
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
-        """Evaluate the averaged weights on the dev photos, and save them if they are the ones to keep."""
+        """Evaluate the model on the dev photos, and save it if its weights are the ones to keep."""
         report, rsum = EpochReport({}), None
         if self.dev is not None:
-            with state.averaged():
-                result = evaluate(self.model, self.dev, self.data.store, progress=False)
+            result = evaluate(self.module, self.dev, self.data.store, progress=False)
             rsum = result.rsum
             report = EpochReport({**result.metrics, "rsum": rsum}, _epoch_line(result))
         best = state.best.get("rsum")
@@ -249,7 +225,7 @@ class MatcherTraining(TrainingTask[Batch]):
         return report
 
     def _save(self, weights: dict[str, Tensor], best: dict[str, Any]) -> None:
-        shape, vocabulary, expansion = self.model.config, self.model.vocabulary, self.config.vocabulary_expansion
+        shape, vocabulary, expansion = self.module.config, self.module.vocabulary, self.config.vocabulary_expansion
         if expansion and vocabulary is not None:
             vocabulary, embedding = expand_vocabulary(
                 vocabulary,
@@ -259,7 +235,7 @@ class MatcherTraining(TrainingTask[Batch]):
             )
             weights = {**weights, _EMBEDDING: torch.from_numpy(embedding)}
             shape = shape.model_copy(update={"vocabulary_size": len(vocabulary)})
-        card = model_card(type(self.model), self.config, shape, facts=self.facts, best=best, command=self.command)
+        card = model_card(type(self.module), self.config, shape, facts=self.facts, best=best, command=self.command)
         save_folder(self.folder, shape, weights, vocabulary, card=card)
 
 

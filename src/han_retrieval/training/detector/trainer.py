@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,32 +75,7 @@ def train_detector(
     """
     folder = Path(out)
     check_folder(folder, config, resume=resume)
-    annotated = [entities[photo] for photo in _annotated(dataset, config.train_split, entities)]
-    names = Names.count(
-        ((words, "people" in phrase.types) for photo in annotated for words, phrase in phrases(photo)),
-        noun_count=config.noun_count,
-        attribute_count=config.attribute_count,
-        most_nouns=config.most_nouns,
-    )
-    if len(names.nouns) == 1:  # "thing"
-        raise DataError(f"{annotation}: no noun names {config.noun_count} boxes; lower noun_count")
-    photos, proportions = _photos(dataset, config.train_split, entities, names)
-    dev = _dev_photos(config, dataset, entities, names) if config.dev_split else []
-    torch.manual_seed(config.seed)
-    shape = BottomUpConfig(
-        names=names, channels=config.channels, representation=config.representation, dropout=config.dropout,
-        size=config.size,
-    )  # fmt: skip
-    facts = {
-        "dataset": str(dataset.source),
-        "entities": annotation,
-        "photos": len(photos),
-        "boxes": sum(len(photo.labels.boxes) for photo in photos),
-        "content_hash": _content_hash(names, photos, dev),
-    }
-    task = DetectorTraining(
-        DetectorBatches(photos, proportions, config), dev, BottomUp(shape).to(device), folder, facts, command
-    )
+    task = DetectorTraining(config, dataset, entities, folder, annotation=annotation, command=command, device=device)
     with claimed_folder(folder, config) as run_folder:
         state = run_training(task, config, run_folder, resume=resume, progress=progress)
     figures = state.best.get("figures")
@@ -109,21 +83,45 @@ def train_detector(
 
 
 class DetectorTraining(TrainingTask[DetectorBatch]):
-    """What the training loop needs to train a detector."""
+    """What the training loop needs to train a detector; the arguments are those of ``train_detector``."""
+
+    module: BottomUp
 
     def __init__(
         self,
-        data: DetectorBatches,
-        dev: list[AnnotatedPhoto],
-        network: BottomUp,
+        config: DetectorTrainingConfig,
+        dataset: CaptionedPhotos,
+        entities: EntitiesPhotos,
         folder: Path,
-        facts: dict[str, Any],
+        *,
+        annotation: str,
         command: str,
+        device: str | torch.device,
     ) -> None:
-        self.data, self.dev, self.folder, self.facts, self.command = data, dev, folder, facts, command
-        self.module = self.network = network
-        self.weights, self.steps_per_epoch = network.learned(), data.steps_per_epoch
-        self.device = next(iter(self.weights.values())).device
+        annotated = [entities[photo] for photo in _annotated(dataset, config.train_split, entities)]
+        names = Names.count(
+            ((words, "people" in phrase.types) for photo in annotated for words, phrase in phrases(photo)),
+            noun_count=config.noun_count,
+            attribute_count=config.attribute_count,
+            most_nouns=config.most_nouns,
+        )
+        if len(names.nouns) == 1:  # "thing"
+            raise DataError(f"{annotation}: no noun names {config.noun_count} boxes; lower noun_count")
+        photos, proportions = _photos(dataset, config.train_split, entities, names)
+        self.dev = _dev_photos(config, dataset, entities, names) if config.dev_split else []
+        torch.manual_seed(config.seed)
+        shape = {name: getattr(config, name) for name in ("channels", "representation", "dropout", "size")}
+        self.config, self.folder, self.command, self.device = config, folder, command, torch.device(device)
+        self.data = DetectorBatches(photos, proportions, config)
+        self.module = BottomUp(BottomUpConfig(names=names, **shape)).to(device)
+        self.weights, self.steps_per_epoch = self.module.learned(), self.data.steps_per_epoch
+        self.facts = {
+            "dataset": str(dataset.source),
+            "entities": annotation,
+            "photos": len(photos),
+            "boxes": sum(len(photo.labels.boxes) for photo in photos),
+            "content_hash": _content_hash(names, photos, self.dev),
+        }
 
     def batches(self, start: int, stop: int) -> Iterator[DetectorBatch]:
         """Photos and their boxes."""
@@ -133,25 +131,23 @@ class DetectorTraining(TrainingTask[DetectorBatch]):
         """The sum of the losses of proposals, boxes, nouns and attributes."""
         torch.manual_seed(batch.seed)  # torch's own generator samples boxes and drops numbers
         targets = [type(target)(*(part.to(self.device) for part in target)) for target in batch.targets]
-        losses = self.network.losses(batch.photos.to(self.device), targets)
+        losses = self.module.losses(batch.photos.to(self.device), targets)
         return StepLoss(torch.stack(list(losses.values())).sum(), losses)
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
-        """Evaluate the averaged weights on the dev photos, and save them."""
+        """Evaluate the detector on the dev photos, and save it."""
         report, figures = EpochReport({}), None
         if self.dev:
-            with state.averaged(), _evaluating(self.network):
-                detector = BottomUpDetector(self.network, weights_hash="", device=self.device)
-                figures = asdict(detector_figures(detector, self.dev))
+            detector = BottomUpDetector(self.module, weights_hash="", device=self.device)
+            figures = asdict(detector_figures(detector, self.dev))
             accuracy = figures["noun_accuracy"]
             line = f"{figures['coverage']:.1f} % of {figures['boxes']} annotated boxes found" + (
                 "" if accuracy is None else f", {accuracy:.1f} % of nouns right"
             )
             report = EpochReport(figures, line)
         state.best = {"epoch": epoch, "figures": figures, "photos": len(self.dev)}
-        config = self.data.config
-        card = detector_card(config, self.network.config, facts=self.facts, best=state.best, command=self.command)
-        save_detector(self.folder, self.network.config, state.average, card=card)
+        card = detector_card(self.config, self.module.config, facts=self.facts, best=state.best, command=self.command)
+        save_detector(self.folder, self.module.config, state.average, card=card)
         return report
 
 
@@ -162,15 +158,6 @@ def _content_hash(names: Names, *photos: list[AnnotatedPhoto]) -> str:
         parts.append([photo.path.name for photo in some])
         parts += [part.tobytes() for photo in some for part in photo.labels]
     return content_hash(parts)
-
-
-@contextmanager
-def _evaluating(network: BottomUp) -> Iterator[None]:
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train()
 
 
 def _annotated(dataset: CaptionedPhotos, split: str, entities: EntitiesPhotos) -> list[str]:
