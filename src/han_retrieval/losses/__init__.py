@@ -1,4 +1,4 @@
-"""The soft-max triplet loss and its two ends, and the alignment loss beside it."""
+"""Losses: the soft-max triplet loss of scores, and the alignment loss of words and regions."""
 
 from han_retrieval.losses.alignment import alignment_loss
 from han_retrieval.losses.soft_max_triplet import soft_max_triplet_loss
