@@ -1,4 +1,4 @@
-"""Real photos with a free licence, out of packages that pip installs."""
+"""The demo's gallery: real photos with a free licence, from packages that pip installs."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
 class FreePhoto:
-    """A photo of a package: where it lies there, what it shows, who made it, under which licence.
+    """A photo in a package: its path, what it shows, its author and its licence.
 
-    Makers and licences are as the packages state them; matplotlib states none, its photo is of the US Navy.
+    Authors and licences are as the packages state them; matplotlib states none, its photo is of the US Navy.
     """
 
     package: str
-    place: str
+    path: str
     shows: str
     by: str
     licence: str
 
     @property
     def name(self) -> str:
-        """Of its file in a gallery."""
-        return self.place.rpartition("/")[2]
+        """The name of its file."""
+        return self.path.rpartition("/")[2]
 
 
 def _of_skimage(name: str, shows: str, by: str, licence: str) -> FreePhoto:
@@ -52,10 +52,11 @@ GALLERY = (
 
 
 def copy_gallery(folder: Path) -> None:
-    """Copy the photos into a folder, which is made.
+    """Copy the photos into a folder, which is created.
 
     Raises:
-        HANError: A package is not installed, or nothing can be written there.
+        ConfigError: A package with photos is not installed.
+        DataError: The folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,13 +64,13 @@ def copy_gallery(folder: Path) -> None:
             with resources.as_file(_file(photo)) as file:
                 shutil.copyfile(file, folder / photo.name)
     except OSError as error:
-        raise HANError(f"{error.filename or folder}: cannot be copied ({error.strerror})") from None
+        raise DataError(f"{error.filename or folder}: cannot be copied ({error.strerror})") from None
 
 
 def _file(photo: FreePhoto) -> Traversable:
     try:
-        return resources.files(photo.package) / photo.place
+        return resources.files(photo.package) / photo.path
     except ModuleNotFoundError:
-        raise HANError(
+        raise ConfigError(
             f"the demo's photos come with packages, and {photo.package!r} is missing: pip install 'han-retrieval[demo]'"
         ) from None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from han_retrieval.matchers import AligningMatcher, Matcher, PairAlignment
     from han_retrieval.regions import Regions
-    from han_retrieval.search import Index
+    from han_retrieval.search import IndexReader
     from han_retrieval.text import EncodedSentence
 
     Photo = Image.Image | str | Path
@@ -238,12 +238,14 @@ def evidence_from_tokens(
     return _evidence(sentence, encoded, pair, boxes, width, height, photo)
 
 
-def evidence_from_index(index: Index, model: AligningMatcher, row: int, sentences: Sequence[str]) -> list[Evidence]:
+def evidence_from_index(
+    index: IndexReader, model: AligningMatcher, row: int, sentences: Sequence[str]
+) -> list[Evidence]:
     """The evidence for a photo of an index and each of some sentences, from the tokens that the index stores.
 
     Args:
         index: An open index.
-        model: The model of ``index.load_model``.
+        model: The model that made it.
         row: The photo's row in the index.
         sentences: Any, for example the parts of a query.
 
