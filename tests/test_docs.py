@@ -171,8 +171,12 @@ def test_python_resolves(page):
                         module = importlib.import_module(alias.name)
                         names[alias.asname or alias.name.split(".")[0]] = module
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
-                assert hasattr(names[node.value.id], node.attr), f"{block.where}: no {ast.unparse(node)}"
+            if isinstance(node, ast.Attribute) and re.fullmatch(r"[\w.]+", ast.unparse(node)):
+                first, *rest = ast.unparse(node).split(".")
+                value = names.get(first)
+                for attribute in rest if first in names else []:
+                    assert hasattr(value, attribute), f"{block.where}: no {ast.unparse(node)}"
+                    value = getattr(value, attribute)
 
 
 def test_every_extra_is_listed():
