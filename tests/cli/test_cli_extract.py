@@ -208,6 +208,7 @@ def test_what_a_preview_cannot_be_made_of_is_said(photos, tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no process sends Ctrl-C to another there")
 def test_ctrl_c_in_a_real_process(photos, tmp_path):
     program = textwrap.dedent(
         """

@@ -321,6 +321,8 @@ def test_features_that_may_not_be_read_are_named(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
+    pytest.importorskip("resource")
+
     def peak(images: int) -> float:
         folder = tmp_path / f"scan{images}"
         folder.mkdir()

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import signal
 import time
 
 import pytest
 from fake_detector import FakeDetector, hold, make_photos, run, run_killed_at
+from killing import KILLED, processes_with
 
 from han_retrieval.errors import HANError
 from han_retrieval.regions import RegionStore, extract
 
 PHOTOS = 30
 
-# Processes are forked from one that has done the slow imports and nothing else.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["han_retrieval.regions"])
+processes = processes_with("han_retrieval.regions.store", "han_retrieval.regions.extraction", "lance", "torch")
 
 
 def contents(out):
@@ -64,7 +60,7 @@ def test_killed_at_a_step_of_a_commit_or_of_merging(call, times, photos, unbroke
     process = processes.Process(target=run_killed_at, args=(photos, tmp_path / "features", call, times))
     process.start()
     process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == KILLED
     kept = count(tmp_path / "features")
     assert kept < PHOTOS
     assert kept % 4 == 0
@@ -110,7 +106,7 @@ def test_the_lock_of_a_living_writer_refuses_and_that_of_a_dead_one_does_not(pho
     with pytest.raises(HANError, match=f"process {holder.pid} is writing to it"):
         extract(photos, FakeDetector(), out)
     assert len(RegionStore.open(out).batch([photos.photos[0].id]).boxes) == 1  # reading goes on
-    os.kill(holder.pid, signal.SIGKILL)
+    holder.kill()
     holder.join(60)
     assert extract(photos, FakeDetector(), out).done == PHOTOS - 1
 

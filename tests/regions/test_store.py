@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import resource
 import shutil
 import threading
 from contextlib import contextmanager
@@ -291,6 +290,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path, value):
 @contextmanager
 def full_disk():
     """No file may grow beyond some bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
     _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:

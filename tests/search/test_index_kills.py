@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
-import signal
 import time
 
 import pytest
+from killing import KILLED, processes_with
 from tiny_index import make_model, make_photo, make_photos, run, run_killed_at, update
 
 from han_retrieval.errors import HANError
 from han_retrieval.search import Index
 from han_retrieval.search.rows import to_files
 
-# Processes are forked from one that has done the slow imports and nothing else.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["han_retrieval.search"])
+processes = processes_with("han_retrieval.search", "lance")
 
 
 def contents(out) -> dict[str, tuple]:
@@ -70,7 +67,7 @@ def kill_at(folders, call: str, times: int) -> None:
     process = processes.Process(target=run_killed_at, args=(photos, out, model, call, times))
     process.start()
     process.join(300)
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == KILLED
     now = contents(out)
     for name, (_, *rest) in now.items():  # whole photos, those of before or of the unbroken run
         assert tuple(rest) == (wanted.get(name) or before[name])[1:]
@@ -116,7 +113,7 @@ def test_the_first_run_killed_goes_on(tmp_path):
     process = processes.Process(target=run_killed_at, args=(photos, tmp_path / "index", model, "commit", 2))
     process.start()
     process.join(300)
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == KILLED
     assert len(contents(tmp_path / "index")) == 4
     report = update(photos, tmp_path / "index")  # the model is known by then
     assert (report.photos, report.added) == (11, 7)

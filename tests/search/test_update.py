@@ -191,6 +191,7 @@ def test_several_roots_patterns_and_what_is_forgotten(tmp_path, model):
     assert list(json.loads((out / "index.json").read_text())["roots"]) == [str(one)]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
 def test_names_that_are_no_text_are_said(tmp_path, model, photos):
     make_photo(photos / "x.png", 40)
     try:
@@ -313,6 +314,7 @@ def test_an_old_table_in_use_is_left_for_a_later_run(tmp_path, model, photos, mo
     assert not (out / "photos-1").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="these are no names there")
 @pytest.mark.parametrize("name", ["a\\b.png", "C:\\trips\\c.png", "D:e.png", "NUL.png", "con.png", "aux", "x. "])
 def test_names_that_are_special_on_windows_are_names_elsewhere(tmp_path, model, name):
     """A folder and a photo are called so."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 
 import lance
 import numpy as np
 import torch
+from killing import kill_this_process
 from PIL import Image
 
 from han_retrieval.matchers import HAN, HANConfig
@@ -114,7 +113,7 @@ def run_killed_at(photos: Path, out: Path, model: Path, call: str, times: int) -
     def killing(*args, **kwargs):
         left[0] -= 1
         if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill_this_process()
         return original(*args, **kwargs)
 
     setattr(owner, name, staticmethod(killing) if name == "commit" else killing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import quote
 
 import pytest
@@ -9,6 +10,8 @@ from served import SENTENCE, client, make_model, make_picture
 from tiny_index import FakeDetector, update
 
 from han_retrieval.serve import SearchService
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="these are no names there")
 
 NAMES = ["a\\b.jpg", "C:\\trips\\c.jpg", "NUL.jpg", "aux/con.jpg", "x. /y.jpg"]
 
