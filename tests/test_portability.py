@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path, PureWindowsPath
 
 import pytest
+from PIL import Image
 
 import han_retrieval
 from han_retrieval import files
@@ -101,6 +103,19 @@ def test_files_are_written_where_folders_cannot_be_opened_and_files_are_in_use(t
     sync(tmp_path / "file")
     sync(tmp_path)
     assert opened == [files.os.O_RDWR]
+
+
+def test_names_that_the_output_cannot_show_are_escaped(tmp_path):
+    """In a pipe on Windows the encoding is a code page."""
+    photos = tmp_path / "写真"
+    photos.mkdir()
+    Image.new("RGB", (8, 8)).save(photos / "犬.png")
+    program = "import sys; from han_retrieval.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "extract", str(photos), "--detector", "grid", "--out", f"{photos}-out"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    found = subprocess.run(command, capture_output=True, env=environment)
+    assert found.returncode == 0, found.stderr
+    assert b"\\u5199\\u771f-out: 1 photos" in found.stdout
 
 
 class WindowsFile(PureWindowsPath):

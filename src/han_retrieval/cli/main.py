@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import Any
 
@@ -90,6 +91,8 @@ def main(args: list[str] | None = None) -> Any:
     Errors of the system, such as a file that cannot be read, are reported in the same way.
     """
     tune_process()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that its encoding lacks, as on Windows in a pipe
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not (sys.argv[1:] if args is None else args):
         click.echo(click.Context(cli, info_name="han", **cli.context_settings).get_help(), err=True)
         sys.exit(2)

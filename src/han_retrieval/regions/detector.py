@@ -37,14 +37,22 @@ DEFAULT_DETECTOR = "bottom-up"
 class Detector(Protocol):
     """Finds the regions of photos and describes each by a feature.
 
-    Attributes:
-        fingerprint: Names everything that the features depend on, in the form above. Two detectors that give different
-            features for one photo must have different fingerprints: features are never mixed across them.
-        feature_size: D, how many numbers a feature has; the same for all photos.
+    Plain attributes will do for ``fingerprint`` and ``feature_size``.
     """
 
-    fingerprint: str
-    feature_size: int
+    @property
+    def fingerprint(self) -> str:
+        """Names everything that the features depend on, in the form above.
+
+        Two detectors that give different features for one photo must have different fingerprints: features are never
+        mixed across them.
+        """
+        ...
+
+    @property
+    def feature_size(self) -> int:
+        """D, how many numbers a feature has; the same for all photos."""
+        ...
 
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
         """The regions of each photo.
