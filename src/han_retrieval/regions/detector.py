@@ -54,7 +54,7 @@ class Detector(Protocol):
         """D, how many numbers a feature has; the same for all photos."""
         ...
 
-    def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
+    def detect(self, photos: Sequence[Image.Image]) -> Sequence[Regions]:
         """The regions of each photo.
 
         Args:
