@@ -23,7 +23,11 @@ from han_retrieval.search.reliability import draw_reliability
 @scored_dataset_options
 @click.option("--split", default="dev", show_default=True, help="Photos that the model was not trained on.")
 @click.option(
-    "--shown", type=click.IntRange(min=1), default=SHOWN, show_default=True, help="The number of photos a search shows."
+    "--shown",
+    type=click.IntRange(min=1),
+    default=SHOWN,
+    show_default=True,
+    help="The number of photos that a search shows.",
 )
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw a reliability diagram, a PNG.")
 @allow_missing_option
@@ -43,8 +47,8 @@ def calibrate(
 ) -> None:
     """Fit probabilities to the scores of MODEL on DATASET, and keep them in its folder as calibration.json.
 
-    `han search` then prints the probability that a photo is the one that is meant, and says if nothing matches. Each
-    sentence is searched for twice: among all photos of the split, and among all but its own.
+    `han search` then prints the probability that a photo is the right one, and says if nothing matches. Each sentence
+    is searched for twice: among all photos of the split, and among all but its own.
     """
     photos = with_splits(read_dataset(dataset, format=format_name)).split(split)
     matcher = load_matcher(model).to(find_device(device))

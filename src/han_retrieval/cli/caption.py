@@ -30,7 +30,7 @@ def caption(
 ) -> None:
     """Print the sentences of CAPTIONS that fit PHOTO best, best first, with their scores.
 
-    CAPTIONS is a text file (.txt) with a sentence a line, or a dataset with captions.
+    CAPTIONS is a text file (.txt) with one sentence per line, or a dataset with captions.
     """
     if is_index(captions):
         raise DataError(

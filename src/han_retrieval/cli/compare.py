@@ -17,7 +17,7 @@ from han_retrieval.evaluation.report import difference_table, read_results
 @click.argument("a", type=FOLDER)
 @click.argument("b", type=FOLDER)
 @json_option
-@click.option("--seed", default=0, show_default=True, help="Of the resampling.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
 def compare(a: Path, b: Path, as_json: bool, seed: int) -> None:
     """Compare two files of `han evaluate --json`, A and B, on the same queries.
 

@@ -39,7 +39,7 @@ def distil(
     as_json: bool,
     device: str,
 ) -> None:
-    """Learn to choose candidates from MODEL's scores on DATASET, and keep it in its folder as candidates.safetensors.
+    """Learn from MODEL's scores on DATASET which photos to score, and keep that in MODEL as candidates.safetensors.
 
     `han search` then needs fewer candidates for the same results. Existing indexes need no change.
     """

@@ -30,15 +30,15 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--folds", type=click.IntRange(min=1), default=1, help="Mean over consecutive folds (COCO 1K: 5).")
 @click.option("--grounding", type=FOLDER, help="Entities annotations: measure phrase grounding too.")
 @click.option("--json", "json_file", type=_FILE, help="Write all metrics and each query's results to this file.")
-@click.option("--run", "run_file", type=_FILE, help="Write TREC runs and qrels, a pair of files a direction.")
-@click.option("--depth", type=click.IntRange(min=1), default=DEPTH, show_default=True, help="Lines a query in --run.")
-@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Photos at once.")
+@click.option("--run", "run_file", type=_FILE, help="Write TREC runs and qrels, two files per direction.")
+@click.option("--depth", type=click.IntRange(min=1), default=DEPTH, show_default=True, help="Lines per query in --run.")
+@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Photos scored at once.")
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
-    help="Of the large products; bfloat16 where the processor has it.",
+    help="Of the large matrix products; bfloat16 needs a processor that has it.",
 )
 @device_option
 @allow_missing_option

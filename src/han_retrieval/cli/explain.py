@@ -23,7 +23,9 @@ from han_retrieval.matchers import load_matcher
 @click.option(
     "--width", type=click.IntRange(64, 8192), default=720, show_default=True, help="Width of the picture in pixels."
 )
-@click.option("--font", type=click.Path(path_type=Path), help="A TrueType file, for words in other than Latin letters.")
+@click.option(
+    "--font", type=click.Path(path_type=Path), help="A TrueType file, for sentences that are not in Latin letters."
+)
 @json_option
 def explain(
     photo: Path,

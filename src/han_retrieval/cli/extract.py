@@ -34,24 +34,24 @@ _SHOWN = 5
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path), required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="The region store, a folder; grown if there.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the region store; extended if it exists.")
 @click.option(
     "--preview",
     type=click.Path(path_type=Path),
     metavar="PHOTO",
-    help="Draw what the detector finds in this photo to --out, a picture [default: PHOTO-regions.png in this folder].",
+    help="Draw what the detector finds in this photo; --out is then the picture [default: PHOTO-regions.png here].",
 )
 @click.option(
     "--detector",
     help=f"The detector, NAME or NAME:ARGUMENT [default: {DEFAULT_DETECTOR}]; for features, the one that made them.",
 )
-@click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="Regions a photo.")
+@click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="Regions per photo.")
 @click.option("--horizontal-flip", is_flag=True, help="Flip each photo first: features for `han train --augmented`.")
-@click.option("--format", "format_name", help="The source's format, where it is not recognised.")
+@click.option("--format", "format_name", help="The source's format, if it is not recognised.")
 @click.option("--split", help="Only the photos of this split.")
 @click.option("--ids", type=click.Path(path_type=Path), help="For features: store them under the ids of this dataset.")
 @reading_options
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def extract(
     source: Path | None,
     out: Path | None,
@@ -71,7 +71,8 @@ def extract(
     SOURCE may also hold features that other programs made: SCAN's precomputed folder, bottom-up-attention TSV or .npz
     files.
 
-    Start a run that was stopped again to go on where it ended; photos that could not be read are tried again.
+    A run that was stopped goes on where it ended when you give the same command again; photos that could not be read
+    are then tried again.
 
     han extract --preview PHOTO writes no store: it draws the regions of one photo, with their names and scores.
     """

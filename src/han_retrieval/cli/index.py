@@ -63,8 +63,10 @@ def index(
     """Make an index of the photos in and below the folders PHOTOS, or bring it up to date.
 
     An update reads only photos that are new, changed or moved, and removes those that are gone. Without PHOTOS it
-    updates all folders of the index. A pattern with a slash must match the path from the folder, one without any name
-    on that path; case does not matter.
+    updates all folders of the index.
+
+    A PATTERN with a slash must match a photo's path below its folder; a PATTERN without one must match a name on that
+    path, of a folder or a file. Case does not matter.
     """
     finder = None
     if detector is not None:

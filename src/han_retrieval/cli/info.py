@@ -14,9 +14,11 @@ from han_retrieval.errors import ConfigError
 
 @click.command()
 @click.argument("path", type=click.Path())
-@click.option("--recall", is_flag=True, help="Of an index: the share of the exact best ten that are candidates.")
 @click.option(
-    "--queries", type=click.Path(path_type=Path), help="With --recall: sentences, one a line, or a dataset's."
+    "--recall", is_flag=True, help="For an index: the share of the exact best ten that are among the candidates."
+)
+@click.option(
+    "--queries", type=click.Path(path_type=Path), help="With --recall: a file with one sentence per line, or a dataset."
 )
 @click.option("--model", type=click.Path(), help="With --recall: the index's model, if it was moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -43,7 +43,7 @@ detector_options = together(
         type=click.IntRange(min=1),
         default=36,
         show_default=True,
-        help="Regions a photo, if the model does not say how many.",
+        help="Regions per photo, if the model does not say how many.",
     ),
 )
 cpu_option = click.option(
@@ -91,5 +91,5 @@ def index_options(*, candidates: int) -> Decorator:
         ),
         moved_model_option,
         cpu_option,
-        click.option("--paths", is_flag=True, help="Print only paths, one a line."),
+        click.option("--paths", is_flag=True, help="Print only paths, one per line."),
     )

@@ -39,10 +39,10 @@ def search(
 
     QUERY is a sentence, or sentences in quotation marks with weights: '"a dog" - "a leash"', '2 * "red" + "a car"'.
     A query that begins with - comes last, after --: han search INDEX -- '- "a leash" + "a dog"'.
-    If `han calibrate` has calibrated the model, each photo has the probability that it is the one that is meant.
+    If `han calibrate` has calibrated the model, each photo has the probability that it is the right one.
 
-    --where takes SQL over id, root, path, folder, mtime, size, width, height, date, camera and regions. date is
-    '2024-01-31 12:00:00' from EXIF, folder is 'trips/2024/' with its slash. Of copies, the first path counts.
+    --where takes an SQL condition on id, root, path, folder, mtime, size, width, height, date, camera and regions. date
+    is '2024-01-31 12:00:00' from EXIF, folder is 'trips/2024/' with its slash. Of copies, the first path counts.
     """
     refuse_two_outputs(paths, as_json)
     parts = parse_query(query)

@@ -27,7 +27,7 @@ from han_retrieval.errors import HANError
 @moved_model_option
 @cpu_option
 def serve(index: Path, host: str, port: int, token: str | None, model: str | None, device: str) -> None:
-    """Serve a page to search INDEX in, at http://127.0.0.1:8080/, and an HTTP API.
+    """Serve a page that searches INDEX, at http://127.0.0.1:8080/, and an HTTP API.
 
     Changes of the index show within seconds. Ctrl-C stops the server.
     """
