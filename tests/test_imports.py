@@ -49,3 +49,7 @@ def test_regions_of_one_s_own_take_numpy_alone():
         "import numpy as np\nfrom han_retrieval.regions import Regions\nRegions(np.ones((3, 4), 'float16'), None, 0, 0)"
     )
     assert not loaded(code) & {"torch", *LARGE}
+
+
+def test_evidence_loads_pillow_and_jinja_only_when_it_is_drawn():
+    assert not loaded("import han_retrieval.evidence") & set(LARGE)

@@ -1,15 +1,51 @@
-"""Rankings of the last queries, which grow as people scroll."""
+"""Pages of results, from rankings of the last queries that grow as people scroll."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from han_retrieval.search import CANDIDATES, Hit, SearchResult
 
 _GROWTH = 4  # each round ranks so many times the candidates of the round before
 _CACHED_RANKINGS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page of a list of photos a request asks for.
+
+    Attributes:
+        first: Position of the page's first photo in the list, from 0.
+        count: How many photos at most.
+        where: SQL condition on the index's columns, or None for all photos.
+    """
+
+    first: int
+    count: int
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPage:
+    """A page of a ranking.
+
+    Attributes:
+        hits: The page's photos, best first.
+        total: How many photos the whole ranking has: all, or those that meet the condition.
+        nothing: No photo is likely to match.
+        threshold: The probability below which no match is likely; None without probabilities.
+        unknown: Words of the query that the model does not know.
+        seconds: Time of each stage; empty where the page was cached.
+    """
+
+    hits: Sequence[Hit]
+    total: int
+    nothing: bool
+    threshold: float | None
+    unknown: tuple[str, ...]
+    seconds: dict[str, float]
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.context import Context
 from han_retrieval.serve.limits import Limits
 from han_retrieval.serve.photo_routes import known_photo
+from han_retrieval.serve.ranking_cache import PageRequest, ResultPage
 from han_retrieval.serve.schemas import (
     CaptionsResponse,
     FacetsResponse,
@@ -20,8 +21,7 @@ from han_retrieval.serve.schemas import (
     RankedSentence,
     SearchResponse,
 )
-from han_retrieval.serve.service import PageRequest, ResultPage, Upload
-from han_retrieval.serve.uploads import read_upload
+from han_retrieval.serve.uploads import Upload, read_upload
 
 _PAGE_SIZE = 60
 

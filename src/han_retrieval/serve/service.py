@@ -10,13 +10,12 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from han_retrieval.errors import HANError, StoreError
 from han_retrieval.evidence import Evidence, evidence_from_index
@@ -24,7 +23,6 @@ from han_retrieval.matchers import AligningMatcher, model_folder
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search import (
     Calibration,
-    Hit,
     Index,
     Part,
     RankedCaption,
@@ -37,55 +35,12 @@ from han_retrieval.search import (
 from han_retrieval.search.calibration import NAME as CALIBRATION
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.serve.catalogue import Catalogue
-from han_retrieval.serve.ranking_cache import Ranking, RankingCache
+from han_retrieval.serve.ranking_cache import PageRequest, Ranking, RankingCache, ResultPage
+from han_retrieval.serve.uploads import Upload
 
 _CHECK_SECONDS = 2.0  # between two checks for changes of the index
 _CACHED_UPLOADS = 16
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """Which page of a list of photos a request asks for.
-
-    Attributes:
-        first: Position of the page's first photo in the list, from 0.
-        count: How many photos at most.
-        where: SQL condition on the index's columns, or None for all photos.
-    """
-
-    first: int
-    count: int
-    where: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ResultPage:
-    """A page of a ranking.
-
-    Attributes:
-        hits: The page's photos, best first.
-        total: How many photos the whole ranking has: all, or those that meet the condition.
-        nothing: No photo is likely to match.
-        threshold: The probability below which no match is likely; None without probabilities.
-        unknown: Words of the query that the model does not know.
-        seconds: Time of each stage; empty where the page was cached.
-    """
-
-    hits: Sequence[Hit]
-    total: int
-    nothing: bool
-    threshold: float | None
-    unknown: tuple[str, ...]
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Upload:
-    """An uploaded photo: the hash of its file, and the upright photo."""
-
-    id: str
-    photo: Image.Image
 
 
 class NotReady(StoreError):

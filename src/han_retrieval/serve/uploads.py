@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fastapi import UploadFile
+from PIL import Image
 
 from han_retrieval.data import open_photo
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.search.photo import hash_file
-from han_retrieval.serve.service import Upload
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upload:
+    """An uploaded photo: the hash of its file, and the upright photo."""
+
+    id: str
+    photo: Image.Image
 
 
 def read_upload(sent: UploadFile, *, max_pixels: int) -> Upload:
