@@ -236,7 +236,7 @@ def test_an_interrupt_keeps_what_was_encoded(tmp_path, model, photos):
 def test_a_rebuild_is_beside_the_old_one_and_then_in_its_place(tmp_path, model, photos):
     out, other = tmp_path / "index", make_model(tmp_path / "other", seed=1)
     update(photos, out, model)
-    with pytest.raises(HANError, match=r"other is another model .* --rebuild makes it anew"):
+    with pytest.raises(HANError, match=r"other is not the model .* --rebuild makes it anew"):
         update(photos, out, other)
     old = Index.open(out)
 
@@ -354,7 +354,7 @@ def test_without_a_model_the_one_that_ships_is_taken_by_name(tmp_path, model, ph
         ({"model": "nowhere"}, "nowhere: no such model"),
         ({"out": "photos"}, "photos: holds other things, such as 000.png"),
         ({"storage": "int4"}, "one of int8, float16, not as 'int4'"),
-        ({"forget": ["x"]}, "x: not a folder that the index follows"),
+        ({"forget": ["x"]}, "x: not a folder of this index"),
         ({"detector": FakeDetector("fake:2")}, "of 'fake:1', and 'fake:2' gives"),
         ({"detector": None}, "'fake:1', which cannot run on a photo here"),
         ({"roots": ["photos", "photos/sub"]}, "one inside the other"),

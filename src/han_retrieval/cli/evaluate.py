@@ -14,9 +14,9 @@ from han_retrieval.data import read_dataset, read_entities
 from han_retrieval.errors import ConfigError
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.evaluation import ground, write_runs
-from han_retrieval.evaluation.protocols import BATCH
 from han_retrieval.evaluation.report import make_folder, results, table, write_json
 from han_retrieval.evaluation.runs import DEPTH
+from han_retrieval.evaluation.scores import BATCH
 from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.scoring import PRECISIONS, has_bfloat16

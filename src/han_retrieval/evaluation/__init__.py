@@ -1,4 +1,4 @@
-"""How good a matcher is: recalls of both directions, their certainty, and whether its evidence is true."""
+"""Measure a matcher: recalls of both directions, their confidence intervals, significance, phrase grounding."""
 
 from han_retrieval.evaluation.grounding import Grounding, ground
 from han_retrieval.evaluation.metrics import Queries, fold_results, query_results, recall_sum, summarise

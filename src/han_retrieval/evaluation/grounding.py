@@ -156,11 +156,11 @@ class _PhotoMeasures:
         """Whether each guess is right under each measure: (measures, guesses)."""
         true = to_stored_size(phrase.boxes, self.photo, width=self.width, height=self.height)  # (k, 4)
         union = np.concatenate([true[:, :2].min(0), true[:, 2:].max(0)])[None]  # (1, 4)
-        rows = []
+        rows: list[np.ndarray] = []
         for boxes in (true, union):
             centres = self.centres[:, None]  # (1 + m, 1, 2)
             inside = ((centres >= boxes[:, :2]) & (centres <= boxes[:, 2:])).all(-1).any(-1)  # (1 + m,)
-            rows += [inside, overlapping(self.boxes, boxes)]
+            rows += [np.asarray(inside), overlapping(self.boxes, boxes)]
         return np.array([
             [float(hit[1:][region]), float(hit[1:].mean()), float(hit[0]), float(hit[1:].any())]
             for hit in rows

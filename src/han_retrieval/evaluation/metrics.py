@@ -1,8 +1,8 @@
-"""Ranks and recalls of both directions from one score matrix.
+"""Ranks and recalls of both directions, from one score matrix.
 
 Legend: I images, T captions, Q queries of a direction, R relevant items of a query.
 
-Ties count against the system: an item that is not relevant and scores as high as a relevant one stands before it.
+Ties count against the system: an irrelevant item ranks before a relevant one of the same score.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from han_retrieval.evaluation.scores import refuse_not_finite
 DIRECTIONS = ("image_to_text", "text_to_image")
 CUTOFFS = (1, 5, 10)
 RECALLS = tuple(f"R@{cutoff}" for cutoff in CUTOFFS)
-CHUNK_CELLS = 2**24  # cells of the score matrix that are looked at together; a chunk's temporaries take a byte a cell
+CHUNK_CELLS = 2**24  # cells of the score matrix in a chunk, whose temporaries take a byte a cell
 
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """What each query of one direction got.
+    """The results of each query of one direction.
 
     Attributes:
-        ids: Q query ids (image ids, or caption ids).
-        images: Q ids of the image that each query belongs to: the query itself, or the caption's image.
-        rank: (Q,) int64, 1 + the number of non-relevant items that score at least as high as the best relevant one.
-        average_precision: (Q,) float64, AP@R: (1 / R) times the sum, over the relevant items among the first R, of
-            the precision at their place (Musgrave et al., ECCV 2020).
+        ids: Q query ids: image ids, or caption ids.
+        images: Q ids of the queries' images: the query itself, or the caption's image.
+        rank: (Q,) int64, 1 + the number of irrelevant items that score at least as high as the best relevant one.
+        average_precision: (Q,) float64, AP@R: 1 / R times the sum of the precisions at the relevant items among the
+            first R (Musgrave et al., ECCV 2020).
         r_precision: (Q,) float64, the share of relevant items among the first R.
-        fold: (Q,) int64, the fold that the query was ranked in, from 0.
+        fold: (Q,) int64, the fold in which the query was ranked, from 0.
     """
 
     ids: tuple[str, ...]
@@ -44,7 +44,7 @@ class Queries:
     fold: np.ndarray
 
     def linear(self) -> dict[str, np.ndarray]:
-        """The (Q,) float64 values a query whose means are metrics, in percent except the rank."""
+        """The (Q,) float64 values whose means are metrics, by name; in percent, except the rank."""
         values = {name: 100.0 * (self.rank <= cutoff) for name, cutoff in zip(RECALLS, CUTOFFS, strict=True)}
         return values | {
             "mean_rank": self.rank.astype(np.float64),
@@ -53,18 +53,20 @@ class Queries:
         }
 
 
-PerQuery = dict[str, Queries]  # by direction
-Metrics = dict[str, dict[str, float]]  # by direction, then by the metric's name
+PerQuery = dict[str, Queries]
+"""The results of both directions, by direction."""
+
+Metrics = dict[str, dict[str, float]]
+"""Metrics by direction and by name."""
 
 
 def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
     """Rank all captions for each image and all images for each caption.
 
-    Ties count against the system in every number. An image without captions is no query, but every caption's query
-    ranks it.
+    An image without captions is no query, but is ranked for every caption.
 
     Args:
-        scores: (I, T) float, higher is better; an np.memmap will do, it is read once in chunks of rows.
+        scores: (I, T) float, higher is better. An np.memmap works too: it is read once, in chunks of rows.
         relevance: Which caption belongs to which image.
 
     Raises:
@@ -78,7 +80,7 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
     if not captions:
         raise DataError("no caption to evaluate: every photo's captions are missing or without a word")
     own_columns = relevance.captions_of()
-    own_scores = np.asarray(scores[relevance.caption_image, np.arange(captions)])  # (T,) with each caption's image
+    own_scores = np.asarray(scores[relevance.caption_image, np.arange(captions)])  # (T,) of each caption with its image
 
     asked = [row for row in range(images) if len(own_columns[row])]
     image_results = np.empty((images, 3))
@@ -116,9 +118,9 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
 
 
 def _rank_captions(row: np.ndarray, own: np.ndarray) -> tuple[float, float, float]:
-    """Rank of the best own caption, AP@R and R-Precision of one image's (T,) scores."""
+    """The rank of the best own caption, AP@R and R-Precision, from one image's (T,) scores."""
     everything, relevant = np.sort(row), np.sort(row[own])
-    # Among the relevant, from the best: how many others come before each, ties counted.
+    # For each relevant caption, ascending: how many others score at least as high.
     others = (len(row) - np.searchsorted(everything, relevant)) - (len(own) - np.searchsorted(relevant, relevant))
     found = np.arange(1, len(own) + 1)
     places = found + others[::-1]
@@ -127,7 +129,7 @@ def _rank_captions(row: np.ndarray, own: np.ndarray) -> tuple[float, float, floa
 
 
 def fold_results(scores: np.ndarray, relevance: Relevance, *, folds: int = 1) -> PerQuery:
-    """Rank as ``query_results`` does, within each of ``folds`` consecutive runs of equally many images.
+    """Rank as ``query_results`` does, within each of ``folds`` consecutive folds of equally many images.
 
     Raises:
         HANError: As ``query_results``.
@@ -154,9 +156,9 @@ def _joined(parts: list[Queries]) -> Queries:
 
 
 def summarise(per_query: PerQuery) -> Metrics:
-    """The metrics of both directions: means and medians over the queries of a fold, then the mean over the folds.
+    """The metrics of both directions: means and medians over the queries of a fold, then means over the folds.
 
-    Recalls, mAP@R and R-Precision are in percent. A caption has one image, so there mAP@R = R-Precision = R@1.
+    Recalls, mAP@R and R-Precision are in percent. A caption has one image, so that its mAP@R and R-Precision are R@1.
     """
     metrics: Metrics = {}
     for way, queries in per_query.items():
@@ -169,5 +171,5 @@ def summarise(per_query: PerQuery) -> Metrics:
 
 
 def recall_sum(metrics: Metrics) -> float:
-    """rSum: the sum of the six recalls, in percent points."""
+    """rSum: the sum of the six recalls, in percentage points."""
     return sum(metrics[way][recall] for way in DIRECTIONS for recall in RECALLS)

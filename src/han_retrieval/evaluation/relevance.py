@@ -1,4 +1,4 @@
-"""Which caption belongs to which image: an explicit map, any number of captions an image."""
+"""Relevance: which caption belongs to which image; an image may have any number of captions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class Relevance:
-    """The images and captions of an evaluation, in the order of the score matrix, and what belongs together.
+    """The images and captions of a score matrix, in its order, and which belong together.
 
     Legend: I images, T captions.
 
     Attributes:
         image_ids: I ids.
-        caption_ids: T ids, "imageid#k" with k the caption's place among its image's captions in the dataset.
+        caption_ids: T ids, "imageid#k", where k is the caption's place among its image's captions in the dataset.
         caption_image: (T,) int64, the row of each caption's image.
     """
 
@@ -43,7 +43,7 @@ class Relevance:
         )
 
     def captions_of(self) -> list[np.ndarray]:
-        """For each image the int64 columns of its captions, ascending; empty for an image without captions."""
+        """The int64 columns of each image's captions, ascending; empty for an image without captions."""
         order = np.argsort(self.caption_image, kind="stable")
         ends = np.cumsum(np.bincount(self.caption_image, minlength=len(self.image_ids)))
         return np.split(order, ends[:-1]) if len(ends) else []
@@ -52,11 +52,11 @@ class Relevance:
         """Consecutive folds of equally many images: the rows, the (t,) int64 columns and the relevance of each.
 
         Raises:
-            HANError: The images do not divide into that many folds.
+            DataError: The images do not divide into that many folds.
         """
         images = len(self.image_ids)
         if not 1 <= count <= images or images % count:
-            raise HANError(f"{images} images do not make {count} equal folds; --folds must divide their number")
+            raise DataError(f"{images} images do not make {count} equal folds; --folds must divide their number")
         size = images // count
         folds = []
         for start in range(0, images, size):

@@ -1,4 +1,4 @@
-"""Figures as a table, as rows of markdown and as JSON."""
+"""Print metrics as a table or as markdown, and write them as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 from han_retrieval.evaluation.grounding import GUESSES, Grounding
 from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, PerQuery, Queries
 from han_retrieval.evaluation.protocols import Evaluation
@@ -24,7 +24,7 @@ COLUMNS = (*RECALLS, "median_rank", "mean_rank", "mAP@R", "R-Precision")
 
 
 def table(evaluation: Evaluation, *, grounding: Grounding | None = None) -> str:
-    """The figures for a terminal."""
+    """The metrics as a table for a terminal."""
     lines = [f"{evaluation.dataset}, split {evaluation.split}: {evaluation.protocol}", ""]
     lines.append(f"{'':15}" + "".join(f"{name.replace('_', ' '):>13}" for name in COLUMNS))
     for way in DIRECTIONS:
@@ -44,12 +44,12 @@ def table(evaluation: Evaluation, *, grounding: Grounding | None = None) -> str:
 
 
 def pairs_per_second(evaluation: Evaluation) -> float:
-    """Pairs scored a second, encoding the captions included."""
+    """Pairs scored per second, including the encoding of captions."""
     return evaluation.counts["pairs"] / max(evaluation.seconds["score"], 1e-9)
 
 
 def _grounding_table(grounding: Grounding) -> list[str]:
-    """Pointing and IoU of each type of phrase, guess by guess."""
+    """Pointing and IoU accuracy by type of phrase, for each guess."""
     head = f"{'phrase grounding, %':20}{'phrases':>9}" + "".join(f"{'pointing ' + guess:>17}" for guess in GUESSES)
     lines = [head + "".join(f"{'IoU ' + guess:>12}" for guess in GUESSES)]
     rows = [("all", grounding.counts["phrases"], grounding.overall)]
@@ -61,7 +61,7 @@ def _grounding_table(grounding: Grounding) -> list[str]:
 
 
 def markdown_rows(evaluations: Mapping[str, Evaluation]) -> str:
-    """A markdown table of named evaluations, recalls as the field writes them."""
+    """A markdown table of named evaluations."""
     lines = ["| model | image to text R@1/5/10 | text to image R@1/5/10 | rSum |", "|---|---|---|---|"]
     for name, evaluation in evaluations.items():
         recalls = ["/".join(f"{evaluation.metrics[way][recall]:.1f}" for recall in RECALLS) for way in DIRECTIONS]
@@ -71,7 +71,7 @@ def markdown_rows(evaluations: Mapping[str, Evaluation]) -> str:
 
 
 def difference_table(differences: Iterable[Difference], *, names: tuple[str, str]) -> str:
-    """Two systems' figures side by side for a terminal."""
+    """The metrics of two systems side by side, as a table for a terminal."""
     lines = [f"A: {names[0]}", f"B: {names[1]}", ""]
     lines.append(f"{'':26}{'A':>10}{'B':>10}{'B - A':>10}{'95 % interval':>22}{'p':>9}")
     for row in differences:
@@ -82,7 +82,7 @@ def difference_table(differences: Iterable[Difference], *, names: tuple[str, str
 
 
 def results(evaluation: Evaluation, *, model: str, grounding: Grounding | None = None) -> dict[str, Any]:
-    """Everything that ``han evaluate --json`` writes; the recalls are in percent."""
+    """What ``han evaluate --json`` writes; recalls are in percent."""
     return {
         **evaluation.metrics,
         "rsum": evaluation.rsum,
@@ -122,7 +122,7 @@ def _queries_json(queries: Queries) -> dict[str, list[Any]]:
 
 
 def _processor() -> str:
-    """The processor's name as Linux knows it, else what Python says."""
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -131,21 +131,21 @@ def _processor() -> str:
 
 
 def make_folder(file: Path) -> None:
-    """Make the folder that the file goes into.
+    """Make the folder of a file that is to be written.
 
     Raises:
-        HANError: It cannot be made or written in.
+        DataError: It cannot be made, or nothing can be written there.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HANError(f"{file}: its folder cannot be made ({error.strerror})") from None
+        raise DataError(f"{file}: its folder cannot be made ({error.strerror})") from None
     if not os.access(file.parent, os.W_OK):
-        raise HANError(f"{file}: its folder cannot be written in; choose another place")
+        raise DataError(f"{file}: its folder cannot be written in; choose another place")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, a line a field; a reader finds the old file or the new one, never half of one.
+    """Write a JSON object, a line a field; the file is replaced as a whole.
 
     Raises:
         HANError: The file cannot be written.
@@ -156,10 +156,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], PerQuery]:
-    """What ``han evaluate --json`` wrote, and its per-query results.
+    """Read a file of ``han evaluate --json``: all of it, and its results of each query.
 
     Raises:
-        HANError: The file is missing, or was not written by ``han evaluate --json``.
+        DataError: The file is missing, or ``han evaluate --json`` did not write it.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -175,7 +175,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], PerQuery]:
             for way, columns in ((way, content["queries"][way]) for way in DIRECTIONS)
         }
     except OSError as error:
-        raise HANError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise HANError(f"{path}: not the results of `han evaluate --json` ({type(error).__name__}: {error})") from None
+        raise DataError(f"{path}: not the results of `han evaluate --json` ({type(error).__name__}: {error})") from None
     return content, per_query

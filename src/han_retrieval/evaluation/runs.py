@@ -1,4 +1,4 @@
-"""TREC run and relevance (qrels) files, which every retrieval tool reads."""
+"""Write TREC run files and relevance files (qrels), which retrieval tools read."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ DEPTH = 100
 def write_runs(
     path: Path, scores: np.ndarray, relevance: Relevance, *, folds: int = 1, depth: int = DEPTH, tag: str = "han"
 ) -> list[Path]:
-    """Write both directions' runs with their qrels; for "dev.run" they are "dev.image_to_text.run" and so on.
+    """Write a run and its qrels for each direction.
 
-    A run has a line ``query Q0 document rank score tag`` for each of a query's first ``depth`` documents, its qrels a
-    line ``query 0 document 1`` for each relevant one. White space and "%" in ids are percent-encoded
-    (``urllib.parse.unquote`` brings them back). Among equal scores the relevant documents come last. Scores have nine
-    digits, enough to tell any two float32 apart.
+    A run has a line ``query Q0 document rank score tag`` for each of a query's first ``depth`` documents. Qrels have a
+    line ``query 0 document 1`` for each relevant document. White space and "%" in ids are percent-encoded, as
+    ``urllib.parse.unquote`` decodes them. Among equal scores the relevant documents come last. Scores have nine digits,
+    which distinguish any two float32 numbers.
 
     Args:
-        path: What the files' names are made from.
+        path: The pattern of the files' names: "dev.run" gives "dev.image_to_text.run", "dev.image_to_text.qrels", ...
         scores: (I, T) float32.
         relevance: The images and captions of the scores.
-        folds: Each query ranks only the documents of its own fold.
+        folds: The number of consecutive folds; each query ranks the documents of its own fold.
         depth: Documents a query.
         tag: The last column of the run.
 
     Returns:
-        The files that were written.
+        The files.
     """
     stem, suffix = (path.with_suffix(""), path.suffix) if path.suffix else (path, ".run")
     files = []
@@ -57,7 +57,7 @@ def write_runs(
 def _queries(
     scores: np.ndarray, relevance: Relevance, way: str
 ) -> Iterator[tuple[str, Sequence[str], np.ndarray, np.ndarray]]:
-    """Each query's id, its documents, their scores, and the places of the relevant ones."""
+    """The id of each query, its documents, their scores, and the places of the relevant ones."""
     images, captions = ([_field(name) for name in ids] for ids in (relevance.image_ids, relevance.caption_ids))
     if way == "image_to_text":
         for image, row, relevant in zip(images, scores, relevance.captions_of(), strict=True):
@@ -69,7 +69,7 @@ def _queries(
 
 
 def _first(scores: np.ndarray, relevant: np.ndarray, depth: int) -> np.ndarray:
-    """Places of the ``depth`` highest scores, best first; among equals the relevant last, else in order."""
+    """The places of the ``depth`` highest scores, best first; among equal scores the relevant come last."""
     depth = min(depth, len(scores))
     candidates = np.flatnonzero(scores >= np.partition(scores, -depth)[-depth])
     order = np.lexsort((candidates, np.isin(candidates, relevant), -scores[candidates]))

@@ -120,7 +120,7 @@ def refuse_not_finite(scores: np.ndarray, photo_ids: Sequence[str], sentence_ids
     """
     finite = np.isfinite(scores)
     if not finite.all():
-        row, column = np.unravel_index(np.argmin(finite), scores.shape)
+        row, column = map(int, np.unravel_index(np.argmin(finite), scores.shape))
         raise ModelError(
             f"image {photo_ids[row]!r} and caption {sentence_ids[column]!r} score {scores[row, column]}: "
             "a score that is not finite is refused, never ranked; the model's weights or these features are damaged"

@@ -1,7 +1,7 @@
-"""How sure a figure is, and whether two systems differ: resampling the per-query results.
+"""Confidence intervals of metrics, and significance of differences, by resampling the results of queries.
 
-The unit of resampling is the image: its own query and its captions' queries stay together, because they are not
-independent. The candidates that a query ranks stay as they are; only queries are resampled.
+Images are resampled: an image's query and its captions' queries stay together, since they are not independent. Only
+queries are resampled; the items that a query ranks stay the same.
 
 Legend: C units (an image of one system), Q queries of a direction, b resamples at a time.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, PerQuery, Queries
 
 RESAMPLES = 10_000
@@ -23,14 +23,14 @@ CHUNK_CELLS = 2**22  # numbers in the largest temporary of a chunk of resamples
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One metric of systems A and B.
+    """The difference of two systems in one metric.
 
     Attributes:
-        metric: "rsum", or the direction and the metric's name, as "image_to_text R@1".
+        metric: "rsum", or the direction and the metric's name, such as "image_to_text R@1".
         a, b: The metric of each system.
         difference: b - a.
         low, high: The 95 % bootstrap interval of the difference.
-        p_value: Two-sided, of the paired randomisation test.
+        p_value: Two-sided, of a paired randomisation test.
     """
 
     metric: str
@@ -45,14 +45,14 @@ class Difference:
 def compare(
     a: PerQuery, b: PerQuery, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> list[Difference]:
-    """Every metric's difference b - a, with a bootstrap interval and a paired randomisation test.
+    """Compare two systems in every metric.
 
-    The interval is the percentile bootstrap over images. The test swaps the two systems' results image by image (all
-    of an image's queries together) and counts how often the difference is at least as large either way; the value is
-    (1 + that count) / (1 + resamples). No correction is made for looking at several metrics.
+    The interval is a percentile bootstrap over images. The test swaps the two systems' results image by image, with all
+    queries of an image together, and counts how often the difference is at least as large in either direction; the
+    p-value is (1 + that count) / (1 + resamples). It is not corrected for several metrics.
 
     Raises:
-        HANError: The two systems did not answer the same queries over the same folds.
+        DataError: The two systems did not answer the same queries over the same folds.
     """
     b = {way: _aligned(a[way], b[way], way) for way in DIRECTIONS}
     apart, pooled = (_Units([a]), _Units([b])), _Units([a, b])
@@ -64,7 +64,7 @@ def compare(
     drawn = [apart[1].metrics(weights) - apart[0].metrics(weights) for weights in apart[0].draws(rng, resamples)]
     low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2], axis=0)
 
-    # Sums in another order differ in their last bits; without a tolerance, equal differences would not count as such.
+    # Sums in another order differ in their last bits, so equal differences are equal only within a tolerance.
     threshold = np.abs(observed) * (1 - 1e-9) - 1e-9
     as_large = np.zeros(len(names), dtype=np.int64)
     for kept in pooled.coins(rng, resamples):
@@ -80,7 +80,7 @@ def compare(
 def intervals(
     per_query: PerQuery, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """The percentile bootstrap interval, over images, of every metric of one system, by the names of ``compare``."""
+    """The percentile bootstrap interval over images of every metric of one system; names are those of ``compare``."""
     units = _Units([per_query])
     drawn = np.concatenate([units.metrics(weights) for weights in units.draws(np.random.default_rng(seed), resamples)])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -92,21 +92,21 @@ def _aligned(a: Queries, b: Queries, way: str) -> Queries:
     place = {query: row for row, query in enumerate(b.ids)}
     alone = [query for query in a.ids if query not in place] or [*place.keys() - set(a.ids)]
     if alone:
-        raise HANError(
+        raise DataError(
             f"the two systems answered different queries ({len(a.ids)} and {len(b.ids)} {way}; {alone[0]!r} stands in "
             "only one of them): evaluate both on the same photos and captions"
         )
     rows = np.array([place[query] for query in a.ids], dtype=np.int64)
     if not np.array_equal(a.fold, b.fold[rows]):
-        raise HANError("the two systems were evaluated over different folds: use the same --folds for both")
+        raise DataError("the two systems were evaluated over different folds: use the same --folds for both")
     return Queries(a.ids, a.images, b.rank[rows], b.average_precision[rows], b.r_precision[rows], a.fold)
 
 
 class _Units:
-    """The queries of one or more systems by unit, so that a resample's metrics are a product with its weights.
+    """The queries of one or more systems, summed by unit, so that the metrics of a resample are a matrix product.
 
-    The units of the systems stand one system after the other, the images of each in the same order. Weights (b, C)
-    say how often each unit takes part.
+    The units are the images of one system after the other, in the same order. Weights (b, C) are the number of times
+    that each unit is drawn.
     """
 
     def __init__(self, systems: list[PerQuery]) -> None:
@@ -131,7 +131,7 @@ class _Units:
     def _sums(
         self, fold: np.ndarray, unit: np.ndarray, rank: np.ndarray, table: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of one fold: the table summed by unit (C, metrics + 1), the ranks ascending, and the unit of each."""
+        """For one fold the table summed by unit (C, metrics + 1), the ranks ascending, and the unit of each rank."""
         sums = np.zeros((self.count, table.shape[1]))
         np.add.at(sums, unit[fold], table[fold])
         order = np.argsort(rank[fold], kind="stable")
@@ -151,7 +151,7 @@ class _Units:
         return np.column_stack([recalls, *ways])
 
     def draws(self, rng: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
-        """Weights of images drawn with replacement, as many from each fold as it has."""
+        """Weights of images drawn with replacement, within each fold."""
         folds = [np.flatnonzero(self.image_fold == number) for number in np.unique(self.image_fold)]
         images = len(self.image_fold)
         for chunk in self._chunks(resamples):
@@ -161,7 +161,7 @@ class _Units:
             yield counts.reshape(chunk, images).astype(np.int32)
 
     def coins(self, rng: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
-        """(b, images) of 0 and 1, each as likely."""
+        """Fair coins, (b, images) of 0 and 1."""
         for chunk in self._chunks(resamples):
             yield rng.integers(2, size=(chunk, len(self.image_fold)), dtype=np.int32)
 
@@ -171,7 +171,7 @@ class _Units:
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The median of the ascending (Q,) values, each taken as often as (b, Q) integer weights say -> (b,)."""
+    """The medians (b,) of ascending values (Q,) with integer weights (b, Q)."""
     running = np.cumsum(weights, axis=1, dtype=np.int32)
     half = [(row.searchsorted((row[-1] - 1) // 2, "right"), row.searchsorted(row[-1] // 2, "right")) for row in running]
     return np.asarray(values[np.array(half)].mean(axis=1))

@@ -1,7 +1,7 @@
-"""One run over the files that an index does not know as they are: read, encoded, kept in commits.
+"""Bring a table up to date with what a scan found: read and encode new files, commit by commit.
 
-A photo is its content: a file that was renamed, moved, copied or touched is known by its hash, and not encoded again.
-Photos are taken out at the very end, when every file has been looked at, so that none that moved is lost on its way.
+A photo is identified by its content: a file that was renamed, moved, copied or touched is not encoded again. Photos are
+deleted at the end, when every file has been read, so that a photo that moved is not deleted before it is found again.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _SECONDS_A_COMMIT = 20.0
 
 
 class Additions:
-    """What a scan changes about a table.
+    """The changes that a scan brings to a table.
 
     Args:
         table: Locked for writing.
-        found: What is there now.
-        accounts_for: Whether the scan says all about the files below a root.
+        found: The files that are there now.
+        accounts_for: Whether the scan covers a root.
 
     Attributes:
-        todo: Files to be read: new ones and those that are not as they were.
-        added, removed: Photos, once ``run`` has returned.
+        todo: Files to read: those that are new or changed.
+        added, removed: The number of photos, once ``run`` has returned.
     """
 
     def __init__(self, table: PhotoTable, found: Scan, accounts_for: Callable[[str], bool]) -> None:
         self._table, self._found, self._accounts_for = table, found, accounts_for
         self._stored, sizes = table.files()
-        # The files of each photo as they are now, as far as is known.
+        # The files of each photo, as far as is known by now.
         self._files = {
             photo_id: [
                 file for file in files if self._stays((file.root, file.path), FileState(sizes[photo_id], file.mtime))
             ]
             for photo_id, files in self._stored.items()
         }
-        # Photos whose row says other files; those without any are seen to at the end.
+        # Photos whose row has other files; photos without any file are deleted at the end.
         self._changed = {each for each, files in self._stored.items() if 0 < len(self._files[each]) < len(files)}
         self._broken = {place: each for place, each in table.read_broken().items() if self._stays(place, each.state)}
         settled = {(file.root, file.path) for files in self._files.values() for file in files} | self._broken.keys()
@@ -58,16 +58,16 @@ class Additions:
 
     @property
     def moved(self) -> list[str]:
-        """Photos of before whose files are others now."""
+        """Photos that were in the index before and have other files now."""
         return [each for each, files in self._stored.items() if self._files[each] and tuple(self._files[each]) != files]
 
     @property
     def broken(self) -> list[tuple[str, str]]:
-        """Files that are no photos of the index, those of earlier runs included, and why."""
+        """Files that could not be indexed, those of earlier updates included, and the reasons."""
         return [(str(Path(*place)), each.reason) for place, each in sorted(self._broken.items())]
 
     def run(self, encoder: Encoder, *, batch_size: int, threads: int, progress: bool) -> None:
-        """Bring the table up to date; what was done before an interrupt or an error of the user's is kept."""
+        """Bring the table up to date; after an interrupt or an error, what was done before it is kept."""
         last = time.monotonic()
         with (
             progress_bar(total=len(self.todo), show=progress) as bar,
@@ -96,7 +96,7 @@ class Additions:
         self._table.tidy()
 
     def _stays(self, place: Place, state: FileState) -> bool:
-        """Whether a file that is known in a state needs no look."""
+        """Whether a file that was indexed in a state need not be read again."""
         if not self._accounts_for(place[0]) or self._found.overlooks(place):
             return True
         return self._found.files.get(place) == state
@@ -117,7 +117,7 @@ class Additions:
 
     def _encode(self, encoder: Encoder) -> None:
         waiting, self._waiting = list(self._waiting.values()), {}
-        images = [photo.image for photo, _ in waiting if photo.image is not None]  # all: what waits is not known
+        images = [photo.image for photo, _ in waiting if photo.image is not None]  # all, since these photos are new
         for (photo, files), encoded in zip(waiting, encoder.encode(images) if images else (), strict=True):
             if isinstance(encoded, str):
                 self._broken |= {(f.root, f.path): Broken(FileState(photo.state.size, f.mtime), encoded) for f in files}
@@ -145,7 +145,7 @@ class Additions:
         new = {row.id for row in rows}
         self._table.append(rows)
         self.added += len(rows)
-        # Where copies of a new photo turned up since it was encoded, its row says less than is known by now.
+        # If copies of a new photo were found since it was encoded, its row lacks them.
         behind = {row.id for row in rows if tuple(self._files[row.id]) != row.files}
         self._table.move({each: self._files[each] for each in sorted((self._changed - new) | behind)})
         self._changed = set()

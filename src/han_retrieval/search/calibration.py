@@ -237,7 +237,7 @@ def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, 
     return float(slope / width), float(intercept - slope * mean / width)
 
 
-def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sigmoid(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.exp(-np.logaddexp(0, -values)))  # as exact for small values as for large ones
 
 

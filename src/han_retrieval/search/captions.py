@@ -1,4 +1,4 @@
-"""Sentences that fit a photo, by the model's own scores.
+"""Rank sentences for a photo, by the model's scores.
 
 Legend: T captions, n words, m regions, d numbers a token.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ModelError, QueryError
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.search.calibration import Calibration
@@ -23,7 +23,7 @@ _CAPTIONS_AT_ONCE = 512
 
 
 class RankedCaption(NamedTuple):
-    """A caption, the model's score, and the probability of ``Calibration``, None where that is not known."""
+    """A caption, its score, and its probability by ``Calibration``; None where that is not known."""
 
     caption: str
     score: float
@@ -39,23 +39,28 @@ def rank_captions(
     k: int = 10,
     calibration: Calibration | None = None,
 ) -> list[RankedCaption]:
-    """The captions that fit a photo best, best first; those of which the model knows no word are left out.
+    """The captions that fit a photo best, best first; captions of which the model knows no word are left out.
 
     Args:
-        model: Any that aligns words and regions.
+        model: A matcher that aligns words and regions.
         captions: Sentences.
-        photo: Its regions, or the tokens (m, d) of one that is encoded already.
-        k: How many; all where there are fewer.
-        calibration: Of the model. It was fitted to photos found for a sentence, so here it is a rough guide.
+        photo: Its regions, or its tokens (m, d) if it is encoded already.
+        k: The number of captions; all where there are fewer.
+        calibration: The model's. It is fitted to photos for a sentence, so its probabilities are only a rough guide
+            here.
 
     Raises:
-        HANError: The model knows no word of any caption, the photo has no region, or a score is not finite.
+        QueryError: The model knows no word of any caption, or the photo has no region.
+        ModelError: A score is not finite.
+
+    Example:
+        >>> rank_captions(model, ["a dog runs", "two cats sleep"], regions, k=1)[0].caption
     """
     if isinstance(photo, Regions) and not len(photo.features):
-        raise HANError("the detector found no region in the photo, so no sentence can be scored")
+        raise QueryError("the detector found no region in the photo, so no sentence can be scored")
     readable = [caption for caption in captions if model.reads(caption)]
     if not readable:
-        raise HANError(f"the model knows no word of any of the {len(captions)} captions")
+        raise QueryError(f"the model knows no word of any of the {len(captions)} captions")
     if isinstance(photo, Regions):
         tokens, mask = encode_regions(model, [photo])
     else:
@@ -68,7 +73,7 @@ def rank_captions(
         texts = model.encode_texts(words, word_mask)
         scores[some] = model.score(tokens.to(model.device), mask, texts, word_mask)[0].float().cpu().numpy()
     if not np.isfinite(scores).all():
-        raise HANError(f"the score of {readable[int(np.flatnonzero(~np.isfinite(scores))[0])]!r} is not finite")
+        raise ModelError(f"the score of {readable[int(np.flatnonzero(~np.isfinite(scores))[0])]!r} is not finite")
     best = np.argsort(-scores, kind="stable")[:k]
     probabilities = [None] * len(best)
     if calibration is not None:

@@ -1,4 +1,4 @@
-"""One file of a folder to a photo: what it holds by its hash, its pixels, when and with what it was taken."""
+"""Read a photo file: the hash of its content, its pixels, and its EXIF date and camera."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Photo:
     """A file that was read.
 
     Attributes:
-        state: Of the file, before it was read: a change since then is seen by the next run.
+        state: The file's, from before it was read, so that the next update notices a later change.
         id: Hash of its content, 32 hexadecimal digits.
-        image: The photo, upright; None where its content is known already.
+        image: The photo, upright; None if its content is known already.
         exif: When and with which camera it was taken.
     """
 
@@ -32,7 +32,7 @@ class Photo:
 
 
 def hash_file(path: Path) -> str:
-    """What a photo is known by: the hash of its file's content, 32 hexadecimal digits.
+    """The id of a photo: the hash of its file's content, 32 hexadecimal digits.
 
     Raises:
         OSError: The file cannot be read.
@@ -42,7 +42,7 @@ def hash_file(path: Path) -> str:
 
 
 def read_photo(path: Path, known: Container[str]) -> Photo | str:
-    """The photo of a file, or the reason why it is none; only hashed where its content is known."""
+    """The photo in a file, or the reason why it cannot be read; a photo that is known is not decoded."""
     try:
         status = path.stat()
         photo_id = hash_file(path)

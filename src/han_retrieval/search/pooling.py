@@ -1,4 +1,4 @@
-"""One vector an item, so that a matrix product finds the photos worth scoring.
+"""Pool tokens into one vector, so that a matrix product can choose candidates.
 
 Legend: N items of t tokens each, d numbers a token, e numbers a pooled vector.
 """
@@ -14,17 +14,17 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ModelError, StoreError
 from han_retrieval.files import write_whole
 
 TEXT_MAP = "candidates.safetensors"
 
 
 class Pooling(Protocol):
-    """Tokens to vectors whose dot products order photos nearly as the model's scores do.
+    """Pools tokens into vectors whose dot products order photos nearly as the model's scores do.
 
     Attributes:
-        name: What an index remembers of it.
+        name: The name by which an index remembers it.
         size: e.
     """
 
@@ -32,19 +32,19 @@ class Pooling(Protocol):
     size: int
 
     def images(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(N, t, d), (N, t) bool to (N, e) of unit length."""
+        """Tokens (N, t, d) and their mask (N, t) to vectors (N, e) of unit length."""
         ...
 
     def texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(N, t, d), (N, t) bool to (N, e)."""
+        """Tokens (N, t, d) and their mask (N, t) to vectors (N, e)."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class TextMap:
-    """What a sentence's mean becomes, so that its products with photos' means go as the scores do; see ``distil``.
+    """A linear map of a sentence's mean, which brings its products with photos' means closer to the scores.
 
-    It acts on sentences alone, so an index needs no change where a model gets one.
+    ``distil`` learns it. Photos keep their means, so an index stays as it is when its model gets a map.
 
     Attributes:
         weight: (e, d).
@@ -55,7 +55,7 @@ class TextMap:
     bias: Tensor
 
     def write(self, folder: Path, *, model: str) -> Path:
-        """Keep it in the folder of the model of this hash; returns the file."""
+        """Write it into the folder of the model with this hash, and return the file's path."""
         path = folder / TEXT_MAP
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
         write_whole(path, save(tensors, metadata={"model": model}))
@@ -63,10 +63,10 @@ class TextMap:
 
     @classmethod
     def read(cls, folder: Path, *, model: str) -> TextMap | None:
-        """That of a model's folder; None where there is none, or one of other weights.
+        """The map in a model's folder; None if there is none, or if it belongs to other weights.
 
         Raises:
-            HANError: The file is not what it should be.
+            ModelError: The file cannot be read.
         """
         path = folder / TEXT_MAP
         if not path.is_file():
@@ -77,15 +77,15 @@ class TextMap:
                     return None
                 return cls(file.get_tensor("weight").clone(), file.get_tensor("bias").clone())  # not the file's pages
         except (OSError, SafetensorError) as error:
-            raise HANError(f"{path}: cannot be read ({error}); `han distil` writes it anew") from None
+            raise ModelError(f"{path}: cannot be read ({error}); `han distil` writes it anew") from None
 
 
 class MeanPooling:
-    """The mean of the tokens that are there, of unit length; e = d.
+    """The mean of the tokens that are no padding, scaled to unit length; e = d.
 
     Args:
         joint_size: d.
-        text_map: What is done with a sentence's mean; None leaves it.
+        text_map: Maps a sentence's mean, if given.
     """
 
     name = "mean"
@@ -94,11 +94,11 @@ class MeanPooling:
         self.size, self._map = joint_size, text_map
 
     def images(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(N, t, d), (N, t) bool to (N, d) of unit length."""
+        """Tokens (N, t, d) and their mask (N, t) to vectors (N, d) of unit length."""
         return functional.normalize((tokens * mask.to(tokens.device).unsqueeze(2)).sum(1), dim=1)
 
     def texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(N, t, d), (N, t) bool to (N, d), of unit length where there is no map."""
+        """Tokens (N, t, d) and their mask (N, t) to vectors (N, d), of unit length without a map."""
         means = self.images(tokens, mask)
         if self._map is None:
             return means
@@ -106,11 +106,11 @@ class MeanPooling:
 
 
 def pooling_for(name: str, *, joint_size: int, text_map: TextMap | None = None) -> Pooling:
-    """The pooling that an index remembers by name.
+    """The pooling of a name that an index remembers.
 
     Raises:
-        HANError: There is none of that name here.
+        StoreError: This version has no pooling of that name.
     """
     if name != MeanPooling.name:
-        raise HANError(f"its vectors are pooled by {name!r}, which this version does not have: upgrade it")
+        raise StoreError(f"its vectors are pooled by {name!r}, which this version does not have: upgrade it")
     return MeanPooling(joint_size, text_map)

@@ -1,4 +1,4 @@
-"""Rows of an index: photos with their tokens as an Arrow table, and back.
+"""Convert photos with their tokens to rows of an Arrow table, and back.
 
 Legend: m regions of a photo (each has its own number of them), d numbers a token, e numbers a pooled vector.
 """
@@ -18,11 +18,11 @@ from han_retrieval.scoring import Tokens
 from han_retrieval.storage.arrays import list_of, pad, to_lists, to_rows, vector_of
 
 STORAGES = {"int8": pa.int8(), "float16": pa.float16()}
-"""How tokens are kept; int8 with a scale a token."""
+"""How tokens are stored, by Arrow type; int8 comes with a scale a token."""
 
 
 class PhotoFile(NamedTuple):
-    """One of the files that hold a photo: its root, its path from there, and when it was written, in nanoseconds."""
+    """A file of a photo: its root, its path from there, and when it was written, in nanoseconds."""
 
     root: str
     path: str
@@ -34,9 +34,9 @@ class PhotoRow:
     """A photo of an index.
 
     Attributes:
-        id: BLAKE2b hash of the files' content, 32 hexadecimal digits.
-        files: All that hold it, in order; at least one.
-        size: Of a file in bytes.
+        id: The BLAKE2b hash of its content, 32 hexadecimal digits.
+        files: All files with this content, in order; at least one.
+        size: Of a file, in bytes.
         width, height: Of the upright photo in pixels.
         date, camera: From its EXIF, '2024-01-31 12:00:00', or None.
         boxes: (m, 4) float32 x0 y0 x1 y1 in pixels of the upright photo, or None.
@@ -90,7 +90,7 @@ _FACTS = pa.schema(
 )
 
 COLUMNS = [*_PLACES.names, *_FACTS.names]
-"""What is known of a photo without its regions."""
+"""The columns of a photo without its regions."""
 
 
 def row_schema(joint_size: int, pooled_size: int, storage: str) -> pa.Schema:
@@ -109,7 +109,7 @@ def row_schema(joint_size: int, pooled_size: int, storage: str) -> pa.Schema:
 
 
 def to_table(rows: Sequence[PhotoRow], schema: pa.Schema) -> pa.Table:
-    """The rows as a table of that schema."""
+    """Photos as a table of a schema."""
     places = to_places({row.id: row.files for row in rows})
     return pa.table(
         {
@@ -129,7 +129,7 @@ def to_table(rows: Sequence[PhotoRow], schema: pa.Schema) -> pa.Table:
 
 
 def to_places(files: Mapping[str, Sequence[PhotoFile]]) -> pa.Table:
-    """Where photos are, by their ids, as the columns that say so."""
+    """The files of photos, by their ids, as the columns that hold them."""
     first = [places[0] for places in files.values()]
     return pa.table(
         {
@@ -145,7 +145,7 @@ def to_places(files: Mapping[str, Sequence[PhotoFile]]) -> pa.Table:
 
 
 def to_files(table: pa.Table) -> dict[str, tuple[PhotoFile, ...]]:
-    """The files of each photo of a table that has the columns of places."""
+    """The files of each photo, from a table with the columns that hold them."""
     columns = (table[name].to_pylist() for name in ("id", "root", "path", "mtime", "copies"))
     return {
         photo_id: (PhotoFile(root, path, mtime), *(PhotoFile(**copy) for copy in copies or ()))

@@ -1,4 +1,4 @@
-"""Folders to the photo files below them, as they are now."""
+"""Find the photo files in and below folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES, is_text, photo_files
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 from han_retrieval.search.settings import Patterns
 
 Place = tuple[str, str]
@@ -18,7 +18,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """By which a file that is as it was is known: its size in bytes, and when it was last written, in nanoseconds."""
+    """Tells whether a file was changed: its size in bytes, and when it was last written, in nanoseconds."""
 
     size: int
     mtime: int
@@ -26,13 +26,13 @@ class FileState:
 
 @dataclass
 class Scan:
-    """What is below some roots.
+    """The photo files below some roots.
 
     Attributes:
         files: The photo files.
-        unnamed: Files whose names are no text, and why they are passed over.
-        unreadable: Folders that could not be listed, so that what is below them is not known.
-        heif: Photos that pillow-heif would read, and is not there to.
+        unnamed: Files left out because their names are not UTF-8, and the reason in words.
+        unreadable: Folders that could not be listed, so that the files below them are not known.
+        heif: The number of .heic and .heif files left out because pillow-heif is not installed.
     """
 
     files: dict[Place, FileState] = field(default_factory=dict)
@@ -41,17 +41,16 @@ class Scan:
     heif: int = 0
 
     def overlooks(self, place: Place) -> bool:
-        """Whether a file is below a folder that could not be listed."""
+        """Whether a file is below a folder that could not be listed, so that nothing is known of it."""
         return any(Path(*place).is_relative_to(folder) for folder in self.unreadable)
 
 
 def scan(roots: dict[str, Patterns]) -> Scan:
-    """Look for photos below folders; hidden files and folders are passed over, links to folders are not followed.
+    """Find photos below folders; hidden files and folders are left out, links to folders are not followed.
 
-    A pattern (``*``, ``?``, ``[...]``) with a slash in it is held against the path from the root, where ``*`` also
-    stands for slashes; one without against each name on that path, the folders' and the file's; capitals or not is the
-    same. Photos that an exclude pattern fits are left out, as are, where there are include patterns, those that none of
-    them fits.
+    A pattern (``*``, ``?``, ``[...]``) with a slash must match the path from the root, where ``*`` matches slashes too.
+    A pattern without a slash must match a name on that path, of a folder or of the file. Case does not matter. Photos
+    that match an exclude pattern are left out; if there are include patterns, so are photos that match none of them.
     """
     found = Scan()
     for root, patterns in roots.items():
@@ -60,33 +59,33 @@ def scan(roots: dict[str, Patterns]) -> Scan:
 
 
 def root_name(given: str | Path, known: Collection[str]) -> str:
-    """How an index names a folder: by its absolute path without "..", or as it was named when that was kept."""
+    """The name of a folder in an index: the name it has there already, else its absolute path without ".."."""
     path = _plain(given)
-    # Compared as paths: on Windows capitals or not is the same.
+    # Compared as paths, since case does not matter on Windows.
     return next((each for each in known if Path(_plain(each)) == Path(path)), path)
 
 
 def _plain(path: str | Path) -> str:
     whole = Path(path).expanduser().absolute()
-    # Resolved by the disk: behind a link, ".." is not the folder that is written before it.
+    # Resolved by the file system, since after a link ".." is not the folder written before it.
     return str(whole.resolve() if ".." in whole.parts else whole)
 
 
 def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[str]:
-    """Folders as an index names them.
+    """The names of folders in an index.
 
     Raises:
-        HANError: One is missing, no folder, of a name that is no text, or inside of another, given or known.
+        DataError: A folder is missing, is a file, has a name that is not UTF-8, or is inside another one.
     """
     roots: list[str] = []
     for each in given:
         root = root_name(each, known)
         if not Path(root).is_dir():
-            raise HANError(
+            raise DataError(
                 f"{each}: {'not a folder' if Path(root).exists() else 'no such folder'}; index takes folders"
             )
         if not is_text(root):
-            raise HANError(f"{each!r}: its name is not UTF-8; rename it")
+            raise DataError(f"{each!r}: its name is not UTF-8; rename it")
         if root not in roots:
             roots.append(root)
     everywhere = list(dict.fromkeys([*known, *roots]))
@@ -96,7 +95,7 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
                 continue
             inner, outer = Path(root).resolve(), Path(other).resolve()
             if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-                raise HANError(f"{root} and {other} are one inside the other; give the outer one alone")
+                raise DataError(f"{root} and {other} are one inside the other; give the outer one alone")
     return roots
 
 

@@ -1,6 +1,6 @@
-"""``index.json``: which table is the index's, which model it was made with and which folders it follows.
+"""``index.json``: the table of an index, the model that made it, and the folders that are indexed.
 
-Writing it anew is how a rebuilt table takes the place of the one before it: readers see the one or the other.
+A rebuilt table replaces the one before it when this file is replaced: readers see the one or the other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
 
 NAME = "index.json"
@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 
 
 class Patterns(BaseModel):
-    """Which photos below a root are wanted; see ``scan``."""
+    """The patterns of the photos below a root; see ``scan``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,13 +27,13 @@ class Patterns(BaseModel):
 
 
 class Settings(BaseModel):
-    """What ``index.json`` holds.
+    """The content of ``index.json``.
 
     Attributes:
         format: ``FORMAT_VERSION``.
-        table: The folder in the index that holds its table.
+        table: The folder of the table, in the index's folder.
         model: The folder of the model that made it, or ``DEFAULT_MODEL``.
-        roots: The folders that it follows, by absolute path.
+        roots: The folders that are indexed, by absolute path.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,25 +48,25 @@ class Settings(BaseModel):
         """The settings of an index.
 
         Raises:
-            HANError: There is nothing at ``index``, or no index, or one of another version.
+            StoreError: There is nothing at ``index``, no index, or one of another format.
         """
         if not index.exists():
-            raise HANError(f"{index}: no such index; `han index PHOTOS --out {index}` makes one")
+            raise StoreError(f"{index}: no such index; `han index PHOTOS --out {index}` makes one")
         if not is_index(index):
-            raise HANError(f"{index}: not an index; give the folder that `han index --out` wrote")
+            raise StoreError(f"{index}: not an index; give the folder that `han index --out` wrote")
         try:
             content = json.loads((index / NAME).read_text(encoding="utf-8"))
             if isinstance(content, dict) and content.get("format") != FORMAT_VERSION:
-                raise HANError(
+                raise StoreError(
                     f"{index}: an index of format {content.get('format')}, and this version reads {FORMAT_VERSION}: "
                     "use the version that wrote it, or index the photos into another folder"
                 )
             return cls.model_validate(content)
         except (OSError, ValidationError, ValueError) as error:
-            raise HANError(f"{index / NAME}: cannot be read ({str(error).splitlines()[0]})") from None
+            raise StoreError(f"{index / NAME}: cannot be read ({str(error).splitlines()[0]})") from None
 
     def write(self, index: Path) -> None:
-        """Put these in the place of those before."""
+        """Replace the settings of an index."""
         write_whole(index / NAME, self.model_dump_json(indent=2) + "\n")
 
 

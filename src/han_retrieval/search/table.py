@@ -1,6 +1,6 @@
-"""The table of an index: Lance with stable row ids, written by one process in whole commits.
+"""The table of an index: a Lance table with stable row ids, to which one process at a time writes.
 
-What a method has reported is on the disk. A process killed at any moment loses the commit it was at, and nothing else.
+When a method returns, its change is on the disk. A process that is killed loses only the commit that it was writing.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _MOVES_A_COMMIT = 1024
 
 @dataclass(frozen=True, slots=True)
 class MadeBy:
-    """What everything in a table depends on.
+    """What the rows of a table were made with.
 
     Attributes:
         model: The model's hash.
         detector: The detector's fingerprint.
         joint_size: d.
-        storage: How tokens are kept, one of ``STORAGES``.
+        storage: How tokens are stored, one of ``STORAGES``.
         pooling: The pooling's name.
         pooled_size: e.
     """
@@ -46,18 +46,18 @@ class MadeBy:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A file that is no photo of the index, as it was when it was tried, and why."""
+    """A file that could not be indexed: its state when it was tried, and the reason."""
 
     state: FileState
     reason: str
 
 
 class PhotoTable:
-    """A table to write to; whoever does holds the index's lock.
+    """A table for writing; the writer holds the index's lock.
 
     Attributes:
         path: Its folder.
-        made_by: What it was made by.
+        made_by: What its rows were made with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +69,7 @@ class PhotoTable:
 
     @classmethod
     def create(cls, path: Path, made_by: MadeBy) -> PhotoTable:
-        """A new, empty table."""
+        """Make an empty table."""
         path.mkdir(exist_ok=True)
         schema = row_schema(made_by.joint_size, made_by.pooled_size, made_by.storage)
         Table.create(path, schema, asdict(made_by), stable_row_ids=True)
@@ -79,7 +79,7 @@ class PhotoTable:
         return len(self._table)
 
     def files(self) -> tuple[dict[str, tuple[PhotoFile, ...]], dict[str, int]]:
-        """The files of each photo, and their size in bytes, by the photo's id."""
+        """The files of each photo and their size in bytes, by the photo's id."""
         table = self._table.dataset.to_table(columns=["id", "root", "path", "mtime", "copies", "size"])
         return to_files(table), dict(zip(table["id"].to_pylist(), table["size"].to_pylist(), strict=True))
 
@@ -90,7 +90,7 @@ class PhotoTable:
             self._table.append(to_table(rows, self._table.dataset.schema))
 
     def move(self, files: Mapping[str, Sequence[PhotoFile]]) -> None:
-        """Say anew where photos are, some at a time; everything else about them stays."""
+        """Replace the files of photos, some photos at a time; their other columns stay."""
         ids = list(files)
         for first in range(0, len(ids), _MOVES_A_COMMIT):
             places = to_places({photo_id: files[photo_id] for photo_id in ids[first : first + _MOVES_A_COMMIT]})
@@ -98,22 +98,22 @@ class PhotoTable:
             self._table.merge(lambda dataset: dataset.merge_insert("id").when_matched_update_all(), places)
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Take photos out in one commit."""
+        """Delete photos in one commit."""
         if ids:
             self._table.catch_up()
             gone = pa.table({"id": list(ids)})
             self._table.merge(lambda dataset: dataset.merge_insert("id").when_matched_delete(), gone)
 
     def tidy(self) -> None:
-        """Merge small files; delete old versions that nobody reads, and what killed runs left."""
+        """Merge small files; delete old versions that nobody reads, and files that killed processes left."""
         self._table.compact()
 
     def read_broken(self) -> dict[Place, Broken]:
-        """The files that could not be made photos of the index."""
+        """The files that could not be indexed."""
         return read_broken(self.path)
 
     def write_broken(self, broken: Mapping[Place, Broken]) -> None:
-        """Keep that list in the place of the one before."""
+        """Replace the list of files that could not be indexed."""
         lines = (
             json.dumps({"root": root, "path": path, **asdict(each.state), "reason": each.reason}, ensure_ascii=False)
             for (root, path), each in sorted(broken.items())
@@ -122,10 +122,10 @@ class PhotoTable:
 
 
 def read_broken(table: Path) -> dict[Place, Broken]:
-    """As ``PhotoTable.read_broken``; empty where the list cannot be read, as its files are then tried again."""
+    """As ``PhotoTable.read_broken``; empty if the list cannot be read, so that its files are tried again."""
     broken = {}
     try:
-        # Not splitlines, for which some letters of a name end a line too.
+        # Not splitlines, which splits at some characters that names may hold.
         for line in filter(None, (table / BROKEN_NAME).read_text(encoding="utf-8").split("\n")):
             each = json.loads(line)
             broken[each["root"], each["path"]] = Broken(FileState(each["size"], each["mtime"]), each["reason"])
@@ -135,10 +135,10 @@ def read_broken(table: Path) -> dict[Place, Broken]:
 
 
 def read_made_by(path: Path, metadata: Mapping[str, str]) -> MadeBy:
-    """What a table's metadata say about it.
+    """What a table was made with, from its metadata.
 
     Raises:
-        StoreError: It is no index's table.
+        StoreError: It is not the table of an index.
     """
     try:
         return MadeBy(

@@ -1,4 +1,4 @@
-"""The tables in an index's folder: the one in use, one that is being built beside it, those that had their time."""
+"""The tables in an index's folder: the one in use, one being built beside it, and old ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GONE = ".gone-"
 
 
 def make_folder(path: Path) -> None:
-    """The folder of a new index.
+    """Make the folder of a new index.
 
     Raises:
         StoreError: It cannot be made, or holds other things.
@@ -33,12 +33,12 @@ def make_folder(path: Path) -> None:
 
 
 def next_name(name: str) -> str:
-    """The name of the table that would take another's place."""
+    """The name of the table that replaces a table."""
     return f"photos-{_number(name) + 1}"
 
 
 def open_or_create(path: Path, made_by: MadeBy) -> PhotoTable:
-    """The table that was begun at ``path`` with the same model and detector, or a new one in its place."""
+    """Open the table that was begun at ``path`` with the same model and detector, or make a new one there."""
     if is_table(path):
         table = PhotoTable(path)
         if table.made_by == made_by:
@@ -49,7 +49,7 @@ def open_or_create(path: Path, made_by: MadeBy) -> PhotoTable:
 
 
 def remove_old(index: Path, current: str) -> None:
-    """Delete the tables whose place was taken, but for those that are still read; later runs see to these."""
+    """Delete replaced tables, except those that are still read; a later update deletes these."""
     for folder in index.iterdir():
         if folder.name.startswith(_GONE):
             shutil.rmtree(folder, ignore_errors=True)
@@ -61,7 +61,7 @@ def remove_old(index: Path, current: str) -> None:
 
 
 def _remove(table: Path) -> None:
-    """Out of sight at once, then away: readers find a whole table or none."""
+    """Move a table aside, then delete it, so that readers find a whole table or none."""
     gone = table.with_name(_GONE + table.name)
     shutil.rmtree(gone, ignore_errors=True)
     move(table, gone)
