@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from han_retrieval.cli.options import FOLDER, Decorator, together
 
 
-def run_options(*, example: str) -> Callable[[F], F]:
+def run_options(*, example: str) -> Decorator:
     """The options --out, --config, --set, --resume and --show-config, with an example of a field to --set."""
-    options = (
-        click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to make."),
+    return together(
+        click.option("--out", type=FOLDER, required=True, help="The folder to make."),
         click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the fields to change."),
         click.option(
             "--set", "overrides", multiple=True, metavar="KEY=VALUE", help=f"Change one field, such as {example}."
@@ -24,13 +23,6 @@ def run_options(*, example: str) -> Callable[[F], F]:
         click.option("--resume", is_flag=True, help="Go on with the interrupted training in OUT."),
         click.option("--show-config", is_flag=True, help="Print the configuration as JSON and stop."),
     )
-
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 @contextmanager

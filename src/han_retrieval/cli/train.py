@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.options import FOLDER, features_option, format_option
 from han_retrieval.cli.run_options import run_options, stopping
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
@@ -20,13 +21,13 @@ from han_retrieval.training import train as train_model
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--features", type=click.Path(path_type=Path), required=True, help="The region store of the photos.")
+@click.argument("dataset", type=FOLDER)
+@features_option
 @click.option("--matcher", help="The matcher to train: han, unless CONFIG names another; see `han plugins`.")
 @run_options(example="model.blocks=2")
 @click.option(
     "--augmented",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     multiple=True,
     metavar="STORE",
     help="A further region store of the training photos, such as from `han extract --horizontal-flip`. Each time a "
@@ -38,7 +39,7 @@ from han_retrieval.training import train as train_model
     help="Entities annotations of the training photos: words learn to attend to the boxes of their phrase. Needs "
     "alignment_weight.",
 )
-@click.option("--format", "format_name", help="The dataset's format, if it is not recognised.")
+@format_option
 @device_option
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events as well.")
 def train(

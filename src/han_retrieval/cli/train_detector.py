@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.options import FOLDER, format_option
 from han_retrieval.cli.run_options import run_options, stopping
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
@@ -20,7 +21,7 @@ from han_retrieval.training.detector import train_detector as train
 
 
 @click.command("train-detector")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=FOLDER)
 @click.option(
     "--entities",
     type=click.Path(path_type=Path),
@@ -28,7 +29,7 @@ from han_retrieval.training.detector import train_detector as train
     help="The boxes that phrases of the captions name: the folder of Flickr30k Entities, or its .jsonl form.",
 )
 @run_options(example="epochs=4")
-@click.option("--format", "format_name", help="The dataset's format, if it is not recognised.")
+@format_option
 @device_option
 def train_detector(
     dataset: Path,

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on exactly, as tensors and JSON, seen whole or not at all."""
+"""Checkpoints: everything that a run needs to resume exactly, as tensors and JSON, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Checkpoint:
     Attributes:
         step: Steps done.
         tensors: Weights, their average and the optimiser's moments, by name.
-        state: Everything else, as JSON holds it.
+        state: Everything else, as JSON.
     """
 
     step: int
@@ -35,10 +35,10 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint into ``folder`` and delete older ones; killed meanwhile, the older one still stands."""
+    """Write a checkpoint into ``folder``, then delete older ones; a kill in between leaves the older one."""
     name = f"{_PREFIX}{checkpoint.step:09d}"
     temporary = folder / f".{name}"
-    for left in folder.glob(f".{_PREFIX}*"):  # by a process that was killed
+    for left in folder.glob(f".{_PREFIX}*"):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -81,7 +81,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Bring back what ``optimizer_tensors`` gave."""
+    """Load the tensors of ``optimizer_tensors``."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):

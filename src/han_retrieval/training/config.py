@@ -27,7 +27,7 @@ class LoopConfig(BaseModel):
         dev_split: The split to evaluate on after each epoch; "" trains without evaluation.
         epochs: Passes over the training data.
         batch_size: Items in a step.
-        optimizer: "adamw" or "adam".
+        optimizer: The optimiser.
         learning_rate: The peak learning rate, after the warm-up.
         weight_decay: Weight decay of AdamW.
         warm_up_steps: Steps over which the learning rate grows linearly from 0.

@@ -160,7 +160,7 @@ class TextTraining(TrainingTask[PairBatch]):
         pairs = CaptionPairs.of(photos, model.tokenizer, config)
         self.config, self.pairs, self.model, self.module = config, pairs, model, model.text_encoder
         if config.word_vectors is not None:
-            start_from_vectors(self.module.get_parameter("embedding.weight"), vocabulary, config.word_vectors)
+            start_from_vectors(self.module, vocabulary, config.word_vectors)
         self.weights, self.steps_per_epoch = self.module.state_dict(), pairs.steps_per_epoch
         self.facts = {
             "photos": len(pairs.captions),

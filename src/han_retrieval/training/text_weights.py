@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from han_retrieval.errors import DataError, ModelError
+from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.files import write_whole
 from han_retrieval.text import Vocabulary, word_vectors
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
@@ -62,13 +62,17 @@ def start_from_text(encoder: nn.Module, pretrained: PretrainedText, folder: str)
         ) from None
 
 
-def start_from_vectors(weight: Tensor, vocabulary: Vocabulary, source: str) -> None:
-    """Put word vectors into the first numbers of embeddings (V, e), scaled to the embeddings' standard deviation.
+def start_from_vectors(encoder: nn.Module, vocabulary: Vocabulary, source: str) -> None:
+    """Put word vectors into the first numbers of a text encoder's embeddings, scaled to their standard deviation.
 
     Raises:
+        ConfigError: The encoder has no ``embedding.weight`` (V, e).
         DataError: The source has none of the words, or its vectors are longer than embeddings.
         HANError: The source cannot be read.
     """
+    weight = dict(encoder.named_parameters()).get("embedding.weight")
+    if weight is None:
+        raise ConfigError(f"word_vectors = {source!r}: this text encoder has no word embeddings; leave it out")
     vectors, found = word_vectors(vocabulary.words, source=source)
     if not found[len(SPECIAL_WORDS) :].any():
         raise DataError(f"{source}: has none of the {len(vocabulary) - len(SPECIAL_WORDS):,} words of the captions")

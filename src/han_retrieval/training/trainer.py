@@ -164,7 +164,7 @@ class MatcherTraining(TrainingTask[Batch]):
         if start is not None:
             start_from_text(model.text_encoder, start, str(config.pretrained_text))
         elif config.word_vectors is not None:
-            start_from_vectors(model.text_encoder.get_parameter("embedding.weight"), vocabulary, config.word_vectors)
+            start_from_vectors(model.text_encoder, vocabulary, config.word_vectors)
         self.config, self.folder, self.command = config, folder, command
         self.data, self.dev, self.module = data, dev, model.to(device)
         self.weights, self.steps_per_epoch = model.state_dict(), data.steps_per_epoch
