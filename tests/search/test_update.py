@@ -16,10 +16,12 @@ from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_phot
 
 from han_retrieval.data import open_photo
 from han_retrieval.errors import HANError
-from han_retrieval.matchers import HAN
+from han_retrieval.matchers import DEFAULT_MODEL, HAN
+from han_retrieval.matchers.saving import folder_hash, model_folder
 from han_retrieval.search import Index, search
 from han_retrieval.search.encode import encode_regions
 from han_retrieval.search.settings import Settings
+from han_retrieval.search.table import read_made_by
 from han_retrieval.storage.locks import WriterLock
 
 
@@ -478,3 +480,11 @@ def test_an_index_of_another_version_is_refused(tmp_path, model, photos):
     (out / "index.json").write_text("{")
     with pytest.raises(HANError, match=r"index\.json: cannot be read"):
         Index.open(out)
+
+
+def test_an_index_of_the_shipped_model_outlives_new_names_of_its_configuration(tmp_path):
+    before = "009b978e3f9ad2a0762ad579abc225da"  # as the development versions before 0.1.0 wrote it
+    shipped = folder_hash(model_folder(DEFAULT_MODEL))
+    metadata = {"detector": "d", "joint_size": "256", "storage": "int8", "pooling": "mean", "pooled_size": "256"}
+    assert read_made_by(tmp_path, {"model": before, **metadata}).model == shipped
+    assert read_made_by(tmp_path, {"model": "other", **metadata}).model == "other"
