@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Relevance
+from han_retrieval.search import calibration as calibration_module
 from han_retrieval.search.calibration import Calibration, calibrate
 from han_retrieval.search.reliability import draw_reliability
 
@@ -135,3 +136,15 @@ def test_the_picture(tmp_path):
     assert (tmp_path / "plot.png").stat().st_size < 60_000
     with pytest.raises(HANError, match="cannot be written"):
         draw_reliability(calibration_of(), tmp_path / "none" / "plot.png")
+
+
+@pytest.mark.parametrize(
+    ("lift", "wanted"),
+    [(1, (0.953103524, -2.899299500)), (3, (2.817497739, -6.578399436)), (100, (0.172315916, -9.831287771))],
+)
+def test_the_fit_is_that_of_scipy(lift, wanted):
+    # By scipy 1.17's minimize(method="BFGS", options={"gtol": 1e-11}) on the same likelihood.
+    random = np.random.default_rng(0)
+    right = random.random(20_000) < 0.08
+    scores = (random.normal(size=20_000) + lift * right).astype(np.float32)
+    assert calibration_module._fit(scores, right) == pytest.approx(wanted, rel=1e-5)

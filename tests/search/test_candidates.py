@@ -21,7 +21,7 @@ from han_retrieval.search import Index, MeanPooling, search
 from han_retrieval.search.distil import distil
 from han_retrieval.search.near_duplicates import without_near_duplicates
 from han_retrieval.search.pooling import TextMap
-from han_retrieval.search.recall import candidate_recall, frequent_words
+from han_retrieval.search.recall import candidate_recall, frequent_words, share_kept
 from han_retrieval.text import Vocabulary
 
 COUNT = 40
@@ -53,6 +53,20 @@ def test_recall_is_that_of_the_searches(folder):
             candidate_recall(index, model, ["zebra"])
         with pytest.raises(HANError, match=f"{COUNT} photos are too few"):
             candidate_recall(index, model, SENTENCES, top=COUNT)
+
+
+def test_the_share_kept_is_counted_by_hand():
+    random = np.random.default_rng(0)
+    scores, products = (random.standard_normal((6, 30)).astype(np.float32) for _ in range(2))
+    scores[:, 4] = -np.inf  # left out, however near it is
+    products[:, 4] = 100
+    kept = share_kept(products, scores, top=3, numbers=(5, 10, 29, 30))
+    assert list(kept) == [5, 10, 29]
+    others = np.delete(np.arange(30), 4)
+    for number, share in kept.items():
+        best = [set(others[np.argsort(-row[others])][:3]) for row in scores]
+        near = [set(others[np.argsort(-row[others])][:number]) for row in products]
+        assert share == pytest.approx(np.mean([100 * len(a & b) / 3 for a, b in zip(best, near, strict=True)]))
 
 
 def small_teacher(sentences) -> HAN:

@@ -61,7 +61,7 @@ def evaluate(
     """Rank the captions of DATASET for each photo and the photos for each caption, by their scores.
 
     MODEL is a folder, or "default" for the model that ships. Prints recalls, ranks and rSum of both directions; ties
-    count against the model. Flickr30K 1K is --split test, COCO 5K is --split test, COCO 1K is --split test --folds 5.
+    count against the model. Flickr30K 1K and COCO 5K are --split test; COCO 1K is --split test --folds 5.
     """
     dataset_read = read_dataset(dataset, format=format_name)
     for reason, count in dataset_read.skipped.items():

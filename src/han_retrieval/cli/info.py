@@ -58,31 +58,36 @@ def _recall(path: Path, queries: Path | None, model: str | None) -> dict[str, An
 
 def _facts(name: str) -> dict[str, Any]:
     from han_retrieval.matchers.saving import CONFIG, WEIGHTS, model_folder
+    from han_retrieval.search.settings import is_index
+    from han_retrieval.storage.table import is_table
 
     path = model_folder(name)
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
-        from han_retrieval.matchers import load_matcher
-
-        model = load_matcher(path)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        return {"kind": "model", "parameters": parameters, **model.config.model_dump()}
-    from han_retrieval.search.settings import is_index
-
+        return {"kind": "model", **_model(path)}
     if is_index(path):
         from han_retrieval.search import Index
 
         with Index.open(path) as index:
             return {"kind": "index", **asdict(index.describe())}
-    from han_retrieval.regions import RegionStore
-    from han_retrieval.storage.table import is_table
-
     if is_table(path):
+        from han_retrieval.regions import RegionStore
+
         return {"kind": "region store", **asdict(RegionStore.open(path).describe())}
+    return {"kind": "dataset", **_dataset(path)}
+
+
+def _model(path: Path) -> dict[str, Any]:
+    from han_retrieval.matchers import load_matcher
+
+    model = load_matcher(path)
+    return {"parameters": sum(parameter.numel() for parameter in model.parameters()), **model.config.model_dump()}
+
+
+def _dataset(path: Path) -> dict[str, Any]:
     from han_retrieval.data import read_dataset
 
     dataset = read_dataset(path)
     return {
-        "kind": "dataset",
         "format": dataset.format,
         "photos": len(dataset),
         "captions": dataset.caption_count,

@@ -1,4 +1,4 @@
-"""The folder that a demo makes, and makes anew."""
+"""The folder of a demo, which a later run replaces."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError
 
-MARK = "demo.json"  # says whose a folder is
+MARK = "demo.json"  # names the command that made a folder
 
 
 def make_own_folder(out: Path, *, command: str, parts: Iterable[str]) -> None:
-    """A folder with the command's mark, without the folders ``parts`` of an earlier run.
+    """Make a folder with the command's mark; the folders ``parts`` of an earlier run are deleted.
 
     Raises:
-        HANError: There are things there that the command did not make, or nothing can be written there.
+        DataError: There is a folder that the command did not make, or nothing can be written there.
     """
     mark = json.dumps({"made_by": command}) + "\n"
     try:
         if out.exists() and not (out.is_dir() and (_text(out / MARK) == mark or not any(out.iterdir()))):
-            raise HANError(f"{out}: is not a folder that an earlier {command} made; choose another with --out")
+            raise DataError(f"{out}: is not a folder that an earlier {command} made; choose another with --out")
         for part in parts:
             if (out / part).exists():
                 shutil.rmtree(out / part)
         out.mkdir(parents=True, exist_ok=True)
         (out / MARK).write_text(mark, encoding="utf-8")
     except OSError as error:
-        raise HANError(f"{out}: cannot be written ({error.strerror})") from None
+        raise DataError(f"{out}: cannot be written ({error.strerror})") from None
 
 
 def _text(file: Path) -> str:

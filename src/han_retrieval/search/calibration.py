@@ -221,7 +221,9 @@ def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, 
 
     at = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
     standard, wanted = torch.from_numpy(z), torch.from_numpy(targets)
-    optimizer = torch.optim.LBFGS([at], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [at], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
