@@ -42,7 +42,7 @@ class ModelAndDetector(Protocol):
         ...
 
 
-class EncodedPhoto(Protocol):
+class PhotoWithRegions(Protocol):
     """A photo whose regions are known, as ``Retriever.encode_images`` gives it."""
 
     @property
@@ -259,7 +259,7 @@ class Index(IndexReader):
 
     def similar(
         self,
-        photo: str | Path | Image.Image | int | Regions | EncodedPhoto,
+        photo: str | Path | Image.Image | int | Regions | PhotoWithRegions,
         *,
         k: int = 10,
         candidates: int = CANDIDATES,
@@ -298,7 +298,7 @@ class Index(IndexReader):
         self._calibration = Calibration.read(self._folder or self.settings.model)
         self._model, self._loaded = model, self.made_by.model
 
-    def _row_or_regions(self, photo: str | Path | Image.Image | int | Regions | EncodedPhoto) -> int | Regions:
+    def _row_or_regions(self, photo: str | Path | Image.Image | int | Regions | PhotoWithRegions) -> int | Regions:
         if isinstance(photo, int | Regions):
             return photo
         if isinstance(photo, str | Path):
