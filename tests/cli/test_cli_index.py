@@ -6,15 +6,13 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "search"))
-
+from commands import run_han
 from tiny_index import FakeDetector, make_model, make_photo, make_photos
 
-from han_retrieval.cli.main import main
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search.calibration import Calibration
 
@@ -28,16 +26,7 @@ def han(tmp_path, monkeypatch, capsys):
     make_model(tmp_path / "model")
     make_photos(tmp_path / "photos", 5)
 
-    def run(*args: object) -> tuple[int, str, str]:
-        try:
-            main([str(arg) for arg in args])
-            code = 0
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(run_han, capsys)
 
 
 def test_an_index_with_nothing_to_do_says_so_without_a_bar_or_a_rate(han):

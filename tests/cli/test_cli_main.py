@@ -8,19 +8,10 @@ import sys
 
 import click
 import pytest
+from commands import run_han as run
 
-from han_retrieval.cli.main import COMMANDS, cli, main
+from han_retrieval.cli.main import COMMANDS, cli
 from han_retrieval.matchers import HAN, VSE, HANConfig, VSEConfig
-
-
-def run(capsys, *args: object) -> tuple[int, str, str]:
-    try:
-        main([str(arg) for arg in args])
-        code = 0
-    except SystemExit as stopped:
-        code = int(stopped.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

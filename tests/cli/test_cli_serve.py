@@ -10,12 +10,8 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "serve"))
-
 from served import make_index
 
 from han_retrieval.cli.main import main

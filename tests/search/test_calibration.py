@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import small_model
 from scipy.special import expit
 
 from han_retrieval.errors import HANError
@@ -15,10 +14,6 @@ from han_retrieval.evaluation import Relevance
 from han_retrieval.search import calibration as calibration_module
 from han_retrieval.search.calibration import Calibration, calibrate
 from han_retrieval.search.reliability import draw_reliability
-
-sys.path.append(str(Path(__file__).parents[1] / "evidence"))
-
-from made_up import small_model
 
 PHOTOS, CAPTIONS = 120, 5
 

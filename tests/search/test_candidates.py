@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from tiny_index import SENTENCE, make_model, make_photos, update
-
-sys.path.append(str(Path(__file__).parents[1] / "training"))
-
 from training_data import make_data
 
 from han_retrieval.errors import HANError

@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_data import make_data, small_config
+from training_data import interrupted_at, make_data, small_config
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import load_matcher, matcher_class
 from han_retrieval.training import train
-from han_retrieval.training.log import Log, read_log
+from han_retrieval.training.log import read_log
 
 OPTIONS = {
     "scan": {"alignment": "regions", "pooling": "lse"},
@@ -34,17 +34,8 @@ def test_it_learns_resumes_exactly_and_is_evaluated(data, tmp_path, monkeypatch,
     model = {"matcher": name, "word_size": 8, "joint_size": 16, **OPTIONS[name]}
     config = small_config(epochs=4, learning_rate=1e-2, word_vectors=str(vectors), model=model)
     unbroken = train(config, *data, tmp_path / "unbroken", progress=False)
-    step = Log.step
-
-    def interrupted(log, number, **values):
-        if number == 11:
-            raise KeyboardInterrupt
-        step(log, number, **values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, *data, tmp_path / "model", progress=False)
+    with interrupted_at(11):
+        train(config, *data, tmp_path / "model", progress=False)
     train(config, *data, tmp_path / "model", resume=True, progress=False)
     left, right = (load_file(tmp_path / folder / "model.safetensors") for folder in ("unbroken", "model"))
     assert left.keys() == right.keys()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_data import COLOURS, THINGS, small_config
+from training_data import COLOURS, THINGS, interrupted_at, small_config
 
 from han_retrieval.cli.main import main
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, EntitiesPhoto, EntitiesSentence, Phrase
@@ -19,7 +19,7 @@ from han_retrieval.regions import RegionRow, Regions, RegionStore
 from han_retrieval.text import Vocabulary, WordTokenizer
 from han_retrieval.training import train
 from han_retrieval.training.batches import Batches
-from han_retrieval.training.log import Log, read_log
+from han_retrieval.training.log import read_log
 from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
 
 BOXES = np.array([[0, 0, 30, 30], [30, 0, 60, 30], [0, 0, 60, 60], [1, 0, 31, 30]], np.float32)  # 0 and 3 overlap
@@ -173,17 +173,8 @@ def test_resumes_exactly_and_with_the_same_annotations_alone(tmp_path, monkeypat
     data, store, truth = annotated(tmp_path)
     config = small_config(alignment_weight=0.5, checkpoint_minutes=1e-9)
     train(config, data, store, tmp_path / "whole", annotations=truth, progress=False)
-    plain = Log.step
-
-    def interrupted(log, number, **values):
-        if number == 5:
-            raise KeyboardInterrupt
-        plain(log, number, **values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, data, store, tmp_path / "stopped", annotations=truth, progress=False)
+    with interrupted_at(5):
+        train(config, data, store, tmp_path / "stopped", annotations=truth, progress=False)
     fewer = dict(list(truth.items())[:-4])
     with pytest.raises(HANError, match="other data"):
         train(config, data, store, tmp_path / "stopped", annotations=fewer, resume=True, progress=False)

@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_data import COLOURS, THINGS, make_data, small_config
+from training_data import COLOURS, THINGS, interrupted_at, make_data, small_config
 
 from han_retrieval.cli.main import main
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN, load_matcher
 from han_retrieval.training import train
-from han_retrieval.training.log import Log, read_log
+from han_retrieval.training.log import read_log
 from han_retrieval.training.pretraining import pretrain_text, read_captions
 from han_retrieval.training.text_weights import load_pretrained_text
 
@@ -50,21 +50,12 @@ def test_a_collapse_is_warned_of(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 9])
-def test_resumes_exactly(tmp_path, monkeypatch, stop_at):
+def test_resumes_exactly(tmp_path, stop_at):
     config = small_config(checkpoint_minutes=1e-9)
     pretrain_text(config, PHOTOS, tmp_path / "whole", progress=False)
 
-    plain = Log.step
-
-    def interrupted(log, number, **values):
-        if number == stop_at:
-            raise KeyboardInterrupt
-        plain(log, number, **values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain_text(config, PHOTOS, tmp_path / "stopped", progress=False)
+    with interrupted_at(stop_at):
+        pretrain_text(config, PHOTOS, tmp_path / "stopped", progress=False)
     assert not (tmp_path / "stopped/text_encoder.safetensors").exists()
     with pytest.raises(HANError, match="--resume"):
         pretrain_text(config, PHOTOS, tmp_path / "stopped", progress=False)

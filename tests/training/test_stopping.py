@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_data import EVERY_STEP, same_run, small_config
+import training_data
+from training_data import EVERY_STEP, interrupted_at, same_run, small_config
 
 import han_retrieval.training.checkpoint
 from han_retrieval.training import train
@@ -24,17 +25,8 @@ from han_retrieval.training.log import Log
 @pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 17, 24])
 def test_resumes_exactly_after_an_interrupt(data, unbroken, tmp_path, monkeypatch, stop_at):
     config = small_config(checkpoint_minutes=EVERY_STEP if stop_at % 2 else 1000.0)
-    step = Log.step
-
-    def interrupted(log, number, **values):
-        if number == stop_at:
-            raise KeyboardInterrupt
-        step(log, number, **values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, *data, tmp_path / "model", progress=False)
+    with interrupted_at(stop_at):
+        train(config, *data, tmp_path / "model", progress=False)
     train(config, *data, tmp_path / "model", resume=True, progress=False)
     assert same_run(tmp_path / "model", unbroken)
 
@@ -125,7 +117,7 @@ def test_what_kills_left_of_checkpoints_does_not_stay(tmp_path):
 
 PROGRAM = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {helpers!r})
 from pathlib import Path
 from types import SimpleNamespace
 from training_data import make_data, small_config
@@ -140,12 +132,12 @@ train(small_config(checkpoint_minutes=1e-9, epochs=12), dataset, store, folder /
 
 def killed_runs(folder: Path, *, kills: int, seed: int) -> None:
     """A training killed with signal 9 at random moments, and the same left alone."""
-    tests = str(Path(__file__).parent)
+    helpers = str(Path(training_data.__file__).parent)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(out: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(tests=tests, folder=str(folder), out=out)], env=environment
+            [sys.executable, "-c", PROGRAM.format(helpers=helpers, folder=str(folder), out=out)], env=environment
         )
 
     chance = random.Random(seed)

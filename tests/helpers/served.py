@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
-
-sys.path.append(str(Path(__file__).parents[1] / "search"))
-
 from tiny_index import make_model, update
 
 from han_retrieval.matchers.saving import folder_hash

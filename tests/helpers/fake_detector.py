@@ -7,7 +7,7 @@ from pathlib import Path
 
 import lance
 import numpy as np
-from killing import kill_this_process
+from killing import kill_at
 from PIL import Image
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
@@ -82,16 +82,7 @@ def run_killed_at(photos: CaptionedPhotos, out: Path, call: str, times: int) -> 
         "clean": (lance.LanceDataset, "cleanup_old_versions"),
         "write": (lance.fragment, "write_fragments"),
     }[call]
-    original = getattr(owner, name)
-    left = [times]
-
-    def killing(*args, **kwargs):
-        left[0] -= 1
-        if not left[0]:
-            kill_this_process()
-        return original(*args, **kwargs)
-
-    setattr(owner, name, staticmethod(killing) if name == "commit" else killing)
+    kill_at(owner, name, times)
     run(photos, out)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -12,7 +15,7 @@ from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.matchers import HANConfig
 from han_retrieval.regions import RegionRow, Regions, RegionStore
 from han_retrieval.training import TrainingConfig
-from han_retrieval.training.log import read_log
+from han_retrieval.training.log import Log, read_log
 
 COLOURS = ("red", "blue", "green", "white", "black")
 THINGS = ("ball", "dog", "car", "tree", "boat")
@@ -74,3 +77,19 @@ def same_run(left: Path, right: Path) -> bool:
     ]
     equal = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     return weights[0].keys() == weights[1].keys() and equal and logs[0] == logs[1]
+
+
+@contextmanager
+def interrupted_at(step: int) -> Iterator[None]:
+    """A training in this context is interrupted after this step, before the step is logged."""
+    log = Log.step
+
+    def interrupt(self: Log, number: int, **values: float) -> None:
+        if number == step:
+            raise KeyboardInterrupt
+        log(self, number, **values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Log, "step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            yield

@@ -8,7 +8,7 @@ from pathlib import Path
 import lance
 import numpy as np
 import torch
-from killing import kill_this_process
+from killing import kill_at
 from PIL import Image
 
 from han_retrieval.matchers import HAN, HANConfig
@@ -107,14 +107,5 @@ def run_killed_at(photos: Path, out: Path, model: Path, call: str, times: int) -
         "move": (PhotoTable, "move"),
         "delete": (PhotoTable, "delete"),
     }[call]
-    original = getattr(owner, name)
-    left = [times]
-
-    def killing(*args, **kwargs):
-        left[0] -= 1
-        if not left[0]:
-            kill_this_process()
-        return original(*args, **kwargs)
-
-    setattr(owner, name, staticmethod(killing) if name == "commit" else killing)
+    kill_at(owner, name, times)
     run(photos, out, model)
