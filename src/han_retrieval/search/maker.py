@@ -45,7 +45,7 @@ class LazyDetector:
             self._loaded = self._load()
         return self._loaded
 
-    def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
+    def detect(self, photos: Sequence[Image.Image]) -> Sequence[Regions]:
         """The regions of upright photos; see ``Detector.detect``."""
         return self.load().detect(photos)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from han_retrieval.errors import HANError
 from han_retrieval.files import write_whole
+from han_retrieval.storage.closing import Closing
 
 METRICS = "metrics.jsonl"
 
 
-class Log:
+class Log(Closing):
     """Writes ``folder/metrics.jsonl``.
 
     Args:
@@ -53,12 +53,8 @@ class Log:
         """Write everything to the file, as before a checkpoint that relies on it."""
         self._file.flush()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the files."""
         self._file.close()
         if self._events is not None:
             self._events.close()
