@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -94,17 +93,14 @@ def pretrain_text(
     return folder
 
 
-class PairBatch(NamedTuple):
-    """Both captions of B pairs: (B, n) int64 ids and (B, n) bool masks, without the words that this step drops."""
-
-    one: Tensor
-    one_mask: Tensor
-    other: Tensor
-    other_mask: Tensor
+Captions = tuple[Tensor, Tensor]
+"""(B, n) int64 ids and a (B, n) bool mask, without the words that this step drops."""
+PairBatch = tuple[Captions, Captions]
+"""Both captions of B pairs."""
 
 
 @dataclass(frozen=True)
-class CaptionPairs(EpochBatches[tuple[list[list[int]], list[list[int]]], PairBatch]):
+class CaptionPairs(EpochBatches[list[tuple[list[int], list[int]]], PairBatch]):
     """Pairs of captions of one photo; ``captions`` are word ids, by photo and caption."""
 
     captions: Sequence[Sequence[list[int]]]
@@ -129,23 +125,20 @@ class CaptionPairs(EpochBatches[tuple[list[list[int]], list[list[int]]], PairBat
         """Batches in an epoch."""
         return max(1, len(self.captions) // self.config.batch_size)
 
-    def _epoch(self, epoch: int) -> list[tuple[list[list[int]], list[list[int]]]]:
+    def _epoch(self, epoch: int) -> list[list[tuple[list[int], list[int]]]]:
         random, size = np.random.default_rng([self.config.seed, epoch]), self.config.batch_size
         pairs = []
-        order = random.permutation(len(self.captions))
-        for photo in order:
+        for photo in random.permutation(len(self.captions)):
             one, other = random.permutation(len(self.captions[photo]))[:2]
             pairs.append((self.captions[photo][one], self.captions[photo][other]))
-        batches = (pairs[place * size : (place + 1) * size] for place in range(self.steps_per_epoch))
-        return [([one for one, _ in batch], [other for _, other in batch]) for batch in batches]
+        return [pairs[place * size : (place + 1) * size] for place in range(self.steps_per_epoch)]
 
-    def _load(self, step: int, part: tuple[list[list[int]], list[list[int]]]) -> PairBatch:
+    def _load(self, step: int, part: list[tuple[list[int], list[int]]]) -> PairBatch:
         random = step_generator(self.config.seed, step)
-        one, other = (self._dropped(captions, random) for captions in part)
-        return PairBatch(*one, *other)
+        one, other = (padded(captions) for captions in zip(*part, strict=True))
+        return self._dropped(*one, random), self._dropped(*other, random)
 
-    def _dropped(self, captions: list[list[int]], random: torch.Generator) -> tuple[Tensor, Tensor]:
-        words, mask = padded(captions)
+    def _dropped(self, words: Tensor, mask: Tensor, random: torch.Generator) -> Captions:
         return compact(words, drop(mask, self.config.word_drop, random))
 
 
@@ -174,10 +167,10 @@ class TextTraining(TrainingTask[PairBatch]):
 
     def loss(self, batch: PairBatch, *, step: int, steps: int) -> StepLoss:
         """The triplet loss between the captions of a pair, with the one in the place of an image."""
-        size, margin, power = len(batch.one), self.config.margin, loss_power(self.config, step, steps=steps)
-        one = self.model.encode_texts(batch.one, batch.one_mask)  # (B, n, d)
-        other = self.model.encode_texts(batch.other, batch.other_mask)  # (B, n, d)
-        scores = self.model.score(one, batch.one_mask, other, batch.other_mask)
-        loss = soft_max_triplet_loss(scores, margin=margin, power=power, image_ids=torch.arange(size))
+        (one, one_mask), (other, other_mask) = batch
+        size, margin, power = len(one), self.config.margin, loss_power(self.config, step, steps=steps)
+        tokens = self.model.encode_texts(one, one_mask), self.model.encode_texts(other, other_mask)  # (B, n, d) each
+        scores = self.model.score(tokens[0], one_mask, tokens[1], other_mask)
+        loss = soft_max_triplet_loss(scores, margin=margin, power=power)
         collapsed = collapse_value(margin=margin, power=power, batch_size=size)
         return StepLoss(loss, {"loss": loss}, notes={"power": power}, collapsed=collapsed, pairs=size**2)
