@@ -179,6 +179,19 @@ def test_python_resolves(page):
                     value = getattr(value, attribute)
 
 
+def test_programs_and_targets_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for module in re.findall(r"python -m (research[\w.]*)", text):
+            path = ROOT / module.replace(".", "/")
+            assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), f"{page.name}: {module}"
+        for file in re.findall(r"python ((?:benchmarks|examples)/[a-z_]+\.py)", text):
+            assert (ROOT / file).is_file(), f"{page.name}: {file}"
+        for code in (*re.findall(r"`make ([\w-]+)`", text), *re.findall(r"^make ([\w-]+)", text, re.MULTILINE)):
+            assert code in targets, f"{page.name}: make {code}"
+
+
 def test_every_extra_is_listed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     page = (DOCS / "index.md").read_text(encoding="utf-8")
