@@ -10,7 +10,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from drawn_photos import write_drawn_photos
-from han_retrieval.evaluation.calibration import calibrate
 
 from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
@@ -18,6 +17,7 @@ from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore, extract, load_detector
+from han_retrieval.search.calibration import calibrate
 from han_retrieval.text import Vocabulary
 
 
