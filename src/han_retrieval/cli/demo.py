@@ -51,9 +51,12 @@ def demo(model: str, out: Path) -> None:
     click.echo("3/3 writing the page with the evidence", err=True)
     intro = (
         f"The best matches among {len(GALLERY)} photos that the model was not trained on. Point at a word to see the "
-        "regions it is aligned with, point at a region to see its words."
+        "regions it is aligned with, point at a region to see its words. Each number says how well the word matches "
+        "its regions, from -1 to 1."
     )
-    page = evidence_page("Words and regions", queries, intro=intro, tables=[_credits()], commands=_commands(out))
+    page = evidence_page(
+        "Photos found, and the evidence", queries, intro=intro, tables=[_credits()], commands=_commands(out)
+    )
     write_whole(out / "index.html", page)
     click.echo(f"done in {time.monotonic() - started:.0f} s", err=True)
     click.echo("\n\n".join([*map(_lines, queries), _next_steps(out)]))
@@ -63,7 +66,7 @@ def _search(index: Index, sentence: str) -> QueryResults:
     results = []
     for hit in index.search(sentence, k=PHOTOS_A_SENTENCE).hits:
         (evidence,) = evidence_from_index(index, index.model, hit.row, [sentence])
-        note = "" if hit.probability is None else f"matches with probability {hit.probability:.0%}"
+        note = "" if hit.probability is None else f"{hit.probability:.0%} likely to match"
         results.append(PhotoResult(hit.path.name, evidence, note))
     return QueryResults(sentence, results)
 
