@@ -1,11 +1,10 @@
-"""Photos of an index as JPEGs for the page: upright, scaled down, cached in memory."""
+"""Photos of an index as JPEGs for the page: upright, scaled down."""
 
 from __future__ import annotations
 
 import io
-import threading
-from collections import OrderedDict
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -20,38 +19,14 @@ class Size(Enum):
     SCREEN = (2048, 2048, 88)
 
 
-class JpegCache:
-    """JPEGs by the photo's id; safe in threads.
+@lru_cache(maxsize=1024)  # some 40 KB each; full-size photos are cached by browsers alone
+def thumbnail(photo_id: str, path: Path) -> bytes:  # noqa: ARG001  # the key of the cache: files may change
+    """A photo's file, whose content has the hash ``photo_id``, as a JPEG for a grid.
 
-    Args:
-        capacity: Bytes of all JPEGs together; the least recently used are dropped.
+    Raises:
+        HANError: The file cannot be read.
     """
-
-    def __init__(self, *, capacity: int = 128 * 2**20) -> None:
-        self._cached: OrderedDict[tuple[str, Size], bytes] = OrderedDict()
-        self._capacity, self._used = capacity, 0
-        self._lock = threading.Lock()
-
-    def jpeg(self, photo_id: str, path: Path, size: Size) -> bytes:
-        """The photo as a JPEG, read from ``path`` if it is not cached.
-
-        Raises:
-            HANError: The file cannot be read.
-        """
-        key = photo_id, size
-        with self._lock:
-            if (cached := self._cached.get(key)) is not None:
-                self._cached.move_to_end(key)
-                return cached
-        made = make_jpeg(path, size)
-        with self._lock:
-            if key not in self._cached and len(made) <= self._capacity:
-                self._cached[key] = made
-                self._used += len(made)
-            while self._used > self._capacity:
-                _, oldest = self._cached.popitem(last=False)
-                self._used -= len(oldest)
-        return made
+    return make_jpeg(path, Size.THUMBNAIL)
 
 
 def make_jpeg(path: Path, size: Size) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from fastapi.responses import Response
 from han_retrieval.evidence import Evidence
 from han_retrieval.evidence.colours import region_colours
 from han_retrieval.search import Part
+from han_retrieval.serve import jpegs
 from han_retrieval.serve.catalogue import Catalogue, unchanged_file
 from han_retrieval.serve.context import Context
-from han_retrieval.serve.jpegs import JpegCache, Size
 from han_retrieval.serve.schemas import EvidenceResponse, PhotoDetails, RegionColour, SentenceEvidence
 
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "the photo"}}
@@ -26,27 +27,26 @@ def photo_routes(context: Context) -> APIRouter:
     """The routes of single photos."""
     router = APIRouter(tags=["photos"])
     service = context.service
-    jpegs = JpegCache()
     threads = CapacityLimiter(os.cpu_count() or 1)
 
-    async def jpeg(request: Request, photo_id: str, size: Size) -> Response:
+    async def jpeg(request: Request, photo_id: str, kind: str, read: Callable[[str, Path], bytes]) -> Response:
         _, facts = known_photo(service.catalogue, photo_id)
-        headers = {"Cache-Control": "private, max-age=604800", "ETag": f'"{photo_id}-{size.name.lower()}"'}
+        headers = {"Cache-Control": "private, max-age=604800", "ETag": f'"{photo_id}-{kind}"'}
         path = await run_sync(_file_of, service.catalogue, photo_id, facts)
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        content = await run_sync(jpegs.jpeg, photo_id, path, size, limiter=threads)
+        content = await run_sync(read, photo_id, path, limiter=threads)
         return Response(content, media_type="image/jpeg", headers=headers)
 
     @router.get("/thumbnails/{photo_id}.jpg", response_class=Response, responses=_JPEG)
     async def thumbnail(request: Request, photo_id: str) -> Response:
         """The photo for a grid, at most 400 pixels high."""
-        return await jpeg(request, photo_id, Size.THUMBNAIL)
+        return await jpeg(request, photo_id, "thumbnail", jpegs.thumbnail)
 
     @router.get("/photos/{photo_id}.jpg", response_class=Response, responses=_JPEG)
     async def photo(request: Request, photo_id: str) -> Response:
         """The photo for a screen, at most 2048 pixels wide or high."""
-        return await jpeg(request, photo_id, Size.SCREEN)
+        return await jpeg(request, photo_id, "screen", lambda _, path: jpegs.make_jpeg(path, jpegs.Size.SCREEN))
 
     @router.get("/api/photos/{photo_id}")
     async def facts(photo_id: str) -> PhotoDetails:
