@@ -30,7 +30,7 @@ from scoring import Setting, seconds  # tunes the process, so before torch is im
 
 import torch  # isort: skip
 
-from han_retrieval.scoring import single_block_cuda
+from han_retrieval.scoring.gpu import single_block as gpu_single_block
 
 D = 1024
 BATCH = 128
@@ -51,7 +51,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 @contextmanager
 def small_part(name: str) -> Iterator[None]:
     """The small part of a pair by "Triton" or by "torch"."""
-    with patch.object(single_block_cuda, "_fits", lambda *_: False) if name == "torch" else nullcontext():
+    with patch.object(gpu_single_block, "_fits", lambda *_: False) if name == "torch" else nullcontext():
         yield
 
 
@@ -130,8 +130,8 @@ def main(images: int, texts: int) -> None:
     with torch.inference_mode():
         all_pairs(setting, rates)
     training(setting)
-    if single_block_cuda._failed:
-        click.echo(f"  the kernel failed with (M, N) = {sorted(single_block_cuda._failed)}: torch's statements ran")
+    if gpu_single_block._failed:
+        click.echo(f"  the kernel failed with (M, N) = {sorted(gpu_single_block._failed)}: torch's statements ran")
 
 
 if __name__ == "__main__":

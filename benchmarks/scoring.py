@@ -37,14 +37,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cached_forward import cached_forward  # noqa: E402
 from han_retrieval.losses import soft_max_triplet_loss  # noqa: E402
 from han_retrieval.matchers import HAN, HANConfig  # noqa: E402
+from han_retrieval.matchers.han import pool  # noqa: E402
 from han_retrieval.scoring import STORAGES, Matching, score_all_pairs  # noqa: E402
-from han_retrieval.scoring.plan import has_bfloat16  # noqa: E402
+from han_retrieval.scoring.api import has_bfloat16  # noqa: E402
 from scan_loop import scan_loop  # noqa: E402
 
 # How many of Flickr8k's training and dev captions have 2, 3, ... 24 words, in thousandths.
 LENGTHS = (1, 6, 13, 32, 66, 85, 97, 109, 110, 103, 90, 76, 62, 43, 32, 23, 17, 12, 7, 5, 4, 2, 2)
 REGIONS = 36
 STEPS_AN_EPOCH = 234  # of Flickr8k's 30,000 captions, 128 at a time
+
+MEAN = partial(pool, pooling="mean", temperature=1.0)
 
 Figures = dict[str, Any]
 Places = slice | torch.Tensor
@@ -238,11 +241,11 @@ def peer(*, images: int, texts: int, d: int, quick: bool) -> Figures:
     some = max(20, texts // 10)
     loop = {}
     with torch.inference_mode():
-        for gatherers in ("words", "regions"):
-            matching = Matching(9.0, gatherers, setting.model._pool, attention="clipped")
-            loop[gatherers] = images * some / seconds(
-                lambda g=gatherers: scan_loop(
-                    setting.images, setting.texts[:some], setting.lengths[:some], gatherers=g, temperature=9.0
+        for direction in ("words", "regions"):
+            matching = Matching(9.0, direction, MEAN, attention="clipped")
+            loop[direction] = images * some / seconds(
+                lambda d=direction: scan_loop(
+                    setting.images, setting.texts[:some], setting.lengths[:some], direction=d, temperature=9.0
                 ), 1 if quick else 3,
             )  # fmt: skip
             engine = images * texts / seconds(
@@ -250,25 +253,25 @@ def peer(*, images: int, texts: int, d: int, quick: bool) -> Figures:
                     setting.images, setting.region_mask, setting.texts, setting.word_mask, blocks=[], matching=m
                 ), 1 if quick else 3,
             )  # fmt: skip
-            figures[f"SCAN's loop, {gatherers} gather, pairs/s"] = round(loop[gatherers])
-            figures[f"SCAN in the engine, {gatherers} gather, pairs/s"] = round(engine)
-            figures[f"ratio, {gatherers} gather"] = round(engine / loop[gatherers], 1)
+            figures[f"SCAN's loop, {direction} attend, pairs/s"] = round(loop[direction])
+            figures[f"SCAN in the engine, {direction} attend, pairs/s"] = round(engine)
+            figures[f"ratio, {direction} attend"] = round(engine / loop[direction], 1)
         han = images * texts / seconds(setting.score, 1 if quick else 2)
         figures["HAN in the engine, pairs/s"] = round(han)
-        figures["HAN in the engine against SCAN's loop, words gather"] = round(han / loop["words"], 2)
+        figures["HAN in the engine against SCAN's loop, words attend"] = round(han / loop["words"], 2)
     size = 100
     pair = setting.images[:size].clone(), setting.texts[:size].clone()
 
     def loop_step() -> None:
         left, right = (x.requires_grad_() for x in pair)
-        scores = scan_loop(left, right, setting.lengths[:size], gatherers="words", temperature=9.0)
+        scores = scan_loop(left, right, setting.lengths[:size], direction="words", temperature=9.0)
         soft_max_triplet_loss(scores, margin=0.2, power=4).backward()
 
     def engine_step() -> None:
         left, right = (x.requires_grad_() for x in pair)
         scores = score_all_pairs(
             left, setting.region_mask[:size], right, setting.word_mask[:size], blocks=[],
-            matching=Matching(9.0, "words", setting.model._pool, attention="clipped"),
+            matching=Matching(9.0, "words", MEAN, attention="clipped"),
         )  # fmt: skip
         soft_max_triplet_loss(scores, margin=0.2, power=4).backward()
 
@@ -308,7 +311,7 @@ def sections(quick: bool) -> dict[str, tuple[Callable[..., Figures], dict[str, A
     return {
         "all pairs, d 1024": (all_pairs, {"images": images, "texts": texts, "d": 1024}),
         "all pairs, d 256": (all_pairs, {"images": images, "texts": texts, "d": 256, "references": 20}),
-        "all pairs, both gather, d 256": (
+        "all pairs, both attend, d 256": (
             all_pairs, {"images": images, "texts": texts, "d": 256, "alignment": "both", "references": 20},
         ),
         "all pairs, two blocks, d 1024": (
@@ -316,7 +319,7 @@ def sections(quick: bool) -> dict[str, tuple[Callable[..., Figures], dict[str, A
         ),
         "a training step, d 1024": (training, {"size": 128, "d": 1024}),
         "a training step, d 256": (training, {"size": 128, "d": 256}),
-        "a training step, both gather, d 256": (training, {"size": 128, "d": 256, "alignment": "both"}),
+        "a training step, both attend, d 256": (training, {"size": 128, "d": 256, "alignment": "both"}),
         "a training step, two blocks, d 1024": (training, {"size": 32, "d": 1024, "blocks": 2}),
         "one query, d 1024": (query, {"items": 1000, "d": 1024}),
         "one query, d 256": (query, {"items": 1000, "d": 256}),

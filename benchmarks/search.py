@@ -35,7 +35,7 @@ from han_retrieval.data import read_dataset, read_sentences  # noqa: E402
 from han_retrieval.matchers import load_aligning_matcher, model_folder  # noqa: E402
 from han_retrieval.matchers.saving import folder_hash  # noqa: E402
 from han_retrieval.regions import Regions, RegionStore  # noqa: E402
-from han_retrieval.scoring.stored import Tokens  # noqa: E402
+from han_retrieval.scoring import Tokens  # noqa: E402
 from han_retrieval.search import CANDIDATES, Index, MeanPooling, search  # noqa: E402
 from han_retrieval.search.encode import Encoded, Encoder  # noqa: E402
 from han_retrieval.search.pooling import pooling_for  # noqa: E402

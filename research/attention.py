@@ -25,7 +25,7 @@ from torch import Tensor
 from han_retrieval.data import read_dataset
 from han_retrieval.matchers import HAN, PairAlignment
 from han_retrieval.regions import RegionStore
-from han_retrieval.scoring import fused
+from han_retrieval.scoring.cpu import single_block
 from han_retrieval.text import tokenize
 
 FOLDER = click.Path(exists=True, path_type=Path)
@@ -129,8 +129,8 @@ def recalls(scores: np.ndarray, owners: np.ndarray) -> str:
 @contextmanager
 def _kept(side: str, over: str) -> Iterator[None]:
     """Meanwhile, attention of the tokens of a side, ``image_tables`` or ``text_tables``, is over that set alone."""
-    tables = getattr(fused, side)
-    with patch.object(fused, side, lambda *args, **options: tables(*args, **{**options, "over": over})):
+    tables = getattr(single_block, side)
+    with patch.object(single_block, side, lambda *args, **options: tables(*args, **{**options, "over": over})):
         yield
 
 

@@ -21,8 +21,11 @@ from han_retrieval.data import read_dataset  # noqa: E402
 from han_retrieval.evaluation import Evaluation, evaluate  # noqa: E402
 from han_retrieval.matchers import HAN  # noqa: E402
 from han_retrieval.regions import RegionStore  # noqa: E402
-from han_retrieval.scoring import STORAGES, plan  # noqa: E402
-from han_retrieval.scoring.stored import Tokens  # noqa: E402
+from han_retrieval.scoring import (  # noqa: E402
+    STORAGES,
+    Tokens,
+    api,
+)
 
 FOLDER = click.Path(exists=True, path_type=Path)
 
@@ -49,7 +52,7 @@ def main(model: str, dataset: Path, features: Path, split: str, bfloat16_product
         found = evaluate(han, photos, store)
         _print(storage, {"int8": 1, "float32": 4}.get(storage, 2), found)
     if bfloat16_products:
-        plan.has_bfloat16 = lambda _: True
+        api.has_bfloat16 = lambda _: True
         found = evaluate(HAN.from_pretrained(model), photos, store, precision="bfloat16")
         _print("bfloat16 products", 4, found)
 

@@ -7,7 +7,7 @@ import torch
 from closeness import assert_gradients_close
 
 from han_retrieval.matchers.han import HeterogeneousAttention
-from han_retrieval.scoring.gram import joint_grams, matches_from_gram, project_terms, side
+from han_retrieval.scoring.gram import group_items, joint_grams, matches_from_gram, project_terms
 
 I, M, D = 3, 5, 12
 GROUPS = [(2, 1), (4, 3), (1, 6)]  # texts, words
@@ -40,7 +40,7 @@ def wide_gram(images, mask, texts, blocks):
 
 def joint_gram(images, mask, text, blocks):
     """Of one group of texts alone."""
-    o, w = (side(project_terms(x.flatten(0, 1), blocks), [x.shape[:2]]) for x in (images, text))
+    o, w = (group_items(project_terms(x.flatten(0, 1), blocks), [x.shape[:2]]) for x in (images, text))
     return next(joint_grams(o, mask, w, over=[block.over for block in blocks]))
 
 
@@ -51,8 +51,8 @@ def test_every_group_has_the_gram_matrix_of_its_wide_tokens(blocks, residual, ov
     torch.manual_seed(blocks)
     blocks = random_blocks(blocks, residual, over)
     images, mask, texts = random_tokens()
-    o = side(project_terms(images.flatten(0, 1), blocks), [(I, M)])
-    w = side(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
+    o = group_items(project_terms(images.flatten(0, 1), blocks), [(I, M)])
+    w = group_items(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
     for gram, text in zip(joint_grams(o, mask, w, over=[over] * len(blocks)), texts, strict=True):
         wide = wide_gram(images, mask, text, blocks)
         scale = wide.abs().max()
@@ -64,8 +64,8 @@ def test_every_group_has_the_gram_matrix_of_its_wide_tokens(blocks, residual, ov
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 @pytest.mark.parametrize("residual", ["query", "token"])
-@pytest.mark.parametrize("gatherers", ["words", "regions"])
-def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, gatherers):
+@pytest.mark.parametrize("direction", ["words", "regions"])
+def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, direction):
     torch.manual_seed(blocks)
     blocks = random_blocks(blocks, residual, "both")
     images, mask, texts = random_tokens()
@@ -75,13 +75,13 @@ def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, gat
     def gradients(grams):
         total = 0
         for gram in grams:
-            r = matches_from_gram(gram, mask, temperature=3.0, gatherers=gatherers)
-            of = mask if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
+            r = matches_from_gram(gram, mask, temperature=3.0, direction=direction)
+            of = mask if direction == "regions" else torch.ones_like(r, dtype=torch.bool)
             total = total + (torch.where(of, r, 0) * torch.linspace(-1, 2, r.numel()).view_as(r)).sum()
         return torch.autograd.grad(total, leaves)
 
-    o = side(project_terms(images.flatten(0, 1), blocks), [(I, M)])
-    w = side(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
+    o = group_items(project_terms(images.flatten(0, 1), blocks), [(I, M)])
+    w = group_items(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
     wide = gradients(wide_gram(images, mask, text, blocks) for text in texts)
     assert_gradients_close(gradients(joint_grams(o, mask, w, over=["both"] * len(blocks))), wide, 1e-10)
     assert all(x.abs().max() > 1e-3 for x in wide[: 1 + len(texts)])  # there is something to compare

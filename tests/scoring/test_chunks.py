@@ -7,10 +7,11 @@ import torch
 from closeness import assert_close, assert_gradients_close, in_float64
 from random_items import random_mask, random_model
 
-from han_retrieval.scoring import layout, many_blocks, plan, stored
+from han_retrieval.scoring import api, many_blocks
+from han_retrieval.scoring.cpu import layout, stored
 
 SIZES = {
-    (plan, "IMAGES_A_CHUNK"): 4, (plan, "TEXTS_A_CHUNK"): 9,
+    (api, "IMAGES_A_CHUNK"): 4, (api, "TEXTS_A_CHUNK"): 9,
     (many_blocks, "ITEMS_AT_ONCE"): 5, (many_blocks, "IMAGES_AT_ONCE"): 2,
     (stored, "GROUPS_A_CHUNK"): 1, (layout, "GROUPS_A_RUN"): 1,
 }  # fmt: skip

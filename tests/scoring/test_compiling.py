@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from han_retrieval.scoring import compiling
+from han_retrieval.scoring.cpu import compiling
 
 
 def one_more(x):
@@ -19,12 +19,13 @@ def test_in_a_folder_of_the_users_too_kernels_of_other_sources_are_not_used(tmp_
         assert list(tmp_path.glob(f"kernels-{sources}/*/*.nbi"))
 
 
-@pytest.mark.parametrize("name", ["compiling.py", "lanes.py", "single_block_kernel.py"])
+@pytest.mark.parametrize("name", ["compiling.py", "lanes.py", "single_block_kernel.py", "../alignment.py"])
 def test_the_source_of_kernels_is_all_of_it(name, tmp_path, monkeypatch):
-    folder = compiling.Path(compiling.__file__).parent
-    for file in folder.glob("*.py"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
+    scoring = compiling.Path(compiling.__file__).parents[1]
+    (tmp_path / "cpu").mkdir()
+    for file in (*scoring.glob("*.py"), *scoring.glob("cpu/*.py")):
+        (tmp_path / file.relative_to(scoring)).write_bytes(file.read_bytes())
+    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "cpu" / "compiling.py"))
     before = compiling._sources.__wrapped__()
-    (tmp_path / name).write_text("changed")
+    (tmp_path / "cpu" / name).write_text("changed")
     assert compiling._sources.__wrapped__() != before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.matchers.han import pool
 from han_retrieval.scoring import Matching, score_all_pairs
+
+MEAN = partial(pool, pooling="mean", temperature=1.0)
 
 
 def random_model(*, dtype: torch.dtype = torch.float64, **options: object) -> HAN:
@@ -195,27 +199,27 @@ def test_bad_shapes_are_named():
         model.score(torch.zeros(1, 3, 16), region_mask[:1], torch.zeros(2, 3, 4), word_mask)
 
 
-def of_dtypes(images: torch.dtype, texts: torch.dtype, *, blocks: int = 1, gatherers: str = "words") -> torch.Tensor:
+def of_dtypes(images: torch.dtype, texts: torch.dtype, *, blocks: int = 1, direction: str = "words") -> torch.Tensor:
     torch.manual_seed(5)
     model = random_model(dtype=texts, blocks=blocks)
     masks = torch.ones(2, 3, dtype=torch.bool), torch.ones(4, 2, dtype=torch.bool)
     tokens = [torch.nn.functional.normalize(torch.randn(*mask.shape, 16), dim=-1) for mask in masks]
     return score_all_pairs(
         tokens[0].to(images), masks[0], tokens[1].to(texts), masks[1], blocks=list(model.blocks),
-        matching=Matching(9.0, gatherers, model._pool),
+        matching=Matching(9.0, direction, MEAN),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 @torch.inference_mode()
-def test_dtypes_and_gatherers_that_are_none(blocks):
+def test_dtypes_and_direction_that_are_none(blocks):
     for images, texts in itertools.permutations([torch.float32, torch.float64], 2):
         with pytest.raises(ValueError, match=f"both the same; got {images} and {texts}"):
             of_dtypes(images, texts, blocks=blocks)
     with pytest.raises(ValueError, match=r"float32, float64 or bfloat16.*got torch\.float16"):
         of_dtypes(torch.float16, torch.float16, blocks=blocks)
-    with pytest.raises(ValueError, match="gatherers must be one of words, regions, both; got 'pairs'"):
-        of_dtypes(torch.float32, torch.float32, blocks=blocks, gatherers="pairs")
+    with pytest.raises(ValueError, match="direction must be one of words, regions, both; got 'pairs'"):
+        of_dtypes(torch.float32, torch.float32, blocks=blocks, direction="pairs")
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])

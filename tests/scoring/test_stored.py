@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from han_retrieval.matchers import HAN, HANConfig
-from han_retrieval.scoring.stored import STORAGES, Tokens
+from han_retrieval.scoring import STORAGES, Tokens
 
 
 def random_model(**options: object) -> HAN:

@@ -17,8 +17,8 @@ import torch
 from closeness import assert_gradients_close
 from random_items import random_mask, random_model
 
-from han_retrieval import scoring
-from han_retrieval.scoring import plan, single_block, single_block_cuda
+from han_retrieval.scoring import api, gpu, single_block
+from han_retrieval.scoring.gpu import single_block as gpu_single_block
 from han_retrieval.scoring.projections import Projections, project
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -35,7 +35,7 @@ without_kernel = pytest.mark.skipif(INTERPRETED or ON_CARD, reason="here the ker
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(single_block_cuda, "_failed", set())
+    monkeypatch.setattr(gpu_single_block, "_failed", set())
 
 
 def random_projections(images: int, texts: int, m: int, n: int, *, residual: str = "query", d: int = 24):
@@ -49,9 +49,9 @@ def random_projections(images: int, texts: int, m: int, n: int, *, residual: str
 
 def matches(module, projections, masks, *, dtype: torch.dtype, factors=None, temperature: float = 9.0):
     """``module.word_matches`` (T, I, n) in ``dtype``, zero where there is no word."""
-    device = DEVICE if module is single_block_cuda else "cpu"
+    device = DEVICE if module is gpu_single_block else "cpu"
     sides = [
-        module.side(Projections(*(x.to(device, dtype) for x in of)), mask.to(device), factors=factors or dtype)
+        module.prepare(Projections(*(x.to(device, dtype) for x in of)), mask.to(device), factors=factors or dtype)
         for of, mask in zip(projections, masks, strict=True)
     ]
     r = module.word_matches(*sides, temperature=temperature)
@@ -61,15 +61,15 @@ def matches(module, projections, masks, *, dtype: torch.dtype, factors=None, tem
 
 
 def assert_near(projections, masks, tolerance: float = TIGHT) -> None:
-    """What ``single_block_cuda`` gives in float32 are the numbers of ``single_block`` in float64."""
+    """What ``gpu_single_block`` gives in float32 are the numbers of ``single_block`` in float64."""
     exact = matches(single_block, projections, masks, dtype=torch.float64)
-    assert (matches(single_block_cuda, projections, masks, dtype=torch.float32) - exact).abs().max() < tolerance
+    assert (matches(gpu_single_block, projections, masks, dtype=torch.float32) - exact).abs().max() < tolerance
 
 
 @pytest.fixture
 def kernel_only(monkeypatch):
     """Any failure of the kernel is an error."""
-    monkeypatch.setattr(single_block_cuda.warnings, "warn", None)
+    monkeypatch.setattr(gpu_single_block.warnings, "warn", None)
 
 
 @needs_kernel
@@ -88,7 +88,7 @@ def kernel_only(monkeypatch):
 )
 @torch.inference_mode()
 def test_matches_are_those_of_single_block(images, texts, m, n, residual, kernel_only, monkeypatch):
-    monkeypatch.setattr(single_block_cuda, "matches_from_products", None)
+    monkeypatch.setattr(gpu_single_block, "matches_from_products", None)
     torch.manual_seed(m)
     assert_near(*random_projections(images, texts, m, n, residual=residual))
 
@@ -99,7 +99,7 @@ def test_extreme_temperatures_stay_finite(kernel_only):
     torch.manual_seed(0)
     projections, masks = random_projections(2, 3, 6, 5)
     projections = [of._replace(q=1e3 * of.q) for of in projections]
-    r = matches(single_block_cuda, projections, masks, dtype=torch.float32, temperature=1e3)
+    r = matches(gpu_single_block, projections, masks, dtype=torch.float32, temperature=1e3)
     assert 0 < r.abs().max() <= 1 + TIGHT
 
 
@@ -132,7 +132,7 @@ def test_gradients_are_those_of_single_block(kernel_only):
     projections, masks = random_projections(2, 3, 7, 5)
     weights = torch.randn(3, 2, 5)
     gradients = []
-    for module, dtype in ((single_block, torch.float64), (single_block_cuda, torch.float32)):
+    for module, dtype in ((single_block, torch.float64), (gpu_single_block, torch.float32)):
         leaves = [Projections(*(x.clone().requires_grad_() for x in of)) for of in projections]
         (matches(module, leaves, masks, dtype=dtype) * weights).sum().backward()
         gradients.append([x.grad for of in leaves for x in of])
@@ -149,11 +149,11 @@ def test_plan_scores_with_the_kernel(elements, kernel_only, monkeypatch):
     items = torch.randn(3, 6, 5).double(), random_mask(3, 6), torch.randint(1, 9, (4, 5)), random_mask(4, 5)
     with torch.inference_mode():
         exact = model.similarity(*items, backend="reference")
-    monkeypatch.setattr(plan, "has_kernel", lambda *_: False)
-    monkeypatch.setattr(plan, "_on_gpu", lambda tokens: True)
+    monkeypatch.setattr(api, "has_kernel", lambda *_: False)
+    monkeypatch.setattr(api, "_on_gpu", lambda tokens: True)
     if elements:
-        monkeypatch.setattr(plan, "CPU_ELEMENTS", elements)
-        monkeypatch.setattr(plan, "GPU_ELEMENTS", elements)
+        monkeypatch.setattr(api, "CPU_ELEMENTS", elements)
+        monkeypatch.setattr(api, "GPU_ELEMENTS", elements)
     items = items[0].float(), *items[1:]
     with torch.inference_mode():
         assert (model.float().to(DEVICE).similarity(*(x.to(DEVICE) for x in items)).cpu() - exact).abs().max() < TIGHT
@@ -175,8 +175,8 @@ def test_the_kernel_in_the_interpreter():
 def test_without_the_kernel_torch_scores_and_says_so_once(installed, monkeypatch):
     if not installed:
         monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "han_retrieval.scoring.single_block_triton", raising=False)
-    monkeypatch.delattr(scoring, "single_block_triton", raising=False)
+    monkeypatch.delitem(sys.modules, "han_retrieval.scoring.gpu.single_block_kernel", raising=False)
+    monkeypatch.delattr(gpu, "single_block_kernel", raising=False)
     torch.manual_seed(2)
     reason = "" if installed else "ModuleNotFoundError"
     with pytest.warns(RuntimeWarning, match=f"scored without Triton, more slowly: {reason}"):
@@ -189,7 +189,7 @@ def test_without_the_kernel_torch_scores_and_says_so_once(installed, monkeypatch
 
 @pytest.mark.parametrize(("m", "n"), [(3, 33), (65, 17), (130, 2)])
 def test_large_pairs_are_left_to_torch(m, n, monkeypatch):
-    monkeypatch.setattr(single_block_cuda, "_Matches", None)
+    monkeypatch.setattr(gpu_single_block, "_KernelMatches", None)
     torch.manual_seed(3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -200,7 +200,7 @@ def test_want_of_memory_is_not_hidden(monkeypatch):
     def apply(*_):
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(single_block_cuda._Matches, "apply", apply)
+    monkeypatch.setattr(gpu_single_block._KernelMatches, "apply", apply)
     with pytest.raises(torch.OutOfMemoryError):
         assert_near(*random_projections(1, 1, 2, 2))
 
@@ -215,7 +215,7 @@ def test_the_kernel_compiles_for_cards_that_are_not_there(capability, shared, M,
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from han_retrieval.scoring.single_block_triton import _match, warps
+    from han_retrieval.scoring.gpu.single_block_kernel import _match, warps
 
     names = _match.arg_names
     kinds = dict.fromkeys(("images", "texts", "m", "n"), "i32")

@@ -1,7 +1,13 @@
-"""All pairs of image tokens and text tokens to scores, in Gram space."""
+"""All pairs of image tokens and text tokens to scores, in Gram space.
 
+``api`` takes the tokens and chooses: compiled kernels on the CPU (``cpu``, loaded with Numba at the first score), a
+Triton kernel on a GPU (``gpu``), or plain torch (``single_block``, ``many_blocks``, ``alignment``), which all of them
+are tested against. ``collection`` keeps one side for many queries.
+"""
+
+from han_retrieval.scoring.api import PRECISIONS, has_bfloat16, score_all_pairs
+from han_retrieval.scoring.collection import Collection
 from han_retrieval.scoring.matching import Matching
-from han_retrieval.scoring.plan import PRECISIONS, has_bfloat16, score_all_pairs
-from han_retrieval.scoring.stored import STORAGES, Collection, Tokens
+from han_retrieval.scoring.tokens import STORAGES, Tokens
 
 __all__ = ["PRECISIONS", "STORAGES", "Collection", "Matching", "Tokens", "has_bfloat16", "score_all_pairs"]

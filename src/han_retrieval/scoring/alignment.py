@@ -1,19 +1,19 @@
-"""Sets without attention: words gather from regions, or regions from words, as SCAN and HAN's last step do it.
+"""Alignment without blocks: words attend to regions, or regions to words, as in SCAN and in HAN's last step.
 
-With gatherers g_j and sources s_i of unit length, whose own lengths are |s_i|, and their cosines x_ij = s_i . g_j,
+With attending tokens g_j and sources s_i of unit length, the sources' own lengths |s_i|, and cosines x_ij = s_i . g_j,
 
     alpha_ij = softmax_i(lambda f(x)_ij),   delta_ij = alpha_ij |s_i|
     r_j = cos(g_j, sum_i delta_ij s_i) = (delta_j . x_j) / sqrt(delta_j' (s s') delta_j)
 
-so a pair needs one (m, n) block of cosines, and what is gathered is never written down.
+so a pair needs one (m, n) block of cosines, and the attended vectors are never written down.
 
 ``attention`` names f. "cosine": x itself (HAN, Yu et al., SIGIR 2021). "clipped": SCAN's (Lee et al., ECCV 2018; in
 func_attention of their code "clipped_l2norm"): a leaky ReLU multiplies cosines below 0 by 0.1 (the paper makes them 0),
-then those of each source are divided by their Euclidean norm over all gatherers of the pair, plus 1e-8. With words that
-gather, a region that is like many words thus counts for less with each. Tokens that are not there are zeros here, so as
-gatherers they add nothing to that norm; SCAN's code cuts each caption to its words for the same end.
+then those of each source are divided by their Euclidean norm over all attending tokens of the pair, plus 1e-8. Where
+words attend, a region that is like many words thus counts for less with each. Padding is zeros here, so it adds nothing
+to that norm; SCAN's code cuts each caption to its words for the same end.
 
-Legend: I images, T texts of equal length, m regions, n words, s sources, g gatherers, d the joint size.
+Legend: I images, T texts of equal length, m regions, n words, s sources, g attending tokens, d the joint size.
 ``alignment_kernel`` has the same statements for one image and a few texts at a time, and their derivatives.
 """
 
@@ -32,7 +32,7 @@ SLOPE, ADDED = 0.1, 1e-8  # of the leaky ReLU; to the norm
 
 
 class Sources(NamedTuple):
-    """What sets of t tokens bring as sources, beside their cosines with gatherers.
+    """What is known of t sources, beside their cosines with the attending tokens.
 
     Attributes:
         closed: (..., t), 0 or CLOSED.
@@ -50,7 +50,7 @@ def matches_of_pairs(
     region_mask: Tensor,
     texts: Tensor,
     *,
-    gatherers: str,
+    direction: str,
     temperature: float,
     attention: str,
     factors: torch.dtype,
@@ -61,7 +61,7 @@ def matches_of_pairs(
         images: (I, m, d).
         region_mask: (I, m) bool.
         texts: (T, n, d), no padding.
-        gatherers: "words" or "regions".
+        direction: "words": words attend to regions; "regions": regions attend to words.
         temperature: lambda.
         attention: "cosine" or "clipped".
         factors: What the large product's factors are rounded to.
@@ -72,14 +72,14 @@ def matches_of_pairs(
     images, of_regions = sources(images, region_mask)
     texts, of_words = sources(texts, torch.ones_like(texts[..., 0], dtype=torch.bool))
     x = cross(images.to(factors), texts.to(factors), dtype=images.dtype)
-    if gatherers == "words":
+    if direction == "words":
         return matches(x, of_regions, temperature=temperature, attention=attention)
     of_words = Sources(*(table.unsqueeze(1) for table in of_words))  # (T, 1, ...)
     return matches(x.mT, of_words, temperature=temperature, attention=attention)
 
 
 def matches(cosines: Tensor, of_sources: Sources, *, temperature: float, attention: str) -> Tensor:
-    """r of every gatherer: cosines (..., s, g) to (..., g)."""
+    """r of every attending token: cosines (..., s, g) to (..., g)."""
     closed, lengths, gram = of_sources
     logits = cosines
     if attention == "clipped":
@@ -87,8 +87,8 @@ def matches(cosines: Tensor, of_sources: Sources, *, temperature: float, attenti
         logits = clipped / (positive_sqrt(clipped.square().sum(-1, keepdim=True)) + ADDED)
     alpha = (temperature * logits + closed.unsqueeze(-1)).softmax(-2)
     delta = alpha * lengths.unsqueeze(-1)
-    picture = positive_sqrt((delta * (gram @ delta)).sum(-2))
-    return (delta * cosines).sum(-2) / picture
+    attended_norm = positive_sqrt((delta * (gram @ delta)).sum(-2))
+    return (delta * cosines).sum(-2) / attended_norm
 
 
 def sources(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Sources]:

@@ -31,7 +31,7 @@ from han_retrieval.scoring.projections import AttentionBlock, project
 Table = Sequence[Sequence[Tensor]]  # [x][y]: the dot products of term x with term y
 
 
-class Side(NamedTuple):
+class GroupedItems(NamedTuple):
     """Images or texts, in groups of z items with t tokens each.
 
     Attributes:
@@ -56,14 +56,14 @@ def project_terms(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> Tensor:
     return torch.stack([*found, *terms])
 
 
-def side(terms: Tensor, groups: list[tuple[int, int]]) -> Side:
+def group_items(terms: Tensor, groups: list[tuple[int, int]]) -> GroupedItems:
     """The (V, N, d) terms of items' tokens, group after group, and the dot products inside the items."""
     terms = terms.contiguous()
     inner: list[list[Table]] = [
         [[[x @ y.mT for y in ys] for x in xs] for xs, ys in _by_block(of_group.unflatten(1, group))]
         for group, of_group in zip(groups, terms.split([z * t for z, t in groups], dim=1), strict=True)
     ]
-    return Side(_by_block(terms), inner, groups)
+    return GroupedItems(_by_block(terms), inner, groups)
 
 
 def _by_block(terms: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -76,7 +76,9 @@ def _by_block(terms: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [*pairs, (terms, terms)]
 
 
-def joint_grams(images: Side, region_mask: Tensor, texts: Side, *, over: Sequence[str]) -> Iterator[Tensor]:
+def joint_grams(
+    images: GroupedItems, region_mask: Tensor, texts: GroupedItems, *, over: Sequence[str]
+) -> Iterator[Tensor]:
     """The Gram matrix (T, I, s, s) of all final tokens of each pair, group of texts after group.
 
     ``images`` is one group, with its (I, m) mask; every token of ``texts`` is a word; ``over`` is each block's. What
@@ -162,32 +164,32 @@ def _halves(x: range) -> tuple[range, range]:
     return x[: len(x) // 2], x[len(x) // 2 :]
 
 
-def matches_from_gram(gram: Tensor, region_mask: Tensor, *, temperature: float, gatherers: str) -> Tensor:
+def matches_from_gram(gram: Tensor, region_mask: Tensor, *, temperature: float, direction: str) -> Tensor:
     """Alignment and matching from the pairs' Gram matrices.
 
-    With the gatherers' rows of the Gram matrix, S_ij = g_i . s_j, alpha_i = softmax_j(lambda S_ij / (|g_i| |s_j|)), and
+    With the rows of the tokens that attend, S_ij = g_i . s_j, alpha_i = softmax_j(lambda S_ij / (|g_i| |s_j|)), and
     r_i = (alpha_i . S_i) / (|g_i| |sum_j alpha_ij s_j|), where the last norm is alpha_i (s . s') alpha_i'.
 
     Args:
         gram: (T, I, s, s), regions first.
         region_mask: (I, m).
         temperature: lambda.
-        gatherers: "words" or "regions".
+        direction: "words": words attend to regions; "regions": regions attend to words.
 
     Returns:
         (T, I, g) matches r, where g is n for words and m for regions (those of padding are to be left out).
     """
     m = region_mask.shape[1]
     regions, words = slice(None, m), slice(m, None)
-    g, s = (words, regions) if gatherers == "words" else (regions, words)
+    g, s = (words, regions) if direction == "words" else (regions, words)
     cross, inner = gram[..., g, s], gram[..., s, s]
     norms = positive_sqrt(gram.diagonal(dim1=-2, dim2=-1))
     cosines = cross / (norms[..., g].unsqueeze(-1) * norms[..., s].unsqueeze(-2))
-    if gatherers == "words":
+    if direction == "words":
         cosines = cosines.masked_fill(~region_mask[None, :, None, :], -torch.inf)
     alpha = (temperature * cosines).softmax(-1)  # (T, I, g, s)
-    picture = positive_sqrt(((alpha @ inner) * alpha).sum(-1))
-    return (alpha * cross).sum(-1) / (norms[..., g] * picture)
+    attended_norm = positive_sqrt(((alpha @ inner) * alpha).sum(-1))
+    return (alpha * cross).sum(-1) / (norms[..., g] * attended_norm)
 
 
 def positive_sqrt(squares: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""All pairs through any number of blocks, whoever gathers: ``gram`` in chunks.
+"""All pairs through any number of blocks, in either direction: ``gram`` in chunks.
 
 Items are projected for many pairs at once (the terms of a few hundred images and texts fit in memory), pairs are lifted
 for few at once (their tables fit in cache).
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from han_retrieval.scoring.gram import joint_grams, matches_from_gram, project_terms, side
+from han_retrieval.scoring.gram import group_items, joint_grams, matches_from_gram, project_terms
 from han_retrieval.scoring.matching import Matching
 from han_retrieval.scoring.projections import AttentionBlock
 
@@ -40,7 +40,7 @@ def scores(
         masks = mask.split(IMAGES_AT_ONCE)
         terms = project_terms(tokens.masked_fill(~mask.unsqueeze(2), 0).flatten(0, 1), blocks)
         images = [
-            side(some, [(len(of), m)])
+            group_items(some, [(len(of), m)])
             for some, of in zip(terms.split(IMAGES_AT_ONCE * m, dim=1), masks, strict=True)
         ]  # fmt: skip
         rows: list[Tensor] = []
@@ -50,7 +50,8 @@ def scores(
                 at_once = chunk_elements // (min(IMAGES_AT_ONCE, len(mask)) * (m + n) ** 2)
                 groups += texts[lengths[texts] == n].split(max(1, at_once))
             words = torch.cat([text_tokens[group][word_mask[group]] for group in groups])
-            of_texts = side(project_terms(words, blocks), [(len(group), int(lengths[group[0]])) for group in groups])
+            sizes = [(len(group), int(lengths[group[0]])) for group in groups]
+            of_texts = group_items(project_terms(words, blocks), sizes)
             row = [
                 torch.cat([_pooled(gram, of, matching) for gram in joint_grams(of_images, of, of_texts, over=over)])
                 for of_images, of in zip(images, masks, strict=True)
@@ -62,9 +63,9 @@ def scores(
 
 def _pooled(gram: Tensor, region_mask: Tensor, matching: Matching) -> Tensor:
     """(T, I, s, s) to (T, I)."""
-    found = []
-    for gatherers in matching.each_gatherers:
-        r = matches_from_gram(gram, region_mask, temperature=matching.temperature, gatherers=gatherers)
-        mask = region_mask.expand_as(r) if gatherers == "regions" else torch.ones_like(r, dtype=torch.bool)
-        found.append(matching.pool(r, mask))
-    return torch.stack(found).mean(0)
+    found = {
+        direction: matches_from_gram(gram, region_mask, temperature=matching.temperature, direction=direction)
+        for direction in matching.directions
+    }
+    words = region_mask.new_ones(gram.shape[-1] - region_mask.shape[1])
+    return matching.scores(found, region_mask=region_mask, word_mask=words)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+DIRECTIONS = ("words", "regions", "both")
+TOKENS_OF = {"images": "regions", "texts": "words"}
 
 
 @dataclass(frozen=True)
@@ -14,17 +18,33 @@ class Matching:
 
     Attributes:
         temperature: lambda.
-        gatherers: "words", "regions", or "both": the mean of the two scores.
+        direction: "words": each word attends to the regions and is matched with what it attends to; "regions": each
+            region attends to the words; "both": the mean of the two scores.
         pool: (..., g) matches and (..., g) mask to (...) scores.
         attention: "cosine", or "clipped" as in SCAN, without blocks only; see ``alignment``.
     """
 
     temperature: float
-    gatherers: str
+    direction: str
     pool: Callable[[Tensor, Tensor], Tensor]
     attention: str = "cosine"
 
     @property
-    def each_gatherers(self) -> tuple[str, ...]:
-        """Those whose scores are averaged."""
-        return ("words", "regions") if self.gatherers == "both" else (self.gatherers,)
+    def directions(self) -> tuple[str, ...]:
+        """Those whose scores are averaged: "words", "regions" or both of them."""
+        return ("words", "regions") if self.direction == "both" else (self.direction,)
+
+    def scores(self, matches: Mapping[str, Tensor], *, region_mask: Tensor, word_mask: Tensor) -> Tensor:
+        """Pool the matches of each direction, and average.
+
+        Args:
+            matches: By direction, (..., n) of words or (..., m) of regions.
+            region_mask: Bool, broadcast to the matches of regions.
+            word_mask: Bool, broadcast to those of words.
+
+        Returns:
+            (...) scores.
+        """
+        masks = {"words": word_mask, "regions": region_mask}
+        pooled = [self.pool(r, masks[direction].expand_as(r)) for direction, r in matches.items()]
+        return torch.stack(pooled).mean(0)

@@ -1,7 +1,7 @@
 """Gram space for one block: the same scores as ``gram``, with what belongs to one item kept out of the pairs.
 
 The soft-max over both sets is a mixture. With a_i the share of region i's attention that stays inside its image and p_i
-the sum it would gather there alone, and likewise b_j and P_j for a word inside its text,
+the sum it would attend to there alone, and likewise b_j and P_j for a word inside its text,
 
     o^_i = a_i p_i + c_i + sum_k E_ik u_k        over words k,      E = A_ow, with a_i + sum_k E_ik = 1
     w^_j = b_j P_j + c_j + sum_i F_ij u_i        over regions i,    F = A_wo', with b_j + sum_i F_ij = 1
@@ -11,8 +11,9 @@ Attention over one's own set alone is a = b = 1, over the other set alone a = b 
 
 Legend: I images, T texts of equal length, m regions, n words, d the joint size. Indices: i, l regions; j, k words.
 Products of a region's vector with a word's are named region first, word second: UC_ij = u_i.c_j, PU_ij = u_i.P_j.
-This is for words that gather. ``pair_kernel`` and the files that it names have the same statements for one image and a
-few texts at a time, their derivatives, and what regions gather; ``single_block_triton`` for one pair on a GPU.
+Here words attend to regions. ``cpu.pair_kernel`` and the files that it names have the same statements for one image and
+a few texts at a time, their derivatives, and regions that attend to words; ``gpu.single_block_kernel`` has them for one
+pair on a GPU.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ def tables(projections: Projections, mask: Tensor, *, over: str = "both") -> Tab
     return Tables(closed, lse, inner, uu, pu, cu, pp=pu @ inner.mT, pc=2 * inner @ cu.mT, cc=c @ c.mT)
 
 
-class Side(NamedTuple):
-    """What z items of t tokens bring to pairs.
+class PreparedItems(NamedTuple):
+    """What is computed once for z items of t tokens, and read by all their pairs.
 
     Attributes:
         vectors: (z, t, d) each, the factors of the large products, rounded to bfloat16 or not.
         tables: All products inside the items, of vectors that are not rounded.
-        squares: The square tables once more, as ``single_block_cuda`` lays them out for its kernel, or None.
+        squares: The square tables once more, as ``gpu.single_block`` lays them out for its kernel, or None.
     """
 
     vectors: Projections
@@ -79,9 +80,9 @@ class Side(NamedTuple):
     squares: Tensor | None = None
 
 
-def side(projections: Projections, mask: Tensor, *, factors: torch.dtype, over: str = "both") -> Side:
+def prepare(projections: Projections, mask: Tensor, *, factors: torch.dtype, over: str = "both") -> PreparedItems:
     """Projections (z, t, d) and mask (z, t) of items; ``factors``: what the large products' factors are rounded to."""
-    return Side(Projections(*(x.to(factors) for x in projections)), tables(projections, mask, over=over))
+    return PreparedItems(Projections(*(x.to(factors) for x in projections)), tables(projections, mask, over=over))
 
 
 def cross(of_images: Tensor, of_texts: Tensor, *, dtype: torch.dtype) -> Tensor:
@@ -105,14 +106,14 @@ class Products(NamedTuple):
     cc: Tensor
 
 
-def products(images: Side, texts: Side) -> Products:
+def products(images: PreparedItems, texts: PreparedItems) -> Products:
     """Those of I images of m regions and T texts of n words, in the tables' dtype."""
     (q, k, u, c), w = images.vectors, texts.vectors
     factors = (q, w.k), (k, w.q), (u, w.u), (u, w.c), (c, w.u), (c, w.c)
     return Products(*(cross(*pair, dtype=images.tables.uu.dtype) for pair in factors))
 
 
-def word_matches(images: Side, texts: Side, *, temperature: float) -> Tensor:
+def word_matches(images: PreparedItems, texts: PreparedItems, *, temperature: float) -> Tensor:
     """r_j of every word of every pair, (T, I, n). In plain torch, differentiable."""
     return matches_from_products(products(images, texts), images.tables, texts.tables, temperature=temperature)
 
@@ -150,12 +151,12 @@ def matches_from_products(
     # Alignment.
     alpha = (temperature * S / (w_norm * o_norm) + io.closed[None, :, :, None]).softmax(2)
 
-    # Matching: the picture is delta p + alpha c over regions + gamma u over words.
+    # Matching: a word attends to delta p + alpha c over regions + gamma u over words.
     delta = alpha * a
     squares = delta * (io.pp @ delta + io.pc @ alpha) + alpha * (io.cc @ alpha)
     gamma, R = alpha.mT @ E, alpha.mT @ B
-    picture = positive_sqrt(squares.sum(2) + (gamma * R).sum(3))  # (T, I, n)
-    return (alpha * S).sum(2) / (w_norm.squeeze(2) * picture)
+    attended_norm = positive_sqrt(squares.sum(2) + (gamma * R).sum(3))  # (T, I, n)
+    return (alpha * S).sum(2) / (w_norm.squeeze(2) * attended_norm)
 
 
 def _mixture(logits: Tensor, lse: Tensor, *, dim: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Detector, Regions
-from han_retrieval.scoring.stored import Tokens
+from han_retrieval.scoring import Tokens
 from han_retrieval.search.pooling import Pooling
 from han_retrieval.storage.arrays import pad
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring.lanes import LANES
+from han_retrieval.scoring.cpu.lanes import LANES
 
 GROUPS_A_RUN = 32
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from han_retrieval.matchers import HAN, HANConfig
-from han_retrieval.scoring import lanes, plan, products, tiles
-from han_retrieval.scoring.compiling import njit
-from han_retrieval.scoring.layout import Layout
+from han_retrieval.scoring import api
+from han_retrieval.scoring.cpu import lanes, products, tiles
+from han_retrieval.scoring.cpu.compiling import njit
+from han_retrieval.scoring.cpu.layout import Layout
 
 ALIGNMENTS = ["words", "regions", "both"]
 TIGHT = 1e-5  # of scores in [-1, 1]; the rounding of float32 leaves some 1e-7
@@ -227,11 +228,11 @@ def test_bfloat16_is_close_and_only_where_the_processor_has_it(alignment, monkey
     model = random_model(joint_size=256, alignment=alignment)
     items = random_items(8, 20, 12, 9)
     tokens = model.encode_images(*items[:2]), items[1], model.encode_texts(*items[2:]), items[3]
-    monkeypatch.setattr(plan, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(api, "has_bfloat16", lambda device: False)
     with pytest.raises(ValueError, match="needs a processor that multiplies in it"):
         model.score(*tokens, precision="bfloat16")
     with pytest.raises(ValueError, match="precision must be one of float32, bfloat16; got 'half'"):
         model.score(*tokens, precision="half")
-    monkeypatch.setattr(plan, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(api, "has_bfloat16", lambda device: True)
     exact, rounded = model.score(*tokens), model.score(*tokens, precision="bfloat16")
     assert 0 < (exact - rounded).square().mean().sqrt() < 0.02 * exact.std()

@@ -20,7 +20,7 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from han_retrieval.scoring.compiling import njit
+from han_retrieval.scoring.cpu.compiling import njit
 
 intrinsic: Any = numba.extending.intrinsic
 Array = NDArray[np.float32]
@@ -229,7 +229,7 @@ def exp(typing: Any, x: Any) -> Any:
 
 
 @njit
-def turn(matrix: Any) -> Any:
+def transposed(matrix: Any) -> Any:
     """The transposed matrix, plain or of lanes, as a view."""
     if matrix.ndim == 2:
         return matrix.T

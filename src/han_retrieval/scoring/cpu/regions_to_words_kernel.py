@@ -1,6 +1,6 @@
-"""Regions gather from words: alignment and matching of the regions of LANES pairs, and their derivatives.
+"""Regions attend to words: alignment and matching of the regions of LANES pairs, and their derivatives.
 
-What regions gather has a length by the Gram matrix of the attended words,
+The length of what a region attends to follows from the Gram matrix of the words after attention,
 
     w^_j . w^_k = (b P + c)_j . (b P + c)_k + (H' F + F' V)_jk = (Z_jk + Z_kj) / 2,
     Z = b b' PP + b 2 Pc + cc + F' (H + V)
@@ -12,29 +12,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from han_retrieval.scoring.alignment_kernel import Work as AlignmentWork
-from han_retrieval.scoring.alignment_kernel import match, match_backward
-from han_retrieval.scoring.compiling import njit
-from han_retrieval.scoring.lanes import Array, load, splat, store, turn
-from han_retrieval.scoring.pair_kernel import (
+from han_retrieval.scoring.cpu.alignment_kernel import AlignmentScratch, match, match_backward
+from han_retrieval.scoring.cpu.compiling import njit
+from han_retrieval.scoring.cpu.lanes import Array, load, splat, store, transposed
+from han_retrieval.scoring.cpu.pair_kernel import (
+    PairScratch,
     TextGrams,
     TextTables,
-    Work,
     attended_slots,
     clear,
     free_slots,
     gradient_slots,
-    regions_gathering_slots,
+    regions_to_words_slots,
 )
-from han_retrieval.scoring.products import product
+from han_retrieval.scoring.cpu.products import product
 
 
 @njit
-def gather(work: Work, text: TextTables, grams: TextGrams, temperature: float) -> Array:
+def match_regions(scratch: PairScratch, text: TextTables, grams: TextGrams, temperature: float) -> Array:
     """Matches of the regions, after ``attend``: (1, m, LANES) at least."""
-    its = attended_slots(work)
+    its = attended_slots(scratch)
     F, H, V, S, o_norms, share_w, w_norms = its.F, its.H, its.V, its.S, its.o_norms, its.share_w, its.w_norms
-    HV, X, gram, _, pair = regions_gathering_slots(work)
+    HV, X, gram, _, pair = regions_to_words_slots(scratch)
     m, n = S.shape[0], S.shape[1]
     half = splat(np.float32(0.5))
     for i in range(m):
@@ -43,7 +42,7 @@ def gather(work: Work, text: TextTables, grams: TextGrams, temperature: float) -
             store(load(S, i, j) / (load(w_norms, 0, j) * load(o_norms, i, 0)), X, i, j)
 
     # Z, then cosines among words.
-    product(gram, turn(F), HV)
+    product(gram, transposed(F), HV)
     for j in range(n):
         b = load(share_w, 0, j)
         for k in range(n):
@@ -55,25 +54,27 @@ def gather(work: Work, text: TextTables, grams: TextGrams, temperature: float) -
             store(z, gram, j, k)
             store(z, gram, k, j)
 
-    match(turn(X), text.closed, w_norms, gram, temperature, False, AlignmentWork(pair, work.rows))
-    return work.rows[0]
+    match(transposed(X), text.closed, w_norms, gram, temperature, False, AlignmentScratch(pair, scratch.rows))
+    return scratch.rows[0]
 
 
 @njit
-def gather_backward(work: Work, grams: TextGrams, d_r: Array, d_grams: TextGrams) -> None:
-    """Add to the gradients that ``gradient_slots`` have of what ``gather`` read, from those of its matches.
+def match_regions_backward(scratch: PairScratch, grams: TextGrams, d_r: Array, d_grams: TextGrams) -> None:
+    """Add to the gradients that ``gradient_slots`` have of what ``match_regions`` read, from those of its matches.
 
     Those of F and of H + V by way of Z are left to ``attend_backward``: d_gram is that of Z in the end.
     """
-    its, d = attended_slots(work), gradient_slots(work)
+    its, d = attended_slots(scratch), gradient_slots(scratch)
     o_norms, share_w, w_norms = its.o_norms, its.share_w, its.w_norms
     dS, d_o_norms, d_share_w, d_w_norms = d.S, d.o_norms, d.share_w, d.w_norms
-    _, X, gram, d_gram, pair = regions_gathering_slots(work)
-    dX = free_slots(work)[0]
+    _, X, gram, d_gram, pair = regions_to_words_slots(scratch)
+    dX = free_slots(scratch)[0]
     m, n = X.shape[0], X.shape[1]
     two = splat(np.float32(2))
     clear(d_gram)
-    match_backward(turn(X), w_norms, False, AlignmentWork(pair, work.rows), d_r, turn(dX), d_w_norms, d_gram)
+    match_backward(
+        transposed(X), w_norms, False, AlignmentScratch(pair, scratch.rows), d_r, transposed(dX), d_w_norms, d_gram
+    )
 
     for i in range(m):
         o_norm, d_o_norm = load(o_norms, i, 0), load(d_o_norms, i, 0)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import types
 
-from han_retrieval.scoring.compiling import cached_njit, njit
-from han_retrieval.scoring.lanes import (
+from han_retrieval.scoring.cpu.compiling import cached_njit, njit
+from han_retrieval.scoring.cpu.lanes import (
     FUSED,
     INDEX,
+    LANES,
     VECTOR,
     Matrix,
     constant,
@@ -20,7 +22,7 @@ from han_retrieval.scoring.lanes import (
     load,
     store,
     sum_of_lanes,
-    turn,
+    transposed,
 )
 
 
@@ -118,9 +120,9 @@ def multiply_all(out: Any, left: Any, right: Any) -> None:
 
     As fast as MKL on one core or faster, since right is already in the order in which it is read.
     """
-    turned = turn(right)
+    rows = transposed(right)
     for z in range(len(out)):
-        product(out[z], left[z], turned)
+        product(out[z], left[z], rows)
 
 
 @cached_njit
@@ -129,8 +131,18 @@ def multiply_stored(out: Any, left: Any, right: Any, scale: Any, bias: Any) -> N
 
     Shapes: (rows, columns, LANES) = (rows, count) @ (columns, count, LANES) * (columns, LANES) + (rows, 1).
     """
-    product(out, left, turn(right))
+    product(out, left, transposed(right))
     factors = scale.reshape(1, scale.shape[0], scale.shape[1])
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             store(load(out, i, j) * load(factors, 0, j) + load(bias, i, 0), out, i, j)
+
+
+def try_out() -> None:
+    """Compile and run one product: what is wrong with Numba or this processor is raised here."""
+    one = np.ones((1, 1, 1), np.float32)
+    lanes_of_ones = np.ones((1, 1, LANES), np.float32)
+    out = np.empty((1, 1, 1, LANES), np.float32)
+    multiply_all(out, one, lanes_of_ones)
+    if not (out == 1).all():
+        raise RuntimeError("a product of ones is not one")

@@ -1,10 +1,12 @@
 """``alignment`` for one image and LANES texts at a time, all of it in cache: forward and backward.
 
 The statements are those of ``alignment.matches`` with the same names; what is added is their derivatives, in reverse.
-One thing is left out: the soft-max's denominator, since the cosine of what is gathered does not depend on its length.
+One thing is left out: the soft-max's denominator, since a cosine does not depend on the length of the attended vector.
 
-The same code serves both gatherers. Regions as sources: their tables are plain matrices, shared by all lanes. Words as
-sources: theirs are lanes matrices, and the block of cosines is read turned. Indices: i sources of s; j gatherers of g.
+The same code serves both directions. Regions as sources: their tables are plain matrices, shared by all lanes. Words as
+sources: theirs are lanes matrices, and the block of cosines is read transposed.
+
+Indices: i sources of s; j attending tokens of g.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from han_retrieval.scoring.alignment import ADDED, SLOPE
-from han_retrieval.scoring.compiling import cached_njit, njit
-from han_retrieval.scoring.lanes import (
+from han_retrieval.scoring.cpu.compiling import cached_njit, njit
+from han_retrieval.scoring.cpu.lanes import (
     GONE,
     LANES,
     TINY,
@@ -29,22 +31,22 @@ from han_retrieval.scoring.lanes import (
     splat,
     sqrt,
     store,
-    turn,
+    transposed,
 )
-from han_retrieval.scoring.products import add_product, product
+from han_retrieval.scoring.cpu.products import add_product, product
 
 
-class Work(NamedTuple):
-    """Room for one pair."""
+class AlignmentScratch(NamedTuple):
+    """Scratch memory for one pair."""
 
     pair: Array  # (3, s, g, LANES)
     rows: Array  # (5, 1, s or g, LANES)
 
 
-def make_work(m: int, n: int) -> Work:
-    """Room for pairs of m regions and at most n words, whichever gather."""
+def make_scratch(m: int, n: int) -> AlignmentScratch:
+    """Scratch memory for pairs of m regions and at most n words, in either direction."""
     most = max(m, n)
-    return Work(np.empty((3, most, most, LANES), np.float32), np.empty((5, 1, most, LANES), np.float32))
+    return AlignmentScratch(np.empty((3, most, most, LANES), np.float32), np.empty((5, 1, most, LANES), np.float32))
 
 
 @cached_njit
@@ -56,20 +58,20 @@ def forward(
     words: NDArray[np.int64],
     temperature: float,
     clipped: bool,
-    work: Work,
+    scratch: AlignmentScratch,
     matches: Array,
 ) -> None:
     """Matches r of all pairs of a tile.
 
     Args:
-        cosines: (I, m, C, LANES), zeros where there is no gatherer.
+        cosines: (I, m, C, LANES), zeros where there is no attending token.
         closed: Of regions (I, m), of words (1, C, LANES): 0, or -1e30 where there is no source.
         lengths: Of the sources, likewise.
         gram: Of regions (I, m, m), of words (sum of n^2 over groups, LANES): cosines among sources.
         words: (groups,) words of the longest text of each group.
         temperature: lambda.
         clipped: Whether attention is that of SCAN.
-        work: From ``make_work``.
+        scratch: From ``make_scratch``.
         matches: (I, C, LANES) of words, or (I, groups, m, LANES) of regions; filled.
     """
     first = first_square = 0
@@ -79,21 +81,23 @@ def forward(
             x = _cosines(cosines, closed, z, first, n)
             match(
                 x, _row(closed, z, first, n), _row(lengths, z, first, n), _square(gram, z, first_square, n),
-                temperature, clipped, work,
+                temperature, clipped, scratch,
             )  # fmt: skip
             r = _matches(matches, z, group, first, n)
             for j in range(x.shape[1]):
-                store(load(work.rows[0], 0, j), r, 0, j)
+                store(load(scratch.rows[0], 0, j), r, 0, j)
         first += n
         first_square += n * n
 
 
 @njit
-def match(x: Array, closed: Array, lengths: Array, gram: Array, temperature: float, clipped: bool, work: Work) -> None:
-    """Matches of one pair's gatherers, left in ``work.rows[0]``, from cosines (s, g, LANES)."""
+def match(
+    x: Array, closed: Array, lengths: Array, gram: Array, temperature: float, clipped: bool, scratch: AlignmentScratch
+) -> None:
+    """Matches of one pair's attending tokens, left in ``scratch.rows[0]``, from cosines (s, g, LANES)."""
     s, g = x.shape[0], x.shape[1]
-    delta, gathered = work.pair[0, :s, :g], work.pair[1, :s, :g]
-    r, squares, scales, norms = work.rows[0], work.rows[1], work.rows[2], work.rows[3]
+    delta, attended = scratch.pair[0, :s, :g], scratch.pair[1, :s, :g]
+    r, squares, scales, norms = scratch.rows[0], scratch.rows[1], scratch.rows[2], scratch.rows[3]
     zero, tiny = splat(np.float32(0)), splat(TINY)
 
     # Logits are f(x), its norm taken into the scale, times the scale.
@@ -121,11 +125,11 @@ def match(x: Array, closed: Array, lengths: Array, gram: Array, temperature: flo
         for i in range(s):
             store(exp(load(delta, i, j) - top) * load(lengths, 0, i), delta, i, j)
 
-    product(gathered, gram, delta)
+    product(attended, gram, delta)
     for j in range(g):
         square, along = zero, zero
         for i in range(s):
-            square = square + load(delta, i, j) * load(gathered, i, j)
+            square = square + load(delta, i, j) * load(attended, i, j)
             along = along + load(delta, i, j) * load(x, i, j)
         square = maximum(square, tiny)
         store(square, squares, 0, j)
@@ -141,7 +145,7 @@ def backward(
     words: NDArray[np.int64],
     temperature: float,
     clipped: bool,
-    work: Work,
+    scratch: AlignmentScratch,
     d_matches: Array,
     d_cosines: Array,
     d_lengths: Array,
@@ -158,10 +162,16 @@ def backward(
             x = _cosines(cosines, closed, z, first, n)
             of_lengths = _row(lengths, z, first, n)
             match(
-                x, _row(closed, z, first, n), of_lengths, _square(gram, z, first_square, n), temperature, clipped, work
+                x,
+                _row(closed, z, first, n),
+                of_lengths,
+                _square(gram, z, first_square, n),
+                temperature,
+                clipped,
+                scratch,
             )
             match_backward(
-                x, of_lengths, clipped, work, _matches(d_matches, z, group, first, n),
+                x, of_lengths, clipped, scratch, _matches(d_matches, z, group, first, n),
                 _cosines(d_cosines, closed, z, first, n), _row(d_lengths, z, first, n),
                 _square(d_gram, z, first_square, n),
             )  # fmt: skip
@@ -171,12 +181,25 @@ def backward(
 
 @njit
 def match_backward(
-    x: Array, lengths: Array, clipped: bool, work: Work, d_r: Array, d_x: Array, d_lengths: Array, d_gram: Array
+    x: Array,
+    lengths: Array,
+    clipped: bool,
+    scratch: AlignmentScratch,
+    d_r: Array,
+    d_x: Array,
+    d_lengths: Array,
+    d_gram: Array,
 ) -> None:
     """Fill in the gradients of cosines and add to the others, from those of the matches that ``match`` left."""
     s, g = x.shape[0], x.shape[1]
-    delta, gathered, pulled = work.pair[0, :s, :g], work.pair[1, :s, :g], work.pair[2, :s, :g]
-    r, squares, scales, norms, alongs = work.rows[0], work.rows[1], work.rows[2], work.rows[3], work.rows[4]
+    delta, attended, pulled = scratch.pair[0, :s, :g], scratch.pair[1, :s, :g], scratch.pair[2, :s, :g]
+    r, squares, scales, norms, alongs = (
+        scratch.rows[0],
+        scratch.rows[1],
+        scratch.rows[2],
+        scratch.rows[3],
+        scratch.rows[4],
+    )
     zero, half, two = splat(np.float32(0)), splat(np.float32(0.5)), splat(np.float32(2))
     slope, rest, added = splat(np.float32(SLOPE)), splat(np.float32(1 - SLOPE)), splat(np.float32(ADDED))
     gone = splat(GONE)
@@ -191,10 +214,10 @@ def match_backward(
         total, dot = zero, zero
         for j in range(g):
             weight, along, d_square = load(delta, i, j), load(alongs, 0, j), load(squares, 0, j)
-            d_logit = weight * (along * load(x, i, j) + two * d_square * load(gathered, i, j))
+            d_logit = weight * (along * load(x, i, j) + two * d_square * load(attended, i, j))
             store(along * weight, d_x, i, j)
             store(d_square * weight, pulled, i, j)
-            store(d_logit, gathered, i, j)
+            store(d_logit, attended, i, j)
             total = total + d_logit
             if clipped:
                 dot = dot + d_logit * _clip(load(x, i, j))
@@ -206,12 +229,12 @@ def match_backward(
             norm = load(norms, 0, i)
             pull = keep_if_greater(scale * dot / (norm * (norm + added)), norm * norm, gone)
             for j in range(g):
-                d = scale * load(gathered, i, j) - pull * _clip(load(x, i, j))
+                d = scale * load(attended, i, j) - pull * _clip(load(x, i, j))
                 store(load(d_x, i, j) + d * (keep_if_greater(rest, load(x, i, j), zero) + slope), d_x, i, j)
         else:
             for j in range(g):
-                store(load(d_x, i, j) + scale * load(gathered, i, j), d_x, i, j)
-    add_product(d_gram, pulled, turn(delta))
+                store(load(d_x, i, j) + scale * load(attended, i, j), d_x, i, j)
+    add_product(d_gram, pulled, transposed(delta))
 
 
 @njit
@@ -221,10 +244,10 @@ def _clip(x: Any) -> Any:
 
 @njit
 def _cosines(cosines: Array, closed: Array, z: int, first: int, n: int) -> Array:
-    """Those of image z with n words, sources by gatherers."""
+    """Those of image z with n words, sources by attending tokens."""
     if closed.ndim == 2:
         return cosines[z, :, first : first + n]
-    return turn(cosines[z, :, first : first + n])
+    return transposed(cosines[z, :, first : first + n])
 
 
 @njit

@@ -1,13 +1,13 @@
-"""Attention of one image with LANES texts, and what can be said of the attended tokens without gathering."""
+"""Attention of one image with LANES texts: its weights, and dot products and lengths of the tokens after it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from han_retrieval.scoring.compiling import njit
-from han_retrieval.scoring.lanes import LANES, TINY, Array, exp, load, maximum, splat, sqrt, store, turn
-from han_retrieval.scoring.pair_kernel import ImageTables, TextTables, Work, attended_slots
-from han_retrieval.scoring.products import add_product, product
+from han_retrieval.scoring.cpu.compiling import njit
+from han_retrieval.scoring.cpu.lanes import LANES, TINY, Array, exp, load, maximum, splat, sqrt, store, transposed
+from han_retrieval.scoring.cpu.pair_kernel import ImageTables, PairScratch, TextTables, attended_slots
+from han_retrieval.scoring.cpu.products import add_product, product
 
 
 @njit
@@ -43,30 +43,38 @@ def mixture(logits: Array, lse: Array, closed: Array, weights: Array, shares: Ar
 
 @njit
 def attend(
-    work: Work, qk: Array, kq: Array, uu: Array, uc: Array, cu: Array, cc: Array, image: ImageTables, text: TextTables
+    scratch: PairScratch,
+    qk: Array,
+    kq: Array,
+    uu: Array,
+    uc: Array,
+    cu: Array,
+    cc: Array,
+    image: ImageTables,
+    text: TextTables,
 ) -> None:
     """Attention weights, S = o^ . w^ and the lengths of all attended tokens, left in ``attended_slots``.
 
     Products are (m, n, LANES), those of ``single_block.Products``; closed and lse of the tables are rows.
     """
     m, n = qk.shape[0], qk.shape[1]
-    E, F, H, V, S, B, PU, PC, NV, UP, share_o, o_norms, W, share_w, w_norms = attended_slots(work)
+    E, F, H, V, S, B, PU, PC, NV, UP, share_o, o_norms, W, share_w, w_norms = attended_slots(scratch)
     two, tiny = splat(np.float32(2)), splat(TINY)
 
     # Attention: of region i to words E_ik and to its own image a_i; of word j to regions F_ij and to its own text b_j.
     mixture(qk, image.lse, text.closed, E, share_o)
-    mixture(turn(kq), text.lse, image.closed, turn(F), turn(share_w))
+    mixture(transposed(kq), text.lse, image.closed, transposed(F), transposed(share_w))
 
     # Words: w^ = b P + c + F u_o against u_o (V) and u_w (W), and its length.
-    product(PU, uu, turn(text.inner))
-    product(PC, cu, turn(text.inner))
+    product(PU, uu, transposed(text.inner))
+    product(PC, cu, transposed(text.inner))
     for i in range(m):
         for j in range(n):
             h = load(share_w, 0, j) * load(PU, i, j) + load(uc, i, j)
             store(h, H, i, j)
             store(h, V, i, j)
     add_product(V, image.uu, F)
-    product(W, turn(F), uu)
+    product(W, transposed(F), uu)
     for j in range(n):
         b = load(share_w, 0, j)
         square = (b * load(text.pp, 0, j) + load(text.pc, 0, j)) * b + load(text.cc, 0, j)
@@ -81,7 +89,7 @@ def attend(
         for j in range(n):
             store(load(share_w, 0, j) * load(PC, i, j) + load(cc, i, j), S, i, j)
     add_product(S, image.cu, F)
-    add_product(S, E, turn(W))
+    add_product(S, E, transposed(W))
     product(NV, image.inner, V)
     for i in range(m):
         for j in range(n):

@@ -1,8 +1,8 @@
-"""What the kernels of one block read of images and texts, and the room in which they work on a pair.
+"""What the kernels of one block read of images and texts, and their scratch memory for a pair.
 
 A pair is worked on in steps, each in a file of its own, with the names and statements of ``single_block``:
-``attention_kernel`` to S and the lengths of all attended tokens, then ``words_gathering_kernel`` or
-``regions_gathering_kernel`` or both. Every number of a text stands for LANES texts of about one length (see ``lanes``),
+``attention_kernel`` to S and the lengths of all attended tokens, then ``words_to_regions_kernel`` or
+``regions_to_words_kernel`` or both. Every number of a text stands for LANES texts of about one length (see ``lanes``),
 so a pair's matrices are lanes matrices (rows, columns, LANES), while an image's own matrices are shared by all of them.
 ``single_block_kernel`` runs the steps for a tile, ``stored_kernel`` for one query and a collection.
 
@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from han_retrieval.scoring.compiling import njit
-from han_retrieval.scoring.lanes import LANES, Array, load, splat, store
+from han_retrieval.scoring.cpu.compiling import njit
+from han_retrieval.scoring.cpu.lanes import LANES, Array, load, splat, store
 
 
 class ImageTables(NamedTuple):
-    """What images bring beside their cross blocks; see ``single_block.Tables``."""
+    """Tables of images, beside the products of pairs; see ``single_block.Tables``."""
 
     closed: Array  # (I, m): 0, or -1e30 where there is no region
     lse: Array  # (I, m)
@@ -33,7 +33,7 @@ class ImageTables(NamedTuple):
 
 
 class TextTables(NamedTuple):
-    """What texts bring, LANES texts a group, words of all groups one after another (C in all)."""
+    """Tables of texts, LANES texts a group, words of all groups one after another (C in all)."""
 
     closed: Array  # (C, LANES): 0, or -1e30 where there is no word
     lse: Array  # (C, LANES), as the next three
@@ -47,24 +47,24 @@ class TextTables(NamedTuple):
 
 
 class TextGrams(NamedTuple):
-    """What texts bring besides where regions gather: all of P.P, 2 P.c and c.c, (sum of n^2 over groups, LANES)."""
+    """Further tables of texts for regions that attend: all of P.P, 2 P.c and c.c, (sum of n^2 over groups, LANES)."""
 
     pp: Array
     pc: Array
     cc: Array
 
 
-class Work(NamedTuple):
-    """Room for one pair; the slots below say what is where."""
+class PairScratch(NamedTuple):
+    """Scratch memory for one pair; the slots below say what is where."""
 
     pair: Array  # (slots, m, n, LANES)
     words: Array  # (slots, n, n, LANES)
     rows: Array  # (slots, 1, m or n, LANES)
 
 
-def make_work(m: int, n: int) -> Work:
-    """Room for pairs of m regions and at most n words."""
-    return Work(
+def make_scratch(m: int, n: int) -> PairScratch:
+    """Scratch memory for pairs of m regions and at most n words."""
+    return PairScratch(
         np.empty((33, m, n, LANES), np.float32),
         np.empty((14, n, n, LANES), np.float32),
         np.empty((5, 1, max(m, n), LANES), np.float32),
@@ -72,9 +72,9 @@ def make_work(m: int, n: int) -> Work:
 
 
 @njit
-def part_of(work: Work, m: int, n: int) -> Work:
-    """The room for a pair of m regions and n words."""
-    return Work(work.pair[:, :m, :n], work.words[:, :n, :n], work.rows)
+def part_of(scratch: PairScratch, m: int, n: int) -> PairScratch:
+    """The part of it for a pair of m regions and n words."""
+    return PairScratch(scratch.pair[:, :m, :n], scratch.words[:, :n, :n], scratch.rows)
 
 
 @njit
@@ -160,14 +160,14 @@ class Attended(NamedTuple):
 
 
 @njit
-def attended_slots(work: Work) -> Attended:
+def attended_slots(scratch: PairScratch) -> Attended:
     """Where it is."""
-    w, v = work.pair, work.words
+    w, v = scratch.pair, scratch.words
     return Attended(w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11], v[0], v[1], v[2])
 
 
 class Gradients(NamedTuple):
-    """What gatherers give back to ``attention_gradient_kernel.attend_backward``, named and laid as in ``Attended``."""
+    """Gradients that alignment and matching hand to ``attention_gradient_kernel``, named and laid as in ``Attended``."""
 
     E: Array
     S: Array
@@ -179,16 +179,16 @@ class Gradients(NamedTuple):
 
 
 @njit
-def gradient_slots(work: Work) -> Gradients:
+def gradient_slots(scratch: PairScratch) -> Gradients:
     """Where they are."""
-    w, v = work.pair, work.words
+    w, v = scratch.pair, scratch.words
     return Gradients(w[12], w[13], w[14], w[15], w[16], v[3], v[4])
 
 
 @njit
-def clear_gradients(work: Work) -> None:
+def clear_gradients(scratch: PairScratch) -> None:
     """Zeros for all of them."""
-    d = gradient_slots(work)
+    d = gradient_slots(scratch)
     clear(d.E)
     clear(d.S)
     clear(d.B)
@@ -199,21 +199,21 @@ def clear_gradients(work: Work) -> None:
 
 
 @njit
-def words_gathering_slots(work: Work) -> tuple[Array, ...]:
-    """alpha, deltas, pp_delta, pc_alpha, cc_alpha, gamma, R, squares, matched: what words that gather leave."""
-    w, v = work.pair, work.words
+def words_to_regions_slots(scratch: PairScratch) -> tuple[Array, ...]:
+    """alpha, deltas, pp_delta, pc_alpha, cc_alpha, gamma, R, squares, matched: what ``match_words`` leaves."""
+    w, v = scratch.pair, scratch.words
     return w[17], w[18], w[19], w[20], w[21], v[5], v[6], v[7], v[8]
 
 
 @njit
-def regions_gathering_slots(work: Work) -> tuple[Array, ...]:
-    """HV, X, gram, d_gram and ``alignment_kernel.Work``'s pair (3, n, m, LANES): what regions that gather leave."""
-    w, v = work.pair, work.words
+def regions_to_words_slots(scratch: PairScratch) -> tuple[Array, ...]:
+    """HV, X, gram, d_gram and ``AlignmentScratch.pair`` (3, n, m, LANES): what ``match_regions`` leaves."""
+    w, v = scratch.pair, scratch.words
     return w[22], w[23], v[9], v[10], w[24:27].transpose((0, 2, 1, 3))
 
 
 @njit
-def free_slots(work: Work) -> tuple[Array, ...]:
+def free_slots(scratch: PairScratch) -> tuple[Array, ...]:
     """Six of (m, n) and three of (n, n) that no step leaves anything in."""
-    w, v = work.pair, work.words
+    w, v = scratch.pair, scratch.words
     return w[27], w[28], w[29], w[30], w[31], w[32], v[11], v[12], v[13]

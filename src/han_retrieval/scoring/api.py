@@ -5,20 +5,21 @@ Legend: I images, T texts, m regions, n words, d the joint size.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import llvmlite.binding
 import torch
 from torch import Tensor
 
-from han_retrieval.scoring import fused, fused_alignment, many_blocks, single_block, single_block_cuda
+from han_retrieval.scoring import many_blocks, single_block
 from han_retrieval.scoring.alignment import matches_of_pairs
-from han_retrieval.scoring.matching import Matching
+from han_retrieval.scoring.gpu import single_block as gpu_single_block
+from han_retrieval.scoring.matching import DIRECTIONS, Matching
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 
 PRECISIONS = ("float32", "bfloat16")
-GATHERERS = ("words", "regions", "both")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 # Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts.
@@ -53,7 +54,7 @@ def score_all_pairs(
         blocks: The rounds of attention, their weights of the same dtype.
         matching: What makes a score of the attended tokens.
         precision: "float32" for all, or "bfloat16" for the large products of float32 tokens without blocks or through
-            one (on a GPU: where words alone gather), if no gradient is asked for; all else stays in float32.
+            one (on a GPU: where words alone attend), if no gradient is asked for; all else stays in float32.
         chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair, where no kernel
             for the CPU is at hand. Some forty blocks are alive at once. None: ``CPU_ELEMENTS`` or ``GPU_ELEMENTS``.
 
@@ -62,7 +63,7 @@ def score_all_pairs(
         depend on the other pairs, on padding or on ``chunk_elements``.
 
     Raises:
-        ValueError: Tokens of another dtype, or of two; unknown gatherers, attention or precision; "clipped" attention
+        ValueError: Tokens of another dtype, or of two; unknown direction, attention or precision; "clipped" attention
             with blocks; "bfloat16" where the processor has none.
     """
     dtypes = image_tokens.dtype, text_tokens.dtype
@@ -71,8 +72,8 @@ def score_all_pairs(
             "tokens of images and texts must be float32, float64 or bfloat16, both the same; "
             f"got {dtypes[0]} and {dtypes[1]} (torch.autocast may have made them so: encode outside of it)"
         )
-    if matching.gatherers not in GATHERERS:
-        raise ValueError(f"gatherers must be one of {', '.join(GATHERERS)}; got {matching.gatherers!r}")
+    if matching.direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}; got {matching.direction!r}")
     if matching.attention not in (("cosine",) if blocks else ("cosine", "clipped")):
         raise ValueError(f"attention must be 'cosine' or, without blocks, 'clipped'; got {matching.attention!r}")
     if precision not in PRECISIONS:
@@ -90,7 +91,7 @@ def score_all_pairs(
     with torch.autocast(image_tokens.device.type, enabled=False):
         if has_kernel(image_tokens, blocks):
             return _by_kernel(*items, blocks, matching, precision)
-        if len(blocks) > 1 or (blocks and matching.gatherers != "words"):
+        if len(blocks) > 1 or (blocks and matching.direction != "words"):
             return many_blocks.scores(*items, blocks=blocks, matching=matching, chunk_elements=chunk_elements)
         return _in_torch(*items, blocks, matching, precision, chunk_elements)
 
@@ -99,17 +100,35 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether products in bfloat16 run in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    features = llvmlite.binding.get_host_cpu_features()
+    try:
+        from llvmlite.binding import get_host_cpu_features
+    except ImportError:
+        return False
+    features = get_host_cpu_features()
     return any(features.get(name) for name in ("avx512bf16", "amx-bf16", "bf16"))
 
 
 def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> bool:
-    """Whether ``fused`` or ``fused_alignment`` can score: float32 on the CPU, one block or none."""
-    return tokens.device.type == "cpu" and tokens.dtype == torch.float32 and len(blocks) <= 1
+    """Whether the kernels in ``cpu`` can score: float32 on the CPU, one block or none, and Numba compiles."""
+    return tokens.device.type == "cpu" and tokens.dtype == torch.float32 and len(blocks) <= 1 and _compiles()
+
+
+@functools.cache
+def _compiles() -> bool:
+    """Whether Numba is here and compiles for this processor. If not, a warning says so once."""
+    try:
+        from han_retrieval.scoring.cpu import products
+
+        products.try_out()
+    except Exception as error:  # what Numba, LLVM and the disk raise has no other common ancestor
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"pairs are scored without Numba, more slowly: {reason}", RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 def _on_gpu(tokens: Tensor) -> bool:
-    """Whether tokens are such as ``single_block_cuda`` scores."""
+    """Whether tokens are such as ``gpu`` scores."""
     return tokens.is_cuda and tokens.dtype == torch.float32
 
 
@@ -122,32 +141,29 @@ def _by_kernel(
     matching: Matching,
     precision: str,
 ) -> Tensor:
-    """(I, T) scores by a kernel, some images and texts at a time to bound the memory of what they bring to pairs."""
-    lengths = word_mask.sum(1)
-    order = lengths.argsort(stable=True)
+    """(I, T) scores by a kernel in ``cpu``, some images and texts at a time: their projections fit in memory."""
+    from han_retrieval.scoring.cpu import alignment as cpu_alignment
+    from han_retrieval.scoring.cpu import single_block as cpu_single_block
+
+    options: dict[str, Any] = {
+        "directions": matching.directions, "temperature": matching.temperature, "precision": precision
+    }  # fmt: skip
+    order = word_mask.sum(1).argsort(stable=True)
     rows: list[Tensor] = []
     for images in _slices(len(region_mask), IMAGES_A_CHUNK):
-        of_images = image_tokens[images], region_mask[images]
-        image_side = fused.image_side(blocks[0], *of_images) if blocks else fused_alignment.image_side(*of_images)
+        mask = region_mask[images]
+        if blocks:
+            prepared = cpu_single_block.prepare_images(blocks[0], image_tokens[images], mask)
+        else:
+            prepared = cpu_alignment.prepare_images(image_tokens[images], mask)
         row: list[Tensor] = []
         for texts in order.split(TEXTS_A_CHUNK):
-            of_texts = text_tokens[texts], word_mask[texts]
-            options: dict[str, Any] = {"temperature": matching.temperature, "precision": precision}
+            some = text_tokens[texts], word_mask[texts]
             if blocks:
-                found = fused.matches(
-                    image_side, *of_texts, block=blocks[0], gatherers=matching.each_gatherers, **options
-                )
+                found = cpu_single_block.matches(prepared, *some, block=blocks[0], **options)
             else:
-                options["attention"] = matching.attention
-                found = [
-                    fused_alignment.matches(image_side, *of_texts, gatherers=gatherers, **options)
-                    for gatherers in matching.each_gatherers
-                ]
-            scores: list[Tensor] = []
-            for gatherers, r in zip(matching.each_gatherers, found, strict=True):
-                mask = word_mask[texts] if gatherers == "words" else region_mask[images].unsqueeze(1)
-                scores.append(matching.pool(r, mask.expand_as(r)))
-            row.append(torch.stack(scores).mean(0))
+                found = cpu_alignment.matches(prepared, *some, attention=matching.attention, **options)
+            row.append(matching.scores(found, region_mask=mask.unsqueeze(1), word_mask=word_mask[texts]))
         rows.append(torch.cat(row, dim=1))
     return torch.cat(rows)[:, order.argsort()]
 
@@ -164,7 +180,7 @@ def _in_torch(
 ) -> Tensor:
     """(I, T) scores by ``single_block`` or ``alignment``, texts of about one length together and some pairs at a time.
 
-    On a GPU in float32 the small part of ``single_block`` is a kernel, see ``single_block_cuda``.
+    On a GPU in float32 the small part of ``single_block`` is a kernel, see ``gpu``.
     """
     m = region_mask.shape[1]
     lengths = word_mask.sum(1)
@@ -177,9 +193,8 @@ def _in_torch(
     groups = list(zip(sizes, order.split(counts), strict=True))
 
     on_gpu = _on_gpu(image_tokens)
-    side, word_matches = single_block.side, single_block.word_matches
-    if on_gpu:
-        side, word_matches = single_block_cuda.side, single_block_cuda.word_matches
+    module = gpu_single_block if on_gpu else single_block
+    prepare, word_matches = module.prepare, module.word_matches
     gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (image_tokens, *per_word))
     factors = torch.bfloat16 if on_gpu and precision == "bfloat16" and not gradient else flat.dtype
 
@@ -188,7 +203,7 @@ def _in_torch(
         tokens, mask = image_tokens[images], region_mask[images]
         if blocks:
             projections = project(blocks[0], tokens.masked_fill(~mask.unsqueeze(2), 0))
-            of_images = side(projections, mask, factors=factors, over=blocks[0].over)
+            prepared = prepare(projections, mask, factors=factors, over=blocks[0].over)
         rows: list[Tensor] = []
         for n, texts in groups:
             for part in texts.split(min(TEXTS_A_CHUNK, max(1, chunk_elements // (m * n * len(mask))))):
@@ -196,19 +211,19 @@ def _in_torch(
                 at = starts[part].unsqueeze(1) + nth.minimum(last)  # (texts of the part, n), in padding the last word
                 word = nth <= last
                 words = [x[at] for x in per_word]
-                scores: list[Tensor] = []
-                for gatherers in matching.each_gatherers:
-                    if blocks:
-                        of_texts = side(Projections(*words), word, factors=factors, over=blocks[0].over)
-                        r = word_matches(of_images, of_texts, temperature=matching.temperature)
-                    else:
-                        r = matches_of_pairs(
-                            tokens, mask, words[0], gatherers=gatherers, temperature=matching.temperature,
+                if blocks:
+                    of_texts = prepare(Projections(*words), word, factors=factors, over=blocks[0].over)
+                    found = {"words": word_matches(prepared, of_texts, temperature=matching.temperature)}
+                else:
+                    found = {
+                        direction: matches_of_pairs(
+                            tokens, mask, words[0], direction=direction, temperature=matching.temperature,
                             attention=matching.attention, factors=factors,
-                        )  # fmt: skip
-                    there = mask if gatherers == "regions" else word.unsqueeze(1)
-                    scores.append(matching.pool(r, there.expand_as(r)))
-                rows.append(torch.stack(scores).mean(0))  # (texts of the part, images)
+                        )
+                        for direction in matching.directions
+                    }  # fmt: skip
+                scores = matching.scores(found, region_mask=mask, word_mask=word.unsqueeze(1))
+                rows.append(scores)  # (texts of the part, images)
         columns.append(torch.cat(rows))
     return torch.cat(columns, dim=1)[order.argsort()].mT
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from han_retrieval.scoring.attention_gradient_kernel import attend_backward
-from han_retrieval.scoring.attention_kernel import attend, quarters
-from han_retrieval.scoring.compiling import cached_njit
-from han_retrieval.scoring.lanes import Array
-from han_retrieval.scoring.pair_kernel import (
+from han_retrieval.scoring.cpu.attention_gradient_kernel import attend_backward
+from han_retrieval.scoring.cpu.attention_kernel import attend, quarters
+from han_retrieval.scoring.cpu.compiling import cached_njit
+from han_retrieval.scoring.cpu.lanes import Array
+from han_retrieval.scoring.cpu.pair_kernel import (
     ImageTables,
+    PairScratch,
     TextGrams,
     TextTables,
-    Work,
     clear_gradients,
     grams_of,
     image_of,
     part_of,
     text_of,
 )
-from han_retrieval.scoring.regions_gathering_kernel import gather as regions_gather
-from han_retrieval.scoring.regions_gathering_kernel import gather_backward as regions_gather_backward
-from han_retrieval.scoring.words_gathering_kernel import gather as words_gather
-from han_retrieval.scoring.words_gathering_kernel import gather_backward as words_gather_backward
+from han_retrieval.scoring.cpu.regions_to_words_kernel import match_regions, match_regions_backward
+from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words, match_words_backward
 
 
 @cached_njit
@@ -34,7 +32,7 @@ def backward(
     grams: TextGrams | None,
     lengths: NDArray[np.int64],
     temperature: float,
-    work: Work,
+    scratch: PairScratch,
     d_of_words: Array | None,
     d_of_regions: Array | None,
     d_blocks: tuple[Array, Array, Array],
@@ -53,7 +51,7 @@ def backward(
     first = first_square = 0
     for group in range(len(lengths)):
         n = lengths[group]
-        w = part_of(work, m, n)
+        w = part_of(scratch, m, n)
         text, d_text = text_of(texts, first, first_square, n), text_of(d_texts, first, first_square, n)
         words = slice(first, first + n)
         for z in range(qk.shape[0]):
@@ -61,14 +59,14 @@ def backward(
             uu, uc, cu, cc = quarters(cross[z, :, words])
             attend(w, qk[z, :, words], kq[z, :, words], uu, uc, cu, cc, image, text)
             if d_of_words is not None:
-                words_gather(w, image, temperature)
-                words_gather_backward(w, image, temperature, d_of_words[z : z + 1, words], d_image)
+                match_words(w, image, temperature)
+                match_words_backward(w, image, temperature, d_of_words[z : z + 1, words], d_image)
             else:
                 clear_gradients(w)
             if d_of_regions is not None:
                 its, d_its = grams_of(grams, first_square, n), grams_of(d_grams, first_square, n)
-                regions_gather(w, text, its, temperature)
-                regions_gather_backward(w, its, d_of_regions[z : z + 1, group], d_its)
+                match_regions(w, text, its, temperature)
+                match_regions_backward(w, its, d_of_regions[z : z + 1, group], d_its)
             attend_backward(
                 w, uu, cu, image, text, d_grams, d_qk[z, :, words], d_kq[z, :, words],
                 *quarters(d_cross[z, :, words]), d_image, d_text,

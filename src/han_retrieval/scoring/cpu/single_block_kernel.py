@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from han_retrieval.scoring.attention_kernel import attend, quarters
-from han_retrieval.scoring.compiling import cached_njit
-from han_retrieval.scoring.lanes import Array
-from han_retrieval.scoring.pair_kernel import (
+from han_retrieval.scoring.cpu.attention_kernel import attend, quarters
+from han_retrieval.scoring.cpu.compiling import cached_njit
+from han_retrieval.scoring.cpu.lanes import Array
+from han_retrieval.scoring.cpu.pair_kernel import (
     ImageTables,
+    PairScratch,
     TextGrams,
     TextTables,
-    Work,
     copy_row,
     grams_of,
     image_of,
     part_of,
     text_of,
 )
-from han_retrieval.scoring.regions_gathering_kernel import gather as regions_gather
-from han_retrieval.scoring.words_gathering_kernel import gather as words_gather
+from han_retrieval.scoring.cpu.regions_to_words_kernel import match_regions
+from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words
 
 
 @cached_njit
@@ -31,7 +31,7 @@ def forward(
     grams: TextGrams | None,
     lengths: NDArray[np.int64],
     temperature: float,
-    work: Work,
+    scratch: PairScratch,
     of_words: Array | None,
     of_regions: Array | None,
 ) -> None:
@@ -41,19 +41,19 @@ def forward(
         blocks: q_o.k_w (I, m, C, LANES); k_o.q_w (I, m, C, LANES); [u_o, c_o].[u_w, c_w] (I, 2 m, C, 2 LANES).
         images: Of I images.
         texts: Of some groups of texts with C words together, LANES times over.
-        grams: Of these texts, for regions that gather.
+        grams: Of these texts, where regions attend to words.
         lengths: (groups,) words of the longest text of each group.
         temperature: lambda.
-        work: From ``make_work``.
-        of_words: (I, C, LANES), filled, or None if words do not gather.
-        of_regions: (I, groups, m, LANES), filled, or None if regions do not gather.
+        scratch: From ``make_scratch``.
+        of_words: (I, C, LANES), filled, or None if words do not attend to regions.
+        of_regions: (I, groups, m, LANES), filled, or None if regions do not attend to words.
     """
     qk, kq, cross = blocks
     m = qk.shape[1]
     first = first_square = 0
     for group in range(len(lengths)):
         n = lengths[group]
-        w = part_of(work, m, n)
+        w = part_of(scratch, m, n)
         text = text_of(texts, first, first_square, n)
         words = slice(first, first + n)
         for z in range(qk.shape[0]):
@@ -61,9 +61,9 @@ def forward(
             uu, uc, cu, cc = quarters(cross[z, :, words])
             attend(w, qk[z, :, words], kq[z, :, words], uu, uc, cu, cc, image, text)
             if of_words is not None:
-                copy_row(words_gather(w, image, temperature), of_words[z : z + 1, words])
+                copy_row(match_words(w, image, temperature), of_words[z : z + 1, words])
             if of_regions is not None:
-                matched = regions_gather(w, text, grams_of(grams, first_square, n), temperature)
+                matched = match_regions(w, text, grams_of(grams, first_square, n), temperature)
                 copy_row(matched, of_regions[z : z + 1, group])
         first += n
         first_square += n * n

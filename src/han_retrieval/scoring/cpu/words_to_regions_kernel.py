@@ -1,28 +1,40 @@
-"""Words gather from regions: alignment and matching of the words of LANES pairs, and their derivatives."""
+"""Words attend to regions: alignment and matching of the words of LANES pairs, and their derivatives."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from han_retrieval.scoring.compiling import njit
-from han_retrieval.scoring.lanes import GONE, TINY, Array, exp, keep_if_greater, load, maximum, splat, sqrt, store, turn
-from han_retrieval.scoring.pair_kernel import (
+from han_retrieval.scoring.cpu.compiling import njit
+from han_retrieval.scoring.cpu.lanes import (
+    GONE,
+    TINY,
+    Array,
+    exp,
+    keep_if_greater,
+    load,
+    maximum,
+    splat,
+    sqrt,
+    store,
+    transposed,
+)
+from han_retrieval.scoring.cpu.pair_kernel import (
     ImageTables,
-    Work,
+    PairScratch,
     attended_slots,
     free_slots,
     gradient_slots,
-    words_gathering_slots,
+    words_to_regions_slots,
 )
-from han_retrieval.scoring.products import add_product, product
+from han_retrieval.scoring.cpu.products import add_product, product
 
 
 @njit
-def gather(work: Work, image: ImageTables, temperature: float) -> Array:
+def match_words(scratch: PairScratch, image: ImageTables, temperature: float) -> Array:
     """Matches of the words, after ``attend``: (1, n, LANES) at least."""
-    its = attended_slots(work)
+    its = attended_slots(scratch)
     E, S, B, share_o, o_norms, w_norms = its.E, its.S, its.B, its.share_o, its.o_norms, its.w_norms
-    alpha, deltas, pp_delta, pc_alpha, cc_alpha, gamma, R, squares, matched = words_gathering_slots(work)
+    alpha, deltas, pp_delta, pc_alpha, cc_alpha, gamma, R, squares, matched = words_to_regions_slots(scratch)
     m, n = S.shape[0], S.shape[1]
     one, tiny = splat(np.float32(1)), splat(TINY)
 
@@ -50,8 +62,8 @@ def gather(work: Work, image: ImageTables, temperature: float) -> Array:
     product(pp_delta, image.pp, deltas)
     product(pc_alpha, image.pc, alpha)
     product(cc_alpha, image.cc, alpha)
-    product(gamma, turn(alpha), E)
-    product(R, turn(alpha), B)
+    product(gamma, transposed(alpha), E)
+    product(R, transposed(alpha), B)
     for j in range(n):
         square = splat(np.float32(0))
         along = splat(np.float32(0))
@@ -68,13 +80,15 @@ def gather(work: Work, image: ImageTables, temperature: float) -> Array:
 
 
 @njit
-def gather_backward(work: Work, image: ImageTables, temperature: float, d_r: Array, d_image: ImageTables) -> None:
-    """Fill in the gradients that ``gradient_slots`` have of what ``gather`` read, from those of its matches."""
-    its = attended_slots(work)
+def match_words_backward(
+    scratch: PairScratch, image: ImageTables, temperature: float, d_r: Array, d_image: ImageTables
+) -> None:
+    """Fill in the gradients that ``gradient_slots`` have of what ``match_words`` read, from those of its matches."""
+    its = attended_slots(scratch)
     E, S, B, share_o, o_norms, w_norms = its.E, its.S, its.B, its.share_o, its.o_norms, its.w_norms
-    alpha, deltas, pp_delta, pc_alpha, cc_alpha, gamma, R, squares, matched = words_gathering_slots(work)
-    dE, dS, dB, d_share_o, d_o_norms, d_share_w, d_w_norms = gradient_slots(work)
-    d_alpha, Y, scaled_deltas, scaled_alpha, _, _, dgamma, dR, _ = free_slots(work)
+    alpha, deltas, pp_delta, pc_alpha, cc_alpha, gamma, R, squares, matched = words_to_regions_slots(scratch)
+    dE, dS, dB, d_share_o, d_o_norms, d_share_w, d_w_norms = gradient_slots(scratch)
+    d_alpha, Y, scaled_deltas, scaled_alpha, _, _, dgamma, dR, _ = free_slots(scratch)
     m, n = S.shape[0], S.shape[1]
     zero, half, two, gone = splat(np.float32(0)), splat(np.float32(0.5)), splat(np.float32(2)), splat(GONE)
 
@@ -101,11 +115,11 @@ def gather_backward(work: Work, image: ImageTables, temperature: float, d_r: Arr
             store(load(d_share_o, i, 0) + d_delta * e, d_share_o, i, 0)
             store(d_square * delta, scaled_deltas, i, j)  # for the images' gradients below
             store(d_square * e, scaled_alpha, i, j)
-    add_product(d_image.pp, scaled_deltas, turn(deltas))
-    add_product(d_image.pc, scaled_deltas, turn(alpha))
-    add_product(d_image.cc, scaled_alpha, turn(alpha))
-    add_product(d_alpha, B, turn(dR))
-    add_product(d_alpha, E, turn(dgamma))
+    add_product(d_image.pp, scaled_deltas, transposed(deltas))
+    add_product(d_image.pc, scaled_deltas, transposed(alpha))
+    add_product(d_image.cc, scaled_alpha, transposed(alpha))
+    add_product(d_alpha, B, transposed(dR))
+    add_product(d_alpha, E, transposed(dgamma))
     product(dE, alpha, dgamma)
     product(dB, alpha, dR)
 

@@ -1,6 +1,6 @@
 """One block on a GPU in float32: ``single_block`` with the forward of its small part in one kernel.
 
-Backwards, and where the kernel (``single_block_triton``) has no room for a pair or cannot run, for want of Triton or of
+Backwards, and where the kernel (``single_block_kernel``) has no room for a pair or cannot run, for want of Triton or of
 the right card, the small part is ``single_block``'s own in plain torch. In the last case a warning says so, once.
 
 Legend: I images, T texts, m regions, n words; z items of t tokens.
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from han_retrieval.scoring import single_block
 from han_retrieval.scoring.projections import Projections
-from han_retrieval.scoring.single_block import Products, Side, Tables, matches_from_products, products
+from han_retrieval.scoring.single_block import PreparedItems, Products, Tables, matches_from_products, products
 
 MOST_TOKENS = 128  # of an item that the kernel takes
 
@@ -26,9 +26,9 @@ MOST_TOKENS = 128  # of an item that the kernel takes
 _failed: set[tuple[int, int]] = set()
 
 
-def side(projections: Projections, mask: Tensor, *, factors: torch.dtype, over: str = "both") -> Side:
-    """``single_block.side`` with its ``squares``, from float32 projections (z, t, d) and mask (z, t)."""
-    plain = single_block.side(projections, mask, factors=factors, over=over)
+def prepare(projections: Projections, mask: Tensor, *, factors: torch.dtype, over: str = "both") -> PreparedItems:
+    """``single_block.prepare`` with its ``squares``, from float32 projections (z, t, d) and mask (z, t)."""
+    plain = single_block.prepare(projections, mask, factors=factors, over=over)
     return plain._replace(squares=_squares(plain.tables)) if mask.shape[1] <= MOST_TOKENS else plain
 
 
@@ -43,12 +43,14 @@ def _squares(tables: Tables) -> Tensor:
     return F.pad(torch.stack(tables[2:], dim=1), (0, pad, 0, pad))
 
 
-def word_matches(images: Side, texts: Side, *, temperature: float) -> Tensor:
-    """r_j of every word of every pair, (T, I, n), of what ``side`` gave, on one GPU. Differentiable, once."""
+def word_matches(images: PreparedItems, texts: PreparedItems, *, temperature: float) -> Tensor:
+    """r_j of every word of every pair, (T, I, n), of what ``prepare`` gave, on one GPU. Differentiable, once."""
     between = products(images, texts)
     if _fits(images, texts):
         try:
-            return _Matches.apply(temperature, images.squares, texts.squares, *between, *images.tables, *texts.tables)
+            return _KernelMatches.apply(
+                temperature, images.squares, texts.squares, *between, *images.tables, *texts.tables
+            )
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # what Triton, its compilers and the driver raise has no other common ancestor
@@ -59,7 +61,7 @@ def word_matches(images: Side, texts: Side, *, temperature: float) -> Tensor:
     return matches_from_products(between, images.tables, texts.tables, temperature=temperature)
 
 
-def _fits(images: Side, texts: Side) -> bool:
+def _fits(images: PreparedItems, texts: PreparedItems) -> bool:
     """Whether the kernel takes such pairs.
 
     At 64 regions and 64 words, or 128 and 32, its matrices are far from fitting into registers (compiled for capability
@@ -72,24 +74,24 @@ def _fits(images: Side, texts: Side) -> bool:
     return N <= 32 and M * N <= 64 * 32 and counted < 1 << 31 and (M, N) not in _failed
 
 
-def _size(images: Side, texts: Side) -> tuple[int, int]:
+def _size(images: PreparedItems, texts: PreparedItems) -> tuple[int, int]:
     """M and N of the squares."""
     assert images.squares is not None
     assert texts.squares is not None
     return images.squares.shape[-1], texts.squares.shape[-1]
 
 
-class _Matches(torch.autograd.Function):
+class _KernelMatches(torch.autograd.Function):
     """Forward by the kernel; backward through torch's statements, computed anew from the products."""
 
     @staticmethod
     def forward(ctx: Any, temperature: float, image_squares: Tensor, text_squares: Tensor, *tensors: Tensor) -> Tensor:
-        from han_retrieval.scoring import single_block_triton  # Triton is not everywhere, and slow to import
+        from han_retrieval.scoring.gpu import single_block_kernel  # Triton is not everywhere, and slow to import
 
         ctx.save_for_backward(*tensors)
         ctx.temperature = temperature
         between, image_tables, text_tables = _sorted(tensors)
-        return single_block_triton.matches(
+        return single_block_kernel.matches(
             between, image_tables, text_tables, image_squares, text_squares, temperature=temperature
         )
 

@@ -7,34 +7,44 @@ from __future__ import annotations
 
 import numpy as np
 
-from han_retrieval.scoring.compiling import njit
-from han_retrieval.scoring.lanes import GONE, Array, add_to_row, keep_if_greater, lanes_sum, load, splat, store, turn
-from han_retrieval.scoring.pair_kernel import (
+from han_retrieval.scoring.cpu.compiling import njit
+from han_retrieval.scoring.cpu.lanes import (
+    GONE,
+    Array,
+    add_to_row,
+    keep_if_greater,
+    lanes_sum,
+    load,
+    splat,
+    store,
+    transposed,
+)
+from han_retrieval.scoring.cpu.pair_kernel import (
     ImageTables,
+    PairScratch,
     TextGrams,
     TextTables,
-    Work,
     attended_slots,
     free_slots,
     gradient_slots,
-    regions_gathering_slots,
+    regions_to_words_slots,
 )
-from han_retrieval.scoring.products import add_product, product
+from han_retrieval.scoring.cpu.products import add_product, product
 
 
 @njit
 def attend_backward(
-    work: Work, uu: Array, cu: Array, image: ImageTables, text: TextTables, d_grams: TextGrams | None, d_qk: Array,
-    d_kq: Array, d_uu: Array, d_uc: Array, d_cu: Array, d_cc: Array, d_image: ImageTables, d_text: TextTables,
+    scratch: PairScratch, uu: Array, cu: Array, image: ImageTables, text: TextTables, d_grams: TextGrams | None,
+    d_qk: Array, d_kq: Array, d_uu: Array, d_uc: Array, d_cu: Array, d_cc: Array, d_image: ImageTables, d_text: TextTables,
 ) -> None:  # fmt: skip
     """Fill in the gradients of products and add to those of tables, from what is in ``gradient_slots``.
 
-    ``d_grams`` is None unless regions gather. If they do, what H + V and F get by way of Z is still to be added.
+    ``d_grams`` is None unless regions attend to words. If they do, what H + V and F get by way of Z is added here.
     """
     m, n = uu.shape[0], uu.shape[1]
-    E, F, H, V, _, B, PU, PC, NV, UP, share_o, o_norms, W, share_w, w_norms = attended_slots(work)
-    dE, dS, dB, d_share_o, d_o_norms, d_share_w, d_w_norms = gradient_slots(work)
-    dF, dV, dPU, dPC, Y, dHV, dW, _, _ = free_slots(work)
+    E, F, H, V, _, B, PU, PC, NV, UP, share_o, o_norms, W, share_w, w_norms = attended_slots(scratch)
+    dE, dS, dB, d_share_o, d_o_norms, d_share_w, d_w_norms = gradient_slots(scratch)
+    dF, dV, dPU, dPC, Y, dHV, dW, _, _ = free_slots(scratch)
     half, two, gone = splat(np.float32(0.5)), splat(np.float32(2)), splat(GONE)
 
     # Regions.
@@ -49,8 +59,8 @@ def attend_backward(
         for k in range(n):
             store(load(dE, i, k) + d_square * load(B, i, k), dE, i, k)
             store(load(dB, i, k) + d_square * load(E, i, k), dB, i, k)
-    add_product(dE, dB, turn(text.uu))
-    add_product(d_text.uu, turn(E), dB)
+    add_product(dE, dB, transposed(text.uu))
+    add_product(d_text.uu, transposed(E), dB)
     for i in range(m):
         d_a = load(d_share_o, i, 0)
         for k in range(n):
@@ -60,7 +70,7 @@ def attend_backward(
             store(d * load(share_o, i, 0), Y, i, k)
         store(d_a, d_share_o, i, 0)
     product(d_uu, image.inner.T, Y)
-    add_product(d_image.inner, Y, turn(uu))
+    add_product(d_image.inner, Y, transposed(uu))
 
     # S.
     for i in range(m):
@@ -74,15 +84,15 @@ def attend_backward(
             store(load(d_share_w, 0, j) + d * load(PC, i, j), d_share_w, 0, j)
         store(d_a, d_share_o, i, 0)
     product(dV, image.inner.T, Y)
-    add_product(d_image.inner, Y, turn(V))
+    add_product(d_image.inner, Y, transposed(V))
     product(dF, image.cu.T, dS)
-    add_product(d_image.cu, dS, turn(F))
+    add_product(d_image.cu, dS, transposed(F))
     add_product(dE, dS, W)
-    product(dW, turn(dS), E)
+    product(dW, transposed(dS), E)
 
     # Words.
     if d_grams is not None:
-        HV, _, _, d_z, _ = regions_gathering_slots(work)
+        HV, _, _, d_z, _ = regions_to_words_slots(scratch)
         add_product(dF, HV, d_z)
         product(dHV, F, d_z)
     for j in range(n):
@@ -111,17 +121,19 @@ def attend_backward(
             store(load(d_text.cu, j, k) + d, d_text.cu, j, k)
         store(d_b, d_share_w, 0, j)
     add_product(dF, image.uu.T, dV)
-    add_product(d_image.uu, dV, turn(F))
-    add_product(dF, uu, turn(dW))
+    add_product(d_image.uu, dV, transposed(F))
+    add_product(dF, uu, transposed(dW))
     add_product(d_uu, F, dW)
     add_product(d_uu, dPU, text.inner)
     add_product(d_cu, dPC, text.inner)
-    add_product(d_text.inner, turn(dPU), uu)
-    add_product(d_text.inner, turn(dPC), cu)
+    add_product(d_text.inner, transposed(dPU), uu)
+    add_product(d_text.inner, transposed(dPC), cu)
 
     # Attention.
     _mixture_backward(E, dE, share_o, d_share_o, d_qk, d_image.lse)
-    _mixture_backward(turn(F), turn(dF), turn(share_w), turn(d_share_w), turn(d_kq), d_text.lse)
+    _mixture_backward(
+        transposed(F), transposed(dF), transposed(share_w), transposed(d_share_w), transposed(d_kq), d_text.lse
+    )
 
 
 @njit

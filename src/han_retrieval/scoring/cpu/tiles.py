@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring.lanes import LANES, Array
-from han_retrieval.scoring.layout import Layout
-from han_retrieval.scoring.products import multiply_all
-from han_retrieval.scoring.threads import share
+from han_retrieval.scoring.cpu.lanes import LANES, Array
+from han_retrieval.scoring.cpu.layout import Layout
+from han_retrieval.scoring.cpu.products import multiply_all
+from han_retrieval.scoring.cpu.threads import share
 
 # Rows of a product's two factors in a tile. Fewer cost more calls, more fall out of cache before the kernel reads them.
 IMAGE_ROWS, WORD_ROWS = 1152, 1408
@@ -51,7 +51,7 @@ class Texts(NamedTuple):
     squares: tuple[Tensor, ...]
 
 
-class Given(NamedTuple):
+class TileInputs(NamedTuple):
     """What a kernel reads of a tile, or its gradients: contiguous float32, as Numba compiles anew for other layouts.
 
     Attributes:
@@ -71,19 +71,19 @@ class Kernel(Protocol):
     """What is done with the products of a tile."""
 
     @property
-    def gatherers(self) -> tuple[str, ...]:
-        """Whose matches it gives: those of "words" are (I, C, LANES), those of "regions" (I, groups, m, LANES)."""
+    def directions(self) -> tuple[str, ...]:
+        """Those that it gives matches of: of "words" (I, C, LANES), of "regions" (I, groups, m, LANES)."""
 
-    def forward(self, given: Given, matches: tuple[Array, ...]) -> None:
-        """Fill in the matches of each of the gatherers."""
+    def forward(self, inputs: TileInputs, matches: tuple[Array, ...]) -> None:
+        """Fill in the matches of each direction."""
 
-    def backward(self, given: Given, d_matches: tuple[Array, ...], d_given: Given) -> None:
+    def backward(self, inputs: TileInputs, d_matches: tuple[Array, ...], d_inputs: TileInputs) -> None:
         """Fill in the gradients of the blocks, and add to those of the tables."""
 
 
 def matches_of_all_pairs(
     kernel: Kernel, images: Images, texts: Texts, layout: Layout, *, precision: str = "float32"
-) -> list[Tensor]:
+) -> dict[str, Tensor]:
     """Matches of all pairs, differentiable in all that images and texts bring.
 
     Args:
@@ -94,29 +94,29 @@ def matches_of_all_pairs(
         precision: "bfloat16" rounds the products' factors and results, unless a gradient is asked for.
 
     Returns:
-        For each of the kernel's gatherers, (I, T, n) of words or (I, T, m) of regions.
+        By direction, (I, T, n) of words or (I, T, m) of regions.
     """
     inputs = (*images.factors, *images.tables, *texts.factors, *texts.tables, *texts.squares)
     counts = (len(images.factors), len(images.tables), len(texts.factors), len(texts.tables))
     multiply = _multiply_in_bfloat16 if precision == "bfloat16" else _multiply
-    found = _Matches.apply(kernel, layout, counts, multiply, *inputs)
-    return [
-        matches.flatten(1).index_select(1, layout.rows.flatten()).unflatten(1, layout.rows.shape)
-        if gatherers == "words"
+    found = _TiledMatches.apply(kernel, layout, counts, multiply, *inputs)
+    return {
+        direction: matches.flatten(1).index_select(1, layout.rows.flatten()).unflatten(1, layout.rows.shape)
+        if direction == "words"
         else matches.movedim(3, 2).flatten(1, 2).index_select(1, layout.places)
-        for gatherers, matches in zip(kernel.gatherers, found, strict=True)
-    ]
+        for direction, matches in zip(kernel.directions, found, strict=True)
+    }
 
 
-class _Matches(torch.autograd.Function):
+class _TiledMatches(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, kernel: Kernel, layout: Layout, counts: tuple[int, ...], multiply: Multiply, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
-        images, texts = _sides(inputs, counts)
+        images, texts = _images_and_texts(inputs, counts)
         I, m = images.tables[0].shape[:2]
         shapes = {"words": (I, layout.words, LANES), "regions": (I, len(layout.lengths), m, LANES)}
-        matches = [np.empty(shapes[gatherers], np.float32) for gatherers in kernel.gatherers]
+        matches = [np.empty(shapes[direction], np.float32) for direction in kernel.directions]
         elements = sum(x.shape[1] * y.shape[1] for x, y in zip(images.factors, texts.factors, strict=True))
         keep = any(ctx.needs_input_grad) and I * layout.words * elements <= KEPT_ELEMENTS
         kept: dict[tuple[int, int], list[Tensor]] = {}
@@ -130,7 +130,7 @@ class _Matches(torch.autograd.Function):
                 blocks = _room(tile, images, texts, [] if keep else blocks)
                 multiply(blocks, tile.of_images(images).factors, tile.of_texts(interleaved).factors)
                 r = tuple(np.empty(x.shape, np.float32) for x in tile.of_matches(matches, kernel))
-                kernel.forward(_given(blocks, images, texts, tile), r)
+                kernel.forward(_inputs_of(blocks, images, texts, tile), r)
                 for here, found in zip(tile.of_matches(matches, kernel), r, strict=True):
                     here[:] = found
                 if keep:
@@ -146,7 +146,7 @@ class _Matches(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *d_matches: Tensor) -> tuple[Tensor | None, ...]:
         kernel, kept = ctx.kernel, ctx.kept
-        images, texts = _sides(ctx.saved_tensors, ctx.counts)
+        images, texts = _images_and_texts(ctx.saved_tensors, ctx.counts)
         d_images = Images(*(tuple(map(torch.zeros_like, part)) for part in images))
 
         def work(tiles: Iterator[_Tile]) -> Texts:
@@ -164,7 +164,9 @@ class _Matches(torch.autograd.Function):
                     blocks = _room(tile, images, texts, blocks)
                     _multiply(blocks, factors[0], tuple(map(_interleave, factors[1])))
                 d_r = _arrays([x.contiguous() for x in tile.of_matches(d_matches, kernel)])
-                kernel.backward(_given(blocks, images, texts, tile), d_r, _given(d_blocks, d_images, mine, tile))
+                kernel.backward(
+                    _inputs_of(blocks, images, texts, tile), d_r, _inputs_of(d_blocks, d_images, mine, tile)
+                )
                 for d, left, right, d_left, d_right in zip(d_blocks, *factors, *d_factors, strict=True):
                     d = d.flatten(2).flatten(0, 1)
                     d_left.flatten(0, 1).addmm_(d, right.flatten(0, 1))
@@ -196,10 +198,10 @@ class _Tile(NamedTuple):
         )
 
     def of_matches(self, matches: Sequence[Any], kernel: Kernel) -> list[Any]:
-        """Of each of the kernel's gatherers."""
+        """Of each of the kernel's directions."""
         return [
-            x[self.images, self.words if gatherers == "words" else self.groups]
-            for gatherers, x in zip(kernel.gatherers, matches, strict=True)
+            x[self.images, self.words if direction == "words" else self.groups]
+            for direction, x in zip(kernel.directions, matches, strict=True)
         ]
 
 
@@ -250,16 +252,16 @@ def _multiply_in_bfloat16(blocks: list[Tensor], lefts: tuple[Tensor, ...], right
         block.flatten(2).flatten(0, 1).copy_(product)
 
 
-def _given(blocks: list[Tensor], images: Images, texts: Texts, tile: _Tile) -> Given:
+def _inputs_of(blocks: list[Tensor], images: Images, texts: Texts, tile: _Tile) -> TileInputs:
     _, tables, squares = tile.of_texts(texts)
-    return Given(_arrays(blocks), _arrays(tile.of_images(images).tables), _arrays(tables + squares), tile.lengths)
+    return TileInputs(_arrays(blocks), _arrays(tile.of_images(images).tables), _arrays(tables + squares), tile.lengths)
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Array, ...]:
     return tuple(x.numpy() for x in tensors)
 
 
-def _sides(inputs: Sequence[Tensor], counts: tuple[int, ...]) -> tuple[Images, Texts]:
+def _images_and_texts(inputs: Sequence[Tensor], counts: tuple[int, ...]) -> tuple[Images, Texts]:
     left = iter([x.detach().contiguous() for x in inputs])
     a, b, c, d = (tuple(next(left) for _ in range(count)) for count in counts)
     return Images(a, b), Texts(c, d, tuple(left))

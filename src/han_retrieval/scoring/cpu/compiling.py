@@ -49,7 +49,7 @@ def cached_njit(function: Callable[..., Any]) -> Any:
 def _sources() -> str:
     """A hash of all that goes into kernels; Numba itself looks at the file of the outermost function alone."""
     folder = Path(__file__).parent
-    named = ("compiling.py", "lanes.py", "products.py", "alignment.py")
+    named = ("compiling.py", "lanes.py", "products.py", "../alignment.py")
     files = [*(folder / name for name in named), *sorted(folder.glob("*_kernel.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 

@@ -7,7 +7,8 @@ import torch
 from closeness import assert_close, assert_gradients_close
 from random_items import random_mask, random_model
 
-from han_retrieval.scoring import plan, single_block, single_block_cuda
+from han_retrieval.scoring import api, single_block
+from han_retrieval.scoring.gpu import single_block as gpu_single_block
 
 TIGHT = 1e-5  # of scores in [-1, 1]
 
@@ -22,10 +23,10 @@ def test_products_in_bfloat16_where_no_gradient_is_asked_for(blocks, monkeypatch
         return left.to(out_dtype) @ right.to(out_dtype)
 
     monkeypatch.setattr(torch, "mm", multiply)
-    monkeypatch.setattr(plan, "has_kernel", lambda *_: False)
-    monkeypatch.setattr(plan, "has_bfloat16", lambda device: True)
-    monkeypatch.setattr(plan, "_on_gpu", lambda tokens: True)
-    monkeypatch.setattr(single_block_cuda, "_fits", lambda *_: False)
+    monkeypatch.setattr(api, "has_kernel", lambda *_: False)
+    monkeypatch.setattr(api, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(api, "_on_gpu", lambda tokens: True)
+    monkeypatch.setattr(gpu_single_block, "_fits", lambda *_: False)
     torch.manual_seed(4)
     model, masks = random_model(joint_size=64, blocks=blocks), (random_mask(8, 7), torch.ones(20, 5, dtype=torch.bool))
     images, texts = (torch.nn.functional.normalize(torch.randn(*x.shape, 64), dim=-1) for x in masks)
@@ -44,10 +45,12 @@ def test_texts_of_about_one_length_are_scored_together(monkeypatch):
     mask = torch.arange(19) < lengths.unsqueeze(1)
     items = torch.randn(3, 4, 5).double(), random_mask(3, 4), torch.randint(1, 9, mask.shape), mask
     scores, gradients, widths = {}, {}, []
-    side = single_block.side
-    monkeypatch.setattr(plan, "_widths", lambda lengths, images: (lengths + 7) // 8 * 8)
+    prepare = single_block.prepare
+    monkeypatch.setattr(api, "_widths", lambda lengths, images: (lengths + 7) // 8 * 8)
     monkeypatch.setattr(
-        plan.single_block, "side", lambda of, mask, **options: widths.append(mask.shape[1]) or side(of, mask, **options)
+        single_block,
+        "prepare",
+        lambda of, mask, **options: widths.append(mask.shape[1]) or prepare(of, mask, **options),
     )
     for backend in ("reference", "gram"):
         model.zero_grad()

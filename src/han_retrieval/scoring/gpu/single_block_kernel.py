@@ -4,7 +4,7 @@ The statements are those of ``single_block.matches_from_products`` with the same
 product one of an M-row matrix, and fewer of them. With Z_jk = b_j pu_jk + cu_jk inside a text,
 
     S = a (N_o V) + (cu + E UU') F + b (CU N_w') + CC + E Z'        as W = F' UU + Z
-    |picture|^2 = alpha' G alpha                                    G = a a' pp + a (2 p.c) + c.c + E B'
+    |attended|^2 = alpha' G alpha                                   G = a a' pp + a (2 p.c) + c.c + E B'
 
 Products run on tensor cores, which know no float32: see ``_dot``. Regions and words are padded to M and N, powers of
 two; what stands in padding is finite and meets weights of 0.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from han_retrieval.scoring.single_block import CLOSED, Products, Tables
 
-# Where the tables lie in ``single_block.Side.squares``: those of ``Tables`` from its third on.
+# Where the tables lie in ``single_block.PreparedItems.squares``: those of ``Tables`` from its third on.
 INNER, UU_, PU_, CU_, PP, PC, CC_ = (tl.constexpr(index) for index in range(7))
 SQUARES = tl.constexpr(7)
 AWAY = tl.constexpr(CLOSED)
@@ -43,7 +43,7 @@ def matches(
         between: From ``single_block.products``, (T, I, m, n) each.
         image_tables: Of the images, (I, m) and (I, m, m) each.
         text_tables: Of the texts, (T, n) and (T, n, n) each.
-        image_squares: (I, 7, M, M), from ``single_block_cuda.side``.
+        image_squares: (I, 7, M, M), from ``gpu.single_block.prepare``.
         text_squares: (T, 7, N, N).
         temperature: lambda.
 
@@ -139,8 +139,8 @@ def _match(
     # Matching.
     gram = a[:, None] * (a[None, :] * _square(io, PP, regions, m, M) + _square(io, PC, regions, m, M))
     gram = _dot(E, tl.trans(B), gram + _square(io, CC_, regions, m, M))
-    picture = tl.sqrt(tl.maximum(tl.sum(alpha * _dot(gram, alpha, none), 0), TINY))
-    matched = tl.sum(alpha * S, 0) / (w_norm * picture)
+    attended_norm = tl.sqrt(tl.maximum(tl.sum(alpha * _dot(gram, alpha, none), 0), TINY))
+    matched = tl.sum(alpha * S, 0) / (w_norm * attended_norm)
     tl.store(r + (t * images + i) * n + words, matched, mask=word)
 
 
