@@ -1,7 +1,8 @@
 """HAN's forward with d-wide tokens of every pair, but all that one item decides computed once: a strong usual way.
 
-A second baseline for ``benchmarks/scoring.py``, for one block where words attend to regions: queries, keys, values and residuals
-are projected once an item, logits inside an image are multiplied once an image, and no tensor of both sets is copied.
+A second baseline for ``benchmarks/scoring.py``, for one block where words attend to regions: queries, keys, values and
+residuals are projected once an item, logits inside an image are multiplied once an image, and no tensor of both sets is
+copied.
 
 Legend: I images, T texts, B images of a batch, m regions, n words, d the joint size.
 """

@@ -83,7 +83,6 @@ def _product(*, add: bool) -> Any:
     tile_4_3, tile_4_2, tile_4_1 = (_tile(4, columns, add=add) for columns in (3, 2, 1))
     tile_1_3, tile_1_1 = (_tile(1, columns, add=add) for columns in (3, 1))
 
-    @njit
     def product(out: Any, left: Any, right: Any) -> None:
         rows, columns, count = out.shape[0], out.shape[1], right.shape[0]
         whole_rows, whole_columns = rows - rows % 4, columns - columns % 3
@@ -104,7 +103,10 @@ def _product(*, add: bool) -> Any:
             for i in range(whole_rows, rows):
                 tile_1_1(out, left, right, i, whole_columns, count)
 
-    return product
+    # Numba names compiled code after the function and a number that counts functions of this process alone. With one
+    # name for both, a kernel that one process kept on disk can call the other function of a kernel that another kept.
+    product.__qualname__ = "add_product" if add else "product"
+    return njit(product)
 
 
 product = _product(add=False)
