@@ -35,7 +35,8 @@ from han_retrieval.scoring.cpu.products import add_product, product
 @njit
 def attend_backward(
     scratch: PairScratch, uu: Array, cu: Array, image: ImageTables, text: TextTables, d_grams: TextGrams | None,
-    d_qk: Array, d_kq: Array, d_uu: Array, d_uc: Array, d_cu: Array, d_cc: Array, d_image: ImageTables, d_text: TextTables,
+    d_qk: Array, d_kq: Array, d_uu: Array, d_uc: Array, d_cu: Array, d_cc: Array,
+    d_image: ImageTables, d_text: TextTables,
 ) -> None:  # fmt: skip
     """Fill in the gradients of products and add to those of tables, from what is in ``gradient_slots``.
 

@@ -167,7 +167,7 @@ def attended_slots(scratch: PairScratch) -> Attended:
 
 
 class Gradients(NamedTuple):
-    """Gradients that alignment and matching hand to ``attention_gradient_kernel``, named and laid as in ``Attended``."""
+    """What alignment and matching hand to ``attention_gradient_kernel``: gradients, named as in ``Attended``."""
 
     E: Array
     S: Array
