@@ -40,7 +40,7 @@ COLUMNS = (
     "regions to words, %",
     "tokens a word attends to",
     "tokens a region attends to",
-    "regions a word gathers",
+    "regions a word is aligned with",
     "score",
 )
 PARTS = (
@@ -138,13 +138,13 @@ def describe(evidence: PairAlignment) -> list[float]:
     """``COLUMNS`` of a pair."""
     attention, m = evidence.attention[0], evidence.alignment.shape[1]  # (s, s), the first m tokens are regions
     to_regions = attention[:, :m].sum(1)
-    spread, gathered = _tokens(attention), _tokens(evidence.alignment)
+    spread, aligned = _tokens(attention), _tokens(evidence.alignment)
     return [
         100 * float(to_regions[m:].mean()),
         100 * float(1 - to_regions[:m].mean()),
         float(spread[m:].mean()),
         float(spread[:m].mean()),
-        float(gathered.mean()),
+        float(aligned.mean()),
         evidence.score,
     ]
 

@@ -55,11 +55,11 @@ def main() -> None:
 @click.option("--regions", default=36, show_default=True, help="Only the first of each photo.")
 def boxes(dataset: Path, features: tuple[Path, ...], entities: Path, split: str, regions: int) -> None:
     """The share of true boxes that a region overlaps at IoU >= 0.5."""
-    photos, truth = read_dataset(dataset).split(split).photos, read_entities(entities)
+    photos, annotations = read_dataset(dataset).split(split).photos, read_entities(entities)
     for folder in features:
         store = RegionStore.open(folder)
         found = (store.read([photo.id])[0].boxes for photo in photos)
-        click.echo(f"{store.fingerprint}: {_coverage((truth[photo.id] for photo in photos), found, regions)}")
+        click.echo(f"{store.fingerprint}: {_coverage((annotations[photo.id] for photo in photos), found, regions)}")
 
 
 @main.command()
@@ -73,7 +73,7 @@ def ssd(dataset: Path, graph: Path, text: Path, entities: Path, split: str, regi
     """The same for the boxes of SSD-MobileNetV2, those of one class that overlap reduced to the best."""
     import cv2
 
-    photos, truth = read_dataset(dataset).split(split).photos, read_entities(entities)
+    photos, annotations = read_dataset(dataset).split(split).photos, read_entities(entities)
     network = cv2.dnn.readNetFromTensorflow(str(graph), str(text))
 
     def detect(path: Path) -> np.ndarray:
@@ -86,13 +86,13 @@ def ssd(dataset: Path, graph: Path, text: Path, entities: Path, split: str, regi
         return photo_first(boxes[places], rows[places, 2], (), width=width, height=height)[0].numpy()
 
     found = (detect(photo.path) for photo in photos if photo.path is not None)
-    click.echo(f"SSD-MobileNetV2: {_coverage((truth[photo.id] for photo in photos), found, regions)}")
+    click.echo(f"SSD-MobileNetV2: {_coverage((annotations[photo.id] for photo in photos), found, regions)}")
 
 
-def _coverage(truth: Iterable[EntitiesPhoto], found: Iterable[np.ndarray | None], regions: int) -> str:
+def _coverage(annotations: Iterable[EntitiesPhoto], found: Iterable[np.ndarray | None], regions: int) -> str:
     """How many of the true boxes the first regions of their photos cover."""
     covered, counts = [], []
-    for photo, of_photo in zip(truth, found, strict=True):
+    for photo, of_photo in zip(annotations, found, strict=True):
         assert of_photo is not None
         counts.append(len(of_photo[:regions]))
         known = {tuple(box) for _, phrase in phrases(photo) for box in phrase.boxes.tolist()}
@@ -111,10 +111,10 @@ def _coverage(truth: Iterable[EntitiesPhoto], found: Iterable[np.ndarray | None]
 def heads(dataset: Path, detector: Path, entities: Path, split: str, photos: int) -> None:
     """What a detector's heads say of true boxes."""
     network, weights_hash = load_network(detector)
-    truth = read_entities(entities)
+    annotations = read_entities(entities)
     wanted = [photo for photo in read_dataset(dataset).split(split).photos if photo.path is not None]
     annotated = [
-        AnnotatedPhoto(photo.path, box_labels(truth[photo.id], network.config.names))
+        AnnotatedPhoto(photo.path, box_labels(annotations[photo.id], network.config.names))
         for photo in wanted[: photos or None]
         if photo.path is not None
     ]

@@ -1,4 +1,4 @@
-"""Scenes that the program draws itself: coloured things in relations, with captions and word-to-region truth."""
+"""Scenes that a program draws: coloured things in relations, with captions and the boxes of their phrases."""
 
 from research.scenes.captions import Caption, captions
 from research.scenes.compose import Scene, Thing, compose

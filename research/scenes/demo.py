@@ -54,7 +54,7 @@ def main(out: Path, seed: int, seconds: float) -> None:
     """
     started = time.monotonic()
     make_own_folder(out, command=COMMAND, parts=("scenes", "features", "model"))
-    _say(f"1/5 drawing {TRAIN + DEV:,} scenes of coloured things, with captions and the boxes that words speak of")
+    _say(f"1/5 drawing {TRAIN + DEV:,} scenes of coloured things, with captions and the boxes of their phrases")
     write_scenes(out / "scenes", train=TRAIN, dev=DEV, seed=seed, workers=2, progress=True)
     photos = read_dataset(out / "scenes")
     _say(f"2/5 finding the regions of {len(photos):,} photos ({photos.caption_count:,} captions)")
@@ -70,11 +70,11 @@ def main(out: Path, seed: int, seconds: float) -> None:
         command=shlex.join(["python", "-m", "research.scenes.demo", *sys.argv[1:]]),
     )
     model = HAN.from_pretrained(out / "model")
-    _say("4/5 ranking the dev photos and captions, and holding the evidence against the truth")
+    _say("4/5 ranking the dev photos and captions, and comparing the evidence with the annotations")
     dev = photos.split("dev")
     found = evaluate(model, dev, store, progress=False)
-    truth = read_entities(out / "scenes" / "entities.jsonl")
-    grounded = ground(model, truth, store, ids=[photo.id for photo in dev.photos])
+    annotations = read_entities(out / "scenes" / "entities.jsonl")
+    grounded = ground(model, annotations, store, ids=[photo.id for photo in dev.photos])
     _say("5/5 answering two queries")
     queries = [_answer(model, store, dev, sentence) for sentence in (_longest_caption(dev), SENTENCE)]
     tables = _recall_table(found), _grounding_table(grounded)

@@ -1,6 +1,6 @@
 """A light detector for drawn scenes: what differs from its row of the picture is a thing, with hand-made features.
 
-It looks at pixels alone and knows nothing of what was drawn. It needs no network and is fast, and is meant for the
+It uses pixels alone and is not told what was drawn. It needs no network and is fast, and is meant for the
 scenes of ``research.scenes``: in real photos the rows are no background, and it finds little.
 
 Legend: h rows, w columns, m regions, s the side of a crop.

@@ -1,4 +1,4 @@
-"""A dataset of scenes on disk: photos, captions, and the truth of which words speak of which boxes."""
+"""Write a dataset of scenes: photos, captions, and annotations of phrases with their boxes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 def write_scenes(
     folder: str | Path, *, train: int, dev: int, seed: int = 0, workers: int = 1, progress: bool = False
 ) -> None:
-    """Write captioned photos of scenes, with the truth of their words.
+    """Write captioned photos of scenes, with the boxes of their phrases.
 
     A scene depends on the seed, its split and its number alone: the same seed gives the same bytes, and a larger
     dataset begins with the smaller one.
@@ -55,7 +55,7 @@ def write_scenes(
                 rows.append(row)
                 bar.update()
         _write_lines(folder / "metadata.jsonl", [row for row, _ in rows])
-        _write_lines(folder / "entities.jsonl", [truth for _, truth in rows])
+        _write_lines(folder / "entities.jsonl", [annotations for _, annotations in rows])
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
 
@@ -73,7 +73,7 @@ def _write_one(folder: Path, split: str, number: int, seed: int) -> tuple[Row, R
 
 
 def _entities(name: str, scene: Scene, sentences: list[Caption]) -> Row:
-    """The truth of one photo; chain "k" is its k-th thing from 1, and the one after the last is its setting."""
+    """The annotations of one photo: chain "k" is its k-th thing from 1, the one after the last is its setting."""
     place = str(len(scene.things) + 1)
     types = [KINDS[thing.kind].type for thing in scene.things] + ["scene"]
     return {

@@ -56,7 +56,7 @@ def main() -> None:
 @out_option
 @only_option
 @seed_option
-@click.option("--entities", type=FILE, help="Entities truth; DATASET/entities.jsonl where there is one.")
+@click.option("--entities", type=FILE, help="Entities annotations; by default DATASET/entities.jsonl if it exists.")
 @click.option("--budget-minutes", type=float, help="Stop after so long; what is begun goes on another time.")
 @results_option
 @document_option
@@ -74,7 +74,7 @@ def run(
     device: str,
 ) -> None:
     """Make all runs that are not done, and renew the document after each."""
-    truth = entities or dataset / "entities.jsonl"
+    annotations = entities or dataset / "entities.jsonl"
     stores = _open(features)
     if (known := read_records(results)[0]) and next(iter(stores)) != known[0]:
         raise HANError(
@@ -84,7 +84,7 @@ def run(
     study = Study(
         dataset=hold_out(read_dataset(dataset)),
         stores=stores,
-        truth=read_entities(truth) if entities or truth.exists() else None,
+        annotations=read_entities(annotations) if entities or annotations.exists() else None,
         out=out,
         device=find_device(device),
     )

@@ -61,14 +61,14 @@ class Study:
     Attributes:
         dataset: Photos in splits "train", "held_out" and "dev".
         stores: The region stores by name.
-        truth: Entities annotations, or None to leave grounding out.
+        annotations: Entities annotations, or None to leave grounding out.
         out: Where runs go: OUT/STORE/SETTING/seed-N, a model, and seed-N.json.
         device: Where to train.
     """
 
     dataset: CaptionedPhotos
     stores: dict[str, RegionStore]
-    truth: EntitiesPhotos | None
+    annotations: EntitiesPhotos | None
     out: Path
     device: torch.device | str = "cpu"
 
@@ -83,14 +83,14 @@ class Study:
         if run.setting.regions is not None:
             store = FirstRegions.open(store.path)
             store.regions = run.setting.regions
-        if config.alignment_weight and self.truth is None:
+        if config.alignment_weight and self.annotations is None:
             raise HANError(f"{run.setting.label}: learns from phrases; give their annotations with --entities")
         trained = train(
             config,
             self.dataset,
             store,
             folder,
-            annotations=self.truth if config.alignment_weight else None,
+            annotations=self.annotations if config.alignment_weight else None,
             resume=True,
             device=self.device,
             progress=progress,
@@ -99,9 +99,10 @@ class Study:
         dev = self.dataset.split("dev")
         evaluation = evaluate(model, dev, store, progress=progress)
         grounding = None
-        if self.truth is not None and isinstance(model, AligningMatcher):
+        if self.annotations is not None and isinstance(model, AligningMatcher):
             with _one_thread():
-                grounding = ground(model, self.truth, store, ids=[photo.id for photo in dev.photos], progress=progress)
+                ids = [photo.id for photo in dev.photos]
+                grounding = ground(model, self.annotations, store, ids=ids, progress=progress)
         found = {
             **results(evaluation, model=str(folder), grounding=grounding),
             "config": json.loads(config.model_dump_json()),

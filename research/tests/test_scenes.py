@@ -49,12 +49,12 @@ def test_the_same_seed_gives_the_same_bytes_and_a_larger_dataset_begins_with_the
 
 def test_the_ordinary_readers_read_them_and_agree(written: Path) -> None:
     dataset = read_dataset(written)
-    truth = read_entities(written / "entities.jsonl")
+    annotations = read_entities(written / "entities.jsonl")
     assert dataset.splits == {"train": 20, "dev": 8}
     assert not dataset.skipped
-    assert [photo.id for photo in dataset.photos] == list(truth)
+    assert [photo.id for photo in dataset.photos] == list(annotations)
     for photo in dataset.photos:
-        annotated = truth[photo.id]
+        annotated = annotations[photo.id]
         assert photo.path is not None
         assert open_photo(photo.path).size == (annotated.width, annotated.height)
         assert 3 <= len(photo.captions) <= 5

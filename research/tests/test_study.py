@@ -64,7 +64,7 @@ def work(folder, *, only=TWO, seeds=1) -> tuple[Study, int]:
 def make_study(folder) -> Study:
     shutil.rmtree(folder / "features", ignore_errors=True)  # of an earlier call, the same
     dataset, store = make_data(folder, photos=48)
-    return Study(dataset=hold_out(dataset), stores={"made-up": store}, truth=None, out=folder / "runs")
+    return Study(dataset=hold_out(dataset), stores={"made-up": store}, annotations=None, out=folder / "runs")
 
 
 def work_killed_at(folder, step: int) -> None:
