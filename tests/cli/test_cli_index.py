@@ -107,7 +107,7 @@ def test_a_search_loads_no_detector_and_no_plots(han):
         "sys.exit(', '.join(large & sys.modules.keys()) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0, result.stderr  # which may say that kernels are compiled, once
     assert len(json.loads(result.stdout)["hits"]) == 5
 
 
