@@ -188,6 +188,10 @@ def test_programs_and_targets_exist():
             assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), f"{page.name}: {module}"
         for file in re.findall(r"python ((?:benchmarks|examples)/[a-z_]+\.py)", text):
             assert (ROOT / file).is_file(), f"{page.name}: {file}"
+        if "result" not in page.name and "plugins" not in page.name:
+            for file in re.findall(r"`((?:\w+/)+\w+\.(?:py|toml))`", prose(page)):
+                places = (ROOT / file, ROOT / "src/han_retrieval" / file, ROOT / "src/han_retrieval/scoring" / file)
+                assert any(place.is_file() for place in places), f"{page.name}: {file}"
         for code in (*re.findall(r"`make ([\w-]+)`", text), *re.findall(r"^make ([\w-]+)", text, re.MULTILINE)):
             assert code in targets, f"{page.name}: make {code}"
 
