@@ -16,7 +16,7 @@ from torch import Tensor
 from han_retrieval.scoring import many_blocks, single_block
 from han_retrieval.scoring.alignment import matches_of_pairs
 from han_retrieval.scoring.gpu import single_block as gpu_single_block
-from han_retrieval.scoring.matching import DIRECTIONS, Matching
+from han_retrieval.scoring.matching import DIRECTIONS, Items, Matching
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 
 PRECISIONS = ("float32", "bfloat16")
@@ -87,13 +87,13 @@ def score_all_pairs(
         return image_tokens.new_zeros(len(region_mask), len(word_mask))
     if chunk_elements is None:
         chunk_elements = GPU_ELEMENTS if image_tokens.is_cuda else CPU_ELEMENTS
-    items = image_tokens, region_mask, text_tokens, word_mask
+    items = Items(image_tokens, region_mask, text_tokens, word_mask)
     with torch.autocast(image_tokens.device.type, enabled=False):
         if has_kernel(image_tokens, blocks):
-            return _by_kernel(*items, blocks, matching, precision)
+            return _by_kernel(items, blocks, matching, precision)
         if len(blocks) > 1 or (blocks and matching.direction != "words"):
-            return many_blocks.scores(*items, blocks=blocks, matching=matching, chunk_elements=chunk_elements)
-        return _in_torch(*items, blocks, matching, precision, chunk_elements)
+            return many_blocks.scores(items, blocks=blocks, matching=matching, chunk_elements=chunk_elements)
+        return _in_torch(items, blocks, matching, precision, chunk_elements)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -132,15 +132,7 @@ def _on_gpu(tokens: Tensor) -> bool:
     return tokens.is_cuda and tokens.dtype == torch.float32
 
 
-def _by_kernel(
-    image_tokens: Tensor,
-    region_mask: Tensor,
-    text_tokens: Tensor,
-    word_mask: Tensor,
-    blocks: Sequence[AttentionBlock],
-    matching: Matching,
-    precision: str,
-) -> Tensor:
+def _by_kernel(items: Items, blocks: Sequence[AttentionBlock], matching: Matching, precision: str) -> Tensor:
     """(I, T) scores by a kernel in ``cpu``, some images and texts at a time: their projections fit in memory."""
     from han_retrieval.scoring.cpu import alignment as cpu_alignment
     from han_retrieval.scoring.cpu import single_block as cpu_single_block
@@ -148,6 +140,7 @@ def _by_kernel(
     options: dict[str, Any] = {
         "directions": matching.directions, "temperature": matching.temperature, "precision": precision
     }  # fmt: skip
+    image_tokens, region_mask, text_tokens, word_mask = items
     order = word_mask.sum(1).argsort(stable=True)
     rows: list[Tensor] = []
     for images in _slices(len(region_mask), IMAGES_A_CHUNK):
@@ -169,19 +162,13 @@ def _by_kernel(
 
 
 def _in_torch(
-    image_tokens: Tensor,
-    region_mask: Tensor,
-    text_tokens: Tensor,
-    word_mask: Tensor,
-    blocks: Sequence[AttentionBlock],
-    matching: Matching,
-    precision: str,
-    chunk_elements: int,
+    items: Items, blocks: Sequence[AttentionBlock], matching: Matching, precision: str, chunk_elements: int
 ) -> Tensor:
     """(I, T) scores by ``single_block`` or ``alignment``, texts of about one length together and some pairs at a time.
 
     On a GPU in float32 the small part of ``single_block`` is a kernel, see ``gpu``.
     """
+    image_tokens, region_mask, text_tokens, word_mask = items
     m = region_mask.shape[1]
     lengths = word_mask.sum(1)
     flat = text_tokens[word_mask]  # (valid words of all texts, d), so that little is spent on padding

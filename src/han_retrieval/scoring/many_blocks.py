@@ -14,24 +14,16 @@ import torch
 from torch import Tensor
 
 from han_retrieval.scoring.gram import group_items, joint_grams, matches_from_gram, project_terms
-from han_retrieval.scoring.matching import Matching
+from han_retrieval.scoring.matching import Items, Matching
 from han_retrieval.scoring.projections import AttentionBlock
 
 ITEMS_AT_ONCE = 256  # that are projected
 IMAGES_AT_ONCE = 32  # whose pairs are lifted
 
 
-def scores(
-    image_tokens: Tensor,
-    region_mask: Tensor,
-    text_tokens: Tensor,
-    word_mask: Tensor,
-    *,
-    blocks: Sequence[AttentionBlock],
-    matching: Matching,
-    chunk_elements: int,
-) -> Tensor:
-    """(I, T) scores of tokens (I, m, d), (T, n, d) and their masks; ``chunk_elements`` bounds a chunk's s^2 tables."""
+def scores(items: Items, *, blocks: Sequence[AttentionBlock], matching: Matching, chunk_elements: int) -> Tensor:
+    """(I, T) scores of all pairs; ``chunk_elements`` bounds a chunk's (s, s) tables."""
+    image_tokens, region_mask, text_tokens, word_mask = items
     m, over = region_mask.shape[1], [block.over for block in blocks]
     lengths = word_mask.sum(1)
     order = lengths.argsort(stable=True)

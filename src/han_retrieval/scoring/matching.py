@@ -1,15 +1,32 @@
-"""How final tokens become a score."""
+"""What is scored, and how final tokens become a score."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 DIRECTIONS = ("words", "regions", "both")
 TOKENS_OF = {"images": "regions", "texts": "words"}
+
+
+class Items(NamedTuple):
+    """The tokens whose pairs are scored.
+
+    Attributes:
+        image_tokens: (I, m, d).
+        region_mask: (I, m) bool, at least one true an image.
+        text_tokens: (T, n, d).
+        word_mask: (T, n) bool, at least one true a text.
+    """
+
+    image_tokens: Tensor
+    region_mask: Tensor
+    text_tokens: Tensor
+    word_mask: Tensor
 
 
 @dataclass(frozen=True)
