@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from han_retrieval.errors import HANError
-from han_retrieval.files import sync, write_whole
+from han_retrieval.files import from_home, sync, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -13,6 +15,13 @@ def test_a_file_is_replaced_whole(tmp_path):
         write_whole(tmp_path / "file", content)
     assert (tmp_path / "file").read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_home_folder_is_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert from_home("~/model") == tmp_path / "model"
+    assert from_home("~no-such-user/model") == Path("~no-such-user/model")
 
 
 def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path):

@@ -35,6 +35,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
             temporary.unlink()
 
 
+def from_home(path: str | Path) -> Path:
+    """The path with "~" as the home folder; as it is where there is no such user, as of a file named "~draft"."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111, that of pathlib raises
+
+
 def move(source: Path, target: Path) -> None:
     """Give a file or a folder another name, in place of a file that has it.
 

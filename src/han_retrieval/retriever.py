@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from han_retrieval.errors import DataError, ModelError
+from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, Matcher, hub, load_matcher
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Retriever:
     Attributes:
         model, name, folder: As given.
 
+    Raises:
+        ModelError: The model was trained with another detector.
+
     Example:
         >>> retriever = load()
         >>> photos = retriever.encode_images(["a.jpg", "b.jpg"])
@@ -89,6 +93,12 @@ class Retriever:
         self.name = name
         self.folder = folder
         if detector is not None:
+            trained_with = model.config.detector_fingerprint
+            if trained_with not in (None, detector.fingerprint):
+                raise ModelError(
+                    f"{name or 'the model'}: was trained with the detector {trained_with!r}, not with "
+                    f"{detector.fingerprint!r}; leave it out, or give that one"
+                )
             self.detector = detector
 
     def __repr__(self) -> str:
@@ -198,7 +208,7 @@ class Retriever:
             elif isinstance(photo, Image.Image):
                 sources[place] = images[place] = upright_rgb(photo)
             elif isinstance(photo, str | Path):
-                sources[place] = path = Path(photo).expanduser()
+                sources[place] = path = from_home(photo)
                 images[place] = open_photo(path)
             else:
                 raise TypeError(

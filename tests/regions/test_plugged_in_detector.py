@@ -42,13 +42,20 @@ def make_detector(argument: str, *, regions: int) -> Stripes:
     return Stripes(argument, regions)
 
 
+def make_numbered(argument: str, *, regions: int) -> Stripes:
+    detector = Stripes(argument, regions)
+    detector.fingerprint = f"my-2-3-1-{regions}"
+    return detector
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    module = SimpleNamespace(make_detector=make_detector)
+    module = SimpleNamespace(make_detector=make_detector, make_numbered=make_numbered)
     monkeypatch.setitem(sys.modules, "stripes_package", module)
     own = plugins.entry_points(group="han_retrieval.detectors")
     others = [
         EntryPoint("stripes", "stripes_package:make_detector", "han_retrieval.detectors"),
+        EntryPoint("my-2-3", "stripes_package:make_numbered", "han_retrieval.detectors"),
         EntryPoint("unfinished", "package_that_is_not_there:make", "han_retrieval.detectors"),
     ]
     monkeypatch.setattr(plugins, "entry_points", lambda group: [*own, *others])
@@ -64,6 +71,12 @@ def test_it_is_found_by_its_name_and_by_its_fingerprint(tmp_path):
     store = RegionStore.open(tmp_path / "features")
     assert detector_for(store.fingerprint).fingerprint == detector.fingerprint
     assert store.batch(store.ids).features.shape == (2, 4, 3)
+
+
+def test_a_name_may_have_numbers_between_hyphens():
+    assert Fingerprint.parse("my-2-3-1-36") == ("my-2-3", "", 36, "")
+    assert Fingerprint.parse("my-2-detector-1-36-x") == ("my-2-detector", "", 36, "x")
+    assert detector_for("my-2-3-1-36").fingerprint == "my-2-3-1-36"
 
 
 def test_what_stands_behind_the_colon_is_its_argument():

@@ -111,7 +111,7 @@ def test_what_cannot_be_encoded_is_named(pictures, tmp_path):
         small.encode_images([3])
 
 
-def test_load_takes_a_folder_and_a_detector(tmp_path):
+def test_load_takes_a_folder_and_a_detector(tmp_path, monkeypatch):
     small = retriever(detector_fingerprint="halves-1-3")
     small.model.save_pretrained(tmp_path / "model")
     loaded = han.load(tmp_path / "model", detector=Halves())
@@ -121,6 +121,13 @@ def test_load_takes_a_folder_and_a_detector(tmp_path):
         han.load(tmp_path / "none")
     with pytest.raises(han.HANError, match="halves-1-3"):
         han.load(tmp_path / "model").detector  # noqa: B018
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert han.load("~/model").model.config == small.model.config
+    other = Halves()
+    other.fingerprint = "halves-2-3"
+    with pytest.raises(ModelError, match="trained with the detector 'halves-1-3', not with 'halves-2-3'"):
+        han.load(tmp_path / "model", detector=other)
     retriever().model.save_pretrained(tmp_path / "silent")
     with pytest.raises(ModelError, match="does not say which detector"):
         han.load(tmp_path / "silent").detector  # noqa: B018

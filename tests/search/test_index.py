@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from PIL import Image
 from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_photos, update
 
@@ -11,6 +12,7 @@ from han_retrieval.errors import ConfigError, ModelError, QueryError, StoreError
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.retriever import Retriever
 from han_retrieval.search import Calibration, Hit, Index, SearchResult, search, similar
+from han_retrieval.search.pooling import TextMap
 
 COUNT = 12
 LOADED = "han_retrieval.search.index.detector_for"
@@ -50,6 +52,26 @@ def test_it_is_created_filled_searched_and_opened_again(tmp_path, retriever, pho
     with Index.open(tmp_path / "index") as index:
         assert [hit.id for hit in index.search(SENTENCE, k=3)] == [hit.id for hit in found]
         assert index.model is index.model  # loaded once
+
+
+def test_it_is_made_in_the_home_folder(tmp_path, retriever, photos, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    with Index.create("~/index", retriever) as index:
+        assert index.path == tmp_path / "index"
+    assert update(photos, "~/index").added == COUNT
+    assert len(Index.open("~/index")) == COUNT
+
+
+def test_a_new_index_chooses_candidates_by_the_model_s_map(tmp_path, retriever, photos, model):
+    random = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(16, 16, generator=random), torch.randn(16, generator=random)
+    TextMap(weight, bias).write(model, model=folder_hash(model))
+    with Index.create(tmp_path / "index", retriever) as created:
+        created.add(photos)
+        with Index.open(tmp_path / "index") as opened:
+            found = [[hit.id for hit in each.search(SENTENCE, k=3, candidates=3)] for each in (created, opened)]
+    assert found[0] == found[1]
 
 
 def test_adding_is_incremental_and_follows_what_is_gone(tmp_path, retriever, photos):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from han_retrieval.errors import ModelError
-from han_retrieval.files import write_whole
+from han_retrieval.files import from_home, write_whole
 from han_retrieval.matchers import hub
 from han_retrieval.text import Vocabulary
 
@@ -33,7 +33,7 @@ _RENAMED = {"boundary_words": "bos_eos"}
 def model_folder(name: str | Path) -> Path:
     """The folder of a model: ``DEFAULT_MODEL`` is the one that ships, ``user/name`` one of the Hugging Face Hub.
 
-    As text, "./default" is a folder of one's own. A folder that is here counts before the Hub.
+    As text, "./default" is a folder of one's own, and "~" the home folder. A folder that is here counts before the Hub.
 
     Raises:
         ModelError: The Hub does not have it, or a path may mean two folders: ``Path("./default")`` is
@@ -41,7 +41,7 @@ def model_folder(name: str | Path) -> Path:
     """
     path = Path(name)
     if path != Path(DEFAULT_MODEL):
-        return hub.download(str(name)) if hub.is_hub_name(name) else path
+        return hub.download(str(name)) if hub.is_hub_name(name) else from_home(path)
     if str(name) != DEFAULT_MODEL:
         return path.absolute()
     if isinstance(name, Path) and name.is_dir():

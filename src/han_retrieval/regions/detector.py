@@ -13,8 +13,8 @@ A fingerprint is ``NAME-VERSION-REGIONS[-DETAILS]`` or ``NAME:MODEL-VERSION-REGI
 ``grid-1-36-efficientnet-lite2`` or ``torchvision:fasterrcnn_resnet50_fpn-1-36-258fb6c6``. NAME is the registered name,
 VERSION a number that grows whenever the detector computes other features from the same photo, REGIONS the most regions
 a photo gets, MODEL what the factory is given as its argument, and DETAILS anything else that features depend on, such
-as the first digits of the weights' hash. Models, region stores and indexes keep the fingerprint; ``detector_for`` finds
-the detector again from it.
+as the first digits of the weights' hash. A MODEL may not have two numbers in a row, as "vit-16-224" has. Models, region
+stores and indexes keep the fingerprint; ``detector_for`` finds the detector again from it.
 """
 
 from __future__ import annotations
@@ -102,9 +102,18 @@ class Fingerprint(NamedTuple):
 
     @classmethod
     def parse(cls, fingerprint: str) -> Fingerprint | None:
-        """None where it has another form, as that of imported features."""
-        parts = re.fullmatch(r"([^:]+?)(?::(.+?))?-\d+-(\d+)(?:-(.*))?", fingerprint)
-        return None if parts is None else cls(parts[1], parts[2] or "", int(parts[3]), parts[4] or "")
+        """None where it has another form, as that of imported features.
+
+        A name may have numbers between hyphens too, as "mine-2-3": of several readings, the first counts whose name is
+        registered, or else the first.
+        """
+        readings = [
+            cls(parts[1], parts[2] or "", int(version[1]), version[2] or "")
+            for version in re.finditer(r"-\d+(?=-(\d+)(?:-(.*))?$)", fingerprint)
+            if (parts := re.fullmatch(r"([^:]+)(?::(.+))?", fingerprint[: version.start()]))
+        ]
+        registered = [reading for reading in readings if reading.name in installed("detectors")]
+        return next(iter(registered or readings), None)
 
 
 def load_detector(name: str, *, regions: int) -> Detector:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import detection, get_model_builder, get_model_weights, list_models
 
 from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.files import from_home
 
 MODELS = tuple(name for name in list_models(detection) if "rcnn" in name)
 _SHA = 8  # digits of a file's SHA-256 that torchvision has in the file's name
@@ -59,7 +60,7 @@ def read_weights(model: str, weights: str | None) -> Weights:
         entry = entries[wanted]
         source, state, sha = entry.url, _download(model, entry), _sha_in_name(entry)
     else:
-        path = Path(wanted).expanduser()
+        path = from_home(wanted)
         if not path.is_file():
             raise ModelError(f"{path}: no such file; the weights that torchvision has for {model} are {_names(model)}")
         with path.open("rb") as file:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from han_retrieval.data import open_photo, upright_rgb
 from han_retrieval.errors import ModelError
-from han_retrieval.matchers import AligningMatcher, Matcher
+from han_retrieval.files import from_home
+from han_retrieval.matchers import AligningMatcher, Matcher, model_folder
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
@@ -141,6 +142,7 @@ class Index(IndexReader):
         create_index(path, model=retriever.folder, loaded=model, detector=detector, storage=storage)
         index = cls(path, detector=detector, device=model.device)
         index._keep(model)
+        index.load_text_map(model_folder(retriever.folder))
         return index
 
     @property
@@ -302,10 +304,10 @@ class Index(IndexReader):
         if isinstance(photo, int | Regions):
             return photo
         if isinstance(photo, str | Path):
-            row = self.find(Path(photo).expanduser())
+            row = self.find(from_home(photo))
             if row is not None:
                 return row
-            image = open_photo(Path(photo).expanduser())
+            image = open_photo(from_home(photo))
         elif isinstance(photo, Image.Image):
             image = upright_rgb(photo)
         else:

@@ -89,7 +89,7 @@ class Maker:
             ModelError: The model is missing or does not say which detector it needs, or the detector is another one.
             ConfigError: There is no such storage.
         """
-        folder = model_folder(name).expanduser().absolute()
+        folder = model_folder(name).absolute()
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such model; name its folder, or that to which it was moved: --model MODEL")
         if storage not in STORAGES:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
+from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.scoring import Tokens
@@ -73,7 +74,7 @@ class IndexReader(Closing):
     pooled: NDArray[np.float32]
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        self.path = from_home(path).absolute()
         self._held: IO[str] | None = None
         self._ids: NDArray[np.uint64] = np.empty(0, np.uint64)  # row ids of the table, which stay with a photo
         self._table: Path | None = None
@@ -209,7 +210,7 @@ class IndexReader(Closing):
         Raises:
             ModelError: It is not there, or it is another model.
         """
-        path = model_folder(folder or self.settings.model).expanduser()
+        path = model_folder(folder or self.settings.model)
         if not path.is_dir():
             raise ModelError(f"{path}: the index's model is not there; say where it is: --model MODEL")
         if folder_hash(path) != self.made_by.model:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES, is_text, photo_files
 from han_retrieval.errors import DataError
+from han_retrieval.files import from_home
 from han_retrieval.search.settings import Patterns
 
 Place = tuple[str, str]
@@ -66,7 +67,7 @@ def root_name(given: str | Path, known: Collection[str]) -> str:
 
 
 def _plain(path: str | Path) -> str:
-    whole = Path(path).expanduser().absolute()
+    whole = from_home(path).absolute()
     # Resolved by the file system, since after a link ".." is not the folder written before it.
     return str(whole.resolve() if ".." in whole.parts else whole)
 

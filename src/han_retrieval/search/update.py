@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from han_retrieval.errors import DataError, QueryError, StoreError
+from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
 from han_retrieval.regions import Detector
 from han_retrieval.search.additions import Additions
@@ -95,7 +96,7 @@ def index_photos(
         >>> index_photos(["~/photos"], "index", progress=True).added
     """
     started = time.perf_counter()
-    out = Path(out).absolute()
+    out = from_home(out).absolute()
     patterns = Patterns(include=tuple(include), exclude=tuple(exclude))
     with ExitStack() as stack:
         before = _lock(out, stack) if is_index(out) else None
@@ -150,7 +151,7 @@ def create_index(
         StoreError: There is an index or something else at ``out``, or the folder cannot be made.
         ModelError: The model is missing, or does not say which detector it needs.
     """
-    out = Path(out).expanduser().absolute()
+    out = from_home(out).absolute()
     if is_index(out):
         raise StoreError(f"{out}: is an index already; open it, or choose a new folder")
     maker = Maker.load(model, model=loaded, detector=detector, storage=storage)

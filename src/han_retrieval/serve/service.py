@@ -224,7 +224,7 @@ class SearchService:
         Raises:
             HANError: A file is broken; it is read again the next time.
         """
-        folder = model_folder(self._model_folder or self._index.settings.model).expanduser()
+        folder = model_folder(self._model_folder or self._index.settings.model)
         found = tuple(_stamp(folder / name) for name in (CALIBRATION, TEXT_MAP))
         if found == self._beside or not folder.is_dir():
             return False

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from han_retrieval.files import from_home
 from han_retrieval.regions.bottom_up.network import BottomUp, BoxPredictions, Maps
 from han_retrieval.regions.bottom_up.saving import load_network
 from han_retrieval.regions.choose import PHOTO, choose, photo_first
@@ -147,5 +148,5 @@ class BottomUpDetector:
 
 def make_detector(argument: str, *, regions: int) -> BottomUpDetector:
     """Load the detector of the folder ``argument``, or the one that ships; see ``DetectorFactory``."""
-    network, weights_hash = load_network(Path(argument).expanduser() if argument else SHIPPED)
+    network, weights_hash = load_network(from_home(argument) if argument else SHIPPED)
     return BottomUpDetector(network, weights_hash=weights_hash, regions=regions)
