@@ -17,7 +17,7 @@ def tune_process() -> None:
     Threads: at the end of each parallel operation torch's threads wait for one another. By default they spin for some
     milliseconds, and beside another busy process they spin while the thread that they wait for has no core: work then
     runs at a tenth of its speed. Here they spin for some 1,000 turns, well under a tenth of a millisecond, and then
-    sleep. Alone that costs nothing that can be measured but in training (3 %); beside a busy process with as many
+    sleep. Alone that costs scoring, training and extraction a few percent at most; beside a busy process with as many
     threads, everything keeps 40 % of its speed and more (``benchmarks/neighbour.py``).
 
     OpenBLAS: numpy's threads would spin beside torch's. Large products are torch's here, so numpy needs none.
