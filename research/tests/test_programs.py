@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,17 @@ def test_calibration(folder: Path) -> None:
     fitted.write(folder / "model")
     lines = run(folder, "calibration").splitlines()
     assert [line.split()[1] for line in lines[2:]] == ["25", "50", "100", "300", "30"]
+    main = importlib.import_module("research.reliability").main
+    result = CliRunner().invoke(main, [str(folder / "model"), str(folder / "reliability.png")], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert 1000 < (folder / "reliability.png").stat().st_size < 60_000
+
+
+def test_training_curve(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    recalls = {way: {f"R@{k}": 10.0 * k for k in (1, 5, 10)} for way in ("image_to_text", "text_to_image")}
+    records = [{"step": step, "loss": 1 / step} for step in range(1, 20)] + [{"step": 19, "epoch": 1, "dev": recalls}]
+    (tmp_path / "training/metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    main = importlib.import_module("research.training_curve").main
+    CliRunner().invoke(main, [str(tmp_path), str(tmp_path / "curve.png")], catch_exceptions=False)
+    assert (tmp_path / "curve.png").stat().st_size > 1000

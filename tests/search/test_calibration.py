@@ -13,7 +13,6 @@ from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Relevance
 from han_retrieval.search import calibration as calibration_module
 from han_retrieval.search.calibration import Calibration, calibrate
-from han_retrieval.search.reliability import draw_reliability
 
 PHOTOS, CAPTIONS = 120, 5
 
@@ -124,13 +123,6 @@ def test_probability_is_the_logistic_of_the_score():
     assert odds[1] == pytest.approx(odds[0] / 2)
     assert fitted.probability(scores, among=fitted.photos) == pytest.approx(fitted.probability(scores))
     assert list(fitted.passes([fitted.threshold - 1e-9, fitted.threshold])) == [False, True]
-
-
-def test_the_picture(tmp_path):
-    draw_reliability(calibration_of(), tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").stat().st_size < 60_000
-    with pytest.raises(HANError, match="cannot be written"):
-        draw_reliability(calibration_of(), tmp_path / "none" / "plot.png")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore
 from han_retrieval.search.calibration import SHOWN, Calibration
 from han_retrieval.search.calibration import calibrate as fit
-from han_retrieval.search.reliability import draw_reliability
 
 
 @click.command()
@@ -29,7 +28,6 @@ from han_retrieval.search.reliability import draw_reliability
     show_default=True,
     help="The number of photos that a search shows.",
 )
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw a reliability diagram, a PNG.")
 @allow_missing_option
 @json_option
 @device_option
@@ -40,7 +38,6 @@ def calibrate(
     split: str,
     format_name: str | None,
     shown: int,
-    picture: Path | None,
     allow_missing: bool,
     as_json: bool,
     device: str,
@@ -57,10 +54,8 @@ def calibrate(
         click.echo(f"note: {note}", err=True)
     fitted = fit(found.scores, found.relevance, model=folder_hash(model_folder(model)), split=found.split, shown=shown)
     path = fitted.write(model)
-    if picture:
-        draw_reliability(fitted, picture)
     click.echo(fitted.model_dump_json(indent=2) if as_json else _table(fitted))
-    click.echo(f"wrote {path}" + (f" and {picture}" if picture else ""), err=True)
+    click.echo(f"wrote {path}", err=True)
 
 
 def _table(fitted: Calibration) -> str:

@@ -24,7 +24,6 @@ from han_retrieval.text import Vocabulary, expand_vocabulary, tokenize
 from han_retrieval.training.batches import Batch, Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
-from han_retrieval.training.curve import draw_curve
 from han_retrieval.training.log import events_writer
 from han_retrieval.training.loop import EpochReport, StepLoss, TrainingTask, run_training
 from han_retrieval.training.run_folder import check_folder, claimed_folder
@@ -72,7 +71,7 @@ def train(
     """Train a matcher on captioned photos and their regions.
 
     ``out`` becomes a model folder, usable after the first epoch; ``out/training`` holds the configuration, the
-    metrics (a JSON line a record), the checkpoints and the curve. A run that was interrupted, at whatever moment, goes
+    metrics (a JSON line a record) and the checkpoints. A run that was interrupted, at whatever moment, goes
     on with ``resume`` and ends (on one machine, with the same number of threads) with the weights of a run that never
     stopped.
 
@@ -119,7 +118,6 @@ def train(
     )
     with claimed_folder(folder, config) as run_folder:
         state = run_training(task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard)
-        draw_curve(run_folder / "metrics.jsonl", run_folder / "curve.png")
     return TrainingResult(folder, state.step, state.best["epoch"], state.best["rsum"], state.seconds)
 
 

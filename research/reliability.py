@@ -1,24 +1,29 @@
-"""The reliability diagram of a calibration: how often photos of each probability are right."""
+"""The reliability diagram of a calibration: how often photos of each probability are right.
+
+    python -m research.reliability MODEL PICTURE
+
+The model must have a calibration.json, which ``han calibrate`` writes.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from han_retrieval.errors import ConfigError, DataError
+import click
+from matplotlib.figure import Figure
+
+from han_retrieval.errors import HANError
 from han_retrieval.search.calibration import Calibration
 
 
-def draw_reliability(calibration: Calibration, path: str | Path) -> None:
-    """Draw the share that is right over the probability, a point a bin; the line is perfect calibration.
-
-    Raises:
-        ConfigError: Matplotlib is not installed.
-        DataError: The picture cannot be written.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("the picture needs matplotlib: pip install 'han-retrieval[plots]'") from None
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("picture", type=click.Path(dir_okay=False, path_type=Path))
+def main(model: Path, picture: Path) -> None:
+    """Draw the share that is right over the probability, a point a bin; the line is perfect calibration."""
+    calibration = Calibration.read(model)
+    if calibration is None:
+        raise HANError(f"{model}: not calibrated; han calibrate does it")
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.subplots()
     bins = calibration.reliability
@@ -29,7 +34,8 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> None:
     axes.set(xlim=(0, most), ylim=(0, most), xlabel="probability", ylabel="share that is right", aspect="equal")
     axes.set_title(f"{calibration.pairs:,} pairs, mean distance {calibration.error:.2%}; dashed: threshold", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the picture cannot be written ({error})") from None
+    figure.savefig(picture, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

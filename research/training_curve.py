@@ -1,22 +1,27 @@
-"""The training curve as a picture."""
+"""The training curve as a picture: loss by step, dev recalls by epoch.
+
+    python -m research.training_curve MODEL PICTURE
+
+MODEL is a folder that ``han train`` made, finished or not.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
+from matplotlib.figure import Figure
 
-from han_retrieval.training.log import read_log
+from han_retrieval.training.log import METRICS, read_log
 
 
-def draw_curve(metrics: Path, picture: Path) -> None:
-    """Loss by step and dev recalls by epoch, from a metrics file to a PNG; needs matplotlib, else draws nothing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return  # the metrics file has the numbers; pip install 'han-retrieval[plots]' draws them
-
-    records = read_log(metrics)
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("picture", type=click.Path(dir_okay=False, path_type=Path))
+def main(model: Path, picture: Path) -> None:
+    """Draw the loss by step and the dev recalls by epoch of a training."""
+    records = read_log(model / "training" / METRICS)
     steps = [record for record in records if "loss" in record]
     epochs = [record for record in records if record.get("dev")]
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -45,3 +50,7 @@ def draw_curve(metrics: Path, picture: Path) -> None:
     if epochs:
         right.legend(fontsize="small", ncols=2)
     figure.savefig(picture, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
