@@ -14,8 +14,7 @@ import numpy as np
 from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, compare, evaluate
-from han_retrieval.evaluation.metrics import fold_results, summarise
-from han_retrieval.evaluation.report import markdown_rows
+from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, fold_results, summarise
 from han_retrieval.evaluation.significance import intervals
 from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionStore
@@ -36,6 +35,16 @@ def main(models: tuple[Path, ...], dataset: Path, features: Path, split: str) ->
     rsum = compare(first.per_query, together.per_query)[0]
     click.echo(f"{rsum.metric} of all against the first: {rsum.difference:+.1f} ({rsum.low:+.1f} to {rsum.high:+.1f}), "
                f"p = {rsum.p_value:.4f}")  # fmt: skip
+
+
+def markdown_rows(evaluations: dict[str, Evaluation]) -> str:
+    """A markdown table of named evaluations."""
+    lines = ["| model | image to text R@1/5/10 | text to image R@1/5/10 | rSum |", "|---|---|---|---|"]
+    for name, evaluation in evaluations.items():
+        recalls = ["/".join(f"{evaluation.metrics[way][recall]:.1f}" for recall in RECALLS) for way in DIRECTIONS]
+        low, high = evaluation.intervals["rsum"]
+        lines.append(f"| {name} | {' | '.join(recalls)} | {evaluation.rsum:.1f} ({low:.1f} to {high:.1f}) |")
+    return "\n".join(lines)
 
 
 def ensemble(evaluations: list[Evaluation]) -> Evaluation:

@@ -66,6 +66,9 @@ def test_near_duplicates(folder: Path, tmp_path: Path) -> None:
 
 def test_ensemble(folder: Path) -> None:
     printed = run(folder, "ensemble", models=2)
+    one, both = (line.split("|")[2:] for line in printed.splitlines()[2:4])
+    assert one == both
+    assert len(one[0].split("/")) == 3
     assert "rsum of all against the first: +0.0 (+0.0 to +0.0), p = 1.0000" in printed
 
 

@@ -1,4 +1,4 @@
-"""Print metrics as a table or as markdown, and write them as JSON."""
+"""Print metrics as a table, and write them as JSON."""
 
 from __future__ import annotations
 
@@ -58,16 +58,6 @@ def _grounding_table(grounding: Grounding) -> list[str]:
         pointing = "".join(f"{hits['pointing'][guess]:17.1f}" for guess in GUESSES)
         lines.append(f"{name:20}{count:9}{pointing}" + "".join(f"{hits['iou'][guess]:12.1f}" for guess in GUESSES))
     return lines
-
-
-def markdown_rows(evaluations: Mapping[str, Evaluation]) -> str:
-    """A markdown table of named evaluations."""
-    lines = ["| model | image to text R@1/5/10 | text to image R@1/5/10 | rSum |", "|---|---|---|---|"]
-    for name, evaluation in evaluations.items():
-        recalls = ["/".join(f"{evaluation.metrics[way][recall]:.1f}" for recall in RECALLS) for way in DIRECTIONS]
-        low, high = evaluation.intervals["rsum"]
-        lines.append(f"| {name} | {' | '.join(recalls)} | {evaluation.rsum:.1f} ({low:.1f} to {high:.1f}) |")
-    return "\n".join(lines)
 
 
 def difference_table(differences: Iterable[Difference], *, names: tuple[str, str]) -> str:
