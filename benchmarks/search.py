@@ -31,16 +31,15 @@ tune_process()  # before torch is imported
 import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from han_retrieval.data import read_dataset, read_sentences  # noqa: E402
+from han_retrieval.data import ExifInfo, read_dataset, read_sentences  # noqa: E402
 from han_retrieval.matchers import load_aligning_matcher, model_folder  # noqa: E402
 from han_retrieval.matchers.saving import folder_hash  # noqa: E402
 from han_retrieval.regions import Regions, RegionStore  # noqa: E402
 from han_retrieval.scoring import Tokens  # noqa: E402
 from han_retrieval.search import CANDIDATES, Index, MeanPooling, search  # noqa: E402
-from han_retrieval.search.encode import Encoded, Encoder  # noqa: E402
-from han_retrieval.search.pooling import pooling_for  # noqa: E402
+from han_retrieval.search.encode import encode_photos  # noqa: E402
 from han_retrieval.search.recall import candidate_recall  # noqa: E402
-from han_retrieval.search.rows import PhotoFile, PhotoRow  # noqa: E402
+from han_retrieval.search.rows import Encoded, PhotoFile, PhotoRow  # noqa: E402
 from han_retrieval.search.settings import Settings  # noqa: E402
 from han_retrieval.search.table import MadeBy, PhotoTable  # noqa: E402
 from han_retrieval.search.tables import FIRST, make_folder  # noqa: E402
@@ -68,14 +67,14 @@ class _Stored:
 def fill_index(model: Path, store: RegionStore, ids: Sequence[str], out: Path, *, storage: str = "int8") -> None:
     """An index of photos whose regions are in a store, without a look at the photos."""
     han = load_aligning_matcher(model)
-    pooling = MeanPooling(han.config.joint_size)
-    made_by = MadeBy(folder_hash(model), store.fingerprint, han.config.joint_size, storage, pooling.name, pooling.size)
-    encoder = Encoder(han, _Stored(store), pooling, storage)  # type: ignore[arg-type]
+    size = han.config.joint_size
+    made_by = MadeBy(folder_hash(model), store.fingerprint, size, storage, MeanPooling.name, size)
+    detector = _Stored(store)
     make_folder(out)
     table = PhotoTable.create(out / FIRST, made_by)
     for first in range(0, len(ids), _ROWS):
         some = ids[first : first + _ROWS]
-        found = zip(some, encoder.encode(some), strict=True)  # type: ignore[arg-type]
+        found = zip(some, encode_photos(han, detector, some, storage=storage), strict=True)  # type: ignore[arg-type]
         table.append([row_of(name, each) for name, each in found if isinstance(each, Encoded)])
     table.tidy()
     Settings(table=FIRST, model=str(model.absolute())).write(out)
@@ -83,20 +82,7 @@ def fill_index(model: Path, store: RegionStore, ids: Sequence[str], out: Path, *
 
 def row_of(name: str, encoded: Encoded) -> PhotoRow:
     """The row of a photo that has no file."""
-    return PhotoRow(
-        id=name,
-        files=(PhotoFile("/", name, 0),),
-        size=0,
-        width=encoded.width,
-        height=encoded.height,
-        date=None,
-        camera=None,
-        boxes=encoded.boxes,
-        labels=encoded.labels,
-        tokens=encoded.tokens,
-        scales=encoded.scales,
-        pooled=encoded.pooled,
-    )
+    return PhotoRow(name, (PhotoFile("/", name, 0),), 0, ExifInfo(None, None), encoded)
 
 
 @main.command()
@@ -131,7 +117,7 @@ def draw(index: Path, out: Path, photos: int) -> None:
     make_folder(out)
     with Index.open(index) as real:
         table = PhotoTable.create(out / FIRST, real.made_by)
-        pooling = pooling_for(real.made_by.pooling, joint_size=real.made_by.joint_size)
+        pooling = MeanPooling(real.made_by.joint_size)
         random = np.random.default_rng(0)
         for first in range(0, photos, _ROWS):
             count = min(_ROWS, photos - first)

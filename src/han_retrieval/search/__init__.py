@@ -3,7 +3,7 @@
 from han_retrieval.search.calibration import Calibration, calibrate
 from han_retrieval.search.captions import RankedCaption, rank_captions
 from han_retrieval.search.index import Index
-from han_retrieval.search.pooling import MeanPooling, Pooling
+from han_retrieval.search.pooling import MeanPooling
 from han_retrieval.search.query import Part, parse_query
 from han_retrieval.search.ranking import CANDIDATES, search
 from han_retrieval.search.reader import IndexReader, PhotoRegions
@@ -24,7 +24,6 @@ __all__ = [
     "MeanPooling",
     "Part",
     "PhotoRegions",
-    "Pooling",
     "RankedCaption",
     "SearchResult",
     "calibrate",

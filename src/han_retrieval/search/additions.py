@@ -14,7 +14,7 @@ from pathlib import Path
 from han_retrieval.data import read_ahead
 from han_retrieval.errors import HANError
 from han_retrieval.regions.extraction import progress_bar
-from han_retrieval.search.encode import Encoder
+from han_retrieval.search.maker import Maker
 from han_retrieval.search.photo import Photo, read_photo
 from han_retrieval.search.rows import PhotoFile, PhotoRow
 from han_retrieval.search.scan import FileState, Place, Scan
@@ -66,7 +66,7 @@ class Additions:
         """Files that could not be indexed, those of earlier updates included, and the reasons."""
         return [(str(Path(*place)), each.reason) for place, each in sorted(self._broken.items())]
 
-    def run(self, encoder: Encoder, *, batch_size: int, threads: int, progress: bool) -> None:
+    def run(self, maker: Maker, *, batch_size: int, threads: int, progress: bool) -> None:
         """Bring the table up to date; after an interrupt or an error, what was done before it is kept."""
         last = time.monotonic()
         with (
@@ -77,7 +77,7 @@ class Additions:
                 for place, photo in photos:
                     self._take(place, photo)
                     if len(self._waiting) >= batch_size:
-                        self._encode(encoder)
+                        self._encode(maker)
                     if (
                         len(self._rows) + len(self._changed) >= _ROWS_A_COMMIT
                         or time.monotonic() - last >= _SECONDS_A_COMMIT
@@ -85,7 +85,7 @@ class Additions:
                         self._commit()
                         last = time.monotonic()
                     bar.update()
-                self._encode(encoder)
+                self._encode(maker)
             except (HANError, KeyboardInterrupt):
                 self._commit()
                 raise
@@ -115,29 +115,14 @@ class Additions:
         else:
             self._waiting.setdefault(photo.id, (photo, []))[1].append(file)
 
-    def _encode(self, encoder: Encoder) -> None:
+    def _encode(self, maker: Maker) -> None:
         waiting, self._waiting = list(self._waiting.values()), {}
         images = [photo.image for photo, _ in waiting if photo.image is not None]  # all, since these photos are new
-        for (photo, files), encoded in zip(waiting, encoder.encode(images) if images else (), strict=True):
+        for (photo, files), encoded in zip(waiting, maker.encode(images) if images else (), strict=True):
             if isinstance(encoded, str):
                 self._broken |= {(f.root, f.path): Broken(FileState(photo.state.size, f.mtime), encoded) for f in files}
                 continue
-            self._rows.append(
-                PhotoRow(
-                    id=photo.id,
-                    files=tuple(sorted(files)),
-                    size=photo.state.size,
-                    width=encoded.width,
-                    height=encoded.height,
-                    date=photo.exif.date,
-                    camera=photo.exif.camera,
-                    boxes=encoded.boxes,
-                    labels=encoded.labels,
-                    tokens=encoded.tokens,
-                    scales=encoded.scales,
-                    pooled=encoded.pooled,
-                )
-            )
+            self._rows.append(PhotoRow(photo.id, tuple(sorted(files)), photo.state.size, photo.exif, encoded))
             self._files[photo.id] = sorted(files)
 
     def _commit(self) -> None:

@@ -1,6 +1,6 @@
 """Rank sentences for a photo, by the model's scores.
 
-Legend: T captions, n words, m regions, d numbers a token.
+Legend: m regions, d numbers a token.
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from han_retrieval.errors import ModelError, QueryError
+from han_retrieval.errors import QueryError
+from han_retrieval.evaluation.scores import score_all
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.encode import encode_regions
-from han_retrieval.text import tokenize
-
-_CAPTIONS_AT_ONCE = 512
 
 
 class RankedCaption(NamedTuple):
@@ -65,15 +62,7 @@ def rank_captions(
         tokens, mask = encode_regions(model, [photo])
     else:
         tokens, mask = photo.unsqueeze(0), torch.ones(1, len(photo), dtype=torch.bool)
-    scores = np.empty(len(readable), np.float32)
-    order: NDArray[np.int64] = np.argsort([len(tokenize(caption)) for caption in readable], kind="stable")
-    for first in range(0, len(order), _CAPTIONS_AT_ONCE):
-        some = order[first : first + _CAPTIONS_AT_ONCE]
-        words, word_mask = model.words([readable[i] for i in some])
-        texts = model.encode_texts(words, word_mask)
-        scores[some] = model.score(tokens.to(model.device), mask, texts, word_mask)[0].float().cpu().numpy()
-    if not np.isfinite(scores).all():
-        raise ModelError(f"the score of {readable[int(np.flatnonzero(~np.isfinite(scores))[0])]!r} is not finite")
+    scores = score_all(model, [(tokens.to(model.device), mask)], readable, photo_ids=["the photo"])[0]
     best = np.argsort(-scores, kind="stable")[:k]
     probabilities = [None] * len(best)
     if calibration is not None:

@@ -6,7 +6,6 @@ Legend: I photos, m regions, D numbers a feature, d numbers a token, e numbers a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,57 +15,35 @@ from torch import Tensor
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Detector, Regions
 from han_retrieval.scoring import Tokens
-from han_retrieval.search.pooling import Pooling
+from han_retrieval.search.pooling import MeanPooling
+from han_retrieval.search.rows import Encoded
 from han_retrieval.storage.arrays import pad
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """What an index stores of a photo's content; see ``PhotoRow``."""
-
-    width: int
-    height: int
-    boxes: np.ndarray | None
-    labels: tuple[str, ...] | None
-    tokens: np.ndarray
-    scales: np.ndarray | None
-    pooled: np.ndarray
+def encode_photos(
+    model: AligningMatcher, detector: Detector, photos: Sequence[Image.Image], *, storage: str
+) -> list[Encoded | str]:
+    """For each upright photo what the index stores, or the reason why it cannot be indexed."""
+    found = detector.detect(photos)
+    some = [regions for regions in found if len(regions.features)]
+    encoded = iter(_encode(model, some, storage) if some else ())
+    return [next(encoded) if len(regions.features) else "the detector found no region" for regions in found]
 
 
-class Encoder:
-    """Encodes photos for an index.
-
-    Args:
-        model: Turns regions into tokens.
-        detector: Finds regions.
-        pooling: Turns tokens into one vector.
-        storage: How tokens are stored, "int8" or "float16".
-    """
-
-    def __init__(self, model: AligningMatcher, detector: Detector, pooling: Pooling, storage: str) -> None:
-        self._model, self._detector, self._pooling, self._storage = model, detector, pooling, storage
-
-    def encode(self, photos: Sequence[Image.Image]) -> list[Encoded | str]:
-        """For each upright photo what the index stores, or the reason why it cannot be indexed."""
-        found = self._detector.detect(photos)
-        some = [regions for regions in found if len(regions.features)]
-        encoded = iter(self._encode(some) if some else ())
-        return [next(encoded) if len(regions.features) else "the detector found no region" for regions in found]
-
-    def _encode(self, found: Sequence[Regions]) -> list[Encoded | str]:
-        tokens, mask = encode_regions(self._model, found)
-        pooled = self._pooling.images(tokens, mask)  # (I, e)
-        rows: list[Encoded | str] = []
-        for regions, padded, real, vector in zip(found, tokens, mask, pooled, strict=True):
-            if not (padded.isfinite().all() and vector.isfinite().all()):
-                rows.append("its features are not finite")
-                continue
-            stored = Tokens.store(padded[real], self._storage)
-            scales = stored.scale.numpy() if self._storage == "int8" else None
-            values, pooled_values = stored.values.numpy(), vector.numpy().astype(np.float16)
-            size = regions.width, regions.height
-            rows.append(Encoded(*size, regions.boxes, regions.labels, values, scales, pooled_values))
-        return rows
+def _encode(model: AligningMatcher, found: Sequence[Regions], storage: str) -> list[Encoded | str]:
+    tokens, mask = encode_regions(model, found)
+    pooled = MeanPooling(model.config.joint_size).images(tokens, mask)  # (I, e)
+    rows: list[Encoded | str] = []
+    for regions, padded, real, vector in zip(found, tokens, mask, pooled, strict=True):
+        if not (padded.isfinite().all() and vector.isfinite().all()):
+            rows.append("its features are not finite")
+            continue
+        stored = Tokens.store(padded[real], storage)
+        scales = stored.scale.numpy() if storage == "int8" else None
+        values, pooled_values = stored.values.numpy(), vector.numpy().astype(np.float16)
+        size = regions.width, regions.height
+        rows.append(Encoded(*size, regions.boxes, regions.labels, values, scales, pooled_values))
+    return rows
 
 
 @torch.no_grad()

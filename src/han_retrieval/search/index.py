@@ -25,31 +25,18 @@ from han_retrieval.search.update import IndexReport, create_index, index_photos
 
 
 class ModelAndDetector(Protocol):
-    """A model with its detector; ``han_retrieval.load`` gives one."""
+    """A model with its detector and its folder, None if it is in memory alone; ``han_retrieval.load`` gives one."""
 
-    @property
-    def model(self) -> Matcher:
-        """The matcher."""
-        ...
-
-    @property
-    def detector(self) -> Detector:
-        """Finds the regions of photos."""
-        ...
-
-    @property
-    def folder(self) -> str | Path | None:
-        """Where the model's files are, or "default"; None if they are in memory alone."""
-        ...
+    model: Matcher
+    detector: Detector
+    folder: str | Path | None
 
 
 class PhotoWithRegions(Protocol):
     """A photo whose regions are known, as ``Retriever.encode_images`` gives it."""
 
     @property
-    def regions(self) -> Regions:
-        """The photo's regions."""
-        ...
+    def regions(self) -> Regions: ...  # noqa: D102
 
 
 class Index(IndexReader):

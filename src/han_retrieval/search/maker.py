@@ -13,22 +13,16 @@ from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import Detector, Regions, detector_for
-from han_retrieval.search.encode import Encoder
-from han_retrieval.search.pooling import MeanPooling, pooling_for
-from han_retrieval.search.rows import STORAGES
+from han_retrieval.search.encode import encode_photos
+from han_retrieval.search.pooling import MeanPooling
+from han_retrieval.search.rows import STORAGES, Encoded
 from han_retrieval.search.table import MadeBy
 
 DEFAULT_STORAGE = "int8"
 
 
 class LazyDetector:
-    """A detector that is loaded when it first sees a photo.
-
-    Args:
-        fingerprint: The detector's.
-        feature_size: Numbers a region.
-        load: Gives the detector.
-    """
+    """A detector that is loaded when it first sees a photo; ``load`` gives it."""
 
     def __init__(self, fingerprint: str, feature_size: int, load: Callable[[], Detector]) -> None:
         self.fingerprint, self.feature_size = fingerprint, feature_size
@@ -76,14 +70,7 @@ class Maker:
         storage: str = DEFAULT_STORAGE,
         device: torch.device | str = "cpu",
     ) -> Maker:
-        """Load a model, and check that a detector fits it.
-
-        Args:
-            name: The model's folder, or ``DEFAULT_MODEL``.
-            model: The model of that folder, if it is loaded already.
-            detector: Finds regions; by default the detector that the model was trained with, loaded when it is needed.
-            storage: How tokens are stored, "int8" or "float16".
-            device: Where a model that is loaded runs.
+        """Load a model, and check that a detector fits it; the arguments are those of ``index_photos``.
 
         Raises:
             ModelError: The model is missing or does not say which detector it needs, or the detector is another one.
@@ -105,18 +92,16 @@ class Maker:
                 f"{folder}: reads {size} numbers a region of {fingerprint or 'a detector'!r}, and "
                 f"{detector.fingerprint!r} gives {detector.feature_size}"
             )
-        pooling = MeanPooling(model.config.joint_size)
         made_by = MadeBy(
             model=folder_hash(folder),
             detector=detector.fingerprint,
             joint_size=model.config.joint_size,
             storage=storage,
-            pooling=pooling.name,
-            pooled_size=pooling.size,
+            pooling=MeanPooling.name,
+            pooled_size=model.config.joint_size,
         )
         return cls(DEFAULT_MODEL if str(name) == DEFAULT_MODEL else str(folder), model, detector, made_by)
 
-    def encoder(self) -> Encoder:
-        """Encodes photos as this index stores them."""
-        pooling = pooling_for(self.made_by.pooling, joint_size=self.made_by.joint_size)
-        return Encoder(self.model, self.detector, pooling, self.made_by.storage)
+    def encode(self, photos: Sequence[Image.Image]) -> list[Encoded | str]:
+        """For each upright photo what the index stores, or the reason why it cannot be indexed."""
+        return encode_photos(self.model, self.detector, photos, storage=self.made_by.storage)

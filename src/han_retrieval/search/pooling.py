@@ -7,37 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
-from han_retrieval.errors import ModelError, StoreError
+from han_retrieval.errors import ModelError
 from han_retrieval.files import write_whole
 
 TEXT_MAP = "candidates.safetensors"
-
-
-class Pooling(Protocol):
-    """Pools tokens into vectors whose dot products order photos nearly as the model's scores do.
-
-    Attributes:
-        name: The name by which an index remembers it.
-        size: e.
-    """
-
-    name: str
-    size: int
-
-    def images(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Tokens (N, t, d) and their mask (N, t) to vectors (N, e) of unit length."""
-        ...
-
-    def texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Tokens (N, t, d) and their mask (N, t) to vectors (N, e)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +60,16 @@ class TextMap:
 
 
 class MeanPooling:
-    """The mean of the tokens that are no padding, scaled to unit length; e = d.
+    """The mean of the tokens that are no padding, scaled to unit length: e = d.
+
+    Dot products of these vectors order photos nearly as the model's scores do.
 
     Args:
         joint_size: d.
         text_map: Maps a sentence's mean, if given.
     """
 
-    name = "mean"
+    name = "mean"  # by which an index remembers it
 
     def __init__(self, joint_size: int, text_map: TextMap | None = None) -> None:
         self.size, self._map = joint_size, text_map
@@ -103,14 +84,3 @@ class MeanPooling:
         if self._map is None:
             return means
         return functional.linear(means, self._map.weight.to(means), self._map.bias.to(means))
-
-
-def pooling_for(name: str, *, joint_size: int, text_map: TextMap | None = None) -> Pooling:
-    """The pooling of a name that an index remembers.
-
-    Raises:
-        StoreError: This version has no pooling of that name.
-    """
-    if name != MeanPooling.name:
-        raise StoreError(f"its vectors are pooled by {name!r}, which this version does not have: upgrade it")
-    return MeanPooling(joint_size, text_map)

@@ -25,7 +25,7 @@ from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.photo import hash_file
-from han_retrieval.search.pooling import TextMap, pooling_for
+from han_retrieval.search.pooling import MeanPooling, TextMap
 from han_retrieval.search.rows import COLUMNS, to_files, to_tokens, to_vectors
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary, summarise_index
@@ -267,8 +267,7 @@ class IndexReader(Closing):
         return self.path / settings.table == self._table and _stamp(self._table, self._dataset.version) == self._stamp
 
     def _set_pooling(self) -> None:
-        size = self.made_by.joint_size
-        self.pooling = pooling_for(self.made_by.pooling, joint_size=size, text_map=self._text_map)
+        self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
 
     def _open(self) -> tuple[Settings, Any, IO[str] | None, tuple[int, int, int] | None]:
         """The newest version, locked, and its stamp; again if a writer deletes the version before it is locked."""

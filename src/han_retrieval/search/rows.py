@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from han_retrieval.data import ExifInfo
 from han_retrieval.scoring import Tokens
 from han_retrieval.storage.arrays import list_of, pad, to_lists, to_rows, vector_of
 
@@ -30,15 +31,11 @@ class PhotoFile(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoRow:
-    """A photo of an index.
+class Encoded:
+    """What an index stores of a photo's pixels.
 
     Attributes:
-        id: The BLAKE2b hash of its content, 32 hexadecimal digits.
-        files: All files with this content, in order; at least one.
-        size: Of a file, in bytes.
         width, height: Of the upright photo in pixels.
-        date, camera: From its EXIF, '2024-01-31 12:00:00', or None.
         boxes: (m, 4) float32 x0 y0 x1 y1 in pixels of the upright photo, or None.
         labels: m names, or None.
         tokens: (m, d) int8 or float16.
@@ -46,18 +43,31 @@ class PhotoRow:
         pooled: (e,) float16.
     """
 
-    id: str
-    files: tuple[PhotoFile, ...]
-    size: int
     width: int
     height: int
-    date: str | None
-    camera: str | None
     boxes: np.ndarray | None
     labels: tuple[str, ...] | None
     tokens: np.ndarray
     scales: np.ndarray | None
     pooled: np.ndarray
+
+
+class PhotoRow(NamedTuple):
+    """A photo of an index.
+
+    Attributes:
+        id: The BLAKE2b hash of its content, 32 hexadecimal digits.
+        files: All files with this content, in order; at least one.
+        size: Of a file, in bytes.
+        exif: When and with which camera it was taken.
+        encoded: All else.
+    """
+
+    id: str
+    files: tuple[PhotoFile, ...]
+    size: int
+    exif: ExifInfo
+    encoded: Encoded
 
 
 _COPIES = pa.list_(
@@ -111,17 +121,22 @@ def row_schema(joint_size: int, pooled_size: int, storage: str) -> pa.Schema:
 def to_table(rows: Sequence[PhotoRow], schema: pa.Schema) -> pa.Table:
     """Photos as a table of a schema."""
     places = to_places({row.id: row.files for row in rows})
+    contents = [row.encoded for row in rows]
     return pa.table(
         {
             **{name: places[name] for name in places.column_names},
-            **{name: [getattr(row, name) for row in rows] for name in _FACTS.names if name != "regions"},
-            "regions": [len(row.tokens) for row in rows],
-            "boxes": to_lists([row.boxes for row in rows], schema.field("boxes").type),
-            "labels": [row.labels for row in rows],
-            "tokens": to_lists([row.tokens for row in rows], schema.field("tokens").type),
-            "scales": [row.scales for row in rows],
+            "size": [row.size for row in rows],
+            "width": [each.width for each in contents],
+            "height": [each.height for each in contents],
+            "date": [row.exif.date for row in rows],
+            "camera": [row.exif.camera for row in rows],
+            "regions": [len(each.tokens) for each in contents],
+            "boxes": to_lists([each.boxes for each in contents], schema.field("boxes").type),
+            "labels": [each.labels for each in contents],
+            "tokens": to_lists([each.tokens for each in contents], schema.field("tokens").type),
+            "scales": [each.scales for each in contents],
             "pooled": pa.FixedSizeListArray.from_arrays(
-                pa.array(np.stack([row.pooled for row in rows]).reshape(-1)), type=schema.field("pooled").type
+                pa.array(np.stack([each.pooled for each in contents]).reshape(-1)), type=schema.field("pooled").type
             ),
         },
         schema=schema,

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
+from han_retrieval.search.pooling import MeanPooling
 from han_retrieval.search.rows import PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
 from han_retrieval.search.scan import FileState, Place
 from han_retrieval.storage.table import Table, is_table
@@ -141,10 +142,10 @@ def read_made_by(path: Path, metadata: Mapping[str, str]) -> MadeBy:
     """What a table was made with, from its metadata.
 
     Raises:
-        StoreError: It is not the table of an index.
+        StoreError: It is not the table of an index, or one of a newer version.
     """
     try:
-        return MadeBy(
+        made_by = MadeBy(
             model=_SAME_MODEL.get(metadata["model"], metadata["model"]),
             detector=metadata["detector"],
             joint_size=int(metadata["joint_size"]),
@@ -154,3 +155,6 @@ def read_made_by(path: Path, metadata: Mapping[str, str]) -> MadeBy:
         )
     except (KeyError, ValueError):
         raise StoreError(f"{path}: a Lance table, but not an index's; index the photos into another folder") from None
+    if made_by.pooling != MeanPooling.name:
+        raise StoreError(f"{path}: its vectors are pooled by {made_by.pooling!r}, which this version does not have")
+    return made_by

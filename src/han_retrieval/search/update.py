@@ -121,7 +121,7 @@ def index_photos(
         if not rebuild:
             settings.write(out)
         additions = Additions(table, found, lambda root: root in scanned or root not in follows)
-        additions.run(maker.encoder(), batch_size=batch_size, threads=threads, progress=progress)
+        additions.run(maker, batch_size=batch_size, threads=threads, progress=progress)
         if rebuild:
             settings.write(out)
             remove_old(out, settings.table)
