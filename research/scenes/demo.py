@@ -16,7 +16,6 @@ import click
 import numpy as np
 import torch
 
-from han_retrieval.cli.own_folder import make_own_folder
 from han_retrieval.data import CaptionedPhotos, read_dataset, read_entities
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, Grounding, Relevance, evaluate, ground
@@ -26,6 +25,7 @@ from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.regions import RegionStore, extract
 from han_retrieval.training import TrainingConfig, train
 from research.scenes.detector import SceneDetector
+from research.scenes.own_folder import make_own_folder
 from research.scenes.write import write_scenes
 
 COMMAND = "python -m research.scenes.demo"

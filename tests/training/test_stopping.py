@@ -18,7 +18,7 @@ from training_data import EVERY_STEP, interrupted_at, same_run, small_config
 
 import han_retrieval.training.checkpoint
 from han_retrieval.training import train
-from han_retrieval.training.checkpoint import Checkpoint, save_checkpoint
+from han_retrieval.training.checkpoint import save_checkpoint
 from han_retrieval.training.log import Log
 
 
@@ -111,7 +111,7 @@ def test_what_kills_left_of_checkpoints_does_not_stay(tmp_path):
     for step in (3, 7):
         (tmp_path / f".checkpoint-{step:09d}").mkdir()
         (tmp_path / f".checkpoint-{step:09d}/tensors.safetensors").write_bytes(b"half")
-    save_checkpoint(tmp_path, Checkpoint(9, {"a": torch.ones(2)}, {}))
+    save_checkpoint(tmp_path, {"a": torch.ones(2)}, {"step": 9})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000009"]
 
 

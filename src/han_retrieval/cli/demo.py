@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import click
 
 from han_retrieval.cli.gallery import GALLERY, copy_gallery
 from han_retrieval.cli.options import model_option
-from han_retrieval.cli.own_folder import make_own_folder
+from han_retrieval.errors import DataError
 from han_retrieval.evidence import PageTable, PhotoResult, QueryResults, evidence_from_index, evidence_page
 from han_retrieval.files import write_whole
 from han_retrieval.search import Index, index_photos
@@ -41,7 +42,7 @@ def demo(model: str, out: Path) -> None:
     `han index` makes it, and a page with the evidence that opens without a server.
     """
     started = time.monotonic()
-    make_own_folder(out, command="han demo", parts=("photos", "index"))
+    _make_folder(out)
     copy_gallery(out / "photos")
     click.echo(f"1/3 indexing {len(GALLERY)} photos", err=True)
     index_photos([out / "photos"], out / "index", model=model, progress=True)
@@ -60,6 +61,26 @@ def demo(model: str, out: Path) -> None:
     write_whole(out / "index.html", page)
     click.echo(f"done in {time.monotonic() - started:.0f} s", err=True)
     click.echo("\n\n".join([*map(_lines, queries), _next_steps(out)]))
+
+
+def _make_folder(out: Path) -> None:
+    """Make the demo's folder with its mark, and delete the photos and the index of an earlier demo in it.
+
+    Raises:
+        DataError: There is a folder that no demo made, or nothing can be written there.
+    """
+    mark, text = out / "demo.json", '{"made_by": "han demo"}\n'
+    try:
+        is_ours = mark.is_file() and mark.read_text(encoding="utf-8") == text
+        if out.exists() and not is_ours and not (out.is_dir() and not any(out.iterdir())):
+            raise DataError(f"{out}: is not a folder that an earlier han demo made; choose another with --out")
+        for part in ("photos", "index"):
+            if (out / part).exists():
+                shutil.rmtree(out / part)
+        out.mkdir(parents=True, exist_ok=True)
+        mark.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror})") from None
 
 
 def _search(index: Index, sentence: str) -> QueryResults:

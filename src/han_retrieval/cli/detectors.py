@@ -10,13 +10,7 @@ from han_retrieval.regions import Detector, detector_for, load_detector
 
 
 def find_detector(config: MatcherConfig, model: str | Path, *, name: str | None, regions: int) -> Detector:
-    """The detector whose features a model was trained on.
-
-    Args:
-        config: The model's.
-        model: The model's folder, for error messages.
-        name: The detector's name, where the model does not say it or the weights are one's own.
-        regions: How many regions, where the model does not say it.
+    """The detector whose features a model was trained on; ``name`` and ``regions`` where the model does not say them.
 
     Raises:
         ModelError: The model was trained with another detector, or does not say with which.

@@ -36,32 +36,6 @@ def split_in(file_name: str) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
-class _PhotoFiles:
-    """Finds the photo files that a dataset's file names, in the folders where they are usually kept.
-
-    Args:
-        folder: The folder of the describing file.
-        by_last_part: Whether "val2014/1.jpg" may be found as "1.jpg".
-    """
-
-    def __init__(self, folder: Path, *, by_last_part: bool = True) -> None:
-        self._by_last_part = by_last_part
-        beside = [base / name for base in (folder, folder / "images") for name in _PHOTO_FOLDERS]
-        above = [folder.absolute().parent / name for name in _PHOTO_FOLDERS]
-        self._folders = [path for path in dict.fromkeys([folder, *beside, *above]) if path.is_dir()]
-
-    def find(self, name: str) -> Path | None:
-        """The file with that path below one of the folders, or None."""
-        for candidate in dict.fromkeys((name, name.rpartition("/")[2] if self._by_last_part else name)):
-            for position, folder in enumerate(self._folders):
-                path = folder / candidate
-                if path.is_file():
-                    # The next photo is most likely beside this one.
-                    self._folders.insert(0, self._folders.pop(position))
-                    return path
-        return None
-
-
 class DatasetBuilder:
     """Collects photos and captions in any order; ``finish`` makes the dataset of them.
 
@@ -80,7 +54,10 @@ class DatasetBuilder:
     def __init__(self, format: str, source: Path, *, folder: Path | None = None, exact_paths: bool = False) -> None:
         self.folder = folder or (source if source.is_dir() else source.parent)
         self._format, self._source = format, source
-        self._files = _PhotoFiles(self.folder, by_last_part=not exact_paths)
+        self._exact_paths = exact_paths
+        beside = [base / name for base in (self.folder, self.folder / "images") for name in _PHOTO_FOLDERS]
+        above = [self.folder.absolute().parent / name for name in _PHOTO_FOLDERS]
+        self._folders = [path for path in dict.fromkeys([self.folder, *beside, *above]) if path.is_dir()]
         self._photos: dict[str, tuple[str, str | None]] = {}  # id -> file name, split
         self._captions: dict[str, list[str]] = {}
         self.skipped: Counter[str] = Counter()
@@ -122,7 +99,7 @@ class DatasetBuilder:
         Raises:
             DataError: No photo has a caption and, where there are files, a file; or two photos have one file.
         """
-        paths = {photo_id: self._files.find(name) for photo_id, (name, _) in self._photos.items()}
+        paths = {photo_id: self._find(name) for photo_id, (name, _) in self._photos.items()}
         ids: dict[Path, str] = {}
         for photo_id, path in paths.items():
             if path is not None and ids.setdefault(path, photo_id) != photo_id:
@@ -143,6 +120,17 @@ class DatasetBuilder:
             account = ", ".join(f"{reason}: {count}" for reason, count in self.skipped.items()) or "it names none"
             raise DataError(f"{self._source}: no photo with a caption in it ({account})")
         return CaptionedPhotos(self._format, self._source, tuple(photos), self.skipped)
+
+    def _find(self, name: str) -> Path | None:
+        """The photo file of that name below one of the folders; "val2014/1.jpg" may lie there as "1.jpg"."""
+        for candidate in dict.fromkeys((name, name if self._exact_paths else name.rpartition("/")[2])):
+            for position, folder in enumerate(self._folders):
+                path = folder / candidate
+                if path.is_file():
+                    # The next photo is most likely beside this one.
+                    self._folders.insert(0, self._folders.pop(position))
+                    return path
+        return None
 
 
 @dataclass(frozen=True)

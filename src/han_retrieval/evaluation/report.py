@@ -91,13 +91,9 @@ def results(evaluation: Evaluation, *, model: str, grounding: Grounding | None =
             **{name: importlib.metadata.version(name) for name in ("han-retrieval", "torch", "numpy")},
         },
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "grounding": _grounding_json(grounding) if grounding else None,
+        "grounding": grounding and {**grounding.overall, "by_type": grounding.by_type, "counts": grounding.counts},
         "queries": {way: _queries_json(queries) for way, queries in evaluation.per_query.items()},
     }
-
-
-def _grounding_json(grounding: Grounding) -> dict[str, Any]:
-    return {**grounding.overall, "by_type": grounding.by_type, "counts": grounding.counts}
 
 
 def _queries_json(queries: Queries) -> dict[str, list[Any]]:

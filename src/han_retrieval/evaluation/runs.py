@@ -27,14 +27,10 @@ def write_runs(
 
     Args:
         path: The pattern of the files' names: "dev.run" gives "dev.image_to_text.run", "dev.image_to_text.qrels", ...
-        scores: (I, T) float32.
-        relevance: The images and captions of the scores.
+        scores: (I, T) float32, of the images and captions of ``relevance``.
         folds: The number of consecutive folds; each query ranks the documents of its own fold.
         depth: Documents a query.
         tag: The last column of the run.
-
-    Returns:
-        The files.
     """
     stem, suffix = (path.with_suffix(""), path.suffix) if path.suffix else (path, ".run")
     files = []

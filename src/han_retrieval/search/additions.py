@@ -25,12 +25,7 @@ _SECONDS_A_COMMIT = 20.0
 
 
 class Additions:
-    """The changes that a scan brings to a table.
-
-    Args:
-        table: Locked for writing.
-        found: The files that are there now.
-        accounts_for: Whether the scan covers a root.
+    """The changes that a scan brings to a table, which is locked for writing; ``accounts_for`` says of which roots.
 
     Attributes:
         todo: Files to read: those that are new or changed.

@@ -104,8 +104,8 @@ def distil(
         text_map=found,
         photos=len(drawn),
         sentences=len(chosen),
-        before=_share_kept(queries[:held] @ vectors.T, scores[:held]),
-        after=_share_kept(after @ vectors.T, scores[:held]),
+        before=share_kept((queries[:held] @ vectors.T).numpy(), scores[:held].numpy(), top=TOP, numbers=KEPT),
+        after=share_kept((after @ vectors.T).numpy(), scores[:held].numpy(), top=TOP, numbers=KEPT),
     )
 
 
@@ -130,7 +130,3 @@ def _fit(queries: Tensor, vectors: Tensor, scores: Tensor, temperature: float, *
         optimizer.step()
     # The products are logits. On the scale of the scores, those of a query's parts can be added.
     return TextMap((temperature * weight).detach(), (temperature * bias).detach())
-
-
-def _share_kept(products: Tensor, scores: Tensor) -> dict[int, float]:
-    return share_kept(products.numpy(), scores.numpy(), top=TOP, numbers=KEPT)

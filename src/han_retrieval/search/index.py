@@ -220,8 +220,8 @@ class Index(IndexReader):
 
         Args:
             query: A sentence, or weighted sentences: ``'"a dog" - 0.5 * "a leash"'``; see ``parse_query``.
-            k: The number of photos.
-            candidates: The number of photos that are scored exactly.
+            k: The number of photos; all where there are fewer.
+            candidates: The number of photos that are scored exactly; never less than ``k``.
             where: An SQL condition that photos must meet, such as ``"date >= '2024'"``; see ``filter``.
             exact: Score every photo.
             collapse: Leave out near-duplicates of a better photo.

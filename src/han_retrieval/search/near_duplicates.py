@@ -16,13 +16,9 @@ _PHOTOS_AT_ONCE = 32
 
 
 def without_near_duplicates(index: IndexReader, rows: Rows, k: int, *, threshold: float = NEAR_DUPLICATE) -> list[int]:
-    """The places of the first k rows that are not near-duplicates of a row kept before them.
+    """The places of the first k of the rows (K,), best first, that are no near-duplicates of a row kept before them.
 
-    Args:
-        index: The photos.
-        rows: (K,), best first.
-        k: The number of rows to keep.
-        threshold: Two photos are near-duplicates if their ``photo_similarity`` is at least this.
+    Two photos are near-duplicates if their ``photo_similarity`` is at least the threshold.
     """
     kept: list[int] = []
     shown: list[Tensor] = []

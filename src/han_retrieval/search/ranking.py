@@ -45,14 +45,8 @@ def search(
 
     Args:
         index: The photos.
-        model: The model that made the index.
-        query: A sentence, parts written as text (see ``parse_query``), or ``Part`` objects. Words that the model does
-            not know count as one unknown word.
-        k: The number of photos; all where there are fewer.
-        candidates: The number of photos that are scored; never less than ``k``.
-        where: An SQL condition that photos must meet; see ``IndexReader.filter``.
-        exact: Score every photo.
-        collapse: Leave out near-duplicates of a better photo; see ``without_near_duplicates``.
+        model: The model that made the index. Words that it does not know count as one unknown word.
+        query, k, candidates, where, exact, collapse: As in ``Index.search``.
         calibration: The model's; turns the scores of a single sentence into probabilities.
 
     Raises:
@@ -133,16 +127,9 @@ def choose_rows(
 def score_rows(
     index: IndexReader, rows: Rows, score: Callable[[Tokens, Tensor], list[Tensor]], *, clock: Clock
 ) -> NDArray[np.float32]:
-    """Score photos of an index, read some at a time and kept as they are stored.
+    """(P, K) scores of photos of an index, read some at a time and kept as they are stored.
 
-    Args:
-        index: The photos.
-        rows: (K,).
-        score: Gives P rows of (k,) scores for tokens (k, m, d) and their mask (k, m).
-        clock: Times the stages.
-
-    Returns:
-        (P, K) scores.
+    ``score`` gives P rows of (k,) scores for tokens (k, m, d) and their mask (k, m).
 
     Raises:
         StoreError: A score is not finite.

@@ -80,15 +80,9 @@ def candidate_recall(
 def share_kept(
     products: NDArray[np.float32], scores: NDArray[np.float32], *, top: int, numbers: Sequence[int]
 ) -> dict[int, float]:
-    """The share of the ``top`` photos by score that are among the first photos by product.
+    """The percentage of the ``top`` photos by score that are among the first photos by product, by their number.
 
-    Args:
-        products, scores: (T, N); a photo whose score is -inf is left out.
-        top: The number of best photos.
-        numbers: Of candidates; those as large as N or larger are left out.
-
-    Returns:
-        The share in percent, by the number of candidates.
+    Products and scores are (T, N). Photos whose score is -inf are left out, and numbers that are as large as N.
     """
     best = np.argpartition(-scores, top - 1, axis=1)[:, :top]
     its = np.take_along_axis(products, best, axis=1)  # (T, top)

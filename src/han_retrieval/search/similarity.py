@@ -37,13 +37,11 @@ def similar(
         index: The photos.
         model: The model that made the index.
         photo: Its regions, as the index's detector finds them, or its row in the index.
-        k, candidates, where, exact: As in ``search``.
-        keep_itself: Keep a photo of the index in its own result.
+        k, candidates, where, exact, keep_itself: As in ``Index.similar``.
 
     Raises:
         QueryError: The photo has no region, or the condition cannot be used.
-        StoreError: A score is not finite, or the index cannot be read any more.
-        ValueError: As ``search``.
+        HANError: As ``search``.
     """
     check_model(index, model, k)
     clock = Clock()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from han_retrieval.search.rows import PhotoFile, to_files
-
-
-@dataclass(frozen=True, slots=True)
-class FolderCount:
-    """A folder of a root, such as "trips/2024/", and the number of photos in it and below it, at least one."""
-
-    root: str
-    folder: str
-    photos: int
+from han_retrieval.serve.schemas import FolderFacet
 
 
 class Catalogue:
@@ -61,14 +52,14 @@ class Catalogue:
         return np.asarray(order["row"].to_numpy(), dtype=np.int64)
 
     @cached_property
-    def folders(self) -> list[FolderCount]:
+    def folders(self) -> list[FolderFacet]:
         """All folders in order, each with the photos below it; the folder of a root itself is ""."""
         counts: Counter[tuple[str, str]] = Counter()
         groups = self._photos.group_by(["root", "folder"]).aggregate([("id", "count")])
         for group in groups.to_pylist():
             for folder in _with_parents(group["folder"]):
                 counts[group["root"], folder] += group["id_count"]
-        return [FolderCount(*place, photos) for place, photos in sorted(counts.items())]
+        return [FolderFacet(root=root, folder=name, photos=photos) for (root, name), photos in sorted(counts.items())]
 
     @cached_property
     def months(self) -> dict[str, int]:

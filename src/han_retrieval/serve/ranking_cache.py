@@ -68,14 +68,7 @@ class Ranking:
         """Rank until there are ``wanted`` hits, or all photos are ranked.
 
         Each round ranks more candidates than the one before. Its new photos are added behind those of earlier rounds,
-        so that photos that were shown keep their positions.
-
-        Args:
-            wanted: How many hits are needed.
-            rank: Ranks a number of candidates and returns them all.
-
-        Returns:
-            Seconds by stage; empty if there were enough hits.
+        so that photos that were shown keep their positions. Returns seconds by stage, empty if there were enough hits.
         """
         seconds: dict[str, float] = {}
         while len(self.hits) < wanted and self.depth < self.total:

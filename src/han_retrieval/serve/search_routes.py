@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import date
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Query, Request, UploadFile
@@ -16,7 +15,6 @@ from han_retrieval.serve.ranking_cache import PageRequest, ResultPage
 from han_retrieval.serve.schemas import (
     CaptionsResponse,
     FacetsResponse,
-    FolderFacet,
     PhotoSummary,
     RankedSentence,
     SearchResponse,
@@ -112,8 +110,7 @@ def search_routes(context: Context) -> APIRouter:
 
         def work() -> FacetsResponse:
             catalogue = service.catalogue
-            folders = [FolderFacet(**asdict(each)) for each in catalogue.folders]
-            return FacetsResponse(photos=len(catalogue), folders=folders, months=catalogue.months)
+            return FacetsResponse(photos=len(catalogue), folders=catalogue.folders, months=catalogue.months)
 
         return await queue.run(request, work)
 

@@ -214,15 +214,9 @@ class SearchService:
         self._read_beside_weights()
 
     def _read_beside_weights(self) -> bool:
-        """Load what `han calibrate` and `han distil` wrote into the model's folder since the last time.
+        """Load what `han calibrate` and `han distil` wrote into the model's folder; whether anything was new.
 
-        Where the folder is gone, nothing is loaded.
-
-        Returns:
-            Whether anything was new.
-
-        Raises:
-            HANError: A file is broken; it is read again the next time.
+        Where the folder is gone, nothing is loaded. A file that is broken is read again the next time.
         """
         folder = model_folder(self._model_folder or self._index.settings.model)
         found = tuple(_stamp(folder / name) for name in (CALIBRATION, TEXT_MAP))

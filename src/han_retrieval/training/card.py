@@ -79,15 +79,13 @@ def model_card(
     best: dict[str, Any],
     command: str,
 ) -> str:
-    """The card of a matcher.
+    """The card of a matcher of this class and shape.
 
     Args:
-        matcher: Its class, with the card's ``title``, ``summary`` and ``tags``.
-        config: How it was trained.
-        shape: Its sizes and options.
+        matcher, shape, config: Its class, its sizes and options, and how it was trained.
         facts: Its data: dataset, format, photos, captions.
         best: The epoch whose weights these are, with its dev metrics and the number of dev photos.
-        command: The command line, or "" where there was none.
+        command: As in ``card``.
     """
     return card(
         config,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,23 @@ from han_retrieval.files import move, sync, write_whole
 _PREFIX, _STATE, _TENSORS = "checkpoint-", "state.json", "tensors.safetensors"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A run after ``step`` steps.
+def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a checkpoint into ``folder``, then delete older ones; a kill in between leaves the older one.
 
-    Attributes:
-        step: Steps done.
+    Args:
+        folder: Of the run.
         tensors: Weights, their average and the optimiser's moments, by name.
-        state: Everything else, as JSON.
+        state: Everything else, as JSON, with the number of steps done as "step".
     """
-
-    step: int
-    tensors: dict[str, Tensor]
-    state: dict[str, Any]
-
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint into ``folder``, then delete older ones; a kill in between leaves the older one."""
-    name = f"{_PREFIX}{checkpoint.step:09d}"
+    name = f"{_PREFIX}{state['step']:09d}"
     temporary = folder / f".{name}"
     for left in folder.glob(f".{_PREFIX}*"):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        tensors = {key: value.detach().cpu().contiguous() for key, value in checkpoint.tensors.items()}
-        write_whole(temporary / _TENSORS, save(tensors))
-        write_whole(temporary / _STATE, json.dumps({"step": checkpoint.step, **checkpoint.state}))
+        saved = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_whole(temporary / _TENSORS, save(saved))
+        write_whole(temporary / _STATE, json.dumps(state))
         if (folder / name).exists():
             shutil.rmtree(folder / name)
         move(temporary, folder / name)
@@ -55,8 +45,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         shutil.rmtree(older, ignore_errors=True)
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint of ``folder``, or None where there is none.
+def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The tensors and the state of the newest checkpoint of ``folder``, or None where there is none.
 
     Raises:
         HANError: It cannot be read.
@@ -65,9 +55,8 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     if not found:
         return None
     try:
-        state = json.loads((found[-1] / _STATE).read_text(encoding="utf-8"))
-        return Checkpoint(state.pop("step"), load_file(found[-1] / _TENSORS), state)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return load_file(found[-1] / _TENSORS), json.loads((found[-1] / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
         raise HANError(f"{found[-1]}: the checkpoint cannot be read ({error}); delete it to start afresh") from None
 
 

@@ -28,7 +28,9 @@ class Log(Closing):
         kept = [record for record in read_log(path) if record["step"] <= after_step] if path.exists() else []
         write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a", encoding="utf-8")
-        self._events = _events(folder / "tensorboard", after_step) if tensorboard else None
+        self._events: Any = None
+        if tensorboard:
+            self._events = events_writer()(str(folder / "tensorboard"), purge_step=after_step + 1)
 
     def step(self, step: int, **values: float) -> None:
         """The numbers of one optimiser step."""
@@ -91,7 +93,3 @@ def events_writer() -> Any:
     except ImportError:
         raise HANError("--tensorboard needs a package: pip install 'han-retrieval[tensorboard]'") from None
     return SummaryWriter
-
-
-def _events(folder: Path, after_step: int) -> Any:
-    return events_writer()(str(folder), purge_step=after_step + 1)

@@ -70,8 +70,7 @@ def pretrain_text(
             captions of each photo; pairs that do not fill a batch, of other photos each time, are left out.
         photos: The captions of each photo; photos with fewer than two are left out.
         out: The folder to make: the vocabulary, the weights, and ``training`` with the log and the checkpoints.
-        resume: Go on from the newest checkpoint in ``out``; without one, begin.
-        progress: Show progress on standard error.
+        resume, progress: As in ``train``.
 
     Raises:
         ConfigError: The model is no HAN, or ``out`` holds a run already or one of another configuration.

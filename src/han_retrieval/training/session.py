@@ -25,12 +25,8 @@ class TrainingSession:
     Signals that were ignored before stay ignored (``nohup``). In threads other than the main one, where Python cannot
     handle signals, they are left to the caller.
 
-    Args:
-        state: What is saved; its ``seconds`` go on from those of earlier sessions.
-        log: Flushed before each checkpoint, as a checkpoint stands for everything logged before it.
-        folder: Where checkpoints go.
-        minutes: Time between checkpoints.
-        notes: Say on standard error that the training is stopping.
+    The log is flushed before each checkpoint, as a checkpoint stands for everything logged before it. Checkpoints are
+    ``minutes`` apart; ``notes`` say on standard error that the training is stopping.
     """
 
     def __init__(self, state: RunState, log: Log, folder: Path, *, minutes: float, notes: bool = True) -> None:

@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from han_retrieval.errors import DataError
-from han_retrieval.training.checkpoint import (
-    Checkpoint,
-    newest_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
+from han_retrieval.training.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 
 
 class RunState:
@@ -72,8 +66,8 @@ class RunState:
         tensors = {f"model.{name}": value for name, value in self.weights.items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= optimizer_tensors(self.optimizer)
-        of_run = {"best": self.best, "seconds": self.seconds, "facts": self.facts}
-        save_checkpoint(folder, Checkpoint(self.step, tensors, of_run))
+        of_run = {"step": self.step, "best": self.best, "seconds": self.seconds, "facts": self.facts}
+        save_checkpoint(folder, tensors, of_run)
 
     def resume(self, folder: Path) -> None:
         """Go back to the newest checkpoint of ``folder``, if there is one.
@@ -85,16 +79,17 @@ class RunState:
         checkpoint = newest_checkpoint(folder)
         if checkpoint is None:
             return
-        other = _differences(checkpoint.state["facts"], self.facts)
+        tensors, state = checkpoint
+        other = _differences(state["facts"], self.facts)
         if other:
             raise DataError(
                 f"{folder.parent}: the run was begun on other data ({'; '.join(other)}): resume with the same, or "
                 "choose another folder"
             )
         for prefix, target in (("model.", self.weights), ("average.", self.average)):
-            _copy({name: checkpoint.tensors[prefix + name] for name in target}, into=target)
-        restore_optimizer(self.optimizer, checkpoint.tensors)
-        self.step, self.best, self.seconds = checkpoint.step, checkpoint.state["best"], checkpoint.state["seconds"]
+            _copy({name: tensors[prefix + name] for name in target}, into=target)
+        restore_optimizer(self.optimizer, tensors)
+        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
 
 
 @torch.no_grad()

@@ -60,12 +60,9 @@ def train_detector(
         config: How to train.
         dataset: The photos and their splits.
         entities: Their annotations, by photo id.
-        out: The detector's folder: a new one, or with ``resume`` an interrupted run's.
+        out: The detector's folder.
         annotation: Where ``entities`` come from, for the card.
-        resume: Go on from the newest checkpoint; exact on the same machine with as many threads.
-        command: The command line, for the card.
-        device: Where to train.
-        progress: Show progress and metrics on standard error.
+        resume, command, device, progress: As in ``han_retrieval.training.train``.
 
     Raises:
         DataError: No photo is annotated, no noun is frequent, no dev photo has a box, a photo cannot be read, or a
