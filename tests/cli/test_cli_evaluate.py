@@ -50,7 +50,7 @@ def run(folder, *options, model="model", split="dev", features="features"):
 def test_figures_queries_runs_and_grounding_of_a_real_model(folder, tmp_path):
     result = run(
         folder, "--json", tmp_path / "new" / "dev.json", "--run", tmp_path / "dev.run",
-        "--grounding", folder / "photos" / "entities.jsonl", "--batch", "5",
+        "--grounding", folder / "photos" / "entities.jsonl",
     )  # fmt: skip
     assert result.exception is None
     content = json.loads((tmp_path / "new" / "dev.json").read_text())

@@ -17,15 +17,14 @@ from han_retrieval.evaluation.report import difference_table, read_results
 @click.argument("a", type=FOLDER)
 @click.argument("b", type=FOLDER)
 @json_option
-@click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
-def compare(a: Path, b: Path, as_json: bool, seed: int) -> None:
+def compare(a: Path, b: Path, as_json: bool) -> None:
     """Compare two files of `han evaluate --json`, A and B, on the same queries.
 
     Prints each metric's difference B - A with a 95 % bootstrap interval over images and the p-value of a paired
     randomisation test.
     """
     (of_a, queries_a), (of_b, queries_b) = read_results(a), read_results(b)
-    differences = compare_systems(queries_a, queries_b, seed=seed)
+    differences = compare_systems(queries_a, queries_b)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in differences], indent=2))
     else:

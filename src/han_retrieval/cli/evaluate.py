@@ -15,8 +15,6 @@ from han_retrieval.errors import ConfigError
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.evaluation import ground, write_runs
 from han_retrieval.evaluation.report import make_folder, results, table, write_json
-from han_retrieval.evaluation.runs import DEPTH
-from han_retrieval.evaluation.scores import BATCH
 from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.scoring import PRECISIONS, has_bfloat16
@@ -31,8 +29,6 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--grounding", type=FOLDER, help="Entities annotations: measure phrase grounding too.")
 @click.option("--json", "json_file", type=_FILE, help="Write all metrics and each query's results to this file.")
 @click.option("--run", "run_file", type=_FILE, help="Write TREC runs and qrels, two files per direction.")
-@click.option("--depth", type=click.IntRange(min=1), default=DEPTH, show_default=True, help="Lines per query in --run.")
-@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Photos scored at once.")
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -52,8 +48,6 @@ def evaluate(
     grounding: Path | None,
     json_file: Path | None,
     run_file: Path | None,
-    depth: int,
-    batch: int,
     precision: str,
     device: str,
     allow_missing: bool,
@@ -80,9 +74,7 @@ def evaluate(
     try:
         ids = [photo.id for photo in photos.photos]
         grounded = ground(matcher, annotations, store, ids=ids) if annotations else None
-        found = evaluate_model(
-            matcher, photos, store, folds=folds, allow_missing=allow_missing, batch=batch, precision=precision
-        )
+        found = evaluate_model(matcher, photos, store, folds=folds, allow_missing=allow_missing, precision=precision)
     except KeyboardInterrupt:
         click.echo("stopped; nothing was written", err=True)
         sys.exit(130)
@@ -91,6 +83,6 @@ def evaluate(
     if json_file:
         write_json(json_file, results(found, model=str(model), grounding=grounded))
     if run_file:
-        files = write_runs(run_file, found.scores, found.relevance, folds=folds, depth=depth)
+        files = write_runs(run_file, found.scores, found.relevance, folds=folds)
         click.echo("wrote " + ", ".join(str(file) for file in files), err=True)
     click.echo(table(found, grounding=grounded))

@@ -53,7 +53,9 @@ def read_weights(model: str, weights: str | None) -> Weights:
         ModelError: The weights are not known, not readable, or cannot be downloaded.
     """
     if model not in MODELS:
-        raise ConfigError(_no_such_model(model))
+        reason = "has no box head" if model in list_models(detection) else "is no detection model of torchvision"
+        near = ", ".join(get_close_matches(model, MODELS, n=3) or MODELS)
+        raise ConfigError(f"torchvision:{model}: {model!r} {reason}; it must be a Faster R-CNN, such as {near}")
     entries = get_model_weights(model)
     wanted = (weights or "DEFAULT").removeprefix(f"{entries.__name__}.")
     if wanted in entries.__members__:
@@ -62,7 +64,8 @@ def read_weights(model: str, weights: str | None) -> Weights:
     else:
         path = from_home(wanted)
         if not path.is_file():
-            raise ModelError(f"{path}: no such file; the weights that torchvision has for {model} are {_names(model)}")
+            names = ", ".join(dict.fromkeys(each.name for each in entries))
+            raise ModelError(f"{path}: no such file; the weights that torchvision has for {model} are {names}")
         with path.open("rb") as file:
             sha = hashlib.file_digest(file, "sha256").hexdigest()[:_SHA]
         source, state = str(path), _read(path)
@@ -101,16 +104,6 @@ def load_network(weights: Weights) -> Any:
         maps = network.backbone(torch.zeros(1, 3, 128, 128))
         heads.box_roi_pool(maps, [torch.tensor([[0.0, 0.0, 128.0, 128.0]])], [(128, 128)])
     return network
-
-
-def _no_such_model(name: str) -> str:
-    reason = "has no box head" if name in list_models(detection) else "is no detection model of torchvision"
-    near = get_close_matches(name, MODELS, n=3) or MODELS
-    return f"torchvision:{name}: {name!r} {reason}; it must be a Faster R-CNN, such as {', '.join(near)}"
-
-
-def _names(model: str) -> str:
-    return ", ".join(dict.fromkeys(each.name for each in get_model_weights(model)))
 
 
 def _sha_in_name(entry: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -44,20 +44,11 @@ _NOT_OF_PEOPLE = _words(
 )
 
 
-class PhraseParts(NamedTuple):
-    """The noun and the attributes of a phrase.
+def parse_phrase(phrase: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The noun and the attributes of a noun phrase: ("a", "group", "of", "young", "men") -> ("man", ("young",)).
 
-    Attributes:
-        noun: The head in the singular; None for a pronoun or the like.
-        attributes: The words before it, in order.
+    The noun is the head in the singular, None for a pronoun or the like; attributes are the words before it, in order.
     """
-
-    noun: str | None
-    attributes: tuple[str, ...]
-
-
-def parse_phrase(phrase: Sequence[str]) -> PhraseParts:
-    """The parts of a noun phrase: ("a", "group", "of", "young", "men") -> PhraseParts("man", ("young",))."""
     words = [word.lower() for word in phrase]
     while "of" in words[1:-1]:
         place = words.index("of", 1, -1)
@@ -66,9 +57,9 @@ def parse_phrase(phrase: Sequence[str]) -> PhraseParts:
             break
         words = words[place + 1 :]
     if not words:
-        return PhraseParts(None, ())
+        return None, ()
     noun = None if words[-1] in _NOT_NOUNS or not words[-1][0].isalpha() else singular(words[-1])
-    return PhraseParts(noun, tuple(word for word in words[:-1] if word not in _NOT_ATTRIBUTES))
+    return noun, tuple(word for word in words[:-1] if word not in _NOT_ATTRIBUTES)
 
 
 def singular(noun: str) -> str:
