@@ -21,6 +21,7 @@ from han_retrieval.errors import DataError, StoreError
 from han_retrieval.evaluation.protocols import check_regions
 from han_retrieval.evaluation.scores import evaluating
 from han_retrieval.text import tokenize_each
+from han_retrieval.text.tokenizer import check_words
 
 if TYPE_CHECKING:
     from han_retrieval.data import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase
@@ -129,10 +130,9 @@ def _most_aligned(
     if not phrases or not words:
         return [(phrase, None) for phrase in phrases]
     encoded = model.encode_sentence(" ".join(words))
+    check_words(encoded, words)
     features = torch.tensor(regions.features, dtype=torch.float32)
     alignment = encoded.per_word(model.explain(features, torch.tensor(encoded.ids)).alignment.cpu())  # (words, m)
-    if len(alignment) != len(words):
-        raise ValueError(f"{len(alignment)} words are aligned, {len(words)} stand in {sentence.tokens}")
     found: list[tuple[Phrase, int | None]] = []
     for phrase in phrases:
         weights = alignment[starts[phrase.start] : starts[phrase.end]]

@@ -148,7 +148,7 @@ class Matcher(nn.Module, ABC):
         """The ids and words of one sentence.
 
         Raises:
-            ModelError: The model has no tokenizer.
+            ModelError: The model has no tokenizer, or one that gives a word no ids.
             QueryError: The sentence has no words.
         """
         if self.tokenizer is None:
@@ -156,6 +156,8 @@ class Matcher(nn.Module, ABC):
         encoded = self.tokenizer.encode(sentence)
         if not encoded.words:
             raise QueryError(f"no words in the sentence {sentence!r}")
+        if any(not 0 <= start < end <= len(encoded.ids) for start, end in encoded.spans):
+            raise ModelError(f"the tokenizer of {self.config.text_encoder} gives a word of {sentence!r} no ids")
         return encoded
 
     def words(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -75,10 +75,21 @@ def save_folder(
         vocabulary.save(folder / VOCABULARY)
     own = {"vocabulary": VOCABULARY if vocabulary is not None else None}
     write_whole(folder / CONFIG, json.dumps({**config.model_dump(), **own}, indent=2) + "\n")
-    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if half:
-        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    write_whole(folder / WEIGHTS, save(weights))
+        state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    write_tensors(folder / WEIGHTS, state)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as a safetensors file, whole; those that share memory, as tied weights do, each for itself."""
+    values: dict[str, Tensor] = {}
+    seen = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        values[name] = value.clone() if place in seen else value
+        seen.add(place)
+    write_whole(path, save(values))
 
 
 def matcher_name(folder: Path) -> str:

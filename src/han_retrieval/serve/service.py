@@ -76,7 +76,9 @@ class SearchService:
         detector: Detector | None = None,
     ) -> None:
         self._index = Index.open(index)
-        self._model_folder, self._device, self._detector = model, device, detector
+        # A name on the Hub becomes a folder once: refreshing looks into it every other second.
+        self._model_folder = None if model is None else model_folder(model)
+        self._device, self._detector = device, detector
         self._load_model()
         self._rankings = RankingCache()
         self._uploads: OrderedDict[tuple[str, str], Regions] = OrderedDict()  # by the detector and the photo
@@ -91,9 +93,11 @@ class SearchService:
 
     def warm_up(self) -> None:
         """Search once, so that the first request does not wait for compilation and loading."""
-        assert self._model.vocabulary is not None  # an index is made with a model that has one
-        self.search(self._model.vocabulary.words[-1], PageRequest(first=0, count=1))
-        self._rankings.clear()
+        words = () if self._model.vocabulary is None else self._model.vocabulary.words
+        sentence = next(filter(self._model.reads, (*words[:-10:-1], "a photo")), None)
+        if sentence is not None:  # else nobody can search
+            self.search(sentence, PageRequest(first=0, count=1))
+            self._rankings.clear()
 
     def refresh(self) -> None:
         """Load changes that other processes made to the index, its model's calibration or its map of sentences.

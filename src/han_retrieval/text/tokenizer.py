@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from han_retrieval.errors import ModelError
 from han_retrieval.text.vocabulary import END, START, UNK, Vocabulary
 from han_retrieval.text.words import tokenize
 
@@ -34,11 +36,30 @@ class EncodedSentence(NamedTuple):
         return torch.stack([rows[start:end].mean(0) for start, end in self.spans])
 
 
+def check_words(encoded: EncodedSentence, words: Sequence[str]) -> None:
+    """Check that a tokenizer finds the words in a sentence by which annotations count; it may leave out the last ones.
+
+    Raises:
+        ModelError: It finds others.
+    """
+    found = [word.lower() for word in encoded.words]
+    if found != list(words[: len(found)]):
+        raise ModelError(
+            f"the tokenizer of this text encoder finds the words {' | '.join(found)} where phrases are annotated by "
+            f"{' | '.join(words)}: to be used with phrases it must take the words of han_retrieval.text.tokenize"
+        )
+
+
 class Tokenizer(Protocol):
     """Sentences to ids. A text encoder that has one of its own carries it as its attribute ``tokenizer``."""
 
     def encode(self, sentence: str) -> EncodedSentence:
-        """The ids and words of a sentence; one without words has empty ``words``, whatever its ids are."""
+        """The ids and words of a sentence.
+
+        Each word has at least one id: words of which nothing is left, as where a long sentence is cut off, are left
+        out. A sentence without words has empty ``words``, whatever its ids are. To learn from and to ground annotated
+        phrases, words must be those of ``tokenize``.
+        """
         ...
 
 

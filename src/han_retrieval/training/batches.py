@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.regions import RegionBatch, RegionStore
 from han_retrieval.regions.rows import interleave
-from han_retrieval.text import Tokenizer, Vocabulary
+from han_retrieval.text import Tokenizer, Vocabulary, tokenize
+from han_retrieval.text.tokenizer import check_words
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
 from han_retrieval.training.run_folder import content_hash
@@ -78,6 +79,9 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
 
         With ``annotations``, batches say which regions show what a word names. A photo's regions come from the store
         or, with equal chances, from one of the ``augmentations`` that have it.
+
+        Raises:
+            ModelError: The tokenizer finds other words in an annotated caption than the annotations have.
         """
         photo_ids, captions, spans = [], [], []
         sizes = {photo.id: (photo.width, photo.height) for photo in store.photos()} if annotations is not None else {}
@@ -91,6 +95,8 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
                     if annotations is not None:
                         width, height = sizes[photo.id]
                         found = caption_spans(photo, annotations, width=width, height=height)
+                        for s in found.keys() & worded:
+                            check_words(encoded[s], tokenize(s))
                         spans.append([id_spans(found.get(s, ()), encoded[s].spans) for s in worded])
         return cls(photo_ids, captions, store, config, None if annotations is None else spans, augmentations)
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from han_retrieval.errors import HANError
 from han_retrieval.files import move, sync, write_whole
+from han_retrieval.matchers.saving import write_tensors
 
 _PREFIX, _STATE, _TENSORS = "checkpoint-", "state.json", "tensors.safetensors"
 
@@ -32,8 +33,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, A
         shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        saved = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_whole(temporary / _TENSORS, save(saved))
+        write_tensors(temporary / _TENSORS, tensors)
         write_whole(temporary / _STATE, json.dumps(state))
         if (folder / name).exists():
             shutil.rmtree(folder / name)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, DataError, ModelError
-from han_retrieval.files import write_whole
+from han_retrieval.matchers.saving import write_tensors
 from han_retrieval.text import Vocabulary, word_vectors
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
 
@@ -28,8 +28,7 @@ class PretrainedText(NamedTuple):
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
         self.vocabulary.save(folder / _VOCABULARY)
-        tensors = {name: value.contiguous() for name, value in self.weights.items()}
-        write_whole(folder / _WEIGHTS, save(tensors))
+        write_tensors(folder / _WEIGHTS, self.weights)
 
 
 def load_pretrained_text(folder: str | Path) -> PretrainedText:
@@ -62,17 +61,29 @@ def start_from_text(encoder: nn.Module, pretrained: PretrainedText, folder: str)
         ) from None
 
 
+def word_embedding(encoder: nn.Module, vocabulary: Vocabulary, *, wanted_by: str) -> nn.Parameter:
+    """The embedding (V, e) of the vocabulary's words in a text encoder, which the option ``wanted_by`` needs.
+
+    Raises:
+        ConfigError: It has no such ``embedding.weight``, or a tokenizer of its own, whose ids are no such words.
+    """
+    weight = dict(encoder.named_parameters()).get("embedding.weight")
+    if weight is None or len(weight) != len(vocabulary) or getattr(encoder, "tokenizer", None) is not None:
+        raise ConfigError(
+            f"{wanted_by}: this text encoder has no word embeddings, or a tokenizer of its own; leave it out"
+        )
+    return weight
+
+
 def start_from_vectors(encoder: nn.Module, vocabulary: Vocabulary, source: str) -> None:
     """Put word vectors into the first numbers of a text encoder's embeddings, scaled to their standard deviation.
 
     Raises:
-        ConfigError: The encoder has no ``embedding.weight`` (V, e).
+        ConfigError: The encoder has no embeddings of the vocabulary's words.
         DataError: The source has none of the words, or its vectors are longer than embeddings.
         HANError: The source cannot be read.
     """
-    weight = dict(encoder.named_parameters()).get("embedding.weight")
-    if weight is None:
-        raise ConfigError(f"word_vectors = {source!r}: this text encoder has no word embeddings; leave it out")
+    weight = word_embedding(encoder, vocabulary, wanted_by=f"word_vectors = {source!r}")
     vectors, found = word_vectors(vocabulary.words, source=source)
     if not found[len(SPECIAL_WORDS) :].any():
         raise DataError(f"{source}: has none of the {len(vocabulary) - len(SPECIAL_WORDS):,} words of the captions")

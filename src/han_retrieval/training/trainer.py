@@ -29,7 +29,12 @@ from han_retrieval.training.loop import EpochReport, StepLoss, TrainingTask, run
 from han_retrieval.training.run_folder import check_folder, claimed_folder
 from han_retrieval.training.schedule import loss_power
 from han_retrieval.training.state import RunState
-from han_retrieval.training.text_weights import load_pretrained_text, start_from_text, start_from_vectors
+from han_retrieval.training.text_weights import (
+    load_pretrained_text,
+    start_from_text,
+    start_from_vectors,
+    word_embedding,
+)
 from han_retrieval.training.watch import collapse_value
 
 _EMBEDDING = "text_encoder.embedding.weight"
@@ -159,6 +164,10 @@ class MatcherTraining(TrainingTask[Batch]):
                 f"{store.path}: has regions for {len(data.photo_ids)} of the {len(photos)} training photos; extract "
                 f"the features of {dataset.source} into it"
             )
+        if config.vocabulary_expansion:
+            # Refused now, not at the end of the first epoch.
+            wanted = f"vocabulary_expansion = {config.vocabulary_expansion}"
+            word_embedding(model.text_encoder, vocabulary, wanted_by=wanted)
         if start is not None:
             start_from_text(model.text_encoder, start, str(config.pretrained_text))
         elif config.word_vectors is not None:
