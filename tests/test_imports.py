@@ -20,9 +20,7 @@ def loaded(code: str) -> set[str]:
 
 
 def test_the_model_loads_torch_numpy_pydantic_and_safetensors_and_nothing_else():
-    plain = loaded(
-        "import torch, numpy, pydantic, safetensors.torch, importlib.metadata, hashlib, difflib, unicodedata"
-    )
+    plain = loaded("import torch, numpy, pydantic.fields, safetensors.torch")
     code = (
         "import torch\n"
         "from han_retrieval import HAN, HANConfig\n"
@@ -52,4 +50,5 @@ def test_regions_of_one_s_own_take_numpy_alone():
 
 
 def test_evidence_loads_pillow_and_jinja_only_when_it_is_drawn():
-    assert not loaded("import han_retrieval.evidence") & set(LARGE)
+    torch_s_own = loaded("import torch")  # it loads tqdm itself
+    assert not (loaded("import han_retrieval.evidence") - torch_s_own) & set(LARGE)
