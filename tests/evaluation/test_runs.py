@@ -65,14 +65,14 @@ def test_names_with_spaces_stay_one_field_and_come_back(tmp_path):
 def test_depth_order_and_ties_against_the_system(tmp_path):
     relevance = Relevance.of(["a", "b"], [(0, 0), (0, 1), (1, 0), (1, 1)])
     scores = np.array([[1, 2, 2, 1], [0.1, 0.1, 0.1, 0.1]], dtype=np.float32)
-    write_runs(tmp_path / "run", scores, relevance, depth=3, tag="mine")
+    write_runs(tmp_path / "run", scores, relevance, depth=3)
     assert read(tmp_path / "run.image_to_text.run") == [
-        ["a", "Q0", "b#0", "1", "2", "mine"],
-        ["a", "Q0", "a#1", "2", "2", "mine"],
-        ["a", "Q0", "b#1", "3", "1", "mine"],
-        ["b", "Q0", "a#0", "1", "0.100000001", "mine"],
-        ["b", "Q0", "a#1", "2", "0.100000001", "mine"],
-        ["b", "Q0", "b#0", "3", "0.100000001", "mine"],
+        ["a", "Q0", "b#0", "1", "2", "han"],
+        ["a", "Q0", "a#1", "2", "2", "han"],
+        ["a", "Q0", "b#1", "3", "1", "han"],
+        ["b", "Q0", "a#0", "1", "0.100000001", "han"],
+        ["b", "Q0", "a#1", "2", "0.100000001", "han"],
+        ["b", "Q0", "b#0", "3", "0.100000001", "han"],
     ]
     assert len(read(tmp_path / "run.text_to_image.run")) == 8  # two documents are all there are
 

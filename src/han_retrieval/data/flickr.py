@@ -24,7 +24,7 @@ def _add(builder: DatasetBuilder, files: Sequence[Path]) -> None:
     (path,) = files
     lists = _split_lists(path.parent)
     unlisted = set()
-    for where, name, caption in _csv_rows(path) if _starts_as_csv(path) else _token_rows(path):
+    for where, name, caption in _rows(path):
         if lists and name not in lists:
             unlisted.add(name)
             continue
@@ -52,19 +52,18 @@ def _starts_as_csv(path: Path) -> bool:
     return peek(path, size=100).lower().startswith("image,")
 
 
-def _token_rows(path: Path) -> Iterator[tuple[str, str, str]]:
+def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """The place of each caption, its photo's name, the caption."""
+    if _starts_as_csv(path):
+        for where, row in read_csv(path, (["image"], ["caption"])):
+            yield where, row["image"], row["caption"]
+        return
     for number, line in enumerate(read_lines(path), start=1):
         match = _LINE.fullmatch(line)
         if match is not None:
             yield f"{path}, line {number}", match[1], match[2]
         elif line.strip():
             raise DataError(f"{path}, line {number}: expected name.jpg#0<TAB>caption, found {shown(line)}")
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    for where, row in read_csv(path, (["image"], ["caption"])):
-        yield where, row["image"], row["caption"]
 
 
 def _split_lists(folder: Path) -> dict[str, tuple[str, str]]:

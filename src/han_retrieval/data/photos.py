@@ -105,25 +105,15 @@ def _words(value: Any) -> str:
     return " ".join(str(value or "").replace("\0", " ").split())
 
 
-def _upright(photo: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(photo)
-    except Exception:  # broken EXIF in a sound photo
-        return photo
-
-
 def upright_rgb(photo: Image.Image) -> Image.Image:
     """An image as people see it: EXIF orientation applied, RGB, transparency over white."""
-    return _as_rgb(_upright(photo))
-
-
-def _as_rgb(photo: Image.Image) -> Image.Image:
+    with suppress(Exception):  # broken EXIF in a sound photo
+        photo = ImageOps.exif_transpose(photo)
     if photo.mode in ("I", "F") or photo.mode.startswith("I;16"):
         return _grey_as_rgb(photo)
     if photo.has_transparency_data:
         photo = photo.convert("RGBA")
-        white = Image.new("RGBA", photo.size, "white")
-        photo = Image.alpha_composite(white, photo)
+        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
     return photo.convert("RGB")
 
 

@@ -16,11 +16,11 @@ DEPTH = 100
 
 
 def write_runs(
-    path: Path, scores: np.ndarray, relevance: Relevance, *, folds: int = 1, depth: int = DEPTH, tag: str = "han"
+    path: Path, scores: np.ndarray, relevance: Relevance, *, folds: int = 1, depth: int = DEPTH
 ) -> list[Path]:
     """Write a run and its qrels for each direction.
 
-    A run has a line ``query Q0 document rank score tag`` for each of a query's first ``depth`` documents. Qrels have a
+    A run has a line ``query Q0 document rank score han`` for each of a query's first ``depth`` documents. Qrels have a
     line ``query 0 document 1`` for each relevant document. White space and "%" in ids are percent-encoded, as
     ``urllib.parse.unquote`` decodes them. Among equal scores the relevant documents come last. Scores have nine digits,
     which distinguish any two float32 numbers.
@@ -30,7 +30,6 @@ def write_runs(
         scores: (I, T) float32, of the images and captions of ``relevance``.
         folds: The number of consecutive folds; each query ranks the documents of its own fold.
         depth: Documents a query.
-        tag: The last column of the run.
     """
     stem, suffix = (path.with_suffix(""), path.suffix) if path.suffix else (path, ".run")
     files = []
@@ -43,7 +42,7 @@ def write_runs(
                     qrels_file.writelines(f"{query} 0 {documents[place]} 1\n" for place in relevant)
                     first = _first(row, relevant, depth)
                     run_file.writelines(
-                        f"{query} Q0 {documents[place]} {rank} {row[place]:.9g} {tag}\n"
+                        f"{query} Q0 {documents[place]} {rank} {row[place]:.9g} han\n"
                         for rank, place in enumerate(first, start=1)
                     )
         files += [run, qrels]

@@ -17,7 +17,7 @@ from han_retrieval.errors import DataError
 from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, PerQuery, Queries
 
 RESAMPLES = 10_000
-LEVEL = 0.95
+QUANTILES = [0.025, 0.975]  # of a 95 % interval
 CHUNK_CELLS = 2**22  # numbers in the largest temporary of a chunk of resamples
 
 
@@ -42,9 +42,7 @@ class Difference:
     p_value: float
 
 
-def compare(
-    a: PerQuery, b: PerQuery, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> list[Difference]:
+def compare(a: PerQuery, b: PerQuery, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Difference]:
     """Compare two systems in every metric.
 
     The interval is a percentile bootstrap over images. The test swaps the two systems' results image by image, with all
@@ -62,7 +60,7 @@ def compare(
 
     rng = np.random.default_rng(seed)
     drawn = [apart[1].metrics(weights) - apart[0].metrics(weights) for weights in apart[0].draws(rng, resamples)]
-    low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(np.concatenate(drawn), QUANTILES, axis=0)
 
     # Sums in another order differ in their last bits, so equal differences are equal only within a tolerance.
     threshold = np.abs(observed) * (1 - 1e-9) - 1e-9
@@ -77,13 +75,11 @@ def compare(
     return [Difference(name, *(float(column[i]) for column in columns)) for i, name in enumerate(names)]
 
 
-def intervals(
-    per_query: PerQuery, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """The percentile bootstrap interval over images of every metric of one system; names are those of ``compare``."""
+def intervals(per_query: PerQuery, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """The 95 % percentile bootstrap interval over images of each metric of one system, named as in ``compare``."""
     units = _Units([per_query])
     drawn = np.concatenate([units.metrics(weights) for weights in units.draws(np.random.default_rng(seed), resamples)])
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(drawn, QUANTILES, axis=0)
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(units.names)}
 
 

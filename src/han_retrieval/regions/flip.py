@@ -20,14 +20,7 @@ class FlippedDetector:
     """Runs a detector on horizontally flipped photos and flips the boxes back.
 
     Features differ a little from those of the photo itself; boxes, captions and phrases hold for both.
-    ``han train --augmented`` trains on both.
-
-    Args:
-        detector: What finds the regions.
-
-    Attributes:
-        fingerprint: The detector's, with "-mirrored" behind it.
-        feature_size: The detector's.
+    ``han train --augmented`` trains on both. The fingerprint is the detector's, with "-mirrored" behind it.
     """
 
     def __init__(self, detector: Detector) -> None:

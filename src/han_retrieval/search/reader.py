@@ -228,7 +228,7 @@ class IndexReader(Closing):
             ModelError: The file cannot be read.
         """
         self._text_map = TextMap.read(folder, model=self.made_by.model)
-        self._set_pooling()
+        self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
 
     def describe(self) -> IndexSummary:
         """What the index holds, in numbers."""
@@ -259,15 +259,12 @@ class IndexReader(Closing):
         self._dataset, self._held, self._ids, self._table = dataset, held, ids, self.path / settings.table
         self._stamp = stamp
         self.settings, self.made_by, self.pooled = settings, made_by, pooled
-        self._set_pooling()
+        self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
         self.photos = table.drop_columns(["_rowid"]).combine_chunks()
 
     def _is_here(self, settings: Settings) -> bool:
         """Whether the table is the one that was read; a table made anew counts its rows and versions from the start."""
         return self.path / settings.table == self._table and _stamp(self._table, self._dataset.version) == self._stamp
-
-    def _set_pooling(self) -> None:
-        self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
 
     def _open(self) -> tuple[Settings, Any, IO[str] | None, tuple[int, int, int] | None]:
         """The newest version, locked, and its stamp; again if a writer deletes the version before it is locked."""

@@ -99,7 +99,10 @@ def index_photos(
     out = from_home(out).absolute()
     patterns = Patterns(include=tuple(include), exclude=tuple(exclude))
     with ExitStack() as stack:
-        before = _lock(out, stack) if is_index(out) else None
+        before = None
+        if is_index(out):
+            stack.enter_context(WriterLock(out))
+            before = Settings.read(out)
         given = resolve_roots(roots, before.roots if before else ())
         follows = _follow(before, given, forget, patterns)
         rebuild = rebuild and before is not None
@@ -165,11 +168,6 @@ def _begin(out: Path, maker: Maker, follows: dict[str, Patterns], stack: ExitSta
     make_folder(out)
     stack.enter_context(WriterLock(out))
     return Settings(table=FIRST, model=maker.name, roots=follows), open_or_create(out / FIRST, maker.made_by)
-
-
-def _lock(out: Path, stack: ExitStack) -> Settings:
-    stack.enter_context(WriterLock(out))
-    return Settings.read(out)
 
 
 def _follow(

@@ -1,15 +1,13 @@
-"""Pages of results, from rankings of the last queries that grow as people scroll."""
+"""Pages of results, from rankings that grow as people scroll."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from han_retrieval.search import CANDIDATES, Hit, SearchResult
 
 _GROWTH = 4  # each round ranks so many times the candidates of the round before
-_CACHED_RANKINGS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +80,3 @@ class Ranking:
             for stage, duration in found.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + duration
         return seconds
-
-
-class RankingCache:
-    """The rankings of the queries that were asked last."""
-
-    def __init__(self) -> None:
-        self._rankings: OrderedDict[Hashable, Ranking] = OrderedDict()
-
-    def get(self, query: Hashable, total: Callable[[], int]) -> Ranking:
-        """The ranking of a query, or an empty one of ``total()`` photos if it is not cached."""
-        if query not in self._rankings:
-            self._rankings[query] = Ranking(total())
-            if len(self._rankings) > _CACHED_RANKINGS:
-                self._rankings.popitem(last=False)
-        self._rankings.move_to_end(query)
-        return self._rankings[query]
-
-    def clear(self) -> None:
-        """Drop all rankings, after the index has changed."""
-        self._rankings.clear()

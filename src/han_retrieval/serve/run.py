@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import uvicorn
 
@@ -58,7 +57,7 @@ def serve(
     address = f"[{host.strip('[]')}]" if ":" in host else host
     if started is not None:
         started(f"http://{address}:{listener.getsockname()[1]}/")
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):  # uvicorn raises its signals again after it has stopped
             server.run(sockets=[listener])
@@ -100,7 +99,3 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"cannot listen on {host}, port {port} ({reason}); choose another with --port or --host"
         ) from None
-
-
-def _interrupt(_: int, __: Any) -> None:
-    raise KeyboardInterrupt

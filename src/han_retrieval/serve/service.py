@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +35,11 @@ from han_retrieval.search import (
 from han_retrieval.search.calibration import NAME as CALIBRATION
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.serve.catalogue import Catalogue
-from han_retrieval.serve.ranking_cache import PageRequest, Ranking, RankingCache, ResultPage
+from han_retrieval.serve.ranking_cache import PageRequest, Ranking, ResultPage
 from han_retrieval.serve.uploads import Upload
 
 _CHECK_SECONDS = 2.0  # between two checks for changes of the index
+_CACHED_RANKINGS = 32
 _CACHED_UPLOADS = 16
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class SearchService:
         self._model_folder = None if model is None else model_folder(model)
         self._device, self._detector = device, detector
         self._load_model()
-        self._rankings = RankingCache()
+        self._ranking = lru_cache(_CACHED_RANKINGS)(self._new_ranking)
         self._uploads: OrderedDict[tuple[str, str], Regions] = OrderedDict()  # by the detector and the photo
         self._checked = time.monotonic()
         self.catalogue = Catalogue(self._index.photos)
@@ -97,7 +98,7 @@ class SearchService:
         sentence = next(filter(self._model.reads, (*words[:-10:-1], "a photo")), None)
         if sentence is not None:  # else nobody can search
             self.search(sentence, PageRequest(first=0, count=1))
-            self._rankings.clear()
+            self._ranking.cache_clear()
 
     def refresh(self) -> None:
         """Load changes that other processes made to the index, its model's calibration or its map of sentences.
@@ -110,13 +111,13 @@ class SearchService:
         self._checked = now
         try:
             if self._index.refresh():
-                self._rankings.clear()
+                self._ranking.cache_clear()
                 self.catalogue = Catalogue(self._index.photos)
                 self.refreshes += 1
             if self._index.made_by.model != self._loaded:
                 self._load_model()
             elif self._read_beside_weights():
-                self._rankings.clear()
+                self._ranking.cache_clear()
                 self.refreshes += 1
         except (HANError, OSError) as error:
             if str(error) != self.problem:
@@ -135,7 +136,7 @@ class SearchService:
         known = {
             word: there for part in parse_query(query) for word, there in self._model.known_words(part.text).items()
         }
-        ranking = self._rankings.get((query, page.where), partial(self._count, page.where))
+        ranking = self._ranking(query, page.where)
 
         def rank(depth: int) -> SearchResult:
             return search(
@@ -165,7 +166,7 @@ class SearchService:
         detected = {"detect": time.perf_counter() - began} if isinstance(like, Regions) else {}
         key = like if isinstance(like, int) else photo.id  # type: ignore[union-attr]
         itself = like if isinstance(like, int) else None
-        ranking = self._rankings.get((key, page.where), partial(self._count, page.where, without=itself))
+        ranking = self._ranking(key, page.where, without=itself)
 
         def rank(depth: int) -> SearchResult:
             return similar(self._index, self._model, like, k=depth, candidates=depth, where=page.where)
@@ -237,12 +238,12 @@ class SearchService:
         if self._index.made_by.model != self._loaded:
             raise NotReady(self.problem or "the index was rebuilt with another model")
 
-    def _count(self, where: str | None, *, without: int | None = None) -> int:
-        """How many photos meet a condition, not counting the row ``without``."""
+    def _new_ranking(self, _: str | int, where: str | None, *, without: int | None = None) -> Ranking:
+        """An empty ranking of the photos that meet a condition, but for the row ``without``."""
         if where is None:
-            return len(self._index) - (without is not None)
+            return Ranking(len(self._index) - (without is not None))
         rows = self._index.filter(where)
-        return len(rows) - (without is not None and without in rows)
+        return Ranking(len(rows) - (without is not None and without in rows))
 
     def _page(
         self, ranking: Ranking, rank: Callable[[int], SearchResult], page: PageRequest, *, unknown: tuple[str, ...] = ()

@@ -28,14 +28,11 @@ def card(
     """A README.md.
 
     Args:
-        config: How it was trained.
-        title: The heading.
-        tags: Tags for the Hugging Face Hub.
+        config, command: How it was trained, and the command line, "" where there was none.
+        title, tags: The heading, and tags for the Hugging Face Hub.
         summary: What it does and after which paper, as the start of a sentence.
         code: A code block that uses it, with its fences.
-        data: Lines on the data.
-        results: Lines on how good it is.
-        command: The command line, or "" where there was none.
+        data, results: Lines on the data, and on how good it is.
         limits: What it is bad at, where that is known.
     """
     lines = [

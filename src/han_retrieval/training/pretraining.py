@@ -10,7 +10,6 @@ Legend: B pairs a batch, n words.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from han_retrieval.data.files import field, read_json_lines, sentences
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, make_matcher
@@ -39,20 +39,8 @@ def read_captions(path: Path) -> list[tuple[str, ...]]:
     Raises:
         DataError: The file cannot be read, or a line has another form; the message names it.
     """
-    found = []
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    captions = json.loads(line)["captions"]
-                except (ValueError, KeyError, TypeError):
-                    captions = None
-                if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-                    raise DataError(f'{path}, line {number}: expected {{"captions": ["...", "..."]}}')
-                found.append(tuple(captions))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the captions cannot be read ({error})") from None
-    return found
+    records = read_json_lines(path)
+    return [tuple(sentences(field(record, "captions", list, where), f"{where}, captions")) for where, record in records]
 
 
 def pretrain_text(
@@ -82,10 +70,10 @@ def pretrain_text(
     if config.model.matcher != "han" or config.pretrained_text:
         raise ConfigError("captions alone train the text encoder of a HAN, and without pretrained_text")
     torch.manual_seed(config.seed)
-    sentences = [caption for captions in photos for caption in captions]
-    vocabulary = Vocabulary.from_sentences(sentences, min_count=config.min_count)
+    every = [caption for captions in photos for caption in captions]
+    vocabulary = Vocabulary.from_sentences(every, min_count=config.min_count)
     task = TextTraining(config, photos, vocabulary)
-    task.facts["captions"] = len(sentences)
+    task.facts["captions"] = len(every)
     with claimed_folder(folder, config) as run_folder:
         state = run_training(task, config, run_folder, resume=resume, progress=progress)
         PretrainedText(vocabulary, state.average).save(folder)
