@@ -29,7 +29,7 @@ from han_retrieval.search.pooling import MeanPooling, TextMap
 from han_retrieval.search.rows import COLUMNS, to_files, to_tokens, to_vectors
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary, summarise_index
-from han_retrieval.search.table import read_made_by
+from han_retrieval.search.table import MadeBy, read_made_by
 from han_retrieval.storage.arrays import to_arrays
 from han_retrieval.storage.closing import Closing
 from han_retrieval.storage.locks import hold_version
@@ -70,6 +70,7 @@ class IndexReader(Closing):
         StoreError: There is nothing at ``path``, no index, or one of another format.
     """
 
+    made_by: MadeBy
     photos: pa.Table
     pooled: NDArray[np.float32]
 
