@@ -172,14 +172,16 @@ class Retriever:
         with torch.inference_mode():
             images, image_mask = _padded([photo.tokens for photo in photos])
             sentences, text_mask = _padded([text.tokens for text in texts])
-            scores = self.model.score(images.to(device), image_mask, sentences.to(device), text_mask)
+            scores = self.model.score(
+                images.to(device), image_mask.to(device), sentences.to(device), text_mask.to(device)
+            )
         return scores.float().cpu().clone()
 
     def explain(self, photo: EncodedPhoto, text: EncodedText | str) -> Evidence:
         """Which region each word of a sentence is aligned with, and how well it matches.
 
         Raises:
-            ModelError: The matcher pools photos to one vector, so that it has no such evidence.
+            ModelError: The matcher aligns no words with regions, so that it has no such evidence.
             StoreError: The photo was given by features without boxes.
 
         Example:

@@ -27,6 +27,20 @@ def test_calling_a_matcher_scores_all_pairs_with_gradients_and_hooks(name):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@every
+def test_autocast_encodes_in_half_the_bits_and_scores_nearly_the_same(name):
+    model = small_matcher(name)
+    regions, mask = random_regions(4, 5)
+    items = regions.nan_to_num(), mask, *model.words(SENTENCES)
+    with torch.autocast("cpu", torch.bfloat16):
+        for backend in ("gram", "reference"):
+            scores = model.similarity(*items, backend=backend)
+            torch.testing.assert_close(scores.float(), model(*items).float(), atol=0.05, rtol=0)
+        soft_max_triplet_loss(scores.float(), margin=0.2, power=4).backward()
+    torch.testing.assert_close(scores.float(), model(*items), atol=0.1, rtol=0)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_hooks_of_a_block_see_the_plain_forward():
     model, seen = small_matcher("han"), []
     model.blocks[0].register_forward_hook(lambda *call: seen.append(call[2][1].shape))

@@ -102,7 +102,9 @@ def score_all(
             text_tokens = model.encode_texts(words, word_mask)  # (t, n, d)
             row = 0
             for image_tokens, region_mask in photos:
-                found = model.score(image_tokens, region_mask, text_tokens, word_mask, precision=precision)  # (i, t)
+                found = model.score(
+                    image_tokens, region_mask.to(image_tokens.device), text_tokens, word_mask, precision=precision
+                )  # (i, t)
                 block = found.float().cpu().numpy()
                 rows = slice(row, row + len(block))
                 refuse_not_finite(block, photo_ids[rows], [sentence_ids[column] for column in columns])

@@ -100,6 +100,9 @@ class AligningMatcher(Matcher):
         region_mask, word_mask = region_mask.to(self.device), word_mask.to(self.device)
         self._check("image", image_tokens, region_mask)
         self._check("text", text_tokens, word_mask)
+        if torch.is_autocast_enabled(self.device.type):  # which encodes some in half the bits; the engine does not
+            whole = torch.promote_types(torch.promote_types(image_tokens.dtype, text_tokens.dtype), torch.float32)
+            image_tokens, text_tokens = image_tokens.to(whole), text_tokens.to(whole)
         if backend == "reference":
             images = image_tokens.masked_fill(~region_mask.unsqueeze(2), 0)
             columns = [

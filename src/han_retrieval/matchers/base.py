@@ -212,7 +212,7 @@ class Matcher(nn.Module, ABC):
         backend: str = "gram",
         precision: str = "float32",
     ) -> Tensor:
-        """Scores of all pairs of encoded items, differentiable.
+        """Scores of all pairs of encoded items, differentiable; tokens and masks are on the model's device.
 
         Args:
             image_tokens: What ``encode_images`` gave for I images.
@@ -236,6 +236,7 @@ class Matcher(nn.Module, ABC):
         self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor, *, backend: str = "gram"
     ) -> Tensor:
         """Scores of all pairs: (I, m, D), (I, m), (T, n) int64, (T, n) -> (I, T). See ``score``."""
+        region_mask, word_mask = region_mask.to(self.device), word_mask.to(self.device)
         images, texts = self.encode_images(regions, region_mask), self.encode_texts(words, word_mask)
         return self.score(images, region_mask, texts, word_mask, backend=backend)
 
@@ -247,11 +248,11 @@ class Matcher(nn.Module, ABC):
         """The alignment of one pair: (m, D) features and (n,) int64 ids, none of them padding.
 
         Raises:
-            ModelError: The matcher compares one vector an image with one a text, so that no words are aligned.
+            ModelError: The matcher aligns no words with regions, as one that pools them.
         """
         raise ModelError(
-            f"a {self.config.matcher} model compares one vector a photo with one a sentence, so it has no evidence by "
-            "word and region; take a han or scan model"
+            f"a {self.config.matcher} model aligns no words with regions, so it has no evidence by word and "
+            "region; take a han or scan model"
         )
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, half: bool = False) -> None:

@@ -65,12 +65,12 @@ def load_aligning_matcher(folder: str | Path = DEFAULT_MODEL) -> AligningMatcher
     """As ``load_matcher``, for what needs the tokens of photos and words.
 
     Raises:
-        ModelError: As ``load_matcher``, or the model pools photos to one vector.
+        ModelError: As ``load_matcher``, or the model aligns no words with regions.
     """
     model = load_matcher(folder)
     if isinstance(model, AligningMatcher):
         return model
     raise ModelError(
-        f"{folder}: a {model.config.matcher} pools each photo to one vector; this needs a matcher of regions and words "
-        "(han, scan)"
+        f"{folder}: a {model.config.matcher} model aligns no words with regions; this needs a matcher that does (han, "
+        "scan)"
     )

@@ -110,7 +110,7 @@ class Index(IndexReader):
 
         Raises:
             StoreError: There is an index or something else at ``path``, or the folder cannot be made.
-            ModelError: The model pools photos to one vector, is in no folder, or does not say which detector it needs.
+            ModelError: The model aligns no words with regions, is in no folder, or does not name its detector.
 
         Example:
             >>> index = Index.create("index", han_retrieval.load())
@@ -118,7 +118,9 @@ class Index(IndexReader):
         """
         model = retriever.model
         if not isinstance(model, AligningMatcher):
-            raise ModelError("this model pools a photo to one vector; an index needs one that aligns words and regions")
+            raise ModelError(
+                f"a {model.config.matcher} model aligns no words with regions; an index needs one that does (han, scan)"
+            )
         if retriever.folder is None:
             raise ModelError("this model is in memory alone; save it with save_pretrained and load it from there")
         fingerprint = model.config.detector_fingerprint

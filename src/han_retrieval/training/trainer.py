@@ -198,11 +198,12 @@ class MatcherTraining(TrainingTask[Batch]):
     def loss(self, batch: Batch, *, step: int, steps: int) -> StepLoss:
         """The triplet loss and, with annotations, the alignment loss."""
         config, size = self.config, len(batch.words)
+        region_mask, word_mask = batch.region_mask.to(self.module.device), batch.word_mask.to(self.module.device)
         tokens = (
-            self.module.encode_images(batch.regions, batch.region_mask),
-            batch.region_mask,
-            self.module.encode_texts(batch.words, batch.word_mask),
-            batch.word_mask,
+            self.module.encode_images(batch.regions, region_mask),
+            region_mask,
+            self.module.encode_texts(batch.words, word_mask),
+            word_mask,
         )
         scores = self.module.score(*tokens)
         power = loss_power(config, step, steps=steps)
