@@ -17,7 +17,7 @@ from tiny_index import make_model, update
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index, search
 from han_retrieval.search.pooling import TextMap
-from han_retrieval.serve import Limits, SearchService, ranking_cache
+from han_retrieval.serve import Limits, SearchService, ranking
 from han_retrieval.serve import service as service_module
 
 
@@ -74,8 +74,8 @@ def test_a_search_is_that_of_the_index(web, index):
 
 
 def test_pages_of_a_ranking_are_the_whole_of_it_once(web, index, monkeypatch):
-    monkeypatch.setattr(ranking_cache, "CANDIDATES", 2)  # so that there are rounds
-    monkeypatch.setattr(ranking_cache, "_GROWTH", 2)
+    monkeypatch.setattr(ranking, "CANDIDATES", 2)  # so that there are rounds
+    monkeypatch.setattr(ranking, "_GROWTH", 2)
     pages = [ids(web.get("/api/search", params={"q": SENTENCE, "first": first, "k": 2})) for first in (0, 2, 4, 6)]
     assert pages[3] == []
     assert len({photo_id for page in pages for photo_id in page}) == 6
@@ -311,7 +311,7 @@ def test_a_calibration_of_other_weights_is_not(changing):
 
 
 def test_another_map_of_sentences_is_taken_in(changing, monkeypatch):
-    monkeypatch.setattr(ranking_cache, "CANDIDATES", 2)  # so that it matters which they are
+    monkeypatch.setattr(ranking, "CANDIDATES", 2)  # so that it matters which they are
     folder, web = changing
     before = ids(web.get("/api/search", params={"q": SENTENCE, "k": 2}))
     model = folder / "model"

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from han_retrieval.search.rows import PhotoFile, to_files
-from han_retrieval.serve.schemas import FolderFacet
+from han_retrieval.serve.schemas import FolderFacet, PhotoSummary
 
 
 class Catalogue:
@@ -38,6 +38,11 @@ class Catalogue:
         """The photo's columns by name: path, date, size and the others of ``Index.photos``."""
         (facts,) = self._photos.slice(row, 1).to_pylist()
         return dict(facts)
+
+    def summary(self, row: int, *, score: float | None = None, probability: float | None = None) -> PhotoSummary:
+        """The photo as lists of results show it."""
+        facts = self.facts(row)
+        return PhotoSummary(**{**facts, "name": facts["path"], "score": score, "probability": probability})
 
     def files(self, row: int) -> tuple[PhotoFile, ...]:
         """All files with the photo's content, as they were when they were indexed."""

@@ -7,15 +7,13 @@ from datetime import date
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Query, Request, UploadFile
 
-from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.context import Context
 from han_retrieval.serve.limits import Limits
 from han_retrieval.serve.photo_routes import known_photo
-from han_retrieval.serve.ranking_cache import PageRequest, ResultPage
+from han_retrieval.serve.ranking import PageRequest
 from han_retrieval.serve.schemas import (
     CaptionsResponse,
     FacetsResponse,
-    PhotoSummary,
     RankedSentence,
     SearchResponse,
 )
@@ -31,13 +29,10 @@ def search_routes(context: Context) -> APIRouter:
     ranked_page = _page_parameters(limits, depth=limits.depth)
     dated_page = _page_parameters(limits)
 
-    async def respond(request: Request, page: PageRequest, rank: Callable[[], ResultPage]) -> SearchResponse:
-        def work() -> SearchResponse:
-            found = rank()
-            context.metrics.stages(found.seconds)
-            return _response(found, service.catalogue, first=page.first)
-
-        return await queue.run(request, work)
+    async def respond(request: Request, search: Callable[[], SearchResponse]) -> SearchResponse:
+        found = await queue.run(request, search)
+        context.metrics.stages(found.seconds)
+        return found
 
     def read(photo: str | UploadFile) -> int | Upload:
         """The row of a photo's id, or the upload, decoded when its turn comes: one at a time is in memory."""
@@ -52,23 +47,17 @@ def search_routes(context: Context) -> APIRouter:
         page: PageRequest = Depends(ranked_page),
     ) -> SearchResponse:
         """The photos that match a query best, by the model's exact scores."""
-        return await respond(request, page, lambda: service.search(q, page))
+        return await respond(request, lambda: service.search(q, page))
 
     @router.get("/photos", tags=["search"])
     async def photos(request: Request, page: PageRequest = Depends(dated_page)) -> SearchResponse:
         """All photos, newest first; photos without a date come last."""
-
-        def work() -> SearchResponse:
-            rows, total = service.newest(page)
-            hits = [_summary(service.catalogue, row) for row in rows]
-            return SearchResponse(hits=hits, first=page.first, total=total, photos=len(service.catalogue))
-
-        return await queue.run(request, work)
+        return await respond(request, lambda: service.newest(page))
 
     @router.get("/photos/{photo_id}/similar", tags=["by a photo"])
     async def similar(request: Request, photo_id: str, page: PageRequest = Depends(ranked_page)) -> SearchResponse:
         """The photos that are most similar to one of the index, compared region by region."""
-        return await respond(request, page, lambda: service.similar(read(photo_id), page))
+        return await respond(request, lambda: service.similar(read(photo_id), page))
 
     @router.post("/similar", tags=["by a photo"])
     async def similar_to_upload(
@@ -77,7 +66,7 @@ def search_routes(context: Context) -> APIRouter:
         page: PageRequest = Depends(ranked_page),
     ) -> SearchResponse:
         """The photos that are most similar to an uploaded one."""
-        return await respond(request, page, lambda: service.similar(read(photo), page))
+        return await respond(request, lambda: service.similar(read(photo), page))
 
     @router.post("/captions", tags=["by a photo"])
     async def captions(
@@ -155,23 +144,3 @@ def _lines(sentences: str, limits: Limits) -> list[str]:
     if len(lines) > limits.sentences or any(len(line) > limits.query for line in lines):
         raise HTTPException(422, f"sentences: at most {limits.sentences}, each of at most {limits.query} characters")
     return lines
-
-
-def _response(page: ResultPage, catalogue: Catalogue, *, first: int) -> SearchResponse:
-    return SearchResponse(
-        hits=[_summary(catalogue, hit.row, score=hit.score, probability=hit.probability) for hit in page.hits],
-        first=first,
-        total=page.total,
-        nothing=page.nothing,
-        threshold=page.threshold,
-        unknown=list(page.unknown),
-        photos=len(catalogue),
-        seconds=page.seconds,
-    )
-
-
-def _summary(
-    catalogue: Catalogue, row: int, *, score: float | None = None, probability: float | None = None
-) -> PhotoSummary:
-    facts = catalogue.facts(row)
-    return PhotoSummary(**{**facts, "name": facts["path"], "score": score, "probability": probability})

@@ -10,7 +10,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,7 +34,8 @@ from han_retrieval.search import (
 from han_retrieval.search.calibration import NAME as CALIBRATION
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.serve.catalogue import Catalogue
-from han_retrieval.serve.ranking_cache import PageRequest, Ranking, ResultPage
+from han_retrieval.serve.ranking import PageRequest, Ranking
+from han_retrieval.serve.schemas import SearchResponse
 from han_retrieval.serve.uploads import Upload
 
 _CHECK_SECONDS = 2.0  # between two checks for changes of the index
@@ -126,7 +126,7 @@ class SearchService:
             return
         self.problem = None
 
-    def search(self, query: str, page: PageRequest) -> ResultPage:
+    def search(self, query: str, page: PageRequest) -> SearchResponse:
         """A page of the photos that match a query best: a sentence, or weighted parts (see ``parse_query``).
 
         Raises:
@@ -149,10 +149,11 @@ class SearchService:
                 calibration=self._calibration,
             )
 
-        unknown = tuple(word for word, there in known.items() if not there)
-        return self._page(ranking, rank, page, unknown=unknown)
+        found = self._page(ranking, rank, page)
+        found.unknown = [word for word, there in known.items() if not there]
+        return found
 
-    def similar(self, photo: int | Upload, page: PageRequest) -> ResultPage:
+    def similar(self, photo: int | Upload, page: PageRequest) -> SearchResponse:
         """A page of the photos that are most similar to one of the index, given by its row, or to an upload.
 
         The photo itself is left out.
@@ -172,7 +173,8 @@ class SearchService:
             return similar(self._index, self._model, like, k=depth, candidates=depth, where=page.where)
 
         found = self._page(ranking, rank, page)
-        return replace(found, seconds=detected | found.seconds)
+        found.seconds |= detected
+        return found
 
     def captions(self, photo: int | Upload, sentences: Sequence[str]) -> list[RankedCaption]:
         """The sentences that match a photo, best first; those of which the model knows no word are left out.
@@ -186,8 +188,8 @@ class SearchService:
             found = self._tokens(found)
         return rank_captions(self._model, sentences, found, k=len(sentences), calibration=self._calibration)
 
-    def newest(self, page: PageRequest) -> tuple[list[int], int]:
-        """A page of the rows of all photos, newest first, and how many photos there are in all.
+    def newest(self, page: PageRequest) -> SearchResponse:
+        """A page of all photos, newest first.
 
         Raises:
             HANError: The condition cannot be used.
@@ -195,7 +197,8 @@ class SearchService:
         order = self.catalogue.newest_first
         if page.where is not None:
             order = order[np.isin(order, self._index.filter(page.where))]
-        return order[page.first : page.first + page.count].tolist(), len(order)
+        hits = [self.catalogue.summary(row) for row in order[page.first : page.first + page.count].tolist()]
+        return SearchResponse(hits=hits, first=page.first, total=len(order), photos=len(self.catalogue))
 
     def evidence(self, row: int, query: str) -> tuple[list[tuple[Part, Evidence]], float | None]:
         """The evidence for a photo and each part of a query, and the probability of a match, where it is known.
@@ -245,15 +248,22 @@ class SearchService:
         rows = self._index.filter(where)
         return Ranking(len(rows) - (without is not None and without in rows))
 
-    def _page(
-        self, ranking: Ranking, rank: Callable[[int], SearchResult], page: PageRequest, *, unknown: tuple[str, ...] = ()
-    ) -> ResultPage:
+    def _page(self, ranking: Ranking, rank: Callable[[int], SearchResult], page: PageRequest) -> SearchResponse:
         end = page.first + page.count
         seconds = ranking.grow(end, rank)
-        hits = ranking.hits[page.first : end]
-        likely = self._calibration is not None and any(hit.probability is not None for hit in ranking.hits[:1])
-        threshold = self._calibration.threshold if likely and self._calibration else None
-        return ResultPage(hits, ranking.total, ranking.nothing, threshold, unknown, seconds)
+        likely = any(hit.probability is not None for hit in ranking.hits[:1])
+        return SearchResponse(
+            hits=[
+                self.catalogue.summary(hit.row, score=hit.score, probability=hit.probability)
+                for hit in ranking.hits[page.first : end]
+            ],
+            first=page.first,
+            total=ranking.total,
+            nothing=ranking.nothing,
+            threshold=self._calibration.threshold if likely and self._calibration else None,
+            photos=len(self.catalogue),
+            seconds=seconds,
+        )
 
     def _tokens(self, row: int) -> torch.Tensor:
         """The tokens (m, d) of a photo, without padding."""

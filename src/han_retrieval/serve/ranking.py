@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from han_retrieval.search import CANDIDATES, Hit, SearchResult
@@ -23,27 +23,6 @@ class PageRequest:
     first: int
     count: int
     where: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ResultPage:
-    """A page of a ranking.
-
-    Attributes:
-        hits: The page's photos, best first.
-        total: How many photos the whole ranking has: all, or those that meet the condition.
-        nothing: No photo is likely to match.
-        threshold: The probability below which no match is likely; None without probabilities.
-        unknown: Words of the query that the model does not know.
-        seconds: Time of each stage; empty where the page was cached.
-    """
-
-    hits: Sequence[Hit]
-    total: int
-    nothing: bool
-    threshold: float | None
-    unknown: tuple[str, ...]
-    seconds: dict[str, float]
 
 
 @dataclass(slots=True)
