@@ -134,7 +134,7 @@ class Retriever:
         Example:
             >>> retriever.encode_images(["a.jpg", PIL.Image.open("b.png"), np.zeros((36, 2048), np.float32)])
         """
-        if isinstance(photos, str | Path) or hasattr(photos, "shape"):
+        if isinstance(photos, str | Path) or not isinstance(photos, Sequence):
             raise TypeError(
                 f"encode_images takes a list of photos; put this one into a list: [{type(photos).__name__}]"
             )
@@ -206,7 +206,8 @@ class Retriever:
             if isinstance(photo, Regions):
                 found[place] = photo
             elif isinstance(photo, np.ndarray):
-                found[place] = Regions(photo.astype(np.float16), None, 0, 0)
+                with np.errstate(over="ignore"):  # refused below
+                    found[place] = Regions(photo.astype(np.float16), None, 0, 0)
             elif isinstance(photo, Image.Image):
                 sources[place] = images[place] = upright_rgb(photo)
             elif isinstance(photo, str | Path):
@@ -225,6 +226,8 @@ class Retriever:
             if each.features.ndim != 2 or each.features.shape[1] != size or not len(each.features):
                 shape = each.features.shape
                 raise DataError(f"{name}: its features are {shape}; the model takes (regions, {size}), one or more")
+            if not np.isfinite(each.features).all():
+                raise DataError(f"{name}: its features are not finite as float16")
         features, mask = _padded([torch.from_numpy(each.features.astype(np.float32)) for each in regions])
         with torch.inference_mode():
             tokens = self.model.encode_images(features, mask).float().cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from itertools import pairwise
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fake_detector import make_photos
+from PIL import Image
 
 from han_retrieval import plugins
 from han_retrieval.errors import ConfigError, ModelError
@@ -77,6 +79,27 @@ def test_a_name_may_have_numbers_between_hyphens():
     assert Fingerprint.parse("my-2-3-1-36") == ("my-2-3", "", 36, "")
     assert Fingerprint.parse("my-2-detector-1-36-x") == ("my-2-detector", "", 36, "x")
     assert detector_for("my-2-3-1-36").fingerprint == "my-2-3-1-36"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"features": np.ones((2, 3), np.float32)}, "features that are float32, not float16"),
+        ({"features": np.ones((2, 4), np.float16)}, r"features of the shape \(2, 4\), not \(2, 3\)"),
+        ({"features": [[1.0, 2.0, 3.0]] * 2}, "features that are a list, not a NumPy array"),
+        ({"boxes": np.ones((1, 4), np.float32)}, r"boxes of the shape \(1, 4\), not \(2, 4\)"),
+        ({"labels": ("one",)}, "1 labels for 2 regions"),
+        (None, "1 results for 2 photos"),
+    ],
+)
+def test_regions_that_are_not_as_agreed_are_one_line(changes, fault, monkeypatch):
+    detector = load_detector("stripes", regions=2)
+    photos = [Image.new("RGB", (8, 8))] * 2
+    found = detector.detect(photos)
+    wrong = found[:1] if changes is None else [replace(found[0], **changes), found[1]]
+    monkeypatch.setattr(Stripes, "detect", lambda *_: wrong)
+    with pytest.raises(ModelError, match=f"the detector 'stripes' gives {fault}; see"):
+        detector.detect(photos)
 
 
 def test_what_stands_behind_the_colon_is_its_argument():

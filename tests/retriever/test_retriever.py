@@ -9,6 +9,7 @@ from PIL import Image
 
 import han_retrieval as han
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
+from han_retrieval.evidence import evidence_from_regions
 from han_retrieval.matchers import HAN, VSE, HANConfig, VSEConfig
 from han_retrieval.regions import Regions
 from han_retrieval.retriever import Retriever
@@ -101,6 +102,16 @@ def test_what_cannot_be_encoded_is_named(pictures, tmp_path):
         small.encode_images([tmp_path / "gone.jpg"])
     with pytest.raises(DataError, match=r"photo 1: its features are \(3, 7\); the model takes \(regions, 12\)"):
         small.encode_images([pictures[1], np.zeros((3, 7))])
+    with pytest.raises(DataError, match="photo 0: its features are not finite as float16"):
+        small.encode_images([np.full((3, SIZE), 1e6)])
+    nothing = Regions(np.zeros((0, SIZE), np.float16), np.zeros((0, 4), np.float32), 8, 8)
+    with pytest.raises(QueryError, match="found no region in the photo"):
+        evidence_from_regions(small.model, nothing, "a ball")
+    damaged = Regions(np.full((1, SIZE), np.nan, np.float16), np.zeros((1, 4), np.float32), 8, 8)
+    with pytest.raises(ModelError, match="the score of 'a ball' is nan"):
+        evidence_from_regions(small.model, damaged, "a ball")
+    with pytest.raises(TypeError, match=r"put this one into a list: \[Regions\]"):
+        small.encode_images(nothing)
     with pytest.raises(QueryError, match="knows none of the words in 'zebra'"):
         small.encode_texts(["a ball", "zebra"])
     with pytest.raises(TypeError, match="takes a list"):

@@ -5,6 +5,7 @@ Legend: m regions of the photo, n words of the sentence, d numbers a token.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from han_retrieval.errors import DataError, StoreError
+from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
 from han_retrieval.files import write_whole
 
 if TYPE_CHECKING:
@@ -191,11 +192,14 @@ def evidence_from_regions(model: Matcher, regions: Regions, sentence: str, *, ph
         photo: The photo or its path, for drawing.
 
     Raises:
+        QueryError: The photo has no region.
         StoreError: The regions have no boxes or not the size of their photo.
         HANError: The model has no vocabulary or knows none of the words, the sentence has no word, or the model pools
             words and regions, so that it has no such evidence.
     """
     model.known_words(sentence)
+    if not len(regions.features):
+        raise QueryError("the detector found no region in the photo, so there is no evidence to show")
     if regions.boxes is None or not regions.width:
         raise StoreError(
             "these features have no boxes, or not the size of their photo, so there is no evidence to show: extract "
@@ -273,6 +277,8 @@ def _evidence(
     height: int,
     photo: Photo | None,
 ) -> Evidence:
+    if not math.isfinite(pair.score):
+        raise ModelError(f"the score of {sentence!r} is {pair.score}: the photo's features or the weights are damaged")
     return Evidence(
         sentence=sentence,
         words=encoded.words,

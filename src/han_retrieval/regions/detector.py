@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.plugins import find, installed, load
+from han_retrieval.regions.checked import CheckedDetector
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -130,7 +131,8 @@ def load_detector(name: str, *, regions: int) -> Detector:
     """
     kind, _, argument = name.partition(":")
     factory: DetectorFactory = load("detectors", kind)
-    return factory(argument, regions=regions)
+    detector = factory(argument, regions=regions)
+    return detector if find("detectors", kind).is_ours else CheckedDetector(detector, kind)
 
 
 def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:

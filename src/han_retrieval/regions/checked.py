@@ -1,0 +1,73 @@
+"""Detectors of other packages, checked against their contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from han_retrieval.errors import ModelError
+from han_retrieval.regions.regions import Regions
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from han_retrieval.regions.detector import Detector
+
+
+class CheckedDetector:
+    """A detector whose regions are refused where they are not as ``Detector`` and ``Regions`` say.
+
+    Args:
+        detector: What finds the regions.
+        name: What it is asked for by.
+
+    Attributes:
+        fingerprint, feature_size: The detector's.
+
+    Raises:
+        ModelError: It has no fingerprint or no feature size.
+    """
+
+    def __init__(self, detector: Detector, name: str) -> None:
+        self._detector, self._name = detector, name
+        try:
+            self.fingerprint, self.feature_size = str(detector.fingerprint), int(detector.feature_size)
+        except (AttributeError, TypeError) as error:
+            raise ModelError(f"the detector {name!r} is not as han_retrieval.regions.Detector says: {error}") from None
+
+    def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
+        """See ``Detector.detect``.
+
+        Raises:
+            ModelError: The regions are not as they must be.
+        """
+        found = list(self._detector.detect(photos))
+        faults = [f"{len(found)} results for {len(photos)} photos"] if len(found) != len(photos) else []
+        faults += [fault for regions in found if (fault := self._fault(regions))]
+        if faults:
+            raise ModelError(
+                f"the detector {self._name!r} gives {faults[0]}; see han_retrieval.regions.Detector and tell its "
+                "authors"
+            )
+        return found
+
+    def _fault(self, regions: Regions) -> str | None:
+        if not isinstance(regions, Regions):
+            return f"a {type(regions).__name__} in place of Regions"
+        for name, width in (("features", self.feature_size), ("boxes", 4)):
+            array = getattr(regions, name)
+            if array is None and name == "boxes":
+                continue
+            if not isinstance(array, np.ndarray):
+                return f"{name} that are a {type(array).__name__}, not a NumPy array"
+            if array.shape != (len(regions.features), width):
+                return f"{name} of the shape {array.shape}, not {(len(regions.features), width)}"
+        if regions.features.dtype != np.float16:
+            return f"features that are {regions.features.dtype}, not float16"
+        for name in ("labels", "scores"):
+            values = getattr(regions, name)
+            if values is not None and len(values) != len(regions.features):
+                return f"{len(values)} {name} for {len(regions.features)} regions"
+        return None
