@@ -53,7 +53,7 @@ class CheckedDetector:
             )
         return found
 
-    def _fault(self, regions: Regions) -> str | None:
+    def _fault(self, regions: object) -> str | None:
         if not isinstance(regions, Regions):
             return f"a {type(regions).__name__} in place of Regions"
         for name, width in (("features", self.feature_size), ("boxes", 4)):

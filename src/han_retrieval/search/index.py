@@ -63,6 +63,7 @@ class Index(IndexReader):
         self._detector_name = detector if isinstance(detector, str) else None
         self._detector = None if isinstance(detector, str) else detector
         if self._detector is not None and self._detector.fingerprint != self.made_by.detector:
+            self.close()
             raise ModelError(
                 f"{path}: was made with the detector {self.made_by.detector!r}, not "
                 f"{self._detector.fingerprint!r}: leave it out, or index anew with this one"
