@@ -208,9 +208,9 @@ def recall(index: Path, queries: Path, searches: int, model: Path | None) -> Non
     numbers = (20, 50, 100, 150, 200, 300, 400, 800)
     with Index.open(index) as photos:
         han = photos.load_model(model)
-        found = candidate_recall(photos, han, sentences, numbers=numbers, progress=True)
-    click.echo(f"{found.sentences} sentences, {found.photos} photos")
-    for number, kept in found.kept.items():
+        scored, shares = candidate_recall(photos, han, sentences, numbers=numbers, progress=True)
+        click.echo(f"{scored} sentences, {len(photos)} photos")
+    for number, kept in shares.items():
         click.echo(f"{number:5} candidates {kept:7.2f} %")
 
 

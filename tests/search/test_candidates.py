@@ -32,17 +32,17 @@ def folder(tmp_path_factory):
 def test_recall_is_that_of_the_searches(folder):
     with Index.open(folder / "index") as index:
         model = index.load_model()
-        found = candidate_recall(index, model, SENTENCES, top=5, numbers=(5, 8, 20, COUNT, 100))
-        assert (found.sentences, found.photos, found.top) == (4, COUNT, 5)
-        assert list(found.kept) == [5, 8, 20]
-        for number, kept in found.kept.items():
+        scored, found = candidate_recall(index, model, SENTENCES, top=5, numbers=(5, 8, 20, COUNT, 100))
+        assert scored == 4
+        assert list(found) == [5, 8, 20]
+        for number, kept in found.items():
             shares = []
             for sentence in SENTENCES[:4]:
                 exact = {hit.row for hit in search(index, model, sentence, k=5, exact=True).hits}
                 near = {hit.row for hit in search(index, model, sentence, k=number, candidates=number).hits}
                 shares.append(100 * len(exact & near) / 5)
             assert kept == pytest.approx(np.mean(shares))
-        assert candidate_recall(index, model, frequent_words(model, 3), top=5).sentences == 3
+        assert candidate_recall(index, model, frequent_words(model, 3), top=5)[0] == 3
         with pytest.raises(HANError, match="no word of any of the 1 sentences"):
             candidate_recall(index, model, ["zebra"])
         with pytest.raises(HANError, match=f"{COUNT} photos are too few"):

@@ -46,14 +46,14 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
 def _recall(path: Path, queries: Path | None, model: str | None) -> dict[str, Any]:
     from han_retrieval.data import read_sentences
     from han_retrieval.search import Index
-    from han_retrieval.search.recall import candidate_recall, frequent_words
+    from han_retrieval.search.recall import TOP, candidate_recall, frequent_words
 
     with Index.open(path) as index:
         han = index.load_model(model)
         sentences = frequent_words(han) if queries is None else read_sentences(queries)
-        found = candidate_recall(index, han, sentences, progress=True)
-    kept = {f"percent_of_top_{found.top}_in_{number}": round(share, 2) for number, share in found.kept.items()}
-    return {"queries": found.sentences, **kept}
+        scored, kept = candidate_recall(index, han, sentences, progress=True)
+    shares = {f"percent_of_top_{TOP}_in_{number}": round(share, 2) for number, share in kept.items()}
+    return {"queries": scored, **shares}
 
 
 def _facts(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -144,20 +144,20 @@ def calibrate(
     photos = len(scores)
     if photos < 2 * shown:
         raise DataError(f"{photos} photos are too few to calibrate on: take at least {2 * shown}")
-    found = _searches(scores, relevance.caption_image, shown)
+    found, right = _searches(scores, relevance.caption_image, shown)
     # The halves divide photos, not sentences: sentences of one photo are similar.
     first_half = np.isin(relevance.caption_image, np.random.default_rng(0).permutation(photos)[: photos // 2])
-    probabilities = np.empty_like(found.scores, dtype=np.float64)  # (2, T, shown)
+    probabilities = np.empty_like(found, dtype=np.float64)  # (2, T, shown)
     for half in (first_half, ~first_half):
-        slope, intercept = _fit(found.scores[:, ~half], found.right[:, ~half])
-        probabilities[:, half] = _sigmoid(slope * found.scores[:, half] + intercept)
-    slope, intercept = _fit(found.scores, found.right)
+        slope, intercept = _fit(found[:, ~half], right[:, ~half])
+        probabilities[:, half] = _sigmoid(slope * found[:, half] + intercept)
+    slope, intercept = _fit(found, right)
 
-    there = found.right[0].any(1)  # (T,) the sentence's photo is among those shown
+    there = right[0].any(1)  # (T,) the sentence's photo is among those shown
     best = probabilities.max(2)  # (2, T)
     threshold = float(np.quantile(best[0][there], 1 - RECALL, method="lower"))
     answered = best >= threshold
-    bins, error = _reliability(probabilities.ravel(), found.right.ravel())
+    bins, error = _reliability(probabilities.ravel(), right.ravel())
     return Calibration(
         slope=slope,
         intercept=intercept,
@@ -171,22 +171,18 @@ def calibrate(
         photos=photos,
         sentences=scores.shape[1],
         shown=shown,
-        pairs=found.scores.size,
+        pairs=found.size,
         model=model,
     )
 
 
-class _Searches(NamedTuple):
+def _searches(
+    scores: NDArray[np.float32], own: NDArray[np.int64], shown: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """What the searches show, best first: scores (2, T, shown), and whether each is right.
 
     Row 0 searches all photos, row 1 all but the sentence's own.
     """
-
-    scores: NDArray[np.float32]
-    right: NDArray[np.bool_]
-
-
-def _searches(scores: NDArray[np.float32], own: NDArray[np.int64], shown: int) -> _Searches:
     found = np.empty((2, scores.shape[1], shown), np.float32)
     right = np.zeros(found.shape, bool)
     for first in range(0, scores.shape[1], _SENTENCES_AT_ONCE):
@@ -200,7 +196,7 @@ def _searches(scores: NDArray[np.float32], own: NDArray[np.int64], shown: int) -
             if row == 0:
                 right[row, some] = np.take_along_axis(places, order, axis=1) == own[some, None]
                 np.put_along_axis(block, own[some, None], -np.inf, axis=1)
-    return _Searches(found, right)
+    return found, right
 
 
 def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, float]:

@@ -6,7 +6,6 @@ Legend: T sentences, N photos, m regions, n words, d numbers a token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,21 +25,6 @@ WORDS = 100
 _PHOTOS_AT_ONCE = 256
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateRecall:
-    """The share of the best photos by exact scores that are among the candidates.
-
-    Attributes:
-        sentences, photos, top: The number of sentences, of photos, and of best photos.
-        kept: The share in percent, by the number of candidates.
-    """
-
-    sentences: int
-    photos: int
-    top: int
-    kept: dict[int, float]
-
-
 def candidate_recall(
     index: IndexReader,
     model: AligningMatcher,
@@ -49,7 +33,7 @@ def candidate_recall(
     top: int = TOP,
     numbers: Sequence[int] = NUMBERS,
     progress: bool = False,
-) -> CandidateRecall:
+) -> tuple[int, dict[int, float]]:
     """Score all photos of an index for each sentence, and count the best that are among the candidates.
 
     Args:
@@ -59,6 +43,10 @@ def candidate_recall(
         top: The number of best photos.
         numbers: Of candidates.
         progress: Show a progress bar on stderr.
+
+    Returns:
+        The number of sentences that were scored, and the percentage of the best photos that are among the candidates,
+        by their number.
 
     Raises:
         StoreError: There are too few photos.
@@ -73,8 +61,7 @@ def candidate_recall(
     files = index.photos["path"].to_pylist()
     scores = score_all(model, _Photos(index, model.device), readable, photo_ids=files, progress=progress).T  # (T, N)
     products = pool_sentences(model, readable, index.pooling) @ torch.from_numpy(index.pooled).T
-    kept = share_kept(products.numpy(), scores, top=top, numbers=numbers)
-    return CandidateRecall(len(readable), len(index), top, kept)
+    return len(readable), share_kept(products.numpy(), scores, top=top, numbers=numbers)
 
 
 def share_kept(
