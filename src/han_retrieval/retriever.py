@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from han_retrieval.errors import DataError, ModelError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, Matcher, hub, load_matcher
+from han_retrieval.text import pad_rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -170,8 +171,8 @@ class Retriever:
             return torch.zeros(len(photos), len(texts))
         device = self.model.device
         with torch.inference_mode():
-            images, image_mask = _padded([photo.tokens for photo in photos])
-            sentences, text_mask = _padded([text.tokens for text in texts])
+            images, image_mask = pad_rows([photo.tokens for photo in photos])
+            sentences, text_mask = pad_rows([text.tokens for text in texts])
             scores = self.model.score(
                 images.to(device), image_mask.to(device), sentences.to(device), text_mask.to(device)
             )
@@ -228,7 +229,7 @@ class Retriever:
                 raise DataError(f"{name}: its features are {shape}; the model takes (regions, {size}), one or more")
             if not np.isfinite(each.features).all():
                 raise DataError(f"{name}: its features are not finite as float16")
-        features, mask = _padded([torch.from_numpy(each.features.astype(np.float32)) for each in regions])
+        features, mask = pad_rows([torch.from_numpy(each.features.astype(np.float32)) for each in regions])
         with torch.inference_mode():
             tokens = self.model.encode_images(features, mask).float().cpu()
         return [
@@ -272,10 +273,3 @@ def load(
         fingerprint = model.config.detector_fingerprint
         detector = detector_for(fingerprint, name=detector) if fingerprint else load_detector(detector, regions=36)
     return Retriever(model, name=str(name), folder=folder, detector=detector)
-
-
-def _padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rows (m, ...) of items as (I, m, ...), zero at padding, and their mask (I, m)."""
-    lengths = torch.tensor([len(part) for part in parts])
-    padded = nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
-    return padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1)

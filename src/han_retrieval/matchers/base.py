@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from han_retrieval import plugins
 from han_retrieval.errors import ConfigError, ModelError, QueryError
 from han_retrieval.matchers import saving
-from han_retrieval.text import EncodedSentence, Tokenizer, Vocabulary, WordTokenizer
+from han_retrieval.text import EncodedSentence, Tokenizer, Vocabulary, WordTokenizer, pad_rows
 
 
 class MatcherConfig(BaseModel):
@@ -167,13 +167,7 @@ class Matcher(nn.Module, ABC):
             ModelError: The model has no tokenizer.
             QueryError: A sentence has no words.
         """
-        ids = [torch.tensor(self.encode_sentence(sentence).ids) for sentence in sentences]
-        if not ids:
-            return torch.zeros(0, 0, dtype=torch.int64, device=self.device), torch.zeros(
-                0, 0, dtype=torch.bool, device=self.device
-            )
-        words = nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        mask = torch.arange(words.shape[1]) < torch.tensor([len(each) for each in ids]).unsqueeze(1)
+        words, mask = pad_rows([torch.tensor(self.encode_sentence(sentence).ids) for sentence in sentences])
         return words.to(self.device), mask.to(self.device)
 
     def known_words(self, sentence: str) -> dict[str, bool]:

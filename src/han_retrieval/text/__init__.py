@@ -3,7 +3,7 @@
 from han_retrieval.text.bigru import BiGRU
 from han_retrieval.text.encoder import TextEncoder, make_text_encoder
 from han_retrieval.text.expansion import expand_vocabulary
-from han_retrieval.text.tokenizer import EncodedSentence, Tokenizer, WordTokenizer
+from han_retrieval.text.tokenizer import EncodedSentence, Tokenizer, WordTokenizer, pad_rows
 from han_retrieval.text.vectors import word_vectors
 from han_retrieval.text.vocabulary import END, PAD, START, UNK, Vocabulary
 from han_retrieval.text.words import tokenize, tokenize_each
@@ -21,6 +21,7 @@ __all__ = [
     "WordTokenizer",
     "expand_vocabulary",
     "make_text_encoder",
+    "pad_rows",
     "tokenize",
     "tokenize_each",
     "word_vectors",

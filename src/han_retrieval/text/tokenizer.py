@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from han_retrieval.errors import ModelError
 from han_retrieval.text.vocabulary import END, START, UNK, Vocabulary
@@ -48,6 +48,14 @@ def check_words(encoded: EncodedSentence, words: Sequence[str]) -> None:
             f"the tokenizer of this text encoder finds the words {' | '.join(found)} where phrases are annotated by "
             f"{' | '.join(words)}: to be used with phrases it must take the words of han_retrieval.text.tokenize"
         )
+
+
+def pad_rows(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """T items of (n, ...) rows, such as the ids of sentences, as (T, n, ...), zero at padding, and the mask (T, n)."""
+    if not items:
+        return torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool)
+    padded = nn.utils.rnn.pad_sequence(list(items), batch_first=True)
+    return padded, torch.arange(padded.shape[1]) < torch.tensor([len(each) for each in items]).unsqueeze(1)
 
 
 class Tokenizer(Protocol):

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.regions import RegionBatch, RegionStore
 from han_retrieval.regions.rows import interleave
-from han_retrieval.text import Tokenizer, Vocabulary, tokenize
+from han_retrieval.text import Tokenizer, Vocabulary, pad_rows, tokenize
 from han_retrieval.text.tokenizer import check_words
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
@@ -143,7 +143,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
     def _load(self, step: int, part: list[tuple[int, int]]) -> Batch:
         random = step_generator(self.config.seed, step)
         regions = self._regions([self.photo_ids[photo] for photo, _ in part], random)
-        words, word_mask = padded([self.captions[photo][caption] for photo, caption in part])  # (B, n)
+        words, word_mask = pad_rows([torch.tensor(self.captions[photo][caption]) for photo, caption in part])  # (B, n)
         kept_regions = drop(regions.mask, self.config.region_drop, random)
         kept_words = drop(word_mask, self.config.word_drop, random)
         shown = None
@@ -167,12 +167,6 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
             having = [self.store, *(store for store in self.augmentations if photo_id in store)]
             chosen.setdefault(having[int(share * len(having))], []).append(place)
         return interleave([(places, store.batch([ids[i] for i in places])) for store, places in chosen.items()])
-
-
-def padded(captions: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Word ids of B captions to (B, n) int64 and their (B, n) bool mask."""
-    words = nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in captions], batch_first=True)
-    return words, torch.arange(words.shape[1]) < torch.tensor([len(ids) for ids in captions]).unsqueeze(1)
 
 
 def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:

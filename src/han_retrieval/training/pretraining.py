@@ -22,8 +22,8 @@ from han_retrieval.data.files import field, read_json_lines, sentences
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, make_matcher
-from han_retrieval.text import Tokenizer, Vocabulary
-from han_retrieval.training.batches import compact, drop, padded
+from han_retrieval.text import Tokenizer, Vocabulary, pad_rows
+from han_retrieval.training.batches import compact, drop
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.loop import StepLoss, TrainingTask, run_training
 from han_retrieval.training.run_folder import check_folder, claimed_folder, content_hash
@@ -122,7 +122,7 @@ class CaptionPairs(EpochBatches[list[tuple[list[int], list[int]]], PairBatch]):
 
     def _load(self, step: int, part: list[tuple[list[int], list[int]]]) -> PairBatch:
         random = step_generator(self.config.seed, step)
-        one, other = (padded(captions) for captions in zip(*part, strict=True))
+        one, other = (pad_rows([torch.tensor(ids) for ids in captions]) for captions in zip(*part, strict=True))
         return self._dropped(*one, random), self._dropped(*other, random)
 
     def _dropped(self, words: Tensor, mask: Tensor, random: torch.Generator) -> Captions:
