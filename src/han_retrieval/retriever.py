@@ -151,7 +151,7 @@ class Retriever:
             QueryError: A sentence has no words, or the model knows none of them.
             ModelError: The model has no vocabulary.
         """
-        if isinstance(sentences, str):
+        if isinstance(sentences, str) or not isinstance(sentences, Sequence):
             raise TypeError("encode_texts takes a list of sentences; put this one into a list: [sentence]")
         for sentence in sentences:
             self.model.known_words(sentence)

@@ -117,6 +117,8 @@ def test_what_cannot_be_encoded_is_named(pictures, tmp_path):
     with pytest.raises(TypeError, match="takes a list"):
         small.encode_texts("a ball")
     with pytest.raises(TypeError, match="takes a list"):
+        small.encode_texts(sentence for sentence in SENTENCES)  # which would be read but once
+    with pytest.raises(TypeError, match="takes a list"):
         small.encode_images("a.jpg")
     with pytest.raises(TypeError, match="photo 0 is a int"):
         small.encode_images([3])
