@@ -14,11 +14,14 @@ from PIL import Image
 from served import NAMES, SENTENCE, calibrate, client, make_index, make_picture
 from tiny_index import make_model, update
 
+from han_retrieval.matchers import hub
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index, search
 from han_retrieval.search.pooling import TextMap
 from han_retrieval.serve import Limits, SearchService, ranking
 from han_retrieval.serve import service as service_module
+from han_retrieval.text import Vocabulary
+from han_retrieval.text.vocabulary import SPECIAL_WORDS
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +324,28 @@ def test_another_map_of_sentences_is_taken_in(changing, monkeypatch):
         hits = search(opened, opened.load_model(), SENTENCE, k=2, candidates=2).hits
     assert after == [hit.id for hit in hits]
     assert set(after) != set(before)
+
+
+def test_the_hub_is_asked_for_a_model_once(changing, tmp_path, monkeypatch):
+    asked = []
+
+    def download(name):
+        asked.append(name)
+        return tmp_path / "model"
+
+    monkeypatch.setattr(hub, "download", download)
+    with client(SearchService(tmp_path / "index", model="someone/their-model")) as web:
+        for _ in range(3):  # each looks for changes
+            assert web.get("/api/search", params={"q": SENTENCE}).json()["hits"]
+    assert asked == ["someone/their-model"]
+
+
+@pytest.mark.parametrize("words", [None, Vocabulary((*SPECIAL_WORDS, "a", "red", "blue", "dog", "#"))])
+def test_it_starts_whatever_the_model_s_words_are(index, words):
+    service = SearchService(index)
+    service._model.vocabulary = words
+    service.warm_up()
+    service.close()
 
 
 def test_an_empty_index_answers(tmp_path):
