@@ -30,6 +30,8 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
     """
     if (queries or model) and not recall:
         raise ConfigError("--queries and --model go with --recall")
+    if not path:
+        raise ConfigError("PATH is empty; name a model, an index, a region store or a dataset")
     facts = _facts(path)
     if recall:
         if facts["kind"] != "index":
@@ -40,7 +42,20 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {value}")
+        click.echo(f"{name:<{width}}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    """A fact as people read it."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _recall(path: Path, queries: Path | None, model: str | None) -> dict[str, Any]:
@@ -92,5 +107,5 @@ def _dataset(path: Path) -> dict[str, Any]:
         "photos": len(dataset),
         "captions": dataset.caption_count,
         "splits": ", ".join(f"{name} ({count})" for name, count in dataset.splits.items()) or "none",
-        "left out": ", ".join(f"{count} x {reason}" for reason, count in dataset.skipped.items()) or "nothing",
+        "left_out": ", ".join(f"{count} x {reason}" for reason, count in dataset.skipped.items()) or "nothing",
     }
