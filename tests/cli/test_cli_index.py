@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -14,6 +15,7 @@ from commands import run_han
 from tiny_index import FakeDetector, make_model, make_photo, make_photos
 
 from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.search import Index
 from han_retrieval.search.calibration import Calibration
 
 UPDATE = "han_retrieval.search.maker.detector_for"
@@ -182,9 +184,26 @@ def test_caption(han, finder, tmp_path):
     ranked = json.loads(han("caption", "lines.txt", "photos/002.png", "--model", "model", "--json")[1])["captions"]
     assert {each["caption"] for each in ranked} == {"a red dog", "a blue cat", "a"}
     assert all(each["probability"] is None for each in ranked)
-    code, out, err = han("caption", "index", "photos/002.png", "--model", "model")
+    code, out, err = han("caption", "index", "photos/002.png")
     assert (code, out) == (2, "")
-    assert "an index holds photos and no captions" in err
+    assert "knows no word of any of the" in err  # "thing 0" and the like
+
+
+def test_caption_ranks_the_names_of_regions(han, finder, monkeypatch):
+    names = ("photo", "red dog", "blue cat", "cat")
+    plain = FakeDetector.regions
+    monkeypatch.setattr(FakeDetector, "regions", lambda self, pixels: named(plain(self, pixels)))
+
+    def named(regions):
+        return dataclasses.replace(regions, labels=names[: len(regions.features)])
+
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    ranked = json.loads(han("caption", "index", "photos/002.png", "--json")[1])["captions"]
+    with Index.open("index") as index:
+        found = index.region_names()
+    assert found[0] == "photo"  # of every photo
+    assert {each["caption"] for each in ranked} == set(found) - {"photo"} <= set(names)
+    assert ranked
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from han_retrieval.cli.hits import probability_column
 from han_retrieval.cli.options import FOLDER, cpu_option, detector_options, json_option, k_option, model_option
 from han_retrieval.data import open_photo, read_sentences
 from han_retrieval.errors import DataError
-from han_retrieval.matchers import load_aligning_matcher
-from han_retrieval.search import Calibration, is_index, rank_captions
+from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher
+from han_retrieval.regions.choose import PHOTO
+from han_retrieval.search import Calibration, Index, is_index, rank_captions
 
 
 @click.command()
@@ -30,15 +31,23 @@ def caption(
 ) -> None:
     """Print the sentences of CAPTIONS that fit PHOTO best, best first, with their scores.
 
-    CAPTIONS is a text file (.txt) with one sentence per line, or a dataset with captions.
+    CAPTIONS is a text file (.txt) with one sentence per line, a dataset with captions, or an index. Of an index, its
+    model ranks the names that the detector gave to regions of photos.
     """
     if is_index(captions):
-        raise DataError(
-            f"{captions}: an index holds photos and no captions; give a text file with a sentence a line, or a dataset"
-        )
-    sentences = read_sentences(captions)
-    matcher = load_aligning_matcher(model).to(find_device(device))
-    finder = find_detector(matcher.config, model, name=detector, regions=regions)
+        own = None if model == DEFAULT_MODEL else model
+        with Index.open(captions, model=own, detector=detector, device=find_device(device)) as index:
+            sentences = [name for name in index.region_names() if name != PHOTO]
+            matcher, finder, model = index.model, index.detector, own or index.settings.model
+        if not sentences:
+            raise DataError(
+                f"{captions}: its detector gives regions no names; give a text file with one sentence per line, or a "
+                "dataset"
+            )
+    else:
+        sentences = read_sentences(captions)
+        matcher = load_aligning_matcher(model).to(find_device(device))
+        finder = find_detector(matcher.config, model, name=detector, regions=regions)
     found = finder.detect([open_photo(photo)])[0]
     ranked = rank_captions(matcher, sentences, found, k=k, calibration=Calibration.read(model))
     if as_json:

@@ -201,6 +201,13 @@ class IndexReader(Closing):
         labels = (None if each is None else tuple(each) for each in table["labels"].to_pylist())
         return [PhotoRegions(*each) for each in zip(to_arrays(table["boxes"]), labels, strict=True)]
 
+    def region_names(self) -> list[str]:
+        """The names that the detector gave to regions, each once, the most frequent first; none where it gives none."""
+        with _reading(self.path):
+            column = self._dataset.to_table(columns=["labels"])["labels"]
+        counts = pc.value_counts(column.combine_chunks().flatten()).to_pylist()
+        return [each["values"] for each in sorted(counts, key=lambda each: (-each["counts"], each["values"]))]
+
     def load_model(self, folder: str | Path | None = None, *, device: torch.device | str = "cpu") -> AligningMatcher:
         """Load the model that made the index, and the map of `han distil` if its folder has one.
 
