@@ -17,11 +17,13 @@ class DataError(HANError):
 
 
 class StoreError(HANError):
-    """A region store or an index is missing, damaged, locked by another process, made by other parts, or full."""
+    """A region store, an index or the folder of a training is missing, damaged, in use or of other parts, or a file
+    cannot be written.
+    """
 
 
 class ModelError(HANError):
-    """A model, a detector or a text encoder cannot be loaded, or does not fit what it is used with."""
+    """A model, a detector or a text encoder cannot be loaded or trained, or does not fit what it is used with."""
 
 
 class QueryError(HANError):

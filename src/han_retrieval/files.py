@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import StoreError
 
 _WINDOWS = os.name == "nt"
 _TRIES = 20  # on Windows, a twentieth of a second apart
@@ -17,7 +17,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a run after a crash, finds the old content or the new one.
 
     Raises:
-        HANError: The file cannot be written.
+        StoreError: The file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -29,7 +29,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         move(temporary, path)
         sync(path.parent)
     except OSError as error:
-        raise HANError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         with contextlib.suppress(OSError):  # it has the file's name by now, or never was
             temporary.unlink()

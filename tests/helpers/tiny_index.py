@@ -13,7 +13,7 @@ from PIL import Image
 
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.regions import Regions
-from han_retrieval.search import IndexReport, index_photos
+from han_retrieval.search import Index, IndexReport, index_photos
 from han_retrieval.search.table import PhotoTable
 from han_retrieval.storage import table as table_module
 from han_retrieval.text import Vocabulary
@@ -80,6 +80,15 @@ def update(photos: Path | list[Path] | None, out: Path, model: Path | None = Non
     roots = photos if isinstance(photos, list) else [photos] if photos else []
     options.setdefault("detector", FakeDetector())
     return index_photos(roots, out, model=model, **options)
+
+
+def files(out: Path) -> dict[str, list[str]]:
+    """The paths below their root of each photo, by its first."""
+    with Index.open(out) as index:
+        return {
+            path: [path, *(copy["path"] for copy in copies or ())]
+            for path, copies in zip(index.photos["path"].to_pylist(), index.photos["copies"].to_pylist(), strict=True)
+        }
 
 
 def set_small_commits() -> None:

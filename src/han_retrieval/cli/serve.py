@@ -8,7 +8,7 @@ import click
 
 from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.options import cpu_option, moved_model_option
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 
 
 @click.command()
@@ -35,7 +35,7 @@ def serve(index: Path, host: str, port: int, token: str | None, model: str | Non
         from han_retrieval.serve import SearchService, check_access, listen
         from han_retrieval.serve import serve as run
     except ModuleNotFoundError as error:
-        raise HANError(f"{error.name} is missing: pip install 'han-retrieval[serve]'") from None
+        raise ConfigError(f"{error.name} is missing: pip install 'han-retrieval[serve]'") from None
     check_access(host, token)
     with listen(host, port) as listener:  # before the model is loaded, so that a wrong address is told at once
         service = SearchService(index, model=model, device=find_device(device))

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import StoreError
 from han_retrieval.files import move, sync, write_whole
 from han_retrieval.matchers.saving import write_tensors
 
@@ -40,7 +40,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, A
         move(temporary, folder / name)
         sync(folder)
     except OSError as error:
-        raise HANError(f"{folder / name}: the checkpoint cannot be written ({error.strerror or error})") from None
+        raise StoreError(f"{folder / name}: the checkpoint cannot be written ({error.strerror or error})") from None
     for older in _checkpoints(folder)[:-1]:
         shutil.rmtree(older, ignore_errors=True)
 
@@ -49,7 +49,7 @@ def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] 
     """The tensors and the state of the newest checkpoint of ``folder``, or None where there is none.
 
     Raises:
-        HANError: It cannot be read.
+        StoreError: It cannot be read.
     """
     found = _checkpoints(folder)
     if not found:
@@ -57,7 +57,7 @@ def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] 
     try:
         return load_file(found[-1] / _TENSORS), json.loads((found[-1] / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
-        raise HANError(f"{found[-1]}: the checkpoint cannot be read ({error}); delete it to start afresh") from None
+        raise StoreError(f"{found[-1]}: the checkpoint cannot be read ({error}); delete it to start afresh") from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

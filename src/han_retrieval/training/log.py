@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ConfigError
 from han_retrieval.files import write_whole
 from han_retrieval.storage.closing import Closing
 
@@ -86,10 +86,10 @@ def events_writer() -> Any:
     """TensorBoard's writer class.
 
     Raises:
-        HANError: The package is not installed.
+        ConfigError: The package is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise HANError("--tensorboard needs a package: pip install 'han-retrieval[tensorboard]'") from None
+        raise ConfigError("--tensorboard needs a package: pip install 'han-retrieval[tensorboard]'") from None
     return SummaryWriter

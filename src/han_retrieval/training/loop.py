@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import ModelError
 from han_retrieval.training.config import LoopConfig
 from han_retrieval.training.log import Log
 from han_retrieval.training.schedule import learning_rate
@@ -109,7 +109,8 @@ def run_training(
         tensorboard: Write TensorBoard events as well.
 
     Raises:
-        HANError: A loss is not finite, or the checkpoint is of other data or cannot be read.
+        ModelError: A loss is not finite.
+        HANError: The checkpoint is of other data or cannot be read.
         KeyboardInterrupt: The training was asked to stop; a checkpoint is written.
     """
     trained = [parameter for parameter in task.module.parameters() if parameter.requires_grad]
@@ -166,12 +167,12 @@ def _finite_parts(loss: StepLoss, *, step: int) -> dict[str, float]:
     """The parts of a loss as numbers.
 
     Raises:
-        HANError: One is not finite.
+        ModelError: One is not finite.
     """
     parts = {name: float(value.detach()) for name, value in loss.parts.items()}
     for name, value in parts.items():
         if not math.isfinite(value):
-            raise HANError(
+            raise ModelError(
                 f"the {name if name == 'loss' else f'{name} loss'} is {value} at step {step}: look for features that "
                 "are not finite, or lower learning_rate; the last checkpoint stands"
             )

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from han_retrieval.config import explain_errors
-from han_retrieval.errors import ConfigError, HANError
+from han_retrieval.errors import ConfigError, StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.storage.locks import LOCK_NAME, WriterLock
 
@@ -23,7 +23,7 @@ def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
     A run that was begun before a field existed goes on with the field's default.
 
     Raises:
-        HANError: The path is a file, or the folder holds other things.
+        StoreError: The path is a file, or the folder holds other things.
         ConfigError: It holds a run that is not to be resumed, or one of another configuration.
     """
     run_folder = folder / "training"
@@ -49,10 +49,10 @@ def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
 def _refuse_others(place: Path, folder: Path) -> None:
     """Refuse a place that holds more than a run leaves that was killed at its very start."""
     if place.exists() and not place.is_dir():
-        raise HANError(f"{place}: is a file; name a new folder")
+        raise StoreError(f"{place}: is a file; name a new folder")
     for path in sorted(place.iterdir()) if place.exists() else ():
         if path != folder / "training" and path.name != LOCK_NAME and not path.name.startswith(".config.json."):
-            raise HANError(f"{folder}: holds other things, such as {path.relative_to(folder)}; choose a new folder")
+            raise StoreError(f"{folder}: holds other things, such as {path.relative_to(folder)}; choose a new folder")
 
 
 @contextmanager
@@ -62,13 +62,13 @@ def claimed_folder(folder: Path, config: BaseModel) -> Iterator[Path]:
     Yields ``folder/training``, where the run's own files are.
 
     Raises:
-        HANError: Another process trains there, or nothing can be written there.
+        StoreError: Another process trains there, or nothing can be written there.
     """
     run_folder = folder / "training"
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HANError(f"{run_folder}: the folder cannot be made ({error.strerror})") from None
+        raise StoreError(f"{run_folder}: the folder cannot be made ({error.strerror})") from None
     with WriterLock(run_folder):
         write_whole(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
         yield run_folder
