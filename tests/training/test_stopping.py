@@ -31,6 +31,16 @@ def test_resumes_exactly_after_an_interrupt(data, unbroken, tmp_path, monkeypatc
     assert same_run(tmp_path / "model", unbroken)
 
 
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """Signals do what they usually do, also where the tests run in the background, whose shell ignores Ctrl-C."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def signalled(monkeypatch, *, step: int, times: int, number: signal.Signals) -> None:
     """Let a signal come in the midst of a step, so many times."""
     logged = Log.step
