@@ -212,7 +212,7 @@ def test_caption_ranks_the_names_of_regions(han, finder, monkeypatch):
         (["search", "none", "a dog"], "no such index"),
         (["search", "photos", "a dog"], "not an index"),
         (["search", "index", "zebra"], "knows none of the words"),
-        (["search", "index", "a dog", "--where", "dat > 1"], "No field named dat"),
+        (["search", "index", "a dog", "--where", "dat > 1"], "'dat' is not known"),
         (["search", "index", "a dog", "--model", "none"], "the index's model is not there"),
         (["search", "index", "a dog", "--paths", "--json"], "choose one"),
         (["index", "--out", "new"], "which photos"),

@@ -109,7 +109,7 @@ def test_what_it_finds_is_what_the_functions_find(tmp_path, retriever, photos):
         assert isinstance(collapsed[0], Hit)
         with pytest.raises(QueryError, match="knows none of the words"):
             index.search("zebra")
-        with pytest.raises(QueryError, match="columns are"):
+        with pytest.raises(QueryError, match="'nonsense' is not known; it may hold the columns"):
             index.search(SENTENCE, where="nonsense")
 
 

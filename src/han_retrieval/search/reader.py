@@ -19,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
+from han_retrieval.errors import DataError, ModelError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.scoring import Tokens
+from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import MeanPooling, TextMap
 from han_retrieval.search.rows import COLUMNS, to_files, to_tokens, to_vectors
@@ -148,18 +149,17 @@ class IndexReader(Closing):
         """The rows, ascending, of the photos that meet an SQL condition on the columns of ``photos``.
 
         Raises:
-            QueryError: The condition is no SQL, or names other columns.
+            QueryError: The condition is no SQL, or holds more than ``check_condition`` allows.
 
         Example:
             >>> index.filter("date >= '2024' and width > height")
         """
+        condition = check_condition(where)
         try:
-            found = self._dataset.scanner(columns=[], filter=where, with_row_id=True).to_table()
+            found = self._dataset.scanner(columns=[], filter=condition, with_row_id=True).to_table()
         except (ValueError, OSError, RuntimeError, pa.ArrowException) as error:
             reason = " ".join(str(error).split(", /")[0].replace("Invalid user input: ", "").split())
-            raise QueryError(
-                f"the condition {where!r} cannot be used: {reason}; columns are {', '.join(COLUMNS)}"
-            ) from None
+            raise refusal(where, reason) from None
         return np.flatnonzero(np.isin(self._ids, found["_rowid"].to_numpy()))
 
     def candidates(self, queries: Tensor, k: int, *, rows: Rows | None = None) -> tuple[Rows, NDArray[np.float32]]:

@@ -7,6 +7,7 @@ from datetime import date
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Query, Request, UploadFile
 
+from han_retrieval.search.conditions import check_condition
 from han_retrieval.serve.context import Context
 from han_retrieval.serve.limits import Limits
 from han_retrieval.serve.photo_routes import known_photo
@@ -118,7 +119,7 @@ def _page_parameters(limits: Limits, *, depth: int | None = None) -> Callable[..
         since: date | None = Query(None, description="taken on this day or later"),
         until: date | None = Query(None, description="taken on this day or earlier"),
     ) -> PageRequest:
-        conditions = [f"({where})"] if where else []
+        conditions = [f"({check_condition(where)})"] if where else []
         if root:
             conditions.append(f"root = {_literal(root)}")
         if folder:
