@@ -9,6 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -17,6 +20,18 @@ from served import make_index
 from han_retrieval.cli.main import main
 
 HAN = [sys.executable, "-c", "from han_retrieval.cli.main import main; main()"]
+SLOW = [  # searches for "red dog" take as long as the environment says, in a thread that nothing can interrupt
+    sys.executable, "-c", """
+import os, time
+from han_retrieval.cli.main import main
+from han_retrieval.serve import SearchService
+search = SearchService.search
+def slow(self, query, page):
+    time.sleep(float(os.environ["SECONDS"]) * (query == "red dog"))
+    return search(self, query, page)
+SearchService.search = slow
+main()
+"""]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +58,42 @@ def test_it_answers_and_stops_when_told(index, sent):
         process.kill()
     assert process.returncode == 0
     assert err.splitlines()[-1] == "stopped"
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signal asks a process there to stop")
+@pytest.mark.parametrize(("seconds", "status"), [pytest.param(1.5, 200, marks=pytest.mark.slow), (60, 503)])
+def test_when_told_to_stop_it_finishes_what_runs_within_five_seconds(index, seconds, status):
+    process = subprocess.Popen(
+        [*SLOW, "serve", str(index), "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "SECONDS": str(seconds)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        got = []
+
+        def ask() -> None:
+            try:
+                got.append(urllib.request.urlopen(f"{address}api/search?q=red+dog", timeout=30).status)
+            except urllib.error.HTTPError as refusal:
+                got.append(refusal.status)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while "han_waiting_requests 1.0" not in urllib.request.urlopen(f"{address}metrics").read().decode():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=30)
+        took = time.monotonic() - began
+        asking.join()
+    finally:
+        process.kill()
+    assert took < 5
+    assert process.returncode == 0
+    assert got == [status]
+    assert ("cut off" in err) == (status == 503)
     assert "Traceback" not in err
 
 

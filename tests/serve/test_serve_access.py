@@ -23,6 +23,34 @@ ROUTES = (
 )
 
 
+STRANGE_HOSTS = (
+    "evil.example",
+    "evil.example:8080",
+    "127.0.0.1.evil.example",
+    "",
+    "[::2]:8080",
+    "[::1]evil.example",
+    "[::1].evil.example:80",
+    "[::1",
+    "::1",
+    "localhost:80@evil.example",
+    "user@localhost",
+    "localhost:evil",
+    "localhost:",
+    "localhost:8080:8080",
+    "localhost.evil.example",
+    "localhost#evil.example",
+    "localhost/evil.example",
+    "localhost evil.example",
+    "evil.example, localhost",
+    "2130706433",
+    "0x7f.1",
+    "0.0.0.0",
+    "[::ffff:10.0.0.1]",
+    "[::1%25eth0]",
+)
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     return make_index(tmp_path_factory.mktemp("access"), photos=2)
@@ -62,14 +90,51 @@ def test_the_token_in_an_address_becomes_a_cookie(guarded):
 
 def test_a_stranger_whose_name_points_here_gets_nothing(index):
     with client(SearchService(index)) as web:
-        for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "[::2]:8080"):
-            assert web.get("/api/photos", headers={"Host": host}).status_code == 403
-        for host in ("localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080"):
-            assert web.get("/api/photos", headers={"Host": host}).status_code == 200
-        from_a_page = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
-        assert web.get("/api/photos", headers=from_a_page).status_code == 403
-        link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-        assert web.get("/", headers=link).status_code == 200
+        for host in STRANGE_HOSTS:
+            assert web.get("/api/photos", headers={"Host": host}).status_code == 403, host
+        for host in ("localhost", "localhost:8080", "LOCALHOST:8080", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080"):
+            assert web.get("/api/photos", headers={"Host": host}).status_code == 200, host
+        assert web.get("/api/photos", headers=[("Host", "localhost"), ("Host", "evil.example")]).status_code == 403
+
+
+HOST = {"Host": "127.0.0.1:8080"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "passes"),
+    [
+        ("GET", "/api/photos", {}, True),  # a program
+        ("GET", "/api/photos", {"Sec-Fetch-Site": "same-origin"}, True),
+        ("GET", "/api/photos", {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, True),
+        ("POST", "/api/similar", {"Origin": "http://127.0.0.1:8080"}, True),
+        ("POST", "/api/similar", {"Origin": "http://127.0.0.1:8080", "Sec-Fetch-Site": "same-origin"}, True),
+        ("GET", "/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, True),  # a link to the page
+        ("GET", "/", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, True),
+        ("GET", "/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, False),
+        ("POST", "/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, False),
+        ("GET", "/api/photos", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, False),
+        ("GET", "/photos/x.jpg", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, False),
+        ("GET", "/api/photos", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, False),
+        ("GET", "/api/photos", {"Sec-Fetch-Site": "CROSS-SITE", "Sec-Fetch-Mode": "cors"}, False),
+        ("GET", "/api/photos", {"Sec-Fetch-Site": "same-site"}, False),  # another port of this machine
+        ("GET", "/api/photos", {"Sec-Fetch-Site": "whatever"}, False),
+        ("POST", "/api/similar", {"Origin": "http://evil.example"}, False),  # no Sec-Fetch: not TLS, not this machine
+        ("POST", "/api/similar", {"Origin": "http://127.0.0.1:3000"}, False),
+        ("POST", "/api/similar", {"Origin": "http://127.0.0.1:8080.evil.example"}, False),
+        ("POST", "/api/similar", {"Origin": "http://127.0.0.1:8080@evil.example"}, False),
+        ("POST", "/api/similar", {"Origin": "null"}, False),
+        ("POST", "/api/similar", {"Origin": ""}, False),
+        ("GET", "/api/photos", {"Origin": "http://evil.example"}, False),
+        ("OPTIONS", "/api/photos", {"Origin": "http://evil.example"}, False),
+    ],
+)
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_pages_of_other_sites_get_nothing(index, method, path, headers, passes, token):
+    bearer = {"Authorization": f"Bearer {TOKEN}".encode()} if token else {}
+    with client(SearchService(index), token=token) as web:
+        answer = web.request(method, path, headers=HOST | headers | bearer)
+        assert (answer.status_code == 403) != passes, answer.text
+        assert "access-control-allow-origin" not in answer.headers
 
 
 def test_a_page_may_load_its_own_files_alone(index):

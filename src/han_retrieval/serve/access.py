@@ -5,8 +5,10 @@ A plain ASGI middleware, so that streams and disconnects pass unchanged.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
+import re
 import secrets
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlencode
@@ -19,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "han_token"
 _PUBLIC = frozenset({"/health"})  # for monitoring; it shows nothing of the photos
+_OWN_PAGES = ("same-origin", "none")  # Sec-Fetch-Site of this server's pages, and of what people type
+_AUTHORITY = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -35,7 +39,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 class AccessControl:
@@ -60,25 +64,34 @@ class AccessControl:
             await self._app(scope, receive, send)
             return
 
+        began = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal began
+            began = True
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+                answer_headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
+                    answer_headers.setdefault(name, value)
+                answer_headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refusal = self._refuse(scope, Headers(scope=scope))
+        headers = Headers(scope=scope)
+        refusal = self._refuse(scope, headers)
         if refusal is not None:
             await refusal(scope, receive, send_with_headers)
             return
-        await self._app(scope, self._limited(receive), send_with_headers)
+        try:
+            await self._app(scope, self._limited(receive), send_with_headers)
+        except asyncio.CancelledError:  # the server stops, and this took too long
+            if not began:
+                await _error(headers, 503, "the server is stopping")(scope, receive, send_with_headers)
 
     def _refuse(self, scope: Scope, headers: Headers) -> Response | None:
-        if self._loopback_only and not is_loopback(_host(headers.get("host", ""))):
+        if self._loopback_only and not is_loopback(_host(headers.getlist("host"))):
             return _error(headers, 403, "this server accepts requests for localhost and 127.0.0.1 only")
-        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-            return _error(headers, 403, "requests from pages of other sites are refused")
+        if _is_foreign(scope, headers):
+            return _error(headers, 403, "requests from pages of other sites are refused, but for links to /")
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length) > self._upload_bytes:
             return _error(headers, 413, _too_large(self._upload_bytes))
@@ -128,11 +141,23 @@ def _digest(token: bytes) -> str:
     return hashlib.sha256(b"han-retrieval:" + token).hexdigest()
 
 
-def _host(header: str) -> str:
-    """The host of a Host header, without its port."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.rpartition(":")[0] if ":" in header else header
+def _host(headers: list[str]) -> str:
+    """The host of a request's Host headers without its port; empty where it has none, several, or another thing."""
+    found = _AUTHORITY.fullmatch(headers[0]) if len(headers) == 1 else None
+    return "" if found is None else found["host"]
+
+
+def _is_foreign(scope: Scope, headers: Headers) -> bool:
+    """Whether a browser sends the request for a page of another origin, other than to open this server's page.
+
+    Browsers send Sec-Fetch-Site to this machine and over TLS. Elsewhere, Origin tells what a page changes or reads.
+    """
+    site = headers.get("sec-fetch-site", "").lower()
+    if not site:
+        origin = headers.get("origin")
+        return origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
+    opens_page = headers.get("sec-fetch-mode", "").lower() == "navigate" and scope["method"] == "GET"
+    return site not in _OWN_PAGES and not (opens_page and scope["path"] == "/")
 
 
 def _error(headers: Headers, status: int, message: str) -> Response:

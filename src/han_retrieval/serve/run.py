@@ -6,8 +6,11 @@ import logging
 import os
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 
 import uvicorn
 
@@ -16,7 +19,8 @@ from han_retrieval.serve.access import is_loopback
 from han_retrieval.serve.app import create_app
 from han_retrieval.serve.service import SearchService
 
-_SECONDS_TO_FINISH = 5
+_SECONDS_TO_FINISH = 4  # for requests that run
+_SECONDS_TO_END = 4.5  # for everything
 
 
 def serve(
@@ -27,7 +31,7 @@ def serve(
     token: str | None = None,
     started: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, and finish the requests that are running then.
+    """Serve until SIGINT or SIGTERM, and finish the requests that are running then; the process ends within 5 s.
 
     Args:
         service: The index with its model; closed at the end.
@@ -42,7 +46,7 @@ def serve(
     check_access(host, token)
     app = create_app(service, token=token, loopback_only=is_loopback(host))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             log_config=None,
@@ -64,6 +68,26 @@ def serve(
     finally:
         signal.signal(signal.SIGTERM, before)
         listener.close()
+        server.end.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Ends the process if a request that nothing can interrupt runs long after the signal to stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.end = threading.Timer(_SECONDS_TO_END, _end)
+        self.end.daemon = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            self.end.start()
+        super().handle_exit(sig, frame)
+
+
+def _end() -> None:
+    print("stopped; a request that still ran was cut off", file=sys.stderr, flush=True)
+    os._exit(0)
 
 
 def check_access(host: str, token: str | None) -> None:
