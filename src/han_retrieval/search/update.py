@@ -122,11 +122,14 @@ def index_photos(
             settings = Settings(table=place, model=maker.name, roots=follows)
             table = open_or_create(out / place, maker.made_by) if rebuild else _require(out / place, maker)
         if not rebuild:
-            settings.write(out)
+            # A folder is forgotten once its photos have left: until then, the same command can be given again.
+            until_then = {**before.roots, **follows} if before else follows
+            settings.model_copy(update={"roots": until_then}).write(out)
         additions = Additions(table, found, lambda root: root in scanned or root not in follows)
         additions.run(maker, batch_size=batch_size, threads=threads, progress=progress)
-        if rebuild:
+        if rebuild or forget:
             settings.write(out)
+        if rebuild:
             remove_old(out, settings.table)
         return IndexReport(
             photos=len(table),
