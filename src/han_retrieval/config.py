@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from han_retrieval.errors import ConfigError
+from han_retrieval.parsing import parse_toml, read_toml, shown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -31,12 +31,7 @@ def load_config(kind: type[M], file: str | Path | None = None, *, overrides: Seq
     """
     fields: dict[str, Any] = {}
     if file is not None:
-        try:
-            fields = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: not a TOML file ({error})") from None
+        fields = read_toml(Path(file))
     keys = [_set(fields, override) for override in overrides]
     try:
         return kind.model_validate(fields)
@@ -55,8 +50,8 @@ def _set(fields: dict[str, Any], override: str) -> list[str]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: expected key=value, as in --set epochs=5 or --set model.blocks=2")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
     parts = key.strip().split(".")
     *tables, name = parts
@@ -95,7 +90,7 @@ def _explain(kind: type[BaseModel], error: Any, fields: Any) -> str:
     path = ".".join(where)
     if error["type"] != "extra_forbidden":
         reason = error["msg"].removeprefix("Value error, ")
-        return f"{path} = {error['input']!r}: {reason[:1].lower()}{reason[1:]}"
+        return f"{path} = {shown(error['input'])}: {reason[:1].lower()}{reason[1:]}"
     # A configuration class may say what its fields were called before, with None for those that are gone.
     renamed: dict[str, str | None] = getattr(model, "renamed", {})
     if where[-1] in renamed:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
+LONGEST_MESSAGE = 1000
+
 
 class HANError(Exception):
     """Something that the user can mend: one line that says what is wrong, where, and how to mend it.
 
     The command line prints the message without a traceback and exits with code 2. Everything else that is
     raised is a defect of the program and keeps its traceback. Callers that want to tell kinds of errors apart catch
-    one of the classes below.
+    one of the classes below. Messages quote names and what files hold, so they are made ``one_line`` here.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class DataError(HANError):
@@ -32,3 +39,16 @@ class QueryError(HANError):
 
 class ConfigError(HANError):
     """A configuration, an option or the name of a plug-in is wrong."""
+
+
+def one_line(text: str) -> str:
+    """The text on one line, with codes for what cannot be printed; a long one is cut in its middle."""
+    line = re.sub(r"\s*[\r\n]\s*", " ", _cut(text).strip())
+    return _cut("".join(each if each.isprintable() else repr(each)[1:-1] for each in line))
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    end = LONGEST_MESSAGE // 3
+    return f"{text[: LONGEST_MESSAGE - end - 5]} ... {text[-end:]}"

@@ -154,7 +154,7 @@ def test_an_archive_in_the_place_of_an_array_is_named(tmp_path: Path) -> None:
     write_split(tmp_path, "train", images=1, ids=["a"])
     with (tmp_path / "train_ims.npy").open("wb") as file:
         np.savez(file, np.zeros((1, 2, 3)))
-    with pytest.raises(HANError, match=r"train_ims\.npy: not an array .* \(it is an archive of several\)"):
+    with pytest.raises(HANError, match=r"train_ims\.npy: not an array that numpy can map"):
         read_dataset(tmp_path)
 
 

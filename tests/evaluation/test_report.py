@@ -60,7 +60,7 @@ def test_a_result_that_cannot_be_written_leaves_the_old_file(tmp_path):
         make_folder(path / "y" / "z.json")
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"queries": {"image_to_text": {"id": []}}}', "\x00"])
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"queries": {}}', '{"queries": {"image_to_text": {"id": []}}}'])
 def test_other_files_are_not_taken_for_results(tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
@@ -68,6 +68,38 @@ def test_other_files_are_not_taken_for_results(tmp_path, text):
         read_results(path)
     with pytest.raises(HANError, match="cannot be read"):
         read_results(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda ways: ways.pop("text_to_image"), "queries.text_to_image is missing"),
+        (lambda ways: ways["text_to_image"]["rank"].pop(), "columns are of different lengths"),
+        (lambda ways: ways["text_to_image"]["rank"].__setitem__(1, 0), r"rank\.1 = 0: input should be greater"),
+        (lambda ways: ways["text_to_image"]["rank"].__setitem__(1, 10**30), r"rank\.1 = "),
+        (lambda ways: ways["text_to_image"]["AP@R"].__setitem__(0, float("nan")), r"AP@R\.0 = nan"),
+        (lambda ways: ways["text_to_image"]["id"].__setitem__(1, "a#0"), "a query is there twice"),
+        (
+            lambda ways: ways["text_to_image"]["id"].__setitem__(1, ["b#0"]),
+            r"id\.1 = \['b#0'\]: input should be a valid",
+        ),
+        (lambda ways: ways["text_to_image"]["image"].__setitem__(1, "a"), "its captions are of other images"),
+        (lambda ways: ways["text_to_image"]["fold"].__setitem__(1, 1), "a caption is in another fold than its image"),
+    ],
+)
+def test_queries_that_do_not_fit_together_are_refused(tmp_path, spoil, reason):
+    each = {"fold": [0, 0], "rank": [1, 2], "AP@R": [1, 0.5], "R-Precision": [1, 0]}
+    ways = {
+        "image_to_text": {"id": ["a", "b"], "image": ["a", "b"], **each},
+        "text_to_image": {"id": ["a#0", "b#0"], "image": ["a", "b"], **json.loads(json.dumps(each))},
+    }
+    write_json(tmp_path / "right.json", {"queries": ways})
+    _, found = read_results(tmp_path / "right.json")
+    assert found["text_to_image"].rank.tolist() == [1, 2]
+    spoil(ways)
+    write_json(tmp_path / "wrong.json", {"queries": ways})
+    with pytest.raises(HANError, match=rf"wrong\.json: not the results of .* \(.*{reason}"):
+        read_results(tmp_path / "wrong.json")
 
 
 def test_tables_show_the_figures(evaluation):

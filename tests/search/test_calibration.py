@@ -110,7 +110,7 @@ def test_it_is_kept_with_the_weights_it_is_of(tmp_path):
     assert Calibration.read(tmp_path) is None
     for wrong in ("{", "[]", json.dumps({"slope": 1.0})):
         (tmp_path / "calibration.json").write_text(wrong)
-        with pytest.raises(HANError, match=r"calibration.json: cannot be read .*han calibrate"):
+        with pytest.raises(HANError, match=r"calibration.json.*; `han calibrate` writes it anew"):
             Calibration.read(tmp_path)
 
 

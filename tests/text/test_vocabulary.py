@@ -106,8 +106,8 @@ def test_scans_file_keeps_its_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "no JSON"),
-        ("\xff", "no JSON"),
+        ("{", "line 1: broken JSON"),
+        ("\xff", "line 1: not UTF-8"),
         ("[]", "'words', or 'word2idx'"),
         ("{}", "'words', or 'word2idx'"),
         (json.dumps({"version": 9, "words": SPECIAL}), "version 9"),

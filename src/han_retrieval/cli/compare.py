@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from han_retrieval.cli.options import FOLDER, json_option
+from han_retrieval.errors import one_line
 from han_retrieval.evaluation import compare as compare_systems
 from han_retrieval.evaluation.report import difference_table, read_results
+from han_retrieval.parsing import shown
 
 
 @click.command()
@@ -28,5 +31,10 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(row) for row in differences], indent=2))
     else:
-        names = f"{a} ({of_a.get('model')})", f"{b} ({of_b.get('model')})"
+        names = _name(a, of_a), _name(b, of_b)
         click.echo(difference_table(differences, names=names))
+
+
+def _name(file: Path, content: dict[str, Any]) -> str:
+    model = content.get("model")
+    return one_line(f"{file} ({model if isinstance(model, str) else shown(model)})")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import han_retrieval.version
-from han_retrieval.errors import HANError
+from han_retrieval.errors import HANError, one_line
 from han_retrieval.process import tune_process
 
 SECTIONS = {
@@ -102,11 +102,11 @@ def main(args: list[str] | None = None) -> Any:
         click.echo(f"han: error: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
-        click.echo(f"han: error: {error.format_message()}", err=True)
+        click.echo(f"han: error: {one_line(error.format_message())}", err=True)
         sys.exit(2)
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
-        click.echo(f"han: error: {where}{error.strerror or error}", err=True)
+        click.echo(f"han: error: {one_line(f'{where}{error.strerror or error}')}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("han: stopped", err=True)

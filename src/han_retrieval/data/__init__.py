@@ -6,12 +6,13 @@ from han_retrieval.data.boxes import overlapping, to_stored_size
 from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.entities import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase, read_entities
-from han_retrieval.data.files import is_text, read_lines
+from han_retrieval.data.files import is_text
 from han_retrieval.data.folder import photo_files
 from han_retrieval.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, ExifInfo, open_photo, read_exif, upright_rgb
 from han_retrieval.data.read import read_dataset
 from han_retrieval.data.scan import scan_image_ids, scan_splits
 from han_retrieval.data.sentences import read_sentences
+from han_retrieval.parsing import read_lines
 
 __all__ = [
     "HEIF_SUFFIXES",

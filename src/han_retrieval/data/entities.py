@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from han_retrieval.data.files import field, read_json_lines, read_lines, read_text, shown
+from han_retrieval.data.files import field
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_json_lines, read_lines, read_text, shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)

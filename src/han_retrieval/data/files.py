@@ -1,10 +1,9 @@
-"""Reading text, JSON and CSV files with errors that name the file, line or field; file names that are not UTF-8."""
+"""Reading CSV files and fields of JSON with errors that name the file, line or field; names that are not UTF-8."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_text, shown
 
 T = TypeVar("T")
 
@@ -27,61 +27,6 @@ def reading(source: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"{error.filename or source}: cannot be read ({error.strerror or error})") from None
-
-
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        DataError: It cannot be opened, or is not UTF-8; the message has the line.
-    """
-    try:
-        content = path.read_bytes()
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
-
-
-def read_lines(path: Path) -> list[str]:
-    r"""The lines of a text file, broken at \n and \r\n only; an empty one after the last break does not count."""
-    lines = read_text(path).replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: It cannot be read or is not JSON; the message has the line.
-    """
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: broken JSON ({error.msg}, column {error.colno})") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: {_beyond_bounds(error)}") from None
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The values of a JSON Lines file, each with its place ("FILE, line 3"); empty lines do not count."""
-    for number, line in enumerate(read_lines(path), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            try:
-                yield where, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: broken JSON ({error.msg}, column {error.colno})") from None
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{where}: {_beyond_bounds(error)}") from None
-
-
-def _beyond_bounds(error: ValueError | RecursionError) -> str:
-    """Why Python cannot read correct JSON."""
-    return f"a number in it has too many digits ({error})" if isinstance(error, ValueError) else "nested too deeply"
 
 
 def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -141,7 +86,7 @@ def field(record: Any, name: str, kind: type[T], where: str) -> T:
     if name not in record:
         raise DataError(f"{where}: the field {name!r} is missing; there are {', '.join(map(str, record)) or 'none'}")
     value = record[name]
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         expected = {str: "text", int: "a whole number", list: "a list", dict: "an object"}[kind]
         raise DataError(f"{where}: the field {name!r} must be {expected}, found {shown(value)}")
     return value
@@ -161,12 +106,6 @@ def sentences(value: Any, where: str) -> list[str]:
     if isinstance(value, list) and all(isinstance(sentence, str) for sentence in value):
         return value
     raise DataError(f"{where}: expected a caption or a list of captions, found {shown(value)}")
-
-
-def shown(value: Any) -> str:
-    """A value for an error message: on one line, shortened."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def is_text(name: str) -> bool:

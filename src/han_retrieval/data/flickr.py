@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from han_retrieval.data.builder import DatasetBuilder, FileFormat
-from han_retrieval.data.files import peek, read_csv, read_lines, shown
+from han_retrieval.data.files import peek, read_csv
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_lines, shown
 
 _LINE = re.compile(r"(.+)#\d+\t(.*)")
 _LISTS = {"trainImages": "train", "devImages": "dev", "testImages": "test"}

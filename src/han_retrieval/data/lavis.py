@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from han_retrieval.data.builder import DatasetBuilder, FileFormat, split_in
-from han_retrieval.data.files import field, peek, read_json, sentences, shown
+from han_retrieval.data.files import field, peek, sentences
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_json, shown
 
 
 def _add(builder: DatasetBuilder, files: Sequence[Path]) -> None:

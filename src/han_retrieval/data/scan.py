@@ -7,17 +7,17 @@ image repeated, most often 5 times. Features imported from ``ims.npy`` get the i
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from han_retrieval.data.arrays import map_npy
 from han_retrieval.data.builder import split_of
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
-from han_retrieval.data.files import read_lines
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_lines
 
 _DESCRIPTION = "train_caps.txt, dev_caps.txt, test_caps.txt with the same names in _ids.txt or _ims.npy"
 
@@ -148,13 +148,7 @@ def open_rows(path: Path) -> np.ndarray:
     Raises:
         DataError: It is no such file, or the array has less than two dimensions.
     """
-    try:
-        rows = np.load(path, mmap_mode="r")
-        if not isinstance(rows, np.ndarray):
-            rows.close()
-            raise ValueError("it is an archive of several")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not an array that numpy can map ({error})") from None
+    rows = map_npy(path)
     if rows.ndim < 2:
         raise DataError(f"{path}: expected an array of images x regions x numbers, found shape {rows.shape}")
     return rows

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from han_retrieval.data.files import read_lines, reading
+from han_retrieval.data.files import reading
 from han_retrieval.data.read import read_dataset, recognised_formats
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_lines
 
 
 def read_sentences(source: str | Path) -> list[str]:

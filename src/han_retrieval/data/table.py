@@ -10,14 +10,16 @@ of the dataset.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from han_retrieval.data.builder import DatasetBuilder, FileFormat, split_of
-from han_retrieval.data.files import field, read_csv, read_json_lines, sentences, shown
+from han_retrieval.data.files import field, read_csv, sentences
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_json_lines, shown
 
 _PHOTO_FIELDS = ("file_name", "image")
 _CAPTION_FIELDS = ("caption", "captions", "text")
@@ -66,13 +68,11 @@ def _captions(row: Any, key: str, where: str) -> Any:
     value = field(row, key, object, where)
     if key != "captions" or not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
-    try:
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(value)
-    except (ValueError, RecursionError):
-        pass
     try:  # as pandas writes a list
         return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except Exception:  # literal_eval raises many kinds, TypeError and MemoryError among them
         raise DataError(f"{where}, captions: expected a JSON list of captions, found {shown(value)}") from None
 
 

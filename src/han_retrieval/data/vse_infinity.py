@@ -11,8 +11,9 @@ from pathlib import Path
 from han_retrieval.data import scan
 from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.dataset import CaptionedPhotos
-from han_retrieval.data.files import field, read_json
+from han_retrieval.data.files import field
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_json
 
 
 class _Layout:

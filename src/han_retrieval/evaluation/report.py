@@ -8,18 +8,22 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from han_retrieval.config import explain_errors
 from han_retrieval.errors import DataError
 from han_retrieval.evaluation.grounding import GUESSES, Grounding
 from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, PerQuery, Queries
 from han_retrieval.evaluation.protocols import Evaluation
 from han_retrieval.evaluation.significance import Difference
 from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_json
 
+_MOST = 2**53  # of a whole number that JSON keeps exactly
 COLUMNS = (*RECALLS, "median_rank", "mean_rank", "mAP@R", "R-Precision")
 
 
@@ -141,27 +145,72 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path, "{\n" + ",\n".join(fields) + "\n}\n")
 
 
+class _Columns(BaseModel):
+    """The queries of a direction, as ``_queries_json`` writes them."""
+
+    model_config = ConfigDict(strict=True)
+
+    ids: list[str] = Field(alias="id", min_length=1)
+    images: list[str] = Field(alias="image")
+    fold: list[Annotated[int, Field(ge=0, le=_MOST)]]
+    rank: list[Annotated[int, Field(ge=1, le=_MOST)]]
+    average_precision: list[Annotated[float, Field(ge=0, le=1)]] = Field(alias="AP@R")
+    r_precision: list[Annotated[float, Field(ge=0, le=1)]] = Field(alias="R-Precision")
+
+    def as_arrays(self) -> Queries:
+        """The same as arrays.
+
+        Raises:
+            ValueError: They are not of one length, or an id occurs twice.
+        """
+        if any(len(values) != len(self.ids) for _, values in self):
+            raise ValueError("its columns are of different lengths")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("a query is there twice")
+        return Queries(
+            ids=tuple(self.ids),
+            images=tuple(self.images),
+            rank=np.array(self.rank, dtype=np.int64),
+            average_precision=np.array(self.average_precision, dtype=np.float64),
+            r_precision=np.array(self.r_precision, dtype=np.float64),
+            fold=np.array(self.fold, dtype=np.int64),
+        )
+
+
+class _Results(BaseModel):
+    """What is read of a file of ``han evaluate --json``."""
+
+    queries: dict[Literal["image_to_text", "text_to_image"], _Columns]
+
+    def per_query(self) -> PerQuery:
+        """The queries of both directions.
+
+        Raises:
+            ValueError: A direction is missing, or the captions are of other images or folds than the images.
+        """
+        if missing := [way for way in DIRECTIONS if way not in self.queries]:
+            raise ValueError(f"queries.{missing[0]} is missing")
+        found: PerQuery = {way: columns.as_arrays() for way, columns in self.queries.items()}
+        images, captions = (found[way] for way in DIRECTIONS)
+        fold_of = dict(zip(images.images, images.fold, strict=True))
+        if images.ids != images.images or fold_of.keys() != set(captions.images):
+            raise ValueError("its captions are of other images than its images")
+        if any(fold_of[image] != fold for image, fold in zip(captions.images, captions.fold, strict=True)):
+            raise ValueError("a caption is in another fold than its image")
+        return found
+
+
 def read_results(path: Path) -> tuple[dict[str, Any], PerQuery]:
     """Read a file of ``han evaluate --json``: all of it, and its results of each query.
 
     Raises:
         DataError: The file is missing, or ``han evaluate --json`` did not write it.
     """
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        per_query = {
-            way: Queries(
-                ids=tuple(columns["id"]),
-                images=tuple(columns["image"]),
-                rank=np.array(columns["rank"], dtype=np.int64),
-                average_precision=np.array(columns["AP@R"], dtype=np.float64),
-                r_precision=np.array(columns["R-Precision"], dtype=np.float64),
-                fold=np.array(columns["fold"], dtype=np.int64),
-            )
-            for way, columns in ((way, content["queries"][way]) for way in DIRECTIONS)
-        }
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the results of `han evaluate --json` ({type(error).__name__}: {error})") from None
-    return content, per_query
+        return content, _Results.model_validate(content).per_query()
+    except ValidationError as error:
+        reason = explain_errors(_Results, error, content)
+    except ValueError as error:
+        reason = str(error)
+    raise DataError(f"{path}: not the results of `han evaluate --json` ({reason})")

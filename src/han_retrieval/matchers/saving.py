@@ -16,6 +16,7 @@ from torch import Tensor
 from han_retrieval.errors import ModelError
 from han_retrieval.files import from_home, write_whole
 from han_retrieval.matchers import hub
+from han_retrieval.parsing import read_settings
 from han_retrieval.text import Vocabulary
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
@@ -108,10 +109,7 @@ def _fields(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: {name} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
-    try:
-        fields: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / CONFIG}: cannot be read ({error})") from None
+    fields: dict[str, Any] = read_settings(folder / CONFIG, kind=ModelError)
     if not isinstance(fields, dict):
         raise ModelError(f"{folder / CONFIG}: not the configuration of a model")
     if fields.pop("box_geometry", False):

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, is_text, open_photo, read_ahead
-from han_retrieval.data.files import NOT_TEXT, readable
+from han_retrieval.data.files import NOT_TEXT, field, readable
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_json_lines
 from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import RegionRow
@@ -165,11 +166,15 @@ def progress_bar(*, total: int | None, initial: int = 0, show: bool) -> tqdm[Non
 
 def _read_skipped(folder: Path, names: set[str]) -> dict[str, str]:
     """The skipped photos of an earlier run among ``names``, with the reasons; none where the list cannot be read."""
+    skipped = {}
     try:
-        listed = [json.loads(line) for line in (folder / SKIPPED_NAME).read_text(encoding="utf-8").splitlines()]
-        return {each["photo"]: each["reason"] for each in listed if each["photo"] in names}
-    except (OSError, ValueError, KeyError, TypeError):
+        for where, each in read_json_lines(folder / SKIPPED_NAME):
+            name, reason = (field(each, key, str, where) for key in ("photo", "reason"))
+            if name in names:
+                skipped[name] = reason
+    except DataError:
         return {}
+    return skipped
 
 
 def _write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:

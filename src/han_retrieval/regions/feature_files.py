@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -16,13 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
+from han_retrieval.data.arrays import read_npz
 from han_retrieval.data.builder import split_of
-from han_retrieval.data.files import reading, shown
+from han_retrieval.data.files import reading
 from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.data.scan import open_rows, scan_image_ids, scan_splits
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import LINE_BYTES, numbered_lines, shown
 from han_retrieval.regions.regions import Regions
 
 BOTTOM_UP_FIELDS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
@@ -92,7 +91,7 @@ def _is_tsv(source: Path) -> bool:
     if not files or ".tsv" not in files[0].name:
         return False
     with files[0].open("rb") as file:
-        return file.readline().count(b"\t") + 1 in (len(BOTTOM_UP_FIELDS), len(LXMERT_FIELDS))
+        return file.readline(LINE_BYTES).count(b"\t") + 1 in (len(BOTTOM_UP_FIELDS), len(LXMERT_FIELDS))
 
 
 def _tsv_files(source: Path) -> list[Path]:
@@ -106,7 +105,7 @@ def _tsv_images(source: Path, split: str | None) -> tuple[None, Iterator[StoredI
 
 def _tsv_lines(path: Path) -> Iterator[StoredImage]:
     with reading(path), path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in numbered_lines(file, path):
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
@@ -171,20 +170,9 @@ def _npz_images(source: Path, split: str | None) -> tuple[int, Iterator[StoredIm
 
 
 def _npz_image(path: Path) -> Regions:
-    try:
-        # Only the arrays that are named here are read: "info" may be a pickle.
-        arrays = np.load(path)
-        if not isinstance(arrays, NpzFile):
-            raise ValueError("it holds a single array")
-        with arrays:
-            missing = [name for name in NPZ_FIELDS if name not in arrays]
-            if missing:
-                raise DataError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
-            x, boxes = arrays["x"], arrays["bbox"]
-            sizes = {name: arrays[name] for name in NPZ_FIELDS[2:]}
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not an .npz file that can be read ({error})") from None
-    m, height, width = (_whole(value, name, path) for name, value in sizes.items())
+    arrays = read_npz(path, NPZ_FIELDS)
+    x, boxes = arrays["x"], arrays["bbox"]
+    m, height, width = (_whole(arrays[name], name, path) for name in NPZ_FIELDS[2:])
     if x.ndim == 2 and x.shape[1] == m != x.shape[0]:
         x = x.T  # OpenVQA writes (D, m)
     numbers = x.dtype.kind in "fiu" and boxes.dtype.kind in "fiu"

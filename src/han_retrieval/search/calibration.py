@@ -10,7 +10,6 @@ Legend: I photos, T sentences, P pairs.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +24,7 @@ from han_retrieval.errors import DataError, ModelError
 from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.files import write_whole
 from han_retrieval.matchers.saving import folder_hash, model_folder
+from han_retrieval.parsing import read_settings
 
 NAME = "calibration.json"
 SHOWN = 10
@@ -108,8 +108,10 @@ class Calibration(BaseModel):
         if not path.is_file():
             return None
         try:
-            found = cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValidationError, ValueError) as error:
+            found = cls.model_validate(read_settings(path, kind=ModelError))
+        except ModelError as error:
+            raise ModelError(f"{error}; `han calibrate` writes it anew") from None
+        except ValidationError as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path}: cannot be read ({reason}); `han calibrate` writes it anew") from None
         return found if found.model == folder_hash(folder) else None

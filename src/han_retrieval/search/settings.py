@@ -5,13 +5,14 @@ A rebuilt table replaces the one before it when this file is replaced: readers s
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from han_retrieval.config import explain_errors
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_settings, shown
 
 NAME = "index.json"
 FORMAT_VERSION = 1
@@ -55,15 +56,15 @@ class Settings(BaseModel):
         if not is_index(index):
             raise StoreError(f"{index}: not an index; give the folder that `han index --out` wrote")
         try:
-            content = json.loads((index / NAME).read_text(encoding="utf-8"))
+            content = read_settings(index / NAME, kind=StoreError)
             if isinstance(content, dict) and content.get("format") != FORMAT_VERSION:
                 raise StoreError(
-                    f"{index}: an index of format {content.get('format')}, and this version reads {FORMAT_VERSION}: "
-                    "use the version that wrote it, or index the photos into another folder"
+                    f"{index}: an index of format {shown(content.get('format'))}, and this version reads "
+                    f"{FORMAT_VERSION}: use the version that wrote it, or index the photos into another folder"
                 )
             return cls.model_validate(content)
-        except (OSError, ValidationError, ValueError) as error:
-            raise StoreError(f"{index / NAME}: cannot be read ({str(error).splitlines()[0]})") from None
+        except ValidationError as error:
+            raise StoreError(f"{index / NAME}: {explain_errors(cls, error, content)}") from None
 
     def write(self, index: Path) -> None:
         """Replace the settings of an index."""

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from han_retrieval.errors import StoreError
+from han_retrieval.data.files import field
+from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_json_lines
 from han_retrieval.search.pooling import MeanPooling
 from han_retrieval.search.rows import PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
 from han_retrieval.search.scan import FileState, Place
@@ -129,11 +131,11 @@ def read_broken(table: Path) -> dict[Place, Broken]:
     """As ``PhotoTable.read_broken``; empty if the list cannot be read, so that its files are tried again."""
     broken = {}
     try:
-        # Not splitlines, which splits at some characters that names may hold.
-        for line in filter(None, (table / BROKEN_NAME).read_text(encoding="utf-8").split("\n")):
-            each = json.loads(line)
-            broken[each["root"], each["path"]] = Broken(FileState(each["size"], each["mtime"]), each["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
+        for where, each in read_json_lines(table / BROKEN_NAME):
+            root, path, reason = (field(each, name, str, where) for name in ("root", "path", "reason"))
+            state = FileState(*(field(each, name, int, where) for name in ("size", "mtime")))
+            broken[root, path] = Broken(state, reason)
+    except DataError:
         return {}
     return broken
 

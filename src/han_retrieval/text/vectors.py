@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import numbered_lines
 from han_retrieval.text.words import tokenize
 
 GLOVE_PACKAGE = "glove-6b-50d"
@@ -48,7 +49,8 @@ def frequent_words(source: str | Path, *, count: int) -> list[str]:
     else:
         try:
             with Path(source).open("rb") as file:
-                words = [line.partition(b" ")[0].decode(errors="replace") for line in islice(file, count)]
+                lines = islice(numbered_lines(file, Path(source)), count)
+                words = [line.partition(b" ")[0].decode(errors="replace") for _, line in lines]
         except OSError as error:
             raise DataError(f"{source}: the word vectors cannot be read ({error.strerror})") from None
     return [word for word in dict.fromkeys(words) if word.isalpha() and tokenize(word) == [word]]
@@ -87,7 +89,7 @@ def _from_text(words: Sequence[str], path: Path) -> tuple[np.ndarray, np.ndarray
     size = 0
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in numbered_lines(file, path):
                 fields = line.count(b" ", 0, len(line.rstrip()))
                 if number == 1 and fields == 1 and all(part.isdigit() for part in line.split()):
                     continue  # word2vec's "words size"

@@ -12,6 +12,7 @@ from typing import Any
 
 from han_retrieval.errors import ModelError
 from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_settings, shown
 from han_retrieval.text.words import tokenize
 
 PAD, START, END, UNK = 0, 1, 2, 3
@@ -78,12 +79,7 @@ class Vocabulary:
         Raises:
             ModelError: The file is missing, is no JSON, has another version, lacks a field, or holds a word twice.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ModelError(f"{path}: the vocabulary cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise ModelError(f"{path}: not a vocabulary, the file is no JSON ({error})") from None
+        content = read_settings(Path(path), kind=ModelError)
         try:
             return cls(_words_of(content))
         except ModelError as error:
@@ -96,7 +92,7 @@ def _words_of(content: Any) -> tuple[str, ...]:
     if "word2idx" in content:
         return _words_of_scan(content["word2idx"])
     if content.get("version") != VERSION:
-        raise ModelError(f"vocabulary version {content.get('version')!r}; this program reads version {VERSION}")
+        raise ModelError(f"vocabulary version {shown(content.get('version'))}; this program reads version {VERSION}")
     words = content["words"]
     if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
         raise ModelError("the field 'words' must be a list of words")

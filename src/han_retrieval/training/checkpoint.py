@@ -15,6 +15,7 @@ from torch import Tensor
 from han_retrieval.errors import StoreError
 from han_retrieval.files import move, sync, write_whole
 from han_retrieval.matchers.saving import write_tensors
+from han_retrieval.parsing import read_settings
 
 _PREFIX, _STATE, _TENSORS = "checkpoint-", "state.json", "tensors.safetensors"
 
@@ -55,8 +56,8 @@ def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] 
     if not found:
         return None
     try:
-        return load_file(found[-1] / _TENSORS), json.loads((found[-1] / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
+        return load_file(found[-1] / _TENSORS), read_settings(found[-1] / _STATE, kind=StoreError)
+    except (OSError, SafetensorError, StoreError) as error:
         raise StoreError(f"{found[-1]}: the checkpoint cannot be read ({error}); delete it to start afresh") from None
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from han_retrieval.errors import ConfigError
+from han_retrieval.data.files import field
+from han_retrieval.errors import ConfigError, DataError, StoreError
 from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_text
 from han_retrieval.storage.closing import Closing
 
 METRICS = "metrics.jsonl"
@@ -65,11 +67,13 @@ class Log(Closing):
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics file, without a last line that a killed run left unfinished."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path, kind=StoreError).splitlines():
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line)
+            field(record, "step", int, str(path))
+        except (ValueError, RecursionError, DataError):
             break
+        records.append(record)
     return records
 
 

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from han_retrieval.data.files import field, read_json_lines, sentences
+from han_retrieval.data.files import field, sentences
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, make_matcher
+from han_retrieval.parsing import read_json_lines
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows
 from han_retrieval.training.batches import compact, drop
 from han_retrieval.training.config import TrainingConfig

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from han_retrieval.config import explain_errors
 from han_retrieval.errors import ConfigError, StoreError
 from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_settings
 from han_retrieval.storage.locks import LOCK_NAME, WriterLock
 
 
@@ -35,13 +36,11 @@ def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
     if not resume:
         raise ConfigError(f"{folder}: holds a training run already; go on with --resume, or choose another folder")
     other = f"{folder}: was begun with another configuration ({file}"
+    fields = read_settings(file, kind=ConfigError)
     try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
         same = type(config).model_validate(fields) == config
     except ValidationError as error:
         raise ConfigError(f"{other}: {explain_errors(type(config), error, fields)})") from None
-    except ValueError:
-        same = False
     if not same:
         raise ConfigError(f"{other}); resume with that one")
 

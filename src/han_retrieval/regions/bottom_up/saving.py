@@ -12,6 +12,7 @@ from torch import Tensor
 
 from han_retrieval.errors import ModelError
 from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_settings
 from han_retrieval.regions.bottom_up.network import BottomUp, BottomUpConfig
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -32,7 +33,7 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
         ModelError: There is no detector in the folder, or it cannot be read.
     """
     try:
-        config = BottomUpConfig.model_validate_json((folder / _CONFIG).read_bytes())
+        config = BottomUpConfig.model_validate(read_settings(folder / _CONFIG, kind=ModelError))
         data = (folder / _WEIGHTS).read_bytes()
         network = BottomUp(config)
         learned = load(data)
