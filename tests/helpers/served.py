@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -11,7 +15,8 @@ from tiny_index import make_model, update
 
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Calibration
-from han_retrieval.serve import Limits, SearchService, create_app
+from han_retrieval.serve import Limits, SearchService, create_app, listen
+from han_retrieval.serve.run import make_server
 
 NAMES = ("a.jpg", "trips/2024/été à la mer.jpg", "trips/2024/写真.jpg", "trips/b's.jpg", "trips_not/c.jpg", "d%_.png")
 SIZES = ((60, 40), (40, 60), (90, 30), (50, 50), (64, 48), (48, 64))
@@ -58,3 +63,21 @@ def calibrate(model: Path, *, threshold: float, photos: int) -> None:
 def client(service: SearchService, *, limits: Limits | None = None, **options: object) -> TestClient:
     """A client on this machine."""
     return TestClient(create_app(service, limits=limits, **options), base_url="http://127.0.0.1:8080")
+
+
+@contextlib.contextmanager
+def running(app: object) -> Iterator[tuple[str, int]]:
+    """The address of a server of an application, as ``han serve`` runs it but for signals, in a thread."""
+    listener = listen("127.0.0.1", 0)
+    server = make_server(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield listener.getsockname()
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()

@@ -13,14 +13,18 @@ from contextlib import suppress
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from han_retrieval.errors import ConfigError
 from han_retrieval.serve.access import is_loopback
 from han_retrieval.serve.app import create_app
+from han_retrieval.serve.connections import GuardedConnection, NoFlood, allow_connections
 from han_retrieval.serve.service import SearchService
 
 _SECONDS_TO_FINISH = 4  # for requests that run
 _SECONDS_TO_END = 4.5  # for everything
+_TICKS = 10  # uvicorn's, in a second
+_BACKLOG = 128  # connections that the system keeps until they are accepted, as many at a time
 
 
 def serve(
@@ -46,18 +50,11 @@ def serve(
     check_access(host, token)
     app = create_app(service, token=token, loopback_only=is_loopback(host))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            proxy_headers=False,
-            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
-            lifespan="on",
-        )
-    )
+    calm = NoFlood()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(calm)
+    GuardedConnection.most = allow_connections()
+    server = make_server(app)
     address = f"[{host.strip('[]')}]" if ":" in host else host
     if started is not None:
         started(f"http://{address}:{listener.getsockname()[1]}/")
@@ -71,8 +68,26 @@ def serve(
         server.end.cancel()
 
 
-class _Server(uvicorn.Server):
-    """Ends the process if a request that nothing can interrupt runs long after the signal to stop."""
+def make_server(app: ASGIApp) -> Server:
+    """A server of an application that is not run yet."""
+    return Server(
+        uvicorn.Config(
+            app,
+            http=GuardedConnection,
+            backlog=_BACKLOG,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            proxy_headers=False,
+            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+            lifespan="on",
+        )
+    )
+
+
+class Server(uvicorn.Server):
+    """Closes slow connections; ends the process if a request that nothing can interrupt outlasts the signal to stop."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -83,6 +98,13 @@ class _Server(uvicorn.Server):
         if not self.should_exit:
             self.end.start()
         super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS == 0:
+            for each in list(self.server_state.connections):
+                if isinstance(each, GuardedConnection) and each.is_late():
+                    each.transport.abort()
+        return await super().on_tick(counter)
 
 
 def _end() -> None:
@@ -113,7 +135,9 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family)
+        made = socket.create_server((host.strip("[]"), port), family=family)
+        # Of a socket that names no protocol, asyncio does not know that small answers should leave at once.
+        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=made.detach())
     except (OSError, OverflowError) as error:
         # The system's own message: Python's repeats the address.
         number = getattr(error, "errno", None) or 0
