@@ -12,12 +12,11 @@ import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from served import client, make_index, running
+from served import make_index, running
 
 from han_retrieval.serve import Limits, SearchService, connections, create_app
 from han_retrieval.serve.connections import GuardedConnection, NoFlood, network_of

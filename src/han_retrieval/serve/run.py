@@ -95,11 +95,13 @@ class Server(uvicorn.Server):
         self.end.daemon = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; called at a signal."""
         if not self.should_exit:
             self.end.start()
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
+        """Close slow connections once a second."""
         if counter % _TICKS == 0:
             for each in list(self.server_state.connections):
                 if isinstance(each, GuardedConnection) and each.is_late():
