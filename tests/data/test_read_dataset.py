@@ -32,15 +32,16 @@ def test_one_photo(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["list", "enter"])
 def test_a_folder_that_cannot_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     photos(tmp_path, "a.png", "locked/b.png", "locked/c.png")
-    owner, name, steps_up = {"list": (os, "scandir", 0), "enter": (Path, "is_file", 1)}[step]
+    owner, name, steps_up = {"list": (os, "scandir", 0), "enter": (Path, "stat", 1)}[step]
     original = getattr(owner, name)
 
-    def locked(path: Path | str) -> Any:
+    def locked(path: Path | str, **options: Any) -> Any:
         if [Path(path), *Path(path).parents][steps_up] == tmp_path / "locked":
             raise PermissionError(13, "Permission denied", str(path))
-        return original(path)
+        return original(path, **options)
 
     monkeypatch.setattr(owner, name, locked)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "locked")
     dataset = read_dataset(tmp_path)
     assert [photo.id for photo in dataset.photos] == ["a.png"]
     assert dataset.skipped == {f"folder that cannot be read, such as {tmp_path / 'locked'}": 1}

@@ -99,11 +99,15 @@ def index(
 
 
 def _show_notes(report: IndexReport) -> None:
-    if report.broken:
-        click.echo(f"files that could not be indexed, tried again when they change: {len(report.broken)}", err=True)
-        for name, reason in report.broken[:_SHOWN]:
+    for files, what in (
+        (report.broken, "files that could not be indexed, tried again when they change"),
+        (report.unread, "files that cannot be read now, tried again by the next update"),
+    ):
+        if files:
+            click.echo(f"{what}: {len(files)}", err=True)
+        for name, reason in files[:_SHOWN]:
             click.echo(f"  {name}: {reason}", err=True)
-        if len(report.broken) > _SHOWN:
+        if len(files) > _SHOWN:
             click.echo("  ... (--json lists them all)", err=True)
     if report.heif:
         click.echo(f"note: {report.heif} .heic or .heif photos were left out: pip install pillow-heif", err=True)
@@ -119,5 +123,8 @@ def _summary(report: IndexReport, out: Path) -> str:
 
 
 def _as_json(report: IndexReport, out: Path) -> str:
-    broken = [{"photo": name, "reason": reason} for name, reason in report.broken]
-    return json.dumps({"index": str(out), **asdict(report), "broken": broken})
+    files = {
+        what: [{"photo": name, "reason": reason} for name, reason in listed]
+        for what, listed in (("broken", report.broken), ("unread", report.unread))
+    }
+    return json.dumps({"index": str(out), **asdict(report), **files})

@@ -1,14 +1,25 @@
 """Photos, captions, splits and annotations, read from common formats."""
 
 from han_retrieval.data.adapter import DatasetAdapter
-from han_retrieval.data.ahead import read_ahead
+from han_retrieval.data.ahead import read_ahead, read_batches
 from han_retrieval.data.boxes import overlapping, to_stored_size
 from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.entities import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase, read_entities
 from han_retrieval.data.files import is_text
 from han_retrieval.data.folder import photo_files
-from han_retrieval.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, ExifInfo, open_photo, read_exif, upright_rgb
+from han_retrieval.data.photos import (
+    HEIF_SUFFIXES,
+    PHOTO_READER,
+    PHOTO_SUFFIXES,
+    ExifInfo,
+    UnreadablePhotoError,
+    count_pixels,
+    open_file,
+    open_photo,
+    read_exif,
+    upright_rgb,
+)
 from han_retrieval.data.read import read_dataset
 from han_retrieval.data.scan import scan_image_ids, scan_splits
 from han_retrieval.data.sentences import read_sentences
@@ -16,6 +27,7 @@ from han_retrieval.parsing import read_lines
 
 __all__ = [
     "HEIF_SUFFIXES",
+    "PHOTO_READER",
     "PHOTO_SUFFIXES",
     "CaptionedPhoto",
     "CaptionedPhotos",
@@ -26,11 +38,15 @@ __all__ = [
     "EntitiesSentence",
     "ExifInfo",
     "Phrase",
+    "UnreadablePhotoError",
+    "count_pixels",
     "is_text",
+    "open_file",
     "open_photo",
     "overlapping",
     "photo_files",
     "read_ahead",
+    "read_batches",
     "read_dataset",
     "read_entities",
     "read_exif",

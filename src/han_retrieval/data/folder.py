@@ -7,6 +7,7 @@ files and folders are left out, links to folders are not followed.
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,13 +30,17 @@ class _PhotoFolder:
         """The photos in the order of their paths, without captions and splits."""
         root = source if source.is_dir() else source.parent
         unreadable: list[OSError] = []
-        paths = {path.relative_to(root).as_posix(): path for path in _photo_files(source, unreadable.append)}
+        odd: list[Path] = []
+        found = _photo_files(source, unreadable.append, lambda path, _: odd.append(path))
+        paths = {path.relative_to(root).as_posix(): path for path in found}
         if not paths:
             locked = f"; {unreadable[0].filename} cannot be read" if unreadable else ""
             raise DataError(f"{source}: expected {self.description}; found none{locked}")
         skipped = Counter[str]()
         if unreadable:
             skipped[f"folder that cannot be read, such as {unreadable[0].filename}"] = len(unreadable)
+        if odd:
+            skipped[f"name of a photo without a file that can be read, such as {odd[0]}"] = len(odd)
         photos = tuple(CaptionedPhoto(name, paths[name], ()) for name in sorted(paths))
         return CaptionedPhotos("photos", source, photos, skipped)
 
@@ -49,6 +54,7 @@ def photo_files(
     suffixes: frozenset[str] = PHOTO_SUFFIXES,
     enter: Callable[[str], bool] | None = None,
     unreadable: Callable[[OSError], None] | None = None,
+    odd: Callable[[Path, OSError | None], None] | None = None,
 ) -> Iterator[Path]:
     """The photo files of a folder and those below it, as they come.
 
@@ -58,6 +64,8 @@ def photo_files(
         enter: Whether to go into a folder, given its path; all by default.
         unreadable: Called with the error of each folder that cannot be listed or entered, whose ``filename`` is the
             folder; such folders are left out.
+        odd: Called with each path that is named as a photo and left out: with the system's error where what it is
+            cannot be told, as for a link to nothing, and with None where it is a pipe, a device or the like.
     """
     for where, subfolders, names in os.walk(folder, onerror=unreadable):
         subfolders[:] = [
@@ -69,18 +77,29 @@ def photo_files(
             path = Path(where, name)
             if name.startswith(".") or path.suffix.lower() not in suffixes:
                 continue
+            error = None
             try:
-                is_file = path.is_file()
-            except OSError as error:  # the folder can be listed, but not entered
-                if unreadable is not None:
-                    unreadable(OSError(error.errno, error.strerror, where))
-                break
-            if is_file:
-                yield path
+                if stat.S_ISREG(path.stat().st_mode):
+                    yield path
+                    continue
+            except OSError as caught:
+                if isinstance(caught, PermissionError) and not os.access(where, os.X_OK):  # it can be listed only
+                    if unreadable is not None:
+                        unreadable(OSError(caught.errno, caught.strerror, where))
+                    break
+                if isinstance(caught, FileNotFoundError) and not path.is_symlink():  # gone since it was listed
+                    continue
+                error = caught
+            if odd is not None:
+                odd(path, error)
 
 
-def _photo_files(source: Path, unreadable: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+def _photo_files(
+    source: Path,
+    unreadable: Callable[[OSError], None] | None = None,
+    odd: Callable[[Path, OSError | None], None] | None = None,
+) -> Iterator[Path]:
     if source.is_file():
         yield from [source] if source.suffix.lower() in PHOTO_SUFFIXES else []
     else:
-        yield from photo_files(source, unreadable=unreadable)
+        yield from photo_files(source, unreadable=unreadable, odd=odd)

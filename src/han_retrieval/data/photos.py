@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from han_retrieval.errors import DataError
@@ -35,11 +41,53 @@ if find_spec("PIL.AvifImagePlugin") is not None:  # Pillow 11.3 or newer
 if register_heif_opener is not None:
     _FORMATS.append("HEIF")
 
+PHOTO_READER = f"2, Pillow {PIL.__version__}{'' if register_heif_opener is None else ', HEIF'}"
+"""Names what reads photos: what one version cannot read, another one may."""
+
+MOST_PIXELS = 100_000_000
+_MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and hashing this much takes seconds
+
 # Pillow warns on stderr about what open_photo reports or refuses, and about odd metadata, which does no harm.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_photo(path: str | Path, *, max_pixels: int = 100_000_000, shrink_to: int | None = None) -> Image.Image:
+class UnreadablePhotoError(DataError):
+    """A photo's file cannot be read now, which says nothing of its content: it may be readable another time."""
+
+
+def open_file(path: str | Path) -> BufferedReader:
+    """Open the file of a photo for reading, without waiting for what is behind a pipe or a device.
+
+    Raises:
+        UnreadablePhotoError: The file is missing, or the system does not let it be read.
+        DataError: It is a folder, a pipe, a device or the like, empty, or larger than any photo.
+    """
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for a writer.
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    except FileNotFoundError:
+        raise UnreadablePhotoError(f"{path}: no such photo") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder, not a photo") from None
+    except (OSError, ValueError) as error:
+        if Path(path).is_dir():  # which Windows has no permission to open
+            raise DataError(f"{path}: is a folder, not a photo") from None
+        raise UnreadablePhotoError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    status = os.fstat(file.fileno())
+    fault = None
+    if not stat.S_ISREG(status.st_mode):
+        fault = "is no regular file"
+    elif not status.st_size:  # files of /proc are too, and reading some of them never ends
+        fault = "the file is empty"
+    elif status.st_size > _MOST_BYTES:
+        fault = f"{status.st_size:,} bytes, more than a photo takes"
+    if fault:
+        file.close()
+        raise DataError(f"{path}: {fault}")
+    return file
+
+
+def open_photo(path: str | Path, *, max_pixels: int = MOST_PIXELS, shrink_to: int | None = None) -> Image.Image:
     """Open a photo as people see it: EXIF orientation applied, RGB, transparency over white, the first frame.
 
     The size is read from the header and checked before any pixel is decoded.
@@ -51,30 +99,45 @@ def open_photo(path: str | Path, *, max_pixels: int = 100_000_000, shrink_to: in
             faster, other files as they are.
 
     Raises:
-        DataError: The file is missing, empty, no image, broken or truncated, or larger than ``max_pixels``; the
-            message holds its path and the reason.
+        UnreadablePhotoError: The file is missing or cannot be read now, or memory is short.
+        DataError: The file is empty, no image, broken or truncated, or larger than ``max_pixels``; the message holds
+            its path and the reason.
     """
-    path = Path(path)
+    with _opened(Path(path), max_pixels) as photo:
+        if shrink_to is not None:
+            photo.draft(None, (shrink_to, shrink_to))
+        photo.load()
+        return upright_rgb(photo)
+
+
+def count_pixels(path: str | Path, *, max_pixels: int = MOST_PIXELS) -> int:
+    """Width x height of a photo, from its header; errors are those of ``open_photo``."""
+    with _opened(Path(path), max_pixels) as photo:
+        return photo.width * photo.height
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """A photo of which only the header was read, and clear errors of what is done with it."""
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: {'is a folder, not a photo' if path.is_dir() else 'no such photo'}")
-        if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty")
-        with Image.open(path, formats=_FORMATS) as photo:
+        # Opened here, since Pillow would map some files into memory, and the process die where such a file is cut.
+        with open_file(path) as file, Image.open(file, formats=_FORMATS) as photo:
             width, height = photo.size
             if width * height > max_pixels:
                 raise DataError(f"{path}: {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}")
-            if shrink_to is not None:
-                photo.draft(None, (shrink_to, shrink_to))
-            photo.load()
-            return upright_rgb(photo)
+            yield photo
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image that can be read") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: more pixels than the limit of {max_pixels:,}") from None
     except DataError:
         raise
+    except MemoryError:
+        raise UnreadablePhotoError(f"{path}: there is not enough memory to decode it") from None
     except Exception as error:  # on broken files, each of Pillow's codecs raises as it likes
+        # The system's errors have a number; content that is broken leads to seeks that are invalid.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None
         raise DataError(f"{path}: the image is broken or cannot be read ({error})") from None
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, is_text, open_photo, read_ahead
+from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, count_pixels, is_text, open_photo, read_batches
 from han_retrieval.data.files import NOT_TEXT, field, readable
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.files import write_whole
@@ -72,7 +71,8 @@ def extract(
         dataset: The photos; captions are not used.
         detector: What finds the regions.
         out: The store's folder, new or of the same detector.
-        batch_size: Photos in one call of the detector; twice as many are in memory.
+        batch_size: The most photos in one call of the detector; twice as many are in memory. Large photos are fewer at
+            a time: some 250 million pixels are in memory at once.
         threads: Threads that decode photos ahead of the detector.
         progress: Show photos/s and time left on stderr.
 
@@ -91,17 +91,14 @@ def extract(
             with (
                 progress_bar(total=len(dataset), initial=already_there, show=progress) as bar,
                 Commits(store) as commits,
-                closing(read_ahead(wanted, _open, threads=threads, ahead=batch_size)) as decoded,
+                closing(read_batches(wanted, _begin, threads=threads, batch_size=batch_size)) as batches,
             ):
-                while batch := list(islice(decoded, batch_size)):
-                    images = {photo.id: image for photo, image in batch if not isinstance(image, str)}
-                    found = dict(zip(images, detector.detect([*images.values()]) if images else (), strict=True))
-                    for photo, result in batch:
-                        reason = result if isinstance(result, str) else _fault(found[photo.id])
-                        if reason is None:
-                            commits.add(RegionRow(photo.id, photo.path and photo.path.absolute(), found[photo.id]))
+                for batch in batches:
+                    for photo, result in _detect(detector, batch):
+                        if isinstance(result, str):
+                            skipped.append((_name(photo), result))
                         else:
-                            skipped.append((_name(photo), reason))
+                            commits.add(RegionRow(photo.id, photo.path and photo.path.absolute(), result))
                         earlier.pop(_name(photo), None)
                     bar.update(len(batch))
         except BaseException:
@@ -188,15 +185,37 @@ def _write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _open(photo: CaptionedPhoto) -> Image.Image | str:
-    if photo.path is None:
-        return "the dataset names no file for it"
-    if not (is_text(photo.id) and is_text(str(photo.path.absolute()))):
-        return NOT_TEXT
+def _begin(photo: CaptionedPhoto) -> tuple[int, Callable[[], Image.Image | str]]:
+    """The pixels of a photo, and what decodes it or says why it cannot be read."""
+    path = photo.path
+    if path is None:
+        return 0, lambda: "the dataset names no file for it"
+    if not (is_text(photo.id) and is_text(str(path.absolute()))):
+        return 0, lambda: NOT_TEXT
     try:
-        return open_photo(photo.path)
+        return count_pixels(path), lambda: _open(path)
     except HANError as error:
-        return str(error).removeprefix(f"{photo.path}: ")
+        reason = str(error).removeprefix(f"{path}: ")
+        return 0, lambda: reason
+
+
+def _open(path: Path) -> Image.Image | str:
+    try:
+        return open_photo(path)
+    except HANError as error:
+        return str(error).removeprefix(f"{path}: ")
+
+
+def _detect(
+    detector: Detector, batch: Iterable[tuple[CaptionedPhoto, Image.Image | str]]
+) -> list[tuple[CaptionedPhoto, Regions | str]]:
+    """The regions of each photo that could be read, and the reason for each that could not, or cannot be stored."""
+    images = {photo.id: image for photo, image in batch if not isinstance(image, str)}
+    found = dict(zip(images, detector.detect([*images.values()]) if images else (), strict=True))
+    return [
+        (photo, image if isinstance(image, str) else _fault(found[photo.id]) or found[photo.id])
+        for photo, image in batch
+    ]
 
 
 def _fault(regions: Regions) -> str | None:

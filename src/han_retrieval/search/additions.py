@@ -2,17 +2,18 @@
 
 A photo is identified by its content: a file that was renamed, moved, copied or touched is not encoded again. Photos are
 deleted at the end, when every file has been read, so that a photo that moved is not deleted before it is found again.
+A file that cannot be read now may be any photo of its size: none of these is deleted.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from han_retrieval.data import read_ahead
-from han_retrieval.errors import HANError
+from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, read_batches
+from han_retrieval.errors import DataError, HANError
 from han_retrieval.regions.extraction import progress_bar
 from han_retrieval.search.maker import Maker
 from han_retrieval.search.photo import Photo, read_photo
@@ -29,25 +30,32 @@ class Additions:
 
     Attributes:
         todo: Files to read: those that are new or changed.
+        unread: Files that cannot be read now, and the reasons.
         added, removed: The number of photos, once ``run`` has returned.
     """
 
     def __init__(self, table: PhotoTable, found: Scan, accounts_for: Callable[[str], bool]) -> None:
         self._table, self._found, self._accounts_for = table, found, accounts_for
-        self._stored, sizes = table.files()
+        self._stored, self._sizes = table.files()
         # The files of each photo, as far as is known by now.
         self._files = {
-            photo_id: [
-                file for file in files if self._stays((file.root, file.path), FileState(sizes[photo_id], file.mtime))
-            ]
+            photo_id: [file for file in files if self._keeps(file, self._sizes[photo_id])]
             for photo_id, files in self._stored.items()
         }
         # Photos whose row has other files; photos without any file are deleted at the end.
         self._changed = {each for each, files in self._stored.items() if 0 < len(self._files[each]) < len(files)}
-        self._broken = {place: each for place, each in table.read_broken().items() if self._stays(place, each.state)}
+        self._last_known = {
+            (file.root, file.path): (photo_id, file) for photo_id, files in self._stored.items() for file in files
+        }
+        self.unread = dict(found.unread)
+        # What another version could not read is tried again.
+        self._broken = {
+            place: each
+            for place, each in table.read_broken().items()
+            if self._stays(place, each.state) and (each.reader == PHOTO_READER or place not in found.files)
+        }
         settled = {(file.root, file.path) for files in self._files.values() for file in files} | self._broken.keys()
         self.todo = sorted(found.files.keys() - settled)
-        self._waiting: dict[str, tuple[Photo, list[PhotoFile]]] = {}
         self._rows: list[PhotoRow] = []
         self.added = self.removed = 0
 
@@ -64,31 +72,29 @@ class Additions:
     def run(self, maker: Maker, *, batch_size: int, threads: int, progress: bool) -> None:
         """Bring the table up to date; after an interrupt or an error, what was done before it is kept."""
         last = time.monotonic()
-        with (
-            progress_bar(total=len(self.todo), show=progress) as bar,
-            closing(read_ahead(self.todo, self._read, threads=threads, ahead=batch_size)) as photos,
-        ):
+        batches = read_batches(self.todo, self._read, threads=threads, batch_size=batch_size)
+        with progress_bar(total=len(self.todo), show=progress) as bar, closing(batches):
             try:
-                for place, photo in photos:
-                    self._take(place, photo)
-                    if len(self._waiting) >= batch_size:
-                        self._encode(maker)
+                for batch in batches:
+                    self._take(batch, maker)
                     if (
                         len(self._rows) + len(self._changed) >= _ROWS_A_COMMIT
                         or time.monotonic() - last >= _SECONDS_A_COMMIT
                     ):
                         self._commit()
                         last = time.monotonic()
-                    bar.update()
-                self._encode(maker)
+                    bar.update(len(batch))
             except (HANError, KeyboardInterrupt):
                 self._commit()
                 raise
         self._commit()
-        gone = [photo_id for photo_id, files in self._files.items() if not files]
+        gone = self._gone()
         self._table.delete(gone)
         self.removed = len(gone)
         self._table.tidy()
+
+    def _keeps(self, file: PhotoFile, size: int) -> bool:
+        return self._stays((file.root, file.path), FileState(size, file.mtime))
 
     def _stays(self, place: Place, state: FileState) -> bool:
         """Whether a file that was indexed in a state need not be read again."""
@@ -96,26 +102,52 @@ class Additions:
             return True
         return self._found.files.get(place) == state
 
-    def _read(self, place: Place) -> Photo | str:
+    def _gone(self) -> list[str]:
+        """Photos that have no file any more, and none that cannot be read now to which they may have moved."""
+        unread = {self._found.files[place].size for place in self.unread if place in self._found.files}
+
+        def may_be_unread(photo_id: str) -> bool:
+            forgotten = all(file.root not in self._found.roots for file in self._stored[photo_id])
+            return not forgotten and (self._found.unsure or self._sizes[photo_id] in unread)
+
+        return [each for each, files in self._files.items() if not files and not may_be_unread(each)]
+
+    def _read(self, place: Place) -> tuple[int, Callable[[], Photo | DataError]]:
         return read_photo(Path(*place), self._files)
 
-    def _take(self, place: Place, photo: Photo | str) -> None:
-        if isinstance(photo, str):
-            self._broken[place] = Broken(self._found.files[place], photo)
-            return
-        file = PhotoFile(*place, photo.state.mtime)
-        if photo.id in self._files:
-            self._files[photo.id] = sorted([*self._files[photo.id], file])
-            self._changed.add(photo.id)
-        else:
-            self._waiting.setdefault(photo.id, (photo, []))[1].append(file)
+    def _take(self, batch: Iterable[tuple[Place, Photo | DataError]], maker: Maker) -> None:
+        new: dict[str, tuple[Photo, list[PhotoFile]]] = {}
+        for place, photo in batch:
+            if isinstance(photo, DataError):
+                self._take_error(place, photo)
+                continue
+            file = PhotoFile(*place, photo.state.mtime)
+            if photo.id in self._files:
+                self._add_file(photo.id, file)
+            else:
+                new.setdefault(photo.id, (photo, []))[1].append(file)
+        self._encode(list(new.values()), maker)
 
-    def _encode(self, maker: Maker) -> None:
-        waiting, self._waiting = list(self._waiting.values()), {}
-        images = [photo.image for photo, _ in waiting if photo.image is not None]  # all, since these photos are new
-        for (photo, files), encoded in zip(waiting, maker.encode(images) if images else (), strict=True):
+    def _take_error(self, place: Place, error: DataError) -> None:
+        reason = str(error).removeprefix(f"{Path(*place)}: ")
+        if not isinstance(error, UnreadablePhotoError):
+            self._broken[place] = Broken(self._found.files[place], reason, PHOTO_READER)
+            return
+        self.unread[place] = reason
+        if place in self._last_known:
+            self._add_file(*self._last_known[place])
+
+    def _add_file(self, photo_id: str, file: PhotoFile) -> None:
+        self._files[photo_id] = sorted([*self._files[photo_id], file])
+        self._changed.add(photo_id)
+
+    def _encode(self, new: Sequence[tuple[Photo, list[PhotoFile]]], maker: Maker) -> None:
+        images = [photo.image for photo, _ in new if photo.image is not None]  # all, since these photos are new
+        for (photo, files), encoded in zip(new, maker.encode(images) if images else (), strict=True):
             if isinstance(encoded, str):
-                self._broken |= {(f.root, f.path): Broken(FileState(photo.state.size, f.mtime), encoded) for f in files}
+                for file in files:
+                    state = FileState(photo.state.size, file.mtime)
+                    self._broken[file.root, file.path] = Broken(state, encoded, PHOTO_READER)
                 continue
             self._rows.append(PhotoRow(photo.id, tuple(sorted(files)), photo.state.size, photo.exif, encoded))
             self._files[photo.id] = sorted(files)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container
+import os
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from PIL import Image
 
-from han_retrieval.data import ExifInfo, open_photo, read_exif
-from han_retrieval.errors import HANError
+from han_retrieval.data import ExifInfo, UnreadablePhotoError, count_pixels, open_file, open_photo, read_exif
+from han_retrieval.errors import DataError
 from han_retrieval.search.scan import FileState
 
 
@@ -35,21 +37,49 @@ def hash_file(path: Path) -> str:
     """The id of a photo: the hash of its file's content, 32 hexadecimal digits.
 
     Raises:
-        OSError: The file cannot be read.
+        UnreadablePhotoError: The file cannot be read now.
+        DataError: It cannot be a photo's, as ``open_file`` has it.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    with open_file(path) as file:
+        return _hash(path, file)
 
 
-def read_photo(path: Path, known: Container[str]) -> Photo | str:
-    """The photo in a file, or the reason why it cannot be read; a photo that is known is not decoded."""
+def read_photo(path: Path, known: Container[str]) -> tuple[int, Callable[[], Photo | DataError]]:
+    """Begin to read a file: the pixels that are to be decoded, and what decodes them and gives the photo, or the error.
+
+    A photo that is known is not decoded. Where the error is an ``UnreadablePhotoError``, it says nothing of the file's
+    content.
+    """
     try:
-        status = path.stat()
-        photo_id = hash_file(path)
-        image = None if photo_id in known else open_photo(path)
+        with open_file(path) as file:
+            status = os.fstat(file.fileno())
+            photo_id = _hash(path, file)
+        pixels = 0 if photo_id in known else count_pixels(path)
+    except DataError as error:
+        failed = error
+        return 0, lambda: failed
+    state = FileState(status.st_size, status.st_mtime_ns)
+    if not pixels:
+        return 0, lambda: Photo(state, photo_id, None, ExifInfo(None, None))
+    return pixels, lambda: _decode(path, state, photo_id)
+
+
+def _decode(path: Path, state: FileState, photo_id: str) -> Photo | DataError:
+    try:
+        image = open_photo(path)
+    except UnreadablePhotoError as error:
+        return error
+    except DataError as error:
+        try:
+            same = hash_file(path) == photo_id
+        except DataError as unreadable:
+            return unreadable
+        return error if same else UnreadablePhotoError(f"{path}: was changed while it was read")
+    return Photo(state, photo_id, image, read_exif(image))
+
+
+def _hash(path: Path, file: BufferedReader) -> str:
+    try:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    except HANError as error:
-        return str(error).removeprefix(f"{path}: ")
-    exif = ExifInfo(None, None) if image is None else read_exif(image)
-    return Photo(FileState(status.st_size, status.st_mtime_ns), photo_id, image, exif)
+        raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 from collections.abc import Collection, Iterable, Sequence
@@ -30,20 +31,26 @@ class Scan:
     """The photo files below some roots.
 
     Attributes:
+        roots: The roots.
         files: The photo files.
-        unnamed: Files left out because their names are not UTF-8, and the reason in words.
+        left_out: Files left out because of what they are or how they are called, and the reason in words.
+        unread: Photos whose files cannot be read now, such as links to a disk that is away, and the reason in words.
+        unsure: Whether one of them may be any photo at all.
         unreadable: Folders that could not be listed, so that the files below them are not known.
         heif: The number of .heic and .heif files left out because pillow-heif is not installed.
     """
 
+    roots: frozenset[str]
     files: dict[Place, FileState] = field(default_factory=dict)
-    unnamed: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    unread: dict[Place, str] = field(default_factory=dict)
+    unsure: bool = False
     unreadable: list[Path] = field(default_factory=list)
     heif: int = 0
 
     def overlooks(self, place: Place) -> bool:
-        """Whether a file is below a folder that could not be listed, so that nothing is known of it."""
-        return any(Path(*place).is_relative_to(folder) for folder in self.unreadable)
+        """Whether nothing is known of a file: it cannot be read, or is below a folder that could not be listed."""
+        return place in self.unread or any(Path(*place).is_relative_to(folder) for folder in self.unreadable)
 
 
 def scan(roots: dict[str, Patterns]) -> Scan:
@@ -53,7 +60,7 @@ def scan(roots: dict[str, Patterns]) -> Scan:
     A pattern without a slash must match a name on that path, of a folder or of the file. Case does not matter. Photos
     that match an exclude pattern are left out; if there are include patterns, so are photos that match none of them.
     """
-    found = Scan()
+    found = Scan(frozenset(roots))
     for root, patterns in roots.items():
         _scan(root, patterns, found)
     return found
@@ -107,20 +114,42 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
     def unreadable(error: OSError) -> None:
         found.unreadable.append(Path(str(error.filename)))
 
-    for file in photo_files(Path(root), suffixes=PHOTO_SUFFIXES | HEIF_SUFFIXES, enter=enter, unreadable=unreadable):
+    def wanted(file: Path) -> str | None:
+        """The path of a photo from the root, unless it is left out."""
         path = file.relative_to(root).as_posix()
         if _fits(path, patterns.exclude) or (patterns.include and not _fits(path, patterns.include)):
-            continue
+            return None
         if file.suffix.lower() not in PHOTO_SUFFIXES:
             found.heif += 1
-        elif not is_text(path):
-            found.unnamed.append((os.fsencode(file).decode(errors="replace"), "its name is not UTF-8; rename it"))
-        else:
-            try:
-                status = file.stat()
-            except OSError:  # gone since it was listed
-                continue
-            found.files[root, path] = FileState(status.st_size, status.st_mtime_ns)
+            return None
+        if not is_text(path):
+            found.left_out.append((os.fsencode(file).decode(errors="replace"), "its name is not UTF-8; rename it"))
+            return None
+        return path
+
+    def odd(file: Path, error: OSError | None) -> None:
+        path = wanted(file)
+        if path is None:
+            return
+        if error is None:
+            found.left_out.append((str(file), "is no regular file"))
+            return
+        is_dangling = isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP
+        found.unread[root, path] = "is a link to nothing" if is_dangling else f"cannot be read ({error.strerror})"
+        found.unsure |= not is_dangling
+
+    suffixes = PHOTO_SUFFIXES | HEIF_SUFFIXES
+    for file in photo_files(Path(root), suffixes=suffixes, enter=enter, unreadable=unreadable, odd=odd):
+        path = wanted(file)
+        if path is None:
+            continue
+        try:
+            status = file.stat()
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):  # gone since it was listed
+                odd(file, error)
+            continue
+        found.files[root, path] = FileState(status.st_size, status.st_mtime_ns)
 
 
 def _fits(path: str, patterns: Iterable[str]) -> bool:

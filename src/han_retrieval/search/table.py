@@ -52,10 +52,11 @@ class MadeBy:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A file that could not be indexed: its state when it was tried, and the reason."""
+    """A file that could not be indexed: its state when it was tried, the reason, and the version that tried it."""
 
     state: FileState
     reason: str
+    reader: str
 
 
 class PhotoTable:
@@ -121,7 +122,10 @@ class PhotoTable:
     def write_broken(self, broken: Mapping[Place, Broken]) -> None:
         """Replace the list of files that could not be indexed."""
         lines = (
-            json.dumps({"root": root, "path": path, **asdict(each.state), "reason": each.reason}, ensure_ascii=False)
+            json.dumps(
+                {"root": root, "path": path, **asdict(each.state), "reason": each.reason, "reader": each.reader},
+                ensure_ascii=False,
+            )
             for (root, path), each in sorted(broken.items())
         )
         write_whole(self.path / BROKEN_NAME, "".join(line + "\n" for line in lines))
@@ -134,7 +138,7 @@ def read_broken(table: Path) -> dict[Place, Broken]:
         for where, each in read_json_lines(table / BROKEN_NAME):
             root, path, reason = (field(each, name, str, where) for name in ("root", "path", "reason"))
             state = FileState(*(field(each, name, int, where) for name in ("size", "mtime")))
-            broken[root, path] = Broken(state, reason)
+            broken[root, path] = Broken(state, reason, str(each.get("reader", "")))
     except DataError:
         return {}
     return broken

@@ -16,7 +16,7 @@ from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
 from han_retrieval.regions import Detector
 from han_retrieval.search.additions import Additions
 from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector, Maker
-from han_retrieval.search.scan import Scan, resolve_roots, root_name, scan
+from han_retrieval.search.scan import Place, Scan, resolve_roots, root_name, scan
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
 from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
@@ -33,6 +33,8 @@ class IndexReport:
         moved: Photos whose files were renamed, moved, touched or copied, or that lost a copy.
         removed: Photos that have no file any more.
         broken: Files that could not be indexed, with the reason; those of earlier updates included.
+        unread: Files that cannot be read now, with the reason, as where a disk is away. The next update tries them
+            again, and what the index has of them stays.
         heif: The number of .heic and .heif photos left out because pillow-heif is not installed.
         unreadable: Folders that could not be listed; the photos below them stay in the index.
         seconds: Wall-clock time.
@@ -43,6 +45,7 @@ class IndexReport:
     moved: int
     removed: int
     broken: list[tuple[str, str]]
+    unread: list[tuple[str, str]]
     heif: int
     unreadable: list[str]
     seconds: float
@@ -81,7 +84,8 @@ def index_photos(
         storage: How tokens are stored, "int8" (the default) or "float16".
         rebuild: Build the index anew beside the present one, then switch. A rebuild that was stopped is resumed.
         device: Where the model runs.
-        batch_size: Photos that the detector gets at once; twice as many are in memory.
+        batch_size: The most photos that the detector gets at once; twice as many are in memory. Large photos are fewer
+            at a time: some 250 million pixels are in memory at once.
         threads: Threads that read and decode photos ahead of the detector.
         progress: Show photos/s and the time left on stderr.
 
@@ -127,6 +131,9 @@ def index_photos(
             settings.model_copy(update={"roots": until_then}).write(out)
         additions = Additions(table, found, lambda root: root in scanned or root not in follows)
         additions.run(maker, batch_size=batch_size, threads=threads, progress=progress)
+        if rebuild:
+            assert before is not None
+            _require_all(PhotoTable(out / before.table), table, additions.unread)
         if rebuild or forget:
             settings.write(out)
         if rebuild:
@@ -136,7 +143,8 @@ def index_photos(
             added=additions.added,
             moved=len(additions.moved),
             removed=additions.removed,
-            broken=additions.broken + found.unnamed,
+            broken=additions.broken + found.left_out,
+            unread=[(str(Path(*place)), reason) for place, reason in sorted(additions.unread.items())],
             heif=found.heif,
             unreadable=[str(folder) for folder in found.unreadable],
             seconds=time.perf_counter() - started,
@@ -222,3 +230,17 @@ def _require(path: Path, maker: Maker) -> PhotoTable:
         f"{path.parent}: {differs[0] if differs else 'it was made with another pooling'}; --rebuild makes it anew, "
         "beside the present one, and then switches"
     )
+
+
+def _require_all(old: PhotoTable, new: PhotoTable, unread: dict[Place, str]) -> None:
+    """Check that a new table lacks no photo of the old one because its file cannot be read now."""
+    there, _ = new.files()
+    places = [
+        (each.root, each.path) for photo_id, files in old.files()[0].items() if photo_id not in there for each in files
+    ]
+    lost = [place for place in places if place in unread]
+    if lost:
+        raise StoreError(
+            f"{Path(*lost[0])}: {unread[lost[0]]}, as are {len(lost) - 1:,} other files of the present index, which "
+            "therefore stays; give the command again when they can be read, or move them out of their folders"
+        )
