@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from han_retrieval.errors import StoreError
@@ -33,6 +35,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # it has the file's name by now, or never was
             temporary.unlink()
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """The files in a folder that processes which were killed had not finished: ``.NAME.PROCESS``.
+
+    Whoever deletes them must be the one that writes there.
+    """
+    return (file for file in folder.glob(".*") if re.fullmatch(r"\..+\.\d+", file.name) and file.is_file())
 
 
 def from_home(path: str | Path) -> Path:

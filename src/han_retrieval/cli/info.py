@@ -74,7 +74,7 @@ def _recall(path: Path, queries: Path | None, model: str | None) -> dict[str, An
 def _facts(name: str) -> dict[str, Any]:
     from han_retrieval.matchers.saving import CONFIG, WEIGHTS, model_folder
     from han_retrieval.search.settings import is_index
-    from han_retrieval.storage.table import is_table
+    from han_retrieval.storage.versions import is_table
 
     path = model_folder(name)
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():

@@ -23,7 +23,7 @@ from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import RegionRow
 from han_retrieval.regions.store import SKIPPED_NAME, RegionStore
-from han_retrieval.storage.table import writing
+from han_retrieval.storage.failures import writing
 
 if TYPE_CHECKING:
     from PIL import Image

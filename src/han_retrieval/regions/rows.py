@@ -17,7 +17,8 @@ import numpy as np
 
 from han_retrieval.errors import DataError
 from han_retrieval.regions.regions import Regions
-from han_retrieval.storage.arrays import list_of, pad, to_arrays, to_lists, to_rows, vector_of
+from han_retrieval.storage.arrays import list_of, pad, to_arrays, to_counts, to_lists, to_rows, vector_of
+from han_retrieval.storage.checksums import checksum_fields
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,6 +82,14 @@ class StoreSummary:
     bytes_a_photo: float
 
 
+CHECKSUMS = {
+    "photo_checksum": ("id", "path", "width", "height", "regions"),
+    "regions_checksum": ("features", "boxes"),
+    "names_checksum": ("labels", "scores"),
+}
+"""The columns of checksums, by what is read together; see ``storage/checksums``."""
+
+
 def row_schema(feature_size: int) -> pa.Schema:
     """The columns of a region store."""
     import pyarrow as pa
@@ -96,12 +105,13 @@ def row_schema(feature_size: int) -> pa.Schema:
             pa.field("labels", list_of(pa.string())),
             pa.field("scores", list_of(pa.float32())),
             pa.field("features", list_of(vector_of(pa.float16(), feature_size)), nullable=False),
+            *checksum_fields(CHECKSUMS),
         ]
     )
 
 
 def to_table(rows: Sequence[RegionRow], schema: pa.Schema) -> pa.Table:
-    """The rows as a table of that schema.
+    """The rows as a table of that schema, without checksums.
 
     Raises:
         DataError: A feature is NaN or too large for float16.
@@ -124,7 +134,7 @@ def to_table(rows: Sequence[RegionRow], schema: pa.Schema) -> pa.Table:
             "scores": [each.scores for each in regions],
             "features": to_lists([each.features for each in regions], schema.field("features").type),
         },
-        schema=schema,
+        schema=pa.schema([field for field in schema if field.name not in CHECKSUMS]),
     )
 
 
@@ -154,10 +164,9 @@ def to_regions(table: pa.Table) -> list[Regions]:
 
 
 def to_batch(table: pa.Table) -> RegionBatch:
-    """The photos of a table with the columns regions, boxes and features, padded."""
-    import torch
+    """The photos of a table with the columns boxes and features, padded."""
 
-    counts = torch.tensor(table["regions"].to_pylist(), dtype=torch.int64)  # (B,)
+    counts = to_counts(table["features"])  # (B,)
     features, mask = pad(to_rows(table["features"]).float(), counts)
     return RegionBatch(features=features, mask=mask, boxes=to_arrays(table["boxes"]))
 

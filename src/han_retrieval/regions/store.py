@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from han_retrieval.data.files import is_text, readable, reading
 from han_retrieval.errors import StoreError
+from han_retrieval.files import leftovers
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import (
+    CHECKSUMS,
     RegionBatch,
     RegionRow,
     StoredPhoto,
@@ -25,8 +27,12 @@ from han_retrieval.regions.rows import (
     to_table,
 )
 from han_retrieval.storage.closing import Closing
+from han_retrieval.storage.failures import reading as reading_table
+from han_retrieval.storage.hashes import FOLDER
 from han_retrieval.storage.locks import LOCK_NAME, WriterLock
-from han_retrieval.storage.table import Table, is_table, reason_of
+from han_retrieval.storage.sound import SoundRows, read_sound
+from han_retrieval.storage.table import Table
+from han_retrieval.storage.versions import is_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +42,7 @@ SKIPPED_NAME = "skipped.jsonl"
 
 T = TypeVar("T")
 
-_OWN_NAMES = {"_versions", "_transactions", "data", LOCK_NAME, SKIPPED_NAME}
+_OWN_NAMES = {"_versions", "_transactions", "_deletions", FOLDER, "data", LOCK_NAME, SKIPPED_NAME}
 
 
 class RegionStore(Closing):
@@ -55,9 +61,9 @@ class RegionStore(Closing):
         self.path = path
         self._lock = lock
         self._process = os.getpid()
-        self._table = Table(path)
+        self._table = Table(path, checksums=CHECKSUMS)
         self.fingerprint, self.feature_size = _read_metadata(path, self._table.metadata)
-        self._rows = self._read(_rows_by_id)
+        self._rows, self._sound = self._read(self._read_rows)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -86,7 +92,7 @@ class RegionStore(Closing):
         path = _absolute(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            others = sorted({entry.name for entry in path.iterdir()} - _OWN_NAMES)
+            others = sorted({entry.name for entry in path.iterdir()} - _OWN_NAMES - {f.name for f in leftovers(path)})
         except OSError as error:
             raise StoreError(f"{path}: no folder can be made there ({error.strerror})") from None
         if others:
@@ -156,7 +162,7 @@ class RegionStore(Closing):
     def photos(self) -> list[StoredPhoto]:
         """All photos without their regions, in the order of ``ids``."""
         columns = ["id", "path", "width", "height"]
-        table = self._read(lambda dataset: dataset.to_table(columns=columns)).slice(0, len(self))
+        table = self._read(self._read_photos).slice(0, len(self))
         return [
             StoredPhoto(photo_id, None if path is None else Path(path), width, height)
             for photo_id, path, width, height in zip(*(table[name].to_pylist() for name in columns), strict=True)
@@ -176,11 +182,11 @@ class RegionStore(Closing):
         Raises:
             StoreError: A photo is not in the store.
         """
-        return to_batch(self._take(ids, ["regions", "boxes", "features"]))
+        return to_batch(self._take(ids, ["boxes", "features"]))
 
     def describe(self) -> StoreSummary:
         """What the store holds, in numbers."""
-        counts = self._read(lambda dataset: dataset.to_table(columns=["regions"]))["regions"].to_numpy()[: len(self)]
+        counts = self._read(self._read_photos)["regions"].to_numpy()[: len(self)]
         data_bytes = sum(file.stat().st_size for file in (self.path / "data").glob("*.lance"))
         return StoreSummary(
             fingerprint=self.fingerprint,
@@ -201,8 +207,8 @@ class RegionStore(Closing):
         """
         if self._lock is None:
             self._lock = WriterLock(self.path)
-            self._table.reopen()
-            self._rows = self._read(_rows_by_id)
+            self._table.begin_writing()
+            self._rows, self._sound = self._read(self._read_rows)
 
     def close(self) -> None:
         """Release the writer's lock, where it is held; reading goes on working."""
@@ -224,13 +230,14 @@ class RegionStore(Closing):
         self.lock()
         self._table.catch_up()
         if len(self._table) != len(self._rows):  # an append was interrupted after its commit
-            self._rows = self._read(_rows_by_id)
+            self._rows, self._sound = self._read(self._read_rows)
         new: dict[str, RegionRow] = {}
         for row in rows:
             if row.id not in self._rows:
                 new.setdefault(row.id, row)
         if new:
-            self._table.append(to_table(list(new.values()), self._table.dataset.schema))
+            appended = self._table.append(to_table(list(new.values()), self._table.dataset.schema))
+            self._sound.extend(appended)
             first = len(self._rows)
             self._rows.update((photo_id, first + place) for place, photo_id in enumerate(new))
         return len(new)
@@ -253,21 +260,33 @@ class RegionStore(Closing):
                 f"extract them, or import with --ids where the names differ"
             )
         rows = [self._rows[photo_id] for photo_id in ids]
-        return self._read(lambda dataset: dataset.take(rows, columns=columns))
+        table = self._read(lambda dataset: dataset.take(rows, columns=columns))
+        self._sound.require(rows, table)
+        return table
+
+    def _read_photos(self, dataset: Any) -> pa.Table:
+        return read_sound(self.path, dataset, CHECKSUMS["photo_checksum"], CHECKSUMS)
+
+    def _read_rows(self, dataset: Any) -> tuple[dict[str, int], SoundRows]:
+        """The rows by the photos' ids, and what checks rows that are read later."""
+        table = self._read_photos(dataset)
+        return {photo_id: row for row, photo_id in enumerate(table["id"].to_pylist())}, SoundRows(
+            self.path, table, CHECKSUMS
+        )
 
     def _read(self, read: Callable[[Any], T]) -> T:
         if os.getpid() != self._process:
             raise RuntimeError("a RegionStore cannot be read in a forked process; start workers with 'spawn'")
+        dataset = self._table.dataset
         try:
-            return read(self._table.dataset)
-        except (OSError, ValueError):  # a writer has merged and deleted our files
+            with reading_table(self.path):
+                return read(dataset)
+        except StoreError:  # a writer has merged and deleted our files, or they are damaged
             self._table.reopen()
-        try:
+            if self._table.dataset.version == dataset.version:
+                raise
+        with reading_table(self.path):
             return read(self._table.dataset)
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{self.path}: a file of it is gone or damaged ({reason_of(error)}); make it anew"
-            ) from None
 
 
 def _absolute(path: str | Path) -> Path:
@@ -279,12 +298,7 @@ def _absolute(path: str | Path) -> Path:
 
 def _create_table(path: Path, fingerprint: str, feature_size: int) -> None:
     metadata = {"regions_version": FORMAT_VERSION, "fingerprint": fingerprint, "feature_size": feature_size}
-    Table.create(path, row_schema(feature_size), metadata)
-
-
-def _rows_by_id(dataset: Any) -> dict[str, int]:
-    ids = dataset.to_table(columns=["id"])["id"].to_pylist()
-    return {photo_id: row for row, photo_id in enumerate(ids)}
+    Table.create(path, row_schema(feature_size), metadata, checksums=CHECKSUMS)
 
 
 def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[str, int]:

@@ -27,14 +27,17 @@ from han_retrieval.scoring import Tokens
 from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import MeanPooling, TextMap
-from han_retrieval.search.rows import COLUMNS, to_files, to_tokens, to_vectors
+from han_retrieval.search.rows import CHECKSUMS, COLUMNS, to_files, to_tokens, to_vectors
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary, summarise_index
 from han_retrieval.search.table import MadeBy, read_made_by
 from han_retrieval.storage.arrays import to_arrays
 from han_retrieval.storage.closing import Closing
+from han_retrieval.storage.failures import is_failure, reason_of
+from han_retrieval.storage.hashes import manifest_path
 from han_retrieval.storage.locks import hold_version
-from han_retrieval.storage.table import is_table, manifest_path, metadata_of, open_dataset, reason_of
+from han_retrieval.storage.sound import SoundRows, read_sound
+from han_retrieval.storage.versions import is_table, metadata_of, open_dataset, open_version, versions
 
 _TRIES = 50
 
@@ -81,6 +84,7 @@ class IndexReader(Closing):
         self._ids: NDArray[np.uint64] = np.empty(0, np.uint64)  # row ids of the table, which stay with a photo
         self._table: Path | None = None
         self._stamp: tuple[int, int, int] | None = None  # of the version's file
+        self._newest: list[int] = []  # the newest version when this one was opened; a power cut may have torn it
         self._text_map: TextMap | None = None
         self._load()
 
@@ -101,7 +105,7 @@ class IndexReader(Closing):
         """
         settings = Settings.read(self.path)
         with _reading(self.path):
-            newest = self._is_here(settings) and self._dataset.latest_version == self._dataset.version
+            newest = self._is_here(settings) and versions(self.path / settings.table)[:1] == self._newest
         if newest:
             self.settings = settings
             return False
@@ -193,7 +197,7 @@ class IndexReader(Closing):
 
     def stored_tokens(self, rows: Rows | Sequence[int]) -> tuple[Tokens, Tensor]:
         """As ``tokens``, but int8 or float16, as the index stores them."""
-        return to_tokens(self._take(rows, ["regions", "tokens", "scales"]))
+        return to_tokens(self._take(rows, ["tokens", "scales"]))
 
     def regions(self, rows: Rows | Sequence[int]) -> list[PhotoRegions]:
         """Boxes and labels of some photos."""
@@ -204,7 +208,9 @@ class IndexReader(Closing):
     def region_names(self) -> list[str]:
         """The names that the detector gave to regions, each once, the most frequent first; none where it gives none."""
         with _reading(self.path):
-            column = self._dataset.to_table(columns=["labels"])["labels"]
+            rows = self._dataset.to_table(columns=["boxes", "labels"])
+            self._sound.require(range(len(self)), rows)
+            column = rows["labels"]
         counts = pc.value_counts(column.combine_chunks().flatten()).to_pylist()
         return [each["values"] for each in sorted(counts, key=lambda each: (-each["counts"], each["values"]))]
 
@@ -245,9 +251,20 @@ class IndexReader(Closing):
     def _load(self) -> None:
         """Open the newest version; only vectors of photos that are new are read."""
         settings, dataset, held, stamp = self._open()
+        try:
+            self._read(settings, dataset)
+        except BaseException:
+            if held is not None:
+                held.close()
+            raise
+        self.close()
+        self._held, self._stamp = held, stamp
+
+    def _read(self, settings: Settings, dataset: Any) -> None:
+        """Read the columns that are kept in memory."""
         made_by = read_made_by(self.path, metadata_of(dataset))
-        with _reading(self.path):
-            table = dataset.to_table(columns=COLUMNS, with_row_id=True)
+        table = read_sound(self.path / settings.table, dataset, COLUMNS, CHECKSUMS, with_row_id=True)
+        sound = SoundRows(self.path / settings.table, table, CHECKSUMS)
         ids = table["_rowid"].to_numpy()
         pooled = np.empty((len(ids), made_by.pooled_size), np.float32)
         old = np.zeros(len(ids), bool)
@@ -260,15 +277,17 @@ class IndexReader(Closing):
         with _reading(self.path):
             if old.any():
                 new = np.flatnonzero(~old)
-                pooled[new] = to_vectors(dataset.take(new, columns=["pooled"])["pooled"])
+                rows = dataset.take(new, columns=["pooled"])
+                pooled[new] = to_vectors(rows["pooled"])
             else:
-                pooled = to_vectors(dataset.to_table(columns=["pooled"])["pooled"])
-        self.close()
-        self._dataset, self._held, self._ids, self._table = dataset, held, ids, self.path / settings.table
-        self._stamp = stamp
+                new = np.arange(len(ids))
+                rows = dataset.to_table(columns=["pooled"])
+                pooled = to_vectors(rows["pooled"])
+            sound.require(new, rows)
+        self._dataset, self._ids, self._table, self._sound = dataset, ids, self.path / settings.table, sound
         self.settings, self.made_by, self.pooled = settings, made_by, pooled
         self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
-        self.photos = table.drop_columns(["_rowid"]).combine_chunks()
+        self.photos = table.select(COLUMNS).combine_chunks()
 
     def _is_here(self, settings: Settings) -> bool:
         """Whether the table is the one that was read; a table made anew counts its rows and versions from the start."""
@@ -281,18 +300,24 @@ class IndexReader(Closing):
             table = self.path / settings.table
             if not is_table(table):
                 continue
-            version = open_dataset(table).version
+            newest, version = versions(table)[:1], open_dataset(table).version
             held, stamp = hold_version(table, version), _stamp(table, version)
             try:
-                return settings, open_dataset(table, version=version), held, stamp
+                dataset = open_version(table, version)
+                self._newest = newest
+                return settings, dataset, held, stamp
             except StoreError:
                 if held is not None:
                     held.close()
+                if stamp is not None and _stamp(table, version) == stamp:
+                    raise
         raise StoreError(f"{self.path}: the index's table cannot be opened; index the photos into a new folder")
 
     def _take(self, rows: Rows | Sequence[int], columns: list[str]) -> pa.Table:
         with _reading(self.path):
-            return self._dataset.take(np.asarray(rows, dtype=np.int64), columns=columns)
+            table = self._dataset.take(np.asarray(rows, dtype=np.int64), columns=columns)
+            self._sound.require(rows, table)
+            return table
 
 
 @contextmanager
@@ -307,7 +332,9 @@ def _reading(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise Unreadable(
             f"{path}: its open table is gone or broken ({reason_of(error)}); open the index again, or index anew"
         ) from None

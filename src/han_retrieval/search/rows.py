@@ -16,7 +16,8 @@ from torch import Tensor
 
 from han_retrieval.data import ExifInfo
 from han_retrieval.scoring import Tokens
-from han_retrieval.storage.arrays import list_of, pad, to_lists, to_rows, vector_of
+from han_retrieval.storage.arrays import list_of, pad, to_counts, to_lists, to_rows, vector_of
+from han_retrieval.storage.checksums import checksum_fields
 
 STORAGES = {"int8": pa.int8(), "float16": pa.float16()}
 """How tokens are stored, by Arrow type; int8 comes with a scale a token."""
@@ -103,6 +104,16 @@ COLUMNS = [*_PLACES.names, *_FACTS.names]
 """The columns of a photo without its regions."""
 
 
+CHECKSUMS = {
+    "places_checksum": tuple(_PLACES.names),
+    "facts_checksum": tuple(_FACTS.names),
+    "regions_checksum": ("boxes", "labels"),
+    "tokens_checksum": ("tokens", "scales"),
+    "pooled_checksum": ("pooled",),
+}
+"""The columns of checksums, by what is read together; see ``storage/checksums``."""
+
+
 def row_schema(joint_size: int, pooled_size: int, storage: str) -> pa.Schema:
     """The columns of an index."""
     return pa.schema(
@@ -114,12 +125,13 @@ def row_schema(joint_size: int, pooled_size: int, storage: str) -> pa.Schema:
             pa.field("tokens", list_of(vector_of(STORAGES[storage], joint_size)), nullable=False),
             pa.field("scales", list_of(pa.float32())),
             pa.field("pooled", vector_of(pa.float16(), pooled_size), nullable=False),
+            *checksum_fields(CHECKSUMS),
         ]
     )
 
 
 def to_table(rows: Sequence[PhotoRow], schema: pa.Schema) -> pa.Table:
-    """Photos as a table of a schema."""
+    """Photos as a table of a schema, without checksums."""
     places = to_places({row.id: row.files for row in rows})
     contents = [row.encoded for row in rows]
     return pa.table(
@@ -139,7 +151,7 @@ def to_table(rows: Sequence[PhotoRow], schema: pa.Schema) -> pa.Table:
                 pa.array(np.stack([each.pooled for each in contents]).reshape(-1)), type=schema.field("pooled").type
             ),
         },
-        schema=schema,
+        schema=pa.schema([field for field in schema if field.name not in CHECKSUMS]),
     )
 
 
@@ -169,8 +181,8 @@ def to_files(table: pa.Table) -> dict[str, tuple[PhotoFile, ...]]:
 
 
 def to_tokens(table: pa.Table) -> tuple[Tokens, Tensor]:
-    """The columns regions, tokens and scales as (K, m, d), zero at padding, and the mask (K, m)."""
-    counts = torch.tensor(table["regions"].to_pylist(), dtype=torch.int64)
+    """The columns tokens and scales as (K, m, d), zero at padding, and the mask (K, m)."""
+    counts = to_counts(table["tokens"])
     if not len(counts):
         size = table["tokens"].type.value_type.list_size
         return Tokens.store(torch.zeros(0, 0, size), "float16"), torch.zeros(0, 0, dtype=torch.bool)

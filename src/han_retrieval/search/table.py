@@ -17,9 +17,11 @@ from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_json_lines
 from han_retrieval.search.pooling import MeanPooling
-from han_retrieval.search.rows import PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
+from han_retrieval.search.rows import CHECKSUMS, COLUMNS, PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
 from han_retrieval.search.scan import FileState, Place
-from han_retrieval.storage.table import Table, is_table
+from han_retrieval.storage.sound import read_sound
+from han_retrieval.storage.table import Table
+from han_retrieval.storage.versions import is_table
 
 BROKEN_NAME = "broken.jsonl"
 
@@ -71,7 +73,8 @@ class PhotoTable:
         if not is_table(path):
             raise StoreError(f"{path}: the index's table is missing; index the photos into a new folder")
         self.path = path
-        self._table = Table(path, versions_held=True)
+        self._table = Table(path, checksums=CHECKSUMS, versions_held=True)
+        self._table.begin_writing()
         self.made_by = read_made_by(path, self._table.metadata)
 
     @classmethod
@@ -79,7 +82,7 @@ class PhotoTable:
         """Make an empty table."""
         path.mkdir(exist_ok=True)
         schema = row_schema(made_by.joint_size, made_by.pooled_size, made_by.storage)
-        Table.create(path, schema, asdict(made_by), stable_row_ids=True)
+        Table.create(path, schema, asdict(made_by), checksums=CHECKSUMS, versions_held=True, stable_row_ids=True)
         return cls(path)
 
     def __len__(self) -> int:
@@ -87,7 +90,7 @@ class PhotoTable:
 
     def files(self) -> tuple[dict[str, tuple[PhotoFile, ...]], dict[str, int]]:
         """The files of each photo and their size in bytes, by the photo's id."""
-        table = self._table.dataset.to_table(columns=["id", "root", "path", "mtime", "copies", "size"])
+        table = read_sound(self.path, self._table.dataset, COLUMNS, CHECKSUMS)
         return to_files(table), dict(zip(table["id"].to_pylist(), table["size"].to_pylist(), strict=True))
 
     def append(self, rows: Sequence[PhotoRow]) -> None:

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from han_retrieval.errors import StoreError
-from han_retrieval.files import move
+from han_retrieval.files import leftovers, move
 from han_retrieval.search.table import MadeBy, PhotoTable
 from han_retrieval.storage.locks import LOCK_NAME, READERS_NAME, lock_unread, locked_versions
-from han_retrieval.storage.table import is_table
+from han_retrieval.storage.versions import is_table
 
 FIRST = "photos-1"
 _GONE = ".gone-"
@@ -24,7 +24,8 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        names = {entry.name for entry in path.iterdir()}
+        names = {entry.name for entry in path.iterdir() if not entry.name.startswith(_GONE)}
+        names -= {file.name for file in leftovers(path)}
     except OSError as error:
         raise StoreError(f"{path}: no folder can be made there ({error.strerror})") from None
     others = sorted(names - {FIRST, LOCK_NAME, READERS_NAME})
@@ -49,7 +50,9 @@ def open_or_create(path: Path, made_by: MadeBy) -> PhotoTable:
 
 
 def remove_old(index: Path, current: str) -> None:
-    """Delete replaced tables, except those that are still read; a later update deletes these."""
+    """Delete replaced tables, except those that are still read, and what killed processes left in the folder."""
+    for file in leftovers(index):
+        file.unlink(missing_ok=True)
     for folder in index.iterdir():
         if folder.name.startswith(_GONE):
             shutil.rmtree(folder, ignore_errors=True)

@@ -178,6 +178,7 @@ def _begin(out: Path, maker: Maker, follows: dict[str, Patterns], stack: ExitSta
     """The settings and the table of a new index, locked for as long as the stack is open."""
     make_folder(out)
     stack.enter_context(WriterLock(out))
+    remove_old(out, FIRST)
     return Settings(table=FIRST, model=maker.name, roots=follows), open_or_create(out / FIRST, maker.made_by)
 
 

@@ -61,6 +61,13 @@ def to_rows(column: pa.ChunkedArray) -> Tensor:
     return from_dlpack(lists.flatten().flatten()).view(-1, lists.type.value_type.list_size)
 
 
+def to_counts(column: pa.ChunkedArray) -> Tensor:
+    """The number m of each item of such a column, (B,) int64."""
+    import torch
+
+    return torch.from_numpy(column.combine_chunks().value_lengths().to_numpy(zero_copy_only=False).astype("int64"))
+
+
 def pad(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (sum of m, D) of items that have ``counts`` (B,) each: (B, m, D), zero at padding, and the mask (B, m)."""
     import torch

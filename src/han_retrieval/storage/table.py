@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from han_retrieval.errors import StoreError
 from han_retrieval.files import sync
+from han_retrieval.storage import hashes
+from han_retrieval.storage.checksums import Groups, add_checksums
+from han_retrieval.storage.failures import writing
 from han_retrieval.storage.locks import lock_unread
+from han_retrieval.storage.versions import (
+    PREFIX,
+    delete_leftovers,
+    is_table,
+    metadata_of,
+    open_dataset,
+    open_version,
+    versions,
+)
+from han_retrieval.storage.written import require_written
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,18 +32,17 @@ if TYPE_CHECKING:
 ROWS_A_FILE = 8192
 SMALL_FILES = 64
 
-_PREFIX = "han_"  # of the keys of this package in a schema's metadata
-
 
 class Table:
     """A table to read and, by whoever holds the folder's ``WriterLock``, to write to.
 
-    What a method has committed is on the disk when it returns: data files are synced before the manifest that names
-    them is written, and that before the method returns. A process that is killed loses the commit it was at, and
-    nothing else.
+    What a method has committed is on the disk when it returns: data files are synced and read back before the manifest
+    that names them is written, and that before the method returns. A process that is killed loses the commit it was
+    at, and nothing else.
 
     Args:
         path: Its folder.
+        checksums: The columns of checksums, and what they cover; a table that was made without them stays so.
         versions_held: Whether readers hold the version that they read (``hold_version``). Otherwise old versions are
             deleted whether or not somebody reads them, and readers must open the newest one where a file is gone.
 
@@ -40,12 +50,13 @@ class Table:
         dataset: The Lance dataset, at the version that was opened or committed last.
 
     Raises:
-        StoreError: It cannot be read.
+        StoreError: It cannot be read, or is not as it was written.
     """
 
-    def __init__(self, path: Path, *, versions_held: bool = False) -> None:
+    def __init__(self, path: Path, *, checksums: Groups, versions_held: bool = False) -> None:
         self.path = path
         self.dataset = open_dataset(path)
+        self._checksums = checksums
         self._versions_held = versions_held
         self._synced: set[Path] = set()
 
@@ -56,6 +67,7 @@ class Table:
         schema: pa.Schema,
         metadata: Mapping[str, object],
         *,
+        checksums: Groups,
         versions_held: bool = False,
         stable_row_ids: bool = False,
     ) -> Self:
@@ -67,16 +79,17 @@ class Table:
         import lance
 
         require_hard_links(path)
-        empty = schema.with_metadata({_PREFIX + name: str(value) for name, value in metadata.items()}).empty_table()
+        empty = schema.with_metadata({PREFIX + name: str(value) for name, value in metadata.items()}).empty_table()
         mode = "overwrite" if is_table(path) else "create"
         with writing(path):
             # Version 2.1 of the file format is read by every pylance that this project allows.
             lance.write_dataset(
                 empty, path, mode=mode, data_storage_version="2.1", enable_stable_row_ids=stable_row_ids
             )
-        table = cls(path, versions_held=versions_held)
+        table = cls(path, checksums=checksums, versions_held=versions_held)
         with writing(path):
             table._sync("_transactions", "_versions", "")
+        table.begin_writing()
         return table
 
     @property
@@ -86,6 +99,20 @@ class Table:
 
     def __len__(self) -> int:
         return int(self.dataset.count_rows())
+
+    def begin_writing(self) -> None:
+        """Go to the newest version, and delete what killed processes and power cuts left.
+
+        Raises:
+            StoreError: It cannot be read, or nothing can be written there.
+        """
+        self.reopen()
+        with writing(self.path):
+            for version in versions(self.path):
+                if version > self.dataset.version:  # torn, as it was not opened
+                    hashes.manifest_path(self.path, version).unlink()
+            self._record(self.dataset, ())
+            delete_leftovers(self.path)
 
     def reopen(self) -> None:
         """Go to the newest version.
@@ -97,38 +124,44 @@ class Table:
 
     def catch_up(self) -> None:
         """Go to the newest version, where a commit of this object was interrupted before its method returned."""
-        with writing(self.path):
-            newest = self.dataset.latest_version
-        if newest != self.dataset.version:
-            self.reopen()
+        if versions(self.path)[:1] != [self.dataset.version]:
+            self.begin_writing()
 
-    def append(self, rows: pa.Table) -> None:
-        """Commit rows at the end of the table, and ``compact`` where there are many small files.
+    def append(self, rows: pa.Table) -> pa.Table:
+        """Commit rows at the end of the table; ``compact`` where there are many small files.
+
+        Returns:
+            The rows with their checksums.
 
         Raises:
             StoreError: They cannot be written; the table is as it was.
         """
         import lance
 
+        rows = add_checksums(rows, self._checksums, self.dataset.schema).cast(self.dataset.schema)
         with writing(self.path):
             fragments = lance.fragment.write_fragments(rows, self.dataset)
-        self._commit(lance.LanceOperation.Append(fragments))
+        self._commit(lance.LanceOperation.Append(fragments), fragments)
         if sum(each.physical_rows < ROWS_A_FILE for each in self.dataset.get_fragments()) >= SMALL_FILES:
             self.compact()
+        return rows
 
     def merge(self, change: Callable[[Any], Any], rows: pa.Table) -> None:
         """Commit a change of rows that are there already.
 
         Args:
             change: Given the dataset, returns Lance's merge-insert builder.
-            rows: What the builder is to merge.
+            rows: What the builder is to merge, all columns that a checksum covers or none.
 
         Raises:
             StoreError: They cannot be written; the table is as it was.
         """
+        given = {name: of for name, of in self._checksums.items() if set(of) <= set(rows.column_names)}
+        rows = add_checksums(rows, given, self.dataset.schema)
         with writing(self.path):
             transaction, _ = change(self.dataset).execute_uncommitted(rows)
-        self._commit(transaction)
+        operation = transaction.operation
+        self._commit(transaction, [*operation.updated_fragments, *getattr(operation, "new_fragments", ())])
 
     def compact(self) -> None:
         """Merge small files, then delete what nothing needs: merged files, old versions, leftovers of killed processes.
@@ -145,10 +178,12 @@ class Table:
         with writing(self.path):
             if not self._versions_held:
                 self.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
-                return
-            versions = [each["version"] for each in self.dataset.versions()]
-            with lock_unread(self.path, versions[:-1]) as unread:
-                self.dataset.cleanup_old_versions(retain_versions=len(versions) - unread, delete_unverified=True)
+            else:
+                older = versions(self.path)[1:]
+                with lock_unread(self.path, older) as unread:
+                    self.dataset.cleanup_old_versions(retain_versions=len(older) + 1 - unread, delete_unverified=True)
+            hashes.forget(self.path, versions(self.path))
+            delete_leftovers(self.path)
 
     def _merge_files(self) -> bool:
         from lance.optimize import Compaction
@@ -161,19 +196,40 @@ class Table:
             }
             rewrites = [task.execute(self.dataset) for task in Compaction.plan(self.dataset, options).tasks]
             if rewrites:
+                written = [fragment for rewrite in rewrites for fragment in rewrite.new_fragments]
                 self._sync("data")
+                names = self._read_back(written)
                 Compaction.commit(self.dataset, rewrites)
                 self._sync("_transactions", "_versions")
+                self._record(open_dataset(self.path), names)
         return bool(rewrites)
 
-    def _commit(self, change: Any) -> None:
+    def _commit(self, change: Any, written: Collection[Any]) -> None:
+        """Commit a change whose fragments were written."""
         import lance
 
         with writing(self.path):
             self._sync("data", "_deletions")
-            committed = lance.LanceDataset.commit(self.dataset, change, read_version=self.dataset.version)
+            names = self._read_back(written)
+            version = lance.LanceDataset.commit(self.dataset, change, read_version=self.dataset.version).version
             self._sync("_transactions", "_versions")
+            try:
+                committed = open_version(self.path, version)
+            except StoreError:  # nobody can have read it
+                hashes.manifest_path(self.path, version).unlink()
+                raise
+            self._record(committed, names)
         self.dataset = committed
+
+    def _read_back(self, fragments: Collection[Any]) -> set[str]:
+        """Check the files of fragments that are new, of which Lance's writer promises little; their names."""
+        known = set(hashes.file_names(self.dataset))
+        return require_written(self.path, fragments, known, self._checksums)
+
+    def _record(self, dataset: Any, written: Collection[str]) -> None:
+        """Write the hashes of a version that is on the disk, unless there are some."""
+        if not hashes.is_recorded(self.path, dataset.version):
+            hashes.record(self.path, dataset.version, dataset, written, self.dataset.version)
 
     def _sync(self, *folders: str) -> None:
         """Bring the new files of these folders to the disk, then the folders; Lance never changes a written file."""
@@ -181,66 +237,10 @@ class Table:
             if not folder.is_dir():
                 continue
             for file in folder.iterdir():
-                if file not in self._synced:
+                if file not in self._synced and file.is_file():
                     sync(file)
                     self._synced.add(file)
             sync(folder)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Make a ``StoreError`` of what the system or Lance raises while something writes to a table at ``path``."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be written ({reason_of(error)}); make room or choose another disk; "
-            "what was committed is kept"
-        ) from None
-
-
-def reason_of(error: Exception) -> str:
-    """An error of the system or of Lance in a few words, without places in Lance's source."""
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    strerror = os.strerror(int(number[1])) if number and os.name == "posix" else getattr(error, "strerror", None)
-    return strerror or str(error).split(", /")[0]
-
-
-def is_table(path: Path) -> bool:
-    """Whether a folder holds a committed version of a Lance table."""
-    return any((path / "_versions").glob("*.manifest"))
-
-
-def manifest_path(table: Path, version: int) -> Path:
-    """The file of a version of a table. Names count down from 2^64 - 1, so that the newest comes first."""
-    return table / "_versions" / f"{2**64 - 1 - version:020}.manifest"
-
-
-def open_dataset(path: Path, *, version: int | None = None) -> Any:
-    """A version of the Lance table at ``path``, by default the newest.
-
-    Raises:
-        StoreError: It cannot be read. Where the newest version is torn, as a power cut can leave it, the message names
-            the file to delete.
-    """
-    import lance
-
-    try:
-        return lance.dataset(path, version=version)
-    except (OSError, ValueError) as error:
-        manifests = sorted((path / "_versions").glob("*.manifest"))
-        mend = (
-            f"if a power cut tore it, delete {manifests[0]} to go back to the version before it"
-            if len(manifests) > 1
-            else "make it anew"
-        )
-        raise StoreError(f"{path}: its newest version cannot be read ({reason_of(error)}); {mend}") from None
-
-
-def metadata_of(dataset: Any) -> dict[str, str]:
-    """What ``Table.create`` was given about a table; empty where another program made it."""
-    metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
-    return {key.removeprefix(_PREFIX): value for key, value in metadata.items() if key.startswith(_PREFIX)}
 
 
 def require_hard_links(folder: Path) -> None:
@@ -251,6 +251,7 @@ def require_hard_links(folder: Path) -> None:
     """
     file, link = (folder / f".link-{end}.{os.getpid()}" for end in ("from", "to"))
     try:
+        link.unlink(missing_ok=True)  # of a killed process that had the same number
         with writing(folder):
             file.touch()
         os.link(file, link)

@@ -1,0 +1,131 @@
+"""Versions of a Lance table on the disk: find the newest, open it, delete what none of them needs."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from han_retrieval.errors import StoreError
+from han_retrieval.files import leftovers
+from han_retrieval.storage.damage import Damage
+from han_retrieval.storage.failures import MEND, reading
+from han_retrieval.storage.hashes import (
+    FOLDER,
+    check_file,
+    check_manifest,
+    file_names,
+    is_recorded,
+    manifest_path,
+    read_hashes,
+)
+
+PREFIX = "han_"  # of the keys of this package in a schema's metadata
+
+_TRIES = 20
+_FOLDERS = ("data", "_deletions", "_transactions", "_versions", FOLDER, "")
+
+
+def is_table(path: Path) -> bool:
+    """Whether a folder holds a committed version of a Lance table."""
+    return any((path / "_versions").glob("*.manifest"))
+
+
+def versions(path: Path) -> list[int]:
+    """The versions of a table, the newest first. Lance's own file that names the newest may be damaged."""
+    names = (file.stem for file in (path / "_versions").glob("*.manifest"))
+    return sorted((2**64 - 1 - int(name) for name in names if name.isdecimal() and len(name) == 20), reverse=True)
+
+
+def open_dataset(path: Path) -> Any:
+    """The newest version of the Lance table at ``path``.
+
+    A version that a power cut tore is left out, with a warning, where there is one before it. It is one that cannot be
+    opened and has no hashes: these are written last.
+
+    Raises:
+        StoreError: It cannot be read, or is not as it was written.
+    """
+    for _ in range(_TRIES):
+        numbers = versions(path)
+        torn: Path | None = None
+        for number in numbers:
+            try:
+                dataset = open_version(path, number)
+            except StoreError:
+                if versions(path)[:1] != numbers[:1]:
+                    break  # a writer has committed another, and may have deleted this one
+                if is_recorded(path, number) or number == numbers[-1]:
+                    raise
+                torn = torn or manifest_path(path, number)
+                continue
+            if torn is not None:
+                warnings.warn(
+                    f"{torn}: cannot be read, as a power cut can leave it; the version before it is used", stacklevel=2
+                )
+            return dataset
+    raise StoreError(f"{path}: it has no version that can be opened; {MEND}")
+
+
+def open_version(path: Path, version: int) -> Any:
+    """A version of the table at ``path``, whose files are as they were written as far as is known without reading all.
+
+    Raises:
+        StoreError: It cannot be read, or is not as it was written.
+    """
+    import lance
+
+    with reading(path):
+        damage = quick_damage(path, version)
+        if damage is not None:
+            raise StoreError(str(damage))
+        return lance.dataset(path, version=version)
+
+
+def quick_damage(path: Path, version: int) -> Damage | None:
+    """The first damage that is found without reading data files as a whole; None for a version without hashes.
+
+    Raises:
+        StoreError: The hashes are damaged.
+    """
+    try:
+        hashes = read_hashes(path, version)
+    except FileNotFoundError:
+        return None
+    found = check_manifest(path, version, hashes)
+    for name, each in hashes.files.items():
+        found = found or check_file(path / name, each, whole=not name.startswith("data/"))
+    return found
+
+
+def metadata_of(dataset: Any) -> dict[str, str]:
+    """What ``Table.create`` was given about a table; empty where another program made it."""
+    metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+    return {key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)}
+
+
+def delete_leftovers(path: Path) -> None:
+    """Delete what killed processes left: files that no version names, and files with temporary names.
+
+    Whoever calls it is the table's one writer.
+    """
+    try:
+        named = {name for number in versions(path) for name in _names(path, number)}
+    except StoreError:
+        named = None  # of a version that is not sound nothing is deleted
+    for folder in _FOLDERS:
+        for file in (path / folder).glob("*"):
+            is_orphan = named is not None and folder in ("data", "_deletions") and f"{folder}/{file.name}" not in named
+            if file.is_file() and (is_orphan or re.search(r"^\.tmp|#\d+$", file.name)):
+                with suppress(FileNotFoundError):
+                    file.unlink()
+    for file in leftovers(path):
+        file.unlink(missing_ok=True)
+
+
+def _names(path: Path, version: int) -> list[str]:
+    if is_recorded(path, version):
+        return [*read_hashes(path, version).files]
+    return [*file_names(open_version(path, version))]
