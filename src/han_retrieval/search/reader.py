@@ -52,7 +52,7 @@ class PhotoRegions(NamedTuple):
 
 
 class Unreadable(StoreError):
-    """An open index was deleted or cannot be read any more, so that every further search will fail too."""
+    """An open index was deleted, or is not as it was written, so that further searches will fail too."""
 
 
 class IndexReader(Closing):
@@ -332,6 +332,8 @@ def _reading(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except StoreError as error:
+        raise Unreadable(str(error)) from None
     except BaseException as error:
         if not is_failure(error):
             raise
