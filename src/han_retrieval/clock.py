@@ -6,16 +6,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from han_retrieval.errors import QueryError
+
 
 class Clock:
-    """Measures steps: ``with clock("score"): ...`` adds the seconds of the block to ``seconds["score"]``."""
+    """Measures steps: ``with clock("score"): ...`` adds the seconds of the block to ``seconds["score"]``.
 
-    def __init__(self) -> None:
+    Args:
+        limit: Seconds for all steps together; none begins after them.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
         self.seconds: dict[str, float] = {}
+        self._limit = limit
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        """Time one step."""
+        """Time one step.
+
+        Raises:
+            QueryError: The steps before took longer than the limit.
+        """
+        if self._limit is not None and sum(self.seconds.values()) > self._limit:
+            raise QueryError("this takes too long; ask for fewer photos, or with fewer words")
         start = time.perf_counter()
         yield
         self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start

@@ -317,6 +317,32 @@ def test_what_is_wrong_is_said(open_page, folder):
     page.locator("#message").wait_for(state="hidden")
 
 
+def test_a_busy_server_is_asked_again(open_page):
+    page = open_page()
+    page.locator("#grid a").first.wait_for()
+    busy = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": "too many requests are waiting"}}
+    asked = []
+
+    def refuse_twice(route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(**busy) if len(asked) <= 2 else route.continue_()
+
+    page.route("**/api/search**", refuse_twice)
+    page.locator("#q").fill(SENTENCE)
+    page.locator(".busy", has_text="Trying again").wait_for()
+    assert page.locator("#message").is_hidden()
+    wait_for_search(page, SENTENCE)
+    assert page.locator(".busy").count() == 0
+    assert len(asked) == 3
+
+    page.route("**/api/search**", lambda route: route.fulfill(**busy))
+    page.locator("#q").fill("a blue cat")
+    page.locator(".busy").wait_for()
+    page.locator("#q").fill("")  # whoever types on waits no more
+    page.locator("#status", has_text="newest first").wait_for()
+    assert page.locator(".busy").count() == 0
+
+
 def test_a_photo_whose_file_is_gone_says_so(open_page, folder):
     file = folder / "photos" / "a.jpg"
     content, status = file.read_bytes(), file.stat()

@@ -296,7 +296,7 @@ def test_a_calibration_is_taken_in(changing):
     whole = file.read_text()
     file.write_text("{")
     assert said()["nothing"]  # by the one before
-    assert "calibration.json: cannot be read" in error(web.get("/ready"), 503)
+    assert "calibration.json, line 1: broken JSON" in error(web.get("/ready"), 503)
     file.write_text(whole)
     assert web.get("/ready").status_code == 200
     (folder / "model").rename(folder / "moved")
@@ -379,7 +379,8 @@ def test_requests_at_once_each_get_their_own_answer(web):
     assert [answers[i] for i in range(len(sentences))] == [alone[sentence] for sentence in sentences]
 
 
-def test_who_comes_when_too_many_wait_is_told_so(index, monkeypatch):
+@pytest.mark.parametrize("limits", [Limits(waiting=1), Limits(seconds=0.3)])
+def test_who_comes_when_too_many_wait_is_told_so(index, monkeypatch, limits):
     service = SearchService(index)
     begun, go_on = threading.Event(), threading.Event()
 
@@ -390,17 +391,25 @@ def test_who_comes_when_too_many_wait_is_told_so(index, monkeypatch):
 
     original = service.search
     monkeypatch.setattr(service, "search", slow)
-    with client(service, limits=Limits(waiting=1)) as web:
+    with client(service, limits=limits) as web:
         first = threading.Thread(target=lambda: ids(web.get("/api/search", params={"q": SENTENCE})))
         first.start()
         assert begun.wait(20)
         refused = web.get("/api/search", params={"q": SENTENCE})
         assert web.get("/health").status_code == 200  # the loop is free
+        assert web.get(f"/thumbnails/{service.catalogue.facts(0)['id']}.jpg").status_code == 200  # and photos are
         go_on.set()
         first.join()
         assert "too many requests" in error(refused, 503)
         assert refused.headers["retry-after"] == "1"
         assert web.get("/api/search", params={"q": SENTENCE}).status_code == 200
+
+
+def test_a_search_that_takes_too_long_is_given_up(web, monkeypatch):
+    monkeypatch.setattr(service_module, "_LONGEST_SECONDS", -1.0)
+    assert "this takes too long" in error(web.get("/api/search", params={"q": SENTENCE}), 422)
+    monkeypatch.undo()
+    assert len(ids(web.get("/api/search", params={"q": SENTENCE}))) == 6
 
 
 def test_metrics_tell_requests_by_their_routes(web):

@@ -37,6 +37,7 @@ def search(
     exact: bool = False,
     collapse: bool = False,
     calibration: Calibration | None = None,
+    clock: Clock | None = None,
 ) -> SearchResult:
     """Find the photos that fit a query best.
 
@@ -48,6 +49,7 @@ def search(
         model: The model that made the index. Words that it does not know count as one unknown word.
         query, k, candidates, where, exact, collapse: As in ``Index.search``.
         calibration: The model's; turns the scores of a single sentence into probabilities.
+        clock: Measures the steps, and may limit them.
 
     Raises:
         QueryError: The model knows no word of a sentence, or the query or the condition cannot be used.
@@ -55,7 +57,7 @@ def search(
         ValueError: ``k`` is less than 1, or the model's tokens have another size than the index's.
     """
     check_model(index, model, k)
-    clock = Clock()
+    clock = clock or Clock()
     with clock("encode"):
         parts = parse_query(query) if isinstance(query, str) else list(query)
         check_parts(parts)

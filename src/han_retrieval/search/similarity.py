@@ -30,6 +30,7 @@ def similar(
     where: str | None = None,
     exact: bool = False,
     keep_itself: bool = False,
+    clock: Clock | None = None,
 ) -> SearchResult:
     """Find the photos that are most similar to one, by ``AligningMatcher.compare_images``.
 
@@ -38,13 +39,14 @@ def similar(
         model: The model that made the index.
         photo: Its regions, as the index's detector finds them, or its row in the index.
         k, candidates, where, exact, keep_itself: As in ``Index.similar``.
+        clock: Measures the steps, and may limit them.
 
     Raises:
         QueryError: The photo has no region, or the condition cannot be used.
         HANError: As ``search``.
     """
     check_model(index, model, k)
-    clock = Clock()
+    clock = clock or Clock()
     with clock("encode"):
         if isinstance(photo, Regions):
             if not len(photo.features):

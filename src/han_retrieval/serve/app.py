@@ -43,7 +43,8 @@ def create_app(
     """
     limits = limits or Limits()
     metrics = Metrics()
-    context = Context(service, RequestQueue(service, metrics, waiting=limits.waiting), metrics, limits)
+    queue = RequestQueue(service, metrics, waiting=limits.waiting, seconds=limits.seconds)
+    context = Context(service, queue, metrics, limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -25,10 +25,11 @@ class RequestQueue:
         service: Refreshed before each request.
         metrics: Counts waiting requests, photos and refreshes.
         waiting: How many requests may wait.
+        seconds: How long each may wait.
     """
 
-    def __init__(self, service: SearchService, metrics: Metrics, *, waiting: int) -> None:
-        self._service, self._metrics, self._limit = service, metrics, waiting
+    def __init__(self, service: SearchService, metrics: Metrics, *, waiting: int, seconds: float) -> None:
+        self._service, self._metrics, self._limit, self._seconds = service, metrics, waiting, seconds
         # One thread for all requests: OpenMP keeps a team of threads for every thread that calls it.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._lock = asyncio.Lock()
@@ -39,17 +40,25 @@ class RequestQueue:
         """Wait for the model, refresh the index, and return what ``work`` returns.
 
         Raises:
-            HTTPException: The queue is full (503), or the client has disconnected (499, which nobody receives).
+            HTTPException: The queue is full, or its turn did not come in time (503), or the client has disconnected
+                (499, which nobody receives).
         """
+        busy = HTTPException(503, "too many requests are waiting; try again in a moment", {"Retry-After": "1"})
         if self._waiting >= self._limit:
-            raise HTTPException(503, "too many requests are waiting; try again in a moment", {"Retry-After": "1"})
+            raise busy
         self._waiting += 1
         self._metrics.waiting.inc()
         try:
-            async with self._lock:
+            try:
+                await asyncio.wait_for(self._lock.acquire(), self._seconds)
+            except TimeoutError:
+                raise busy from None
+            try:
                 if await request.is_disconnected():
                     raise HTTPException(499, "the client has disconnected")
                 return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+            finally:
+                self._lock.release()
         finally:
             self._waiting -= 1
             self._metrics.waiting.dec()

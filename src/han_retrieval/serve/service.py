@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from han_retrieval.clock import Clock
 from han_retrieval.errors import HANError, StoreError
 from han_retrieval.evidence import Evidence, evidence_from_index
 from han_retrieval.matchers import AligningMatcher, model_folder
@@ -39,6 +40,7 @@ from han_retrieval.serve.schemas import SearchResponse
 from han_retrieval.serve.uploads import Upload
 
 _CHECK_SECONDS = 2.0  # between two checks for changes of the index
+_LONGEST_SECONDS = 10.0  # of ranking for one request
 _CACHED_RANKINGS = 32
 _CACHED_UPLOADS = 16
 _log = logging.getLogger(__name__)
@@ -137,6 +139,7 @@ class SearchService:
             word: there for part in parse_query(query) for word, there in self._model.known_words(part.text).items()
         }
         ranking = self._ranking(query, page.where)
+        clock = _limited_clocks()
 
         def rank(depth: int) -> SearchResult:
             return search(
@@ -147,6 +150,7 @@ class SearchService:
                 candidates=depth,
                 where=page.where,
                 calibration=self._calibration,
+                clock=clock(),
             )
 
         found = self._page(ranking, rank, page)
@@ -168,9 +172,10 @@ class SearchService:
         key = like if isinstance(like, int) else photo.id  # type: ignore[union-attr]
         itself = like if isinstance(like, int) else None
         ranking = self._ranking(key, page.where, without=itself)
+        clock = _limited_clocks()
 
         def rank(depth: int) -> SearchResult:
-            return similar(self._index, self._model, like, k=depth, candidates=depth, where=page.where)
+            return similar(self._index, self._model, like, k=depth, candidates=depth, where=page.where, clock=clock())
 
         found = self._page(ranking, rank, page)
         found.seconds |= detected
@@ -284,6 +289,12 @@ class SearchService:
             if len(self._uploads) > _CACHED_UPLOADS:
                 self._uploads.popitem(last=False)
         return self._uploads[fingerprint, photo.id]
+
+
+def _limited_clocks() -> Callable[[], Clock]:
+    """Makes clocks for rounds of ranking that together have the time that one request may take."""
+    end = time.monotonic() + _LONGEST_SECONDS
+    return lambda: Clock(end - time.monotonic())
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

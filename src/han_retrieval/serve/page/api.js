@@ -1,10 +1,17 @@
-// Requests to the server. Errors have a message that can be shown.
+const TRIES = 20;
+
+// Requests to the server, again where it is busy. Errors have a message that can be shown.
 export async function ask(path, { params = {}, signal, body } = {}) {
   const given = Object.entries(params).filter(([, value]) => value !== "" && value != null);
   const query = new URLSearchParams(given).toString();
+  const send = () => fetch(query ? `${path}?${query}` : path, { signal, body, method: body ? "POST" : "GET" });
   let answer;
   try {
-    answer = await fetch(query ? `${path}?${query}` : path, { signal, body, method: body ? "POST" : "GET" });
+    answer = await send();
+    for (let tries = 1; isBusy(answer) && tries < TRIES; tries++) {
+      await pause(answer.headers.get("Retry-After"), signal);
+      answer = await send();
+    }
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not respond. Is it still running?");
@@ -13,6 +20,25 @@ export async function ask(path, { params = {}, signal, body } = {}) {
   if (answer.ok) return said;
   const error = new Error(sentence(said.error ?? `The server responded with status ${answer.status}.`));
   throw Object.assign(error, { status: answer.status });
+}
+
+function isBusy(answer) {
+  return answer.status === 503 && answer.headers.has("Retry-After");
+}
+
+// Wait some seconds, pages of several people not all as long, with a note that says so.
+async function pause(seconds, signal) {
+  const note = document.createElement("p");
+  Object.assign(note, { className: "busy", role: "status", textContent: "The server is busy. Trying again…" });
+  (document.querySelector("dialog[open]") ?? document.body).append(note);
+  try {
+    await new Promise((resolve, reject) => {
+      setTimeout(resolve, 1000 * seconds * (0.75 + Math.random() / 2));
+      signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+    });
+  } finally {
+    note.remove();
+  }
 }
 
 // An error of the server as a sentence.
