@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from fastapi.testclient import TestClient
 from served import SENTENCE, client, make_index
 
 from han_retrieval.errors import HANError
-from han_retrieval.serve import SearchService, check_access
+from han_retrieval.serve import SearchService, check_access, create_app, guesses
 
 TOKEN = "sésame-ouvre-toi"
 ROUTES = (
@@ -154,6 +155,44 @@ def test_a_page_may_load_its_own_files_alone(index):
             for imported in re.findall(r'from "\./([^"]+)"', script.text):
                 assert web.get(f"/static/{imported}").status_code == 200
             assert "://" not in script.text.replace("http://www.w3.org", "")
+
+
+def test_who_guesses_tokens_is_braked_and_nobody_else(index, monkeypatch):
+    app = create_app(SearchService(index), token=TOKEN, loopback_only=False)
+    now = [1000.0]
+    monkeypatch.setattr(guesses.time, "monotonic", lambda: now[0])
+
+    def ask(address: str, token: str | None, path: str = "/metrics", **options: object) -> int:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
+        return web[address].get(path, headers=headers, **options).status_code
+
+    addresses = ("192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2")
+    web = {each: TestClient(app, base_url="http://han.example", client=(each, 5000)) for each in addresses}
+    bad, good, old_page, six, neighbour = addresses
+    assert ask(good, TOKEN) == 200
+    assert [ask(bad, f"guess {i}") for i in range(12)] == [401] * 10 + [429] * 2
+    assert ask(bad, TOKEN) == 429  # also the right one, or guessing would go on
+    assert web[bad].get("/", params={"token": TOKEN}).status_code == 429
+    assert ask(bad, None, "/health") == 200
+    assert [ask(six, f"guess {i}") for i in range(10)] == [401] * 10
+    assert ask(neighbour, "another guess") == 429  # of the same network
+    assert [ask(old_page, "before") for _ in range(50)] == [401] * 50  # the same, again and again
+    assert ask(old_page, TOKEN) == 200
+    assert {ask(good, f"guess {i}") for i in range(20)} == {401}  # a proxy, with strangers behind it
+    assert ask(good, TOKEN) == 200
+    now[0] += 61
+    assert ask(bad, "guess") == 401
+    assert ask(bad, TOKEN) == 200
+
+
+def test_wrong_tokens_take_little_memory():
+    guessed = guesses.Guesses()
+    for i in range(5_000):
+        guessed.add(f"{i}", [f"{i}"] * 3, right=False)
+        guessed.add("one", [f"{j}" * 20_000 for j in range(9)], right=False)
+        guessed.add(f"{i}", [], right=True)
+    assert len(guessed._wrong) == len(guessed._right) == 4096
+    assert sum(map(len, guessed._wrong["one"][1])) <= 640
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])

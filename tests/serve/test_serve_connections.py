@@ -178,7 +178,9 @@ def index(tmp_path_factory):
 def test_an_upload_over_the_limit_is_told_so(index, chunked):
     limits = Limits(upload_bytes=100_000)
     with running(create_app(SearchService(index), limits=limits)) as address:
-        body = iter([bytes(10_000)] * 50) if chunked else bytes(500_000)
+        begin = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="mine.jpg"\r\n\r\n'
+        parts = [begin, *[bytes(10_000)] * 50]
+        body = iter(parts) if chunked else b"".join(parts)
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         answer = ask(address, "/api/similar", method="POST", body=body, headers=headers)
         assert answer.status == 413

@@ -10,7 +10,6 @@ import hashlib
 import ipaddress
 import re
 import secrets
-from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,6 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from han_retrieval.serve.connections import network_of
+from han_retrieval.serve.guesses import SECONDS, Guesses
 
 COOKIE = "han_token"
 _PUBLIC = frozenset({"/health"})  # for monitoring; it shows nothing of the photos
@@ -57,6 +59,7 @@ class AccessControl:
     def __init__(self, app: ASGIApp, *, token: str | None, loopback_only: bool, upload_bytes: int) -> None:
         self._app, self._loopback_only, self._upload_bytes = app, loopback_only, upload_bytes
         self._digest = None if token is None else _digest(token.encode("utf-8", "surrogateescape"))
+        self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other ASGI messages pass."""
@@ -93,18 +96,27 @@ class AccessControl:
         if _is_foreign(scope, headers):
             return _error(headers, 403, "requests from pages of other sites are refused, but for links to /")
         length = headers.get("content-length", "0")
-        if not length.isascii() or not length.isdigit() or int(length) > self._upload_bytes:
+        if not re.fullmatch("[0-9]{1,20}", length) or int(length) > self._upload_bytes:
             return _error(headers, 413, _too_large(self._upload_bytes))
         return None if self._digest is None or scope["path"] in _PUBLIC else self._check_token(scope, headers)
 
     def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
-        kind, _, shown = headers.get("authorization", "").partition(" ")
+        network = network_of(scope.get("client"))
+        if self._guesses.too_many(network):
+            return _error(headers, 429, "too many wrong tokens came from your address; try again in a minute")
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
         cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
-        if (kind.lower() == "bearer" and self._fits(_digest(shown.strip().encode("latin-1")))) or self._fits(cookie):
-            return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        shown = next((value for name, value in query if name == "token"), "")
-        if scope["method"] != "GET" or not self._fits(_digest(shown.encode())):
+        shown = next((value for name, value in query if name == "token"), "") if scope["method"] == "GET" else ""
+        in_headers = [_digest(bearer.strip().encode("latin-1")) if kind.lower() == "bearer" else "", cookie]
+        in_address = _digest(shown.encode())
+        is_known, is_new = any(map(self._fits, in_headers)), self._fits(in_address)
+        self._guesses.add(
+            network, [each for each in (*in_headers, shown and in_address) if each], right=is_known or is_new
+        )
+        if is_known:
+            return None
+        if not is_new:
             return _error(headers, 401, "a token is needed: send it as Authorization: Bearer, or open /?token=")
         rest = urlencode([(name, value) for name, value in query if name != "token"])
         response = RedirectResponse("/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else ""), status_code=303)
@@ -163,5 +175,5 @@ def _is_foreign(scope: Scope, headers: Headers) -> bool:
 def _error(headers: Headers, status: int, message: str) -> Response:
     if "text/html" in headers.get("accept", "").split(";")[0]:
         return PlainTextResponse(f"han: {message}\n", status)
-    more: Iterable[tuple[str, str]] = [("WWW-Authenticate", "Bearer")] if status == 401 else []
-    return JSONResponse({"error": message}, status, dict(more))
+    more = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": str(SECONDS)}}
+    return JSONResponse({"error": message}, status, more.get(status))
