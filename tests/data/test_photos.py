@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from han_retrieval.data import open_photo
+from han_retrieval.data import open_photo, upright_rgb
 from han_retrieval.errors import HANError
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # as open_photo has it, which pytest undoes
@@ -190,3 +190,46 @@ def test_missing_photos_and_folders_are_named(tmp_path: Path) -> None:
         open_photo(tmp_path / "a.jpg")
     with pytest.raises(HANError, match="is a folder"):
         open_photo(tmp_path)
+
+
+@pytest.mark.parametrize("largest", [1, 100, 254, 256, 1023, 4095])
+@pytest.mark.parametrize("magic", [b"P5", b"P6"])
+def test_values_of_any_range_are_read_as_pillow_reads_them(tmp_path: Path, magic: bytes, largest: int) -> None:
+    values = 37 * 23 * (3 if magic == b"P6" else 1)
+    data = np.random.default_rng(0).integers(0, 256, values * (2 if largest > 255 else 1), dtype=np.uint8).tobytes()
+    path = tmp_path / "a.ppm"
+    path.write_bytes(magic + b" 37 23 %d\n" % largest + data)
+    wanted = np.asarray(upright_rgb(Image.open(path)))
+    assert np.array_equal(np.asarray(open_photo(path)), wanted)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(HANError, match="not enough image data"):
+        open_photo(path)
+
+
+def test_a_photo_in_bands_is_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (20, 30, 4), np.uint8)).save(tmp_path / "alpha.png")
+    Image.fromarray(rng.random((20, 30), np.float32)).save(tmp_path / "floating.tif")
+    Image.fromarray(rng.integers(0, 2**16, (20, 30), np.uint16)).save(tmp_path / "deep.png")
+    whole = [np.asarray(open_photo(path)) for path in sorted(tmp_path.iterdir())]
+    monkeypatch.setattr("han_retrieval.data.photos._PIXELS_A_BAND", 70)
+    for path, wanted in zip(sorted(tmp_path.iterdir()), whole, strict=True):
+        assert np.array_equal(np.asarray(open_photo(path)), wanted)
+
+
+def test_an_image_of_the_callers_is_not_the_upright_one() -> None:
+    image = Image.fromarray(QUARTERS)
+    upright = upright_rgb(image)
+    upright.putpixel((0, 0), (1, 2, 3))
+    assert image.getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK"])
+def test_turned_tiffs_of_every_mode(tmp_path: Path, mode: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(QUARTERS.repeat(2, axis=1)).copy()).convert(mode).save(tmp_path / "a.tif", exif=exif)
+    photo = open_photo(tmp_path / "a.tif")
+    assert photo.size == (32, 16)
+    if mode != "L":
+        assert np.abs(middles(photo) - COLOURS).max() <= 40

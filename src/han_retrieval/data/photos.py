@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import warnings
@@ -16,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from han_retrieval.data.jpegs import check_scans, decode_cut
 from han_retrieval.errors import DataError
 
 try:
@@ -45,6 +47,9 @@ PHOTO_READER = f"2, Pillow {PIL.__version__}{'' if register_heif_opener is None 
 """Names what reads photos: what one version cannot read, another one may."""
 
 MOST_PIXELS = 100_000_000
+_SLOW_DECODERS = frozenset({"ppm_plain", "bmp_rle"})  # which Pillow has in Python, byte by byte
+_MOST_SLOW_BYTES = 2**25
+_PIXELS_A_BAND = 2**22
 _MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and hashing this much takes seconds
 
 # Pillow warns on stderr about what open_photo reports or refuses, and about odd metadata, which does no harm.
@@ -103,21 +108,36 @@ def open_photo(path: str | Path, *, max_pixels: int = MOST_PIXELS, shrink_to: in
         DataError: The file is empty, no image, broken or truncated, or larger than ``max_pixels``; the message holds
             its path and the reason.
     """
-    with _opened(Path(path), max_pixels) as photo:
+    path = Path(path)
+    with _opened(path, max_pixels) as (file, photo):
+        is_jpeg = photo.format in ("JPEG", "MPO")
+        if is_jpeg:
+            check_scans(file)
+        decoder = photo.tile[0][0] if isinstance(photo, ImageFile.ImageFile) and photo.tile else ""
+        if decoder in _SLOW_DECODERS and (size := os.fstat(file.fileno()).st_size) > _MOST_SLOW_BYTES:
+            raise DataError(f"{path}: {size:,} bytes of a kind that takes minutes to read; save it as PNG")
+        if decoder == "ppm":
+            return _upright_rgb(_load_ppm(photo, file))
         if shrink_to is not None:
             photo.draft(None, (shrink_to, shrink_to))
-        photo.load()
-        return upright_rgb(photo)
+        try:
+            photo.load()
+        except OSError as error:
+            cut = decode_cut(file, shrink_to=shrink_to) if is_jpeg and error.errno is None else None
+            if cut is None:
+                raise
+            photo = cut
+        return _upright_rgb(photo)
 
 
 def count_pixels(path: str | Path, *, max_pixels: int = MOST_PIXELS) -> int:
     """Width x height of a photo, from its header; errors are those of ``open_photo``."""
-    with _opened(Path(path), max_pixels) as photo:
+    with _opened(Path(path), max_pixels) as (_, photo):
         return photo.width * photo.height
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(path: Path, max_pixels: int) -> Iterator[tuple[BufferedReader, Image.Image]]:
     """A photo of which only the header was read, and clear errors of what is done with it."""
     try:
         # Opened here, since Pillow would map some files into memory, and the process die where such a file is cut.
@@ -125,13 +145,13 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             width, height = photo.size
             if width * height > max_pixels:
                 raise DataError(f"{path}: {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}")
-            yield photo
+            yield file, photo
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image that can be read") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: more pixels than the limit of {max_pixels:,}") from None
-    except DataError:
-        raise
+    except DataError as error:
+        raise (error if str(error).startswith(f"{path}: ") else DataError(f"{path}: {error}")) from None
     except MemoryError:
         raise UnreadablePhotoError(f"{path}: there is not enough memory to decode it") from None
     except Exception as error:  # on broken files, each of Pillow's codecs raises as it likes
@@ -161,29 +181,71 @@ def read_exif(photo: Image.Image) -> ExifInfo:
 
 
 # EXIF's numbers of what is read.
-_EXIF_PART, _TAKEN, _CHANGED, _MAKER, _MODEL = 0x8769, 0x9003, 0x0132, 0x010F, 0x0110
+_EXIF_PART, _TAKEN, _CHANGED, _MAKER, _MODEL, _ORIENTATION = 0x8769, 0x9003, 0x0132, 0x010F, 0x0110, 0x0112
 
 
 def _words(value: Any) -> str:
     return " ".join(str(value or "").replace("\0", " ").split())
 
 
+def _load_ppm(photo: Any, file: BufferedReader) -> Image.Image:
+    """A PPM file whose largest value is none of bytes or words; Pillow does the same, value by value, in minutes."""
+    _, _, place, (_, largest) = photo.tile[0]
+    values: np.dtype[Any] = np.dtype(np.uint8 if largest < 256 else ">u2")
+    shape = (photo.height, photo.width, len(photo.getbands()))
+    file.seek(place)
+    data = file.read(values.itemsize * math.prod(shape))
+    if len(data) < values.itemsize * math.prod(shape):
+        raise ValueError("not enough image data")
+    full, kind = (65535, np.int32) if photo.mode == "I" else (255, np.uint8)
+    scaled = np.minimum(full, np.round(np.arange(2 ** (8 * values.itemsize)) / largest * full)).astype(kind)
+    return Image.fromarray(scaled[np.frombuffer(data, values)].reshape(shape if shape[2] > 1 else shape[:2]))
+
+
 def upright_rgb(photo: Image.Image) -> Image.Image:
-    """An image as people see it: EXIF orientation applied, RGB, transparency over white."""
+    """An image as people see it, and a new one: EXIF orientation applied, RGB, transparency over white."""
+    upright = _upright_rgb(photo)
+    return photo.copy() if upright is photo else upright
+
+
+def _upright_rgb(photo: Image.Image) -> Image.Image:
+    """As ``upright_rgb``; the image itself where it is so already, since a copy of a large one takes much memory."""
     with suppress(Exception):  # broken EXIF in a sound photo
-        photo = ImageOps.exif_transpose(photo)
+        if photo.getexif().get(_ORIENTATION, 1) != 1:
+            photo = ImageOps.exif_transpose(photo)
     if photo.mode in ("I", "F") or photo.mode.startswith("I;16"):
         return _grey_as_rgb(photo)
     if photo.has_transparency_data:
-        photo = photo.convert("RGBA")
-        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
-    return photo.convert("RGB")
+        return _over_white(photo)
+    return photo if photo.mode == "RGB" else photo.convert("RGB")
+
+
+def _bands(photo: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes from top to bottom: what is done in bands takes little memory beside the photo."""
+    rows = max(1, _PIXELS_A_BAND // photo.width)
+    for top in range(0, photo.height, rows):
+        yield 0, top, photo.width, min(top + rows, photo.height)
+
+
+def _over_white(photo: Image.Image) -> Image.Image:
+    whole = Image.new("RGB", photo.size)
+    for box in _bands(photo):
+        band = photo.crop(box).convert("RGBA")
+        whole.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
+    return whole
 
 
 def _grey_as_rgb(photo: Image.Image) -> Image.Image:
     """16-bit, 32-bit and floating greys, which Pillow's own conversion would clip at 255."""
-    grey = np.nan_to_num(np.asarray(photo, dtype=np.float64), posinf=0.0, neginf=0.0)
+
+    def grey(box: tuple[int, int, int, int]) -> np.ndarray:
+        return np.nan_to_num(np.asarray(photo.crop(box), dtype=np.float64), posinf=0.0, neginf=0.0)
+
     # 16-bit files hold 0..65535 and floating ones 0..1 or 0..255; a 32-bit file beyond 16 bits fills its own range.
-    largest = float(grey.max(initial=0.0))
+    largest = max(float(grey(box).max(initial=0.0)) for box in _bands(photo))
     full = next(end for end in ((1.0, 255.0, largest) if photo.mode == "F" else (65535.0, largest)) if largest <= end)
-    return Image.fromarray(np.clip(grey / full * 255.0 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+    whole = Image.new("RGB", photo.size)
+    for box in _bands(photo):
+        band = np.clip(grey(box) / full * 255.0 + 0.5, 0, 255).astype(np.uint8)
+        whole.paste(Image.fromarray(band).convert("RGB"), box)
+    return whole
