@@ -78,7 +78,7 @@ def test_photos_that_cannot_be_read_are_skipped_with_the_reason_and_tried_again(
     assert list(reasons) == [str(text), str(empty), str(torn), str(tmp_path / "gone.jpg"), "featured"]
     assert "not an image" in reasons[str(text)]
     assert "empty" in reasons[str(empty)]
-    assert "broken" in reasons[str(torn)]
+    assert "cut off" in reasons[str(torn)]
     assert "no such photo" in reasons[str(tmp_path / "gone.jpg")]
     assert "no file" in reasons["featured"]
     assert not any(str(tmp_path) in reason for reason in reasons.values())

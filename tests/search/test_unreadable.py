@@ -153,7 +153,7 @@ def test_short_memory_is_no_fault_of_the_photo(tmp_path, model, photos, monkeypa
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(photos_module, "upright_rgb", too_much)
+        patch.setattr(photos_module, "_upright_rgb", too_much)
         report = update(photos, tmp_path / "index", model)
     assert len(report.unread) == 6
     assert update(photos, tmp_path / "index").photos == 6
