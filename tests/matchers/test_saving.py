@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from damaging import without_checksums
 from safetensors.torch import load_file
 
 from han_retrieval.errors import HANError
@@ -33,7 +34,7 @@ def test_saved_is_loaded(model, tmp_path):
     regions, mask = torch.randn(3, 4, 6), torch.ones(3, 4, dtype=torch.bool)
     words = model.words(["a red dog", "snow"])
     assert torch.equal(loaded.similarity(regions, mask, *words), model.similarity(regions, mask, *words))
-    names = {"README.md", "config.json", "model.safetensors", "vocabulary.json"}
+    names = {"README.md", "checksums.json", "config.json", "model.safetensors", "vocabulary.json"}
     assert {path.name for path in (tmp_path / "model").iterdir()} == names
 
 
@@ -85,6 +86,7 @@ def test_a_folder_of_ones_own_that_is_called_as_the_model_that_ships(model, tmp_
 
 def test_a_vocabulary_that_the_configuration_does_not_name_is_another_models(model, tmp_path):
     model.save_pretrained(tmp_path)
+    without_checksums(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "vocabulary": None}))
     assert HAN.from_pretrained(tmp_path).vocabulary is None
@@ -95,6 +97,7 @@ def test_a_vocabulary_that_the_configuration_does_not_name_is_another_models(mod
 
 def test_half_a_weights_file(model, tmp_path):
     model.save_pretrained(tmp_path)
+    without_checksums(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(HANError, match=r"model\.safetensors: not a whole safetensors file"):
@@ -103,6 +106,7 @@ def test_half_a_weights_file(model, tmp_path):
 
 def test_a_pickle_is_not_read(model, tmp_path):
     model.save_pretrained(tmp_path)
+    without_checksums(tmp_path)
     torch.save(model.state_dict(), tmp_path / "model.safetensors")
     with pytest.raises(HANError, match="not a whole safetensors file"):
         HAN.from_pretrained(tmp_path)
@@ -110,6 +114,7 @@ def test_a_pickle_is_not_read(model, tmp_path):
 
 def test_files_of_two_models(model, tmp_path):
     model.save_pretrained(tmp_path)
+    without_checksums(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "blocks": 2}))
     with pytest.raises(HANError, match=r"blocks\.1\.key\.bias is missing there"):
@@ -121,6 +126,7 @@ def test_files_of_two_models(model, tmp_path):
 
 def test_a_vocabulary_of_another_model(model, tmp_path):
     model.save_pretrained(tmp_path)
+    without_checksums(tmp_path)
     Vocabulary.from_sentences(["one word"]).save(tmp_path / "vocabulary.json")
     with pytest.raises(HANError, match="different models"):
         HAN.from_pretrained(tmp_path)

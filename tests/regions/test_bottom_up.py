@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from damaging import without_checksums
 from tiny_detector import NAMES, noise, tiny_network
 
 from han_retrieval.errors import HANError
@@ -93,6 +94,7 @@ def test_faults_of_a_folder_are_named(network, tmp_path):
     with pytest.raises(HANError, match=r"nowhere.config\.json: cannot be read"):
         load_network(tmp_path / "nowhere")
     save_detector(tmp_path / "d", network.config, network.learned(), card="")
+    without_checksums(tmp_path / "d")
     weights = (tmp_path / "d/model.safetensors").read_bytes()
     (tmp_path / "d/model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(HANError, match=r"model\.safetensors: not the weights of its config\.json"):
@@ -110,7 +112,7 @@ def test_faults_of_a_folder_are_named(network, tmp_path):
     save_detector(tmp_path / "d", wider, network.learned(), card="")
     with pytest.raises(HANError, match=r"not the weights of its config\.json"):
         load_network(tmp_path / "d")
-    (tmp_path / "d/config.json").write_text("{}")
+    (without_checksums(tmp_path / "d") / "config.json").write_text("{}")
     with pytest.raises(HANError, match=r"config\.json: not the configuration of a detector"):
         load_network(tmp_path / "d")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from damaging import without_checksums
 from tiny_index import SENTENCE, make_model, make_photos, update
 from training_data import make_data
 
@@ -115,7 +116,13 @@ def test_an_index_takes_what_its_model_s_folder_has(tmp_path, folder):
         exact = search(index, model, SENTENCE, exact=True).hits
         assert [hit.row for hit in search(index, model, SENTENCE, candidates=COUNT).hits] == [hit.row for hit in exact]
         (model_folder / "candidates.safetensors").write_bytes(b"no tensors")
+        with pytest.raises(HANError, match=r"candidates\.safetensors: is cut off .*han distil"):
+            index.load_model(model_folder)
+        without_checksums(model_folder)
         with pytest.raises(HANError, match=r"cannot be read .*han distil"):
+            index.load_model(model_folder)
+        TextMap(torch.eye(3), torch.ones(3)).write(model_folder, model=own)
+        with pytest.raises(HANError, match=r"a map of \(3, 3\) and \(3,\) numbers; this model takes \(16, 16\)"):
             index.load_model(model_folder)
 
 

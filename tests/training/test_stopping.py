@@ -16,7 +16,7 @@ import torch
 import training_data
 from training_data import EVERY_STEP, interrupted_at, same_run, small_config
 
-import han_retrieval.training.checkpoint
+import han_retrieval.storage.folder_checksums
 from han_retrieval.training import train
 from han_retrieval.training.checkpoint import save_checkpoint
 from han_retrieval.training.log import Log
@@ -98,7 +98,7 @@ def test_signals_that_are_ignored_and_other_threads_are_left_alone(data, unbroke
 def test_resumes_exactly_after_a_stop_while_writing(data, unbroken, tmp_path, monkeypatch, call):
     """The process ends in the midst of a checkpoint: at its n-th write to disk, half of the file being there."""
     calls = 0
-    write = han_retrieval.training.checkpoint.write_whole
+    write = han_retrieval.storage.folder_checksums.write_whole
 
     def half_written(path, content):
         nonlocal calls
@@ -110,7 +110,7 @@ def test_resumes_exactly_after_a_stop_while_writing(data, unbroken, tmp_path, mo
 
     config = small_config(checkpoint_minutes=EVERY_STEP)
     with monkeypatch.context() as patch:
-        patch.setattr(han_retrieval.training.checkpoint, "write_whole", half_written)
+        patch.setattr(han_retrieval.storage.folder_checksums, "write_whole", half_written)
         with pytest.raises(KeyboardInterrupt):
             train(config, *data, tmp_path / "model", progress=False)
     train(config, *data, tmp_path / "model", resume=True, progress=False)

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from han_retrieval import plugins
 from han_retrieval.errors import ConfigError, ModelError, QueryError
 from han_retrieval.matchers import saving
-from han_retrieval.parsing import shown
 from han_retrieval.text import EncodedSentence, Tokenizer, Vocabulary, WordTokenizer, pad_rows
-from han_retrieval.text.tokenizer import check_length
+from han_retrieval.weights import Unfilled
 
 
 class MatcherConfig(BaseModel):
@@ -151,14 +150,13 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             ModelError: The model has no tokenizer, or one that gives a word no ids.
-            QueryError: The sentence has no words, or more than ``MOST_WORDS``.
+            QueryError: The sentence has no words.
         """
         if self.tokenizer is None:
             raise ModelError("this model has no vocabulary.json, so it reads word ids only")
         encoded = self.tokenizer.encode(sentence)
         if not encoded.words:
             raise QueryError(f"no words in the sentence {sentence!r}")
-        check_length(encoded.words, where=shown(sentence), kind=QueryError)
         if any(not 0 <= start < end <= len(encoded.ids) for start, end in encoded.spans):
             raise ModelError(f"the tokenizer of {self.config.text_encoder} gives a word of {sentence!r} no ids")
         return encoded
@@ -168,7 +166,7 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             ModelError: The model has no tokenizer.
-            QueryError: A sentence has no words, or too many.
+            QueryError: A sentence has no words.
         """
         words, mask = pad_rows([torch.tensor(self.encode_sentence(sentence).ids) for sentence in sentences])
         return words.to(self.device), mask.to(self.device)
@@ -178,7 +176,7 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             ModelError: The model has no tokenizer.
-            QueryError: The sentence has no words or too many, or the model knows none of them.
+            QueryError: The sentence has no words, or the model knows none of them.
         """
         encoded = self.encode_sentence(sentence)
         if not any(encoded.known):
@@ -253,7 +251,7 @@ class Matcher(nn.Module, ABC):
         )
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, half: bool = False) -> None:
-        """Write config.json, model.safetensors, vocabulary.json and, when given, the card as README.md.
+        """Write config.json, model.safetensors, vocabulary.json, their checksums and, when given, the card, README.md.
 
         With ``half``, weights are rounded to float16: half the size, for what is sent to others.
         """
@@ -267,14 +265,27 @@ class Matcher(nn.Module, ABC):
             folder: The model's; "default" is the HAN that ships.
 
         Raises:
-            ModelError: A file is missing or not what it should be, or the folder is another matcher's.
+            ModelError: A file is missing, damaged or not what it should be, or the folder is another matcher's.
         """
         folder = saving.model_folder(folder)
         config, state, vocabulary = saving.load_folder(folder, cls.config_class)
-        model = cls(config, vocabulary=vocabulary)
+        model = cls._made_for_weights(folder, config, vocabulary)
         saving.refuse_other_weights(folder, model.state_dict(), state)
         model.load_state_dict(state)
         return model.eval()
+
+    @classmethod
+    def _made_for_weights(cls, folder: Path, config: MatcherConfig, vocabulary: Vocabulary | None) -> Self:
+        """A model whose weights are about to be loaded; without random ones first, where all its parts are ours."""
+        encoder = plugins.find("text_encoders", config.text_encoder.partition(":")[0])
+        if not (cls.__module__.startswith("han_retrieval.") and encoder.is_ours):
+            return cls(config, vocabulary=vocabulary)
+        try:
+            with Unfilled():
+                return cls(config, vocabulary=vocabulary)
+        except (RuntimeError, TypeError, OverflowError) as error:  # of torch, which cannot have so much memory
+            reason = str(error).splitlines()[0][:200]
+            raise ModelError(f"{folder / saving.CONFIG}: a model of these sizes cannot be made ({reason})") from None
 
 
 def matcher_class(name: str) -> type[Matcher]:

@@ -15,6 +15,7 @@ FILES = (
     "README.md",
     "calibration.json",
     "candidates.safetensors",
+    "checksums.json",
 )
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

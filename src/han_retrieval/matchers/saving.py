@@ -1,4 +1,7 @@
-"""A model as a folder: config.json, model.safetensors, vocabulary.json and a card, README.md. Nothing is pickled."""
+"""A model as a folder: config.json, model.safetensors, vocabulary.json, their checksums and a card, README.md.
+
+Nothing is pickled. The card is not among the checksums: people edit it, and no program reads it.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from han_retrieval.errors import ModelError
 from han_retrieval.files import from_home, write_whole
 from han_retrieval.matchers import hub
 from han_retrieval.parsing import read_settings
+from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 from han_retrieval.text import Vocabulary
+from han_retrieval.weights import read_tensors, tensor_bytes
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
 DEFAULT_MODEL = "default"
@@ -62,7 +65,8 @@ def save_folder(
     card: str | None,
     half: bool = False,
 ) -> None:
-    """Write a model's files, each whole; the weights come last, so that a folder with weights is complete.
+    """Write a model's files, each whole, and their checksums; the weights come last, so that a folder with weights is
+    complete.
 
     With ``half``, numbers are kept in float16; models are loaded in float32 all the same.
     """
@@ -72,25 +76,13 @@ def save_folder(
         raise ModelError(f"{folder}: the folder cannot be made ({error.strerror})") from None
     if card is not None:
         write_whole(folder / CARD, card)
-    if vocabulary is not None:
-        vocabulary.save(folder / VOCABULARY)
-    own = {"vocabulary": VOCABULARY if vocabulary is not None else None}
-    write_whole(folder / CONFIG, json.dumps({**config.model_dump(), **own}, indent=2) + "\n")
     if half:
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    write_tensors(folder / WEIGHTS, state)
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors as a safetensors file, whole; those that share memory, as tied weights do, each for itself."""
-    values: dict[str, Tensor] = {}
-    seen = set()
-    for name, value in tensors.items():
-        value = value.detach().cpu().contiguous()
-        place = value.untyped_storage().data_ptr()
-        values[name] = value.clone() if place in seen else value
-        seen.add(place)
-    write_whole(path, save(values))
+    contents = {} if vocabulary is None else {VOCABULARY: vocabulary.to_json().encode()}
+    own = {"vocabulary": None if vocabulary is None else VOCABULARY}
+    contents[CONFIG] = (json.dumps({**config.model_dump(), **own}, indent=2) + "\n").encode()
+    contents[WEIGHTS] = tensor_bytes(state)
+    write_files(folder, contents)
 
 
 def matcher_name(folder: Path) -> str:
@@ -109,6 +101,7 @@ def _fields(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: {name} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
+    refuse_damage(folder, [CONFIG])
     fields: dict[str, Any] = read_settings(folder / CONFIG, kind=ModelError)
     if not isinstance(fields, dict):
         raise ModelError(f"{folder / CONFIG}: not the configuration of a model")
@@ -141,12 +134,10 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ModelError(f"{folder / CONFIG}: {wrong}") from None
-    try:
-        state = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
     if words is not None and not (folder / VOCABULARY).is_file():
         raise ModelError(f"{folder}: {VOCABULARY} is missing; the model cannot read sentences without it")
+    refuse_damage(folder, [CONFIG, WEIGHTS, *([VOCABULARY] if words is not None else [])])
+    state = read_tensors(folder / WEIGHTS)
     return config, state, None if words is None else Vocabulary.load(folder / VOCABULARY)
 
 
@@ -162,7 +153,8 @@ def folder_hash(folder: Path) -> str:
         if not path.is_file() and name != VOCABULARY:
             raise ModelError(f"{path}: no such file; a model folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY}")
         content = path.read_bytes() if path.is_file() else b""
-        digest.update(f"{name} {len(content)} ".encode() + content)
+        digest.update(f"{name} {len(content)} ".encode())
+        digest.update(content)
     return digest.hexdigest()
 
 

@@ -22,9 +22,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from han_retrieval.errors import DataError, ModelError
 from han_retrieval.evaluation.relevance import Relevance
-from han_retrieval.files import write_whole
 from han_retrieval.matchers.saving import folder_hash, model_folder
 from han_retrieval.parsing import read_settings
+from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 
 NAME = "calibration.json"
 SHOWN = 10
@@ -105,6 +105,7 @@ class Calibration(BaseModel):
         """
         folder = model_folder(folder)
         path = folder / NAME
+        refuse_damage(folder, [NAME], anew="han calibrate")
         if not path.is_file():
             return None
         try:
@@ -118,9 +119,9 @@ class Calibration(BaseModel):
 
     def write(self, folder: str | Path) -> Path:
         """Write it into the model's folder and return the file's path."""
-        path = model_folder(folder) / NAME
-        write_whole(path, self.model_dump_json(indent=2) + "\n")
-        return path
+        folder = model_folder(folder)
+        write_files(folder, {NAME: (self.model_dump_json(indent=2) + "\n").encode()})
+        return folder / NAME
 
 
 def calibrate(

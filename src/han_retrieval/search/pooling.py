@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from han_retrieval.errors import ModelError
-from han_retrieval.files import write_whole
+from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 
 TEXT_MAP = "candidates.safetensors"
 
@@ -35,28 +35,35 @@ class TextMap:
 
     def write(self, folder: Path, *, model: str) -> Path:
         """Write it into the folder of the model with this hash, and return the file's path."""
-        path = folder / TEXT_MAP
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
-        write_whole(path, save(tensors, metadata={"model": model}))
-        return path
+        write_files(folder, {TEXT_MAP: save(tensors, metadata={"model": model})})
+        return folder / TEXT_MAP
 
     @classmethod
-    def read(cls, folder: Path, *, model: str) -> TextMap | None:
-        """The map in a model's folder; None if there is none, or if it belongs to other weights.
+    def read(cls, folder: Path, *, model: str, size: int) -> TextMap | None:
+        """The map in the folder of a model with this joint size; None if there is none, or one of other weights.
 
         Raises:
-            ModelError: The file cannot be read.
+            ModelError: The file is damaged or no such map.
         """
         path = folder / TEXT_MAP
+        refuse_damage(folder, [TEXT_MAP], anew="han distil")
         if not path.is_file():
             return None
         try:
             with safe_open(path, "pt") as file:
                 if (file.metadata() or {}).get("model") != model:
                     return None
-                return cls(file.get_tensor("weight").clone(), file.get_tensor("bias").clone())  # not the file's pages
+                # Clones, as the tensors lie in the file's pages.
+                weight, bias = (file.get_tensor(name).clone() for name in ("weight", "bias"))
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path}: cannot be read ({error}); `han distil` writes it anew") from None
+        if weight.shape != (size, size) or bias.shape != (size,):
+            raise ModelError(
+                f"{path}: a map of {tuple(weight.shape)} and {tuple(bias.shape)} numbers; this model takes "
+                f"{(size, size)} and {(size,)}; `han distil` writes it anew"
+            )
+        return cls(weight, bias)
 
 
 class MeanPooling:

@@ -22,7 +22,7 @@ from torch import Tensor
 from han_retrieval.errors import DataError, ModelError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
-from han_retrieval.matchers.saving import folder_hash
+from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, folder_hash
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
@@ -34,6 +34,7 @@ from han_retrieval.search.table import MadeBy, read_made_by
 from han_retrieval.storage.arrays import to_arrays
 from han_retrieval.storage.closing import Closing
 from han_retrieval.storage.failures import is_failure, reason_of
+from han_retrieval.storage.folder_checksums import refuse_damage
 from han_retrieval.storage.hashes import manifest_path
 from han_retrieval.storage.locks import hold_version
 from han_retrieval.storage.sound import SoundRows, read_sound
@@ -228,6 +229,7 @@ class IndexReader(Closing):
         if not path.is_dir():
             raise ModelError(f"{path}: the index's model is not there; say where it is: --model MODEL")
         if folder_hash(path) != self.made_by.model:
+            refuse_damage(path, [CONFIG, WEIGHTS, VOCABULARY])
             raise ModelError(
                 f"{path}: not the model that {self.path} was made with; name that one with --model, or index anew with "
                 f"this one: han index --out {self.path} --model {path} --rebuild"
@@ -241,7 +243,7 @@ class IndexReader(Closing):
         Raises:
             ModelError: The file cannot be read.
         """
-        self._text_map = TextMap.read(folder, model=self.made_by.model)
+        self._text_map = TextMap.read(folder, model=self.made_by.model, size=self.made_by.joint_size)
         self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
 
     def describe(self) -> IndexSummary:

@@ -69,8 +69,11 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as JSON; a reader finds the old file or the new one, never half of one."""
-        text = json.dumps({"version": VERSION, "words": self.words}, ensure_ascii=False, indent=0)
-        write_whole(Path(path), text + "\n")
+        write_whole(Path(path), self.to_json())
+
+    def to_json(self) -> str:
+        """What ``save`` writes."""
+        return json.dumps({"version": VERSION, "words": self.words}, ensure_ascii=False, indent=0) + "\n"
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from han_retrieval.errors import DataError
+from han_retrieval.errors import DataError, StoreError
 from han_retrieval.training.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 
 
@@ -79,17 +79,22 @@ class RunState:
         checkpoint = newest_checkpoint(folder)
         if checkpoint is None:
             return
-        tensors, state = checkpoint
-        other = _differences(state["facts"], self.facts)
-        if other:
-            raise DataError(
-                f"{folder.parent}: the run was begun on other data ({'; '.join(other)}): resume with the same, or "
-                "choose another folder"
-            )
-        for prefix, target in (("model.", self.weights), ("average.", self.average)):
-            _copy({name: tensors[prefix + name] for name in target}, into=target)
-        restore_optimizer(self.optimizer, tensors)
-        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+        path, tensors, state = checkpoint
+        try:
+            other = _differences(state["facts"], self.facts)
+            if other:
+                raise DataError(
+                    f"{folder.parent}: the run was begun on other data ({'; '.join(other)}): resume with the same, or "
+                    "choose another folder"
+                )
+            for prefix, target in (("model.", self.weights), ("average.", self.average)):
+                _copy({name: tensors[prefix + name] for name in target}, into=target)
+            restore_optimizer(self.optimizer, tensors)
+            self.step, self.best, self.seconds = int(state["step"]), dict(state["best"]), float(state["seconds"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{path}: not a checkpoint of this run ({type(error).__name__}: {error}); delete it to begin anew"
+            ) from None
 
 
 @torch.no_grad()

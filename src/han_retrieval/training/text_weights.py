@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, DataError, ModelError
-from han_retrieval.matchers.saving import write_tensors
+from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 from han_retrieval.text import Vocabulary, word_vectors
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
+from han_retrieval.weights import read_tensors, tensor_bytes
 
 _VOCABULARY, _WEIGHTS = "vocabulary.json", "text_encoder.safetensors"
 
@@ -26,24 +25,21 @@ class PretrainedText(NamedTuple):
     weights: dict[str, Tensor]
 
     def save(self, folder: Path) -> None:
-        """Write it into a folder."""
-        self.vocabulary.save(folder / _VOCABULARY)
-        write_tensors(folder / _WEIGHTS, self.weights)
+        """Write it into a folder, with its checksums."""
+        write_files(folder, {_VOCABULARY: self.vocabulary.to_json().encode(), _WEIGHTS: tensor_bytes(self.weights)})
 
 
 def load_pretrained_text(folder: str | Path) -> PretrainedText:
     """Read the folder that ``pretrain_text`` wrote.
 
     Raises:
-        ModelError: A file is missing or not what it should be.
+        ModelError: A file is missing, damaged or not what it should be.
     """
     path = Path(folder)
     if not (path / _WEIGHTS).is_file():
         raise ModelError(f"{path}: no {_WEIGHTS} there; `han train-text --out {path}` writes it at its end")
-    try:
-        return PretrainedText(Vocabulary.load(path / _VOCABULARY), load_file(path / _WEIGHTS))
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path / _WEIGHTS}: not a whole safetensors file ({error})") from None
+    refuse_damage(path, [_VOCABULARY, _WEIGHTS])
+    return PretrainedText(Vocabulary.load(path / _VOCABULARY), read_tensors(path / _WEIGHTS))
 
 
 def start_from_text(encoder: nn.Module, pretrained: PretrainedText, folder: str) -> None:

@@ -14,15 +14,17 @@ from han_retrieval.errors import ModelError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_settings
 from han_retrieval.regions.bottom_up.network import BottomUp, BottomUpConfig
+from han_retrieval.storage.folder_checksums import refuse_damage, write_files
+from han_retrieval.weights import Unfilled
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
 
 def save_detector(folder: Path, config: BottomUpConfig, learned: dict[str, Tensor], *, card: str) -> None:
-    """Write the learned weights (``BottomUp.learned``) in float16; each file is written whole or not at all."""
+    """Write the learned weights (``BottomUp.learned``) in float16, and checksums; each file is written whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / _WEIGHTS, save({name: value.half().cpu().contiguous() for name, value in learned.items()}))
-    write_whole(folder / _CONFIG, config.model_dump_json() + "\n")
+    weights = save({name: value.half().cpu().contiguous() for name, value in learned.items()})
+    write_files(folder, {_WEIGHTS: weights, _CONFIG: (config.model_dump_json() + "\n").encode()})
     write_whole(folder / _CARD, card)
 
 
@@ -30,12 +32,14 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
     """The network of a folder, in evaluation mode, and the hash of its weights.
 
     Raises:
-        ModelError: There is no detector in the folder, or it cannot be read.
+        ModelError: There is no detector in the folder, or it is damaged or cannot be read.
     """
+    refuse_damage(folder, [_CONFIG, _WEIGHTS])
     try:
         config = BottomUpConfig.model_validate(read_settings(folder / _CONFIG, kind=ModelError))
         data = (folder / _WEIGHTS).read_bytes()
-        network = BottomUp(config)
+        with Unfilled():
+            network = BottomUp(config)
         learned = load(data)
         if odd := sorted(learned.keys() ^ network.learned().keys()):
             raise ModelError(
