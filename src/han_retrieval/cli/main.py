@@ -36,7 +36,7 @@ SECTIONS = {
         "demo": "Index and search example photos.",
         "info": "Describe a model, an index, a region store or a dataset.",
         "plugins": "List the installed parts, also of other packages.",
-        "doctor": "Check this installation.",
+        "doctor": "Check this installation, or an index, a store or a model.",
     },
 }
 COMMANDS = {name: does for commands in SECTIONS.values() for name, does in commands.items()}

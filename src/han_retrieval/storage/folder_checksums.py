@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from han_retrieval.errors import ModelError
-from han_retrieval.files import write_whole
+from han_retrieval.files import leftovers, write_whole
 from han_retrieval.storage.damage import Damage
 
 NAME = "checksums.json"
@@ -81,6 +81,9 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
         before = {name: Checksum.of(folder / name) for name in contents if (folder / name).is_file()}
     files = {**before, **new}
     replacing = bool(before) and files != before
+    for left in list(leftovers(folder)):
+        if left.name[1:].rpartition(".")[0] in (NAME, *contents):  # of a process that was killed
+            left.unlink(missing_ok=True)
     Checksums(files=files, before=before if replacing else None).write(folder)
     for name, data in contents.items():
         write_whole(folder / name, data)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from han_retrieval.data.files import field
-from han_retrieval.errors import ConfigError, DataError, StoreError
+from tqdm import tqdm
+
+from han_retrieval.errors import ConfigError, StoreError
 from han_retrieval.files import write_whole
-from han_retrieval.parsing import read_text
 from han_retrieval.storage.closing import Closing
 
 METRICS = "metrics.jsonl"
@@ -27,7 +28,10 @@ class Log(Closing):
 
     def __init__(self, folder: Path, *, after_step: int = 0, tensorboard: bool = False):
         path = folder / METRICS
-        kept = [record for record in read_log(path) if record["step"] <= after_step] if path.exists() else []
+        there = read_log(path) if path.exists() else []
+        if after_step and there and (damaged := damaged_lines(path)):
+            tqdm.write(f"warning: {path}: {len(damaged)} damaged lines are left out", file=sys.stderr)
+        kept = [record for record in there if record["step"] <= after_step]
         write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a", encoding="utf-8")
         self._events: Any = None
@@ -65,16 +69,36 @@ class Log(Closing):
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics file, without a last line that a killed run left unfinished."""
-    records = []
-    for line in read_text(path, kind=StoreError).splitlines():
-        try:
-            record = json.loads(line)
-            field(record, "step", int, str(path))
-        except (ValueError, RecursionError, DataError):
-            break
-        records.append(record)
-    return records
+    """The records of a metrics file, without lines that are damaged or that a killed run left unfinished.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    return [record for line in _lines(path) if (record := _record(line)) is not None]
+
+
+def damaged_lines(path: Path) -> list[int]:
+    """The numbers of the lines of a metrics file that are no records; a last one that is unfinished does not count.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    return [number for number, line in enumerate(_lines(path)[:-1], start=1) if _record(line) is None]
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
 def _flat(metrics: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -1,0 +1,228 @@
+"""Check what is in a folder against what was written there, and mend what can be mended: ``han doctor PATH``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from han_retrieval.errors import DataError, HANError, StoreError
+from han_retrieval.files import leftovers, move
+from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, model_folder
+from han_retrieval.parsing import read_settings
+from han_retrieval.storage.damage import Damage
+from han_retrieval.storage.folder_checksums import NAME, accept_files, check_files, listed_files
+
+_CALIBRATION, _TEXT_MAP, _TEXT_WEIGHTS = "calibration.json", "candidates.safetensors", "text_encoder.safetensors"
+# What programs read of a model, a detector or the weights of a text encoder.
+_FILES = (CONFIG, VOCABULARY, _CALIBRATION, _TEXT_MAP, WEIGHTS, _TEXT_WEIGHTS)
+
+_ABANDONED = 600  # seconds since a file was last written to
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What a check found.
+
+    Attributes:
+        path: What was checked.
+        kind: What it is, such as "model".
+        checked: What was checked, a line each; also what could not be.
+        damages: What is not as it was written; none where all is.
+    """
+
+    path: Path
+    kind: str
+    checked: tuple[str, ...]
+    damages: tuple[Damage, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of the things that a folder can be: its name, what was checked of it, and how to check and to mend it."""
+
+    kind: str
+    checked: str
+    check: Callable[[Path], list[Damage]]
+    repair: Callable[[Path], list[str]]
+
+
+def check_path(name: str | Path) -> Checkup:
+    """Check an index, a region store, a model, a detector, a pre-trained text encoder or a training run in full.
+
+    Args:
+        name: Its folder, or a model by name.
+
+    Raises:
+        DataError: It is none of these.
+    """
+    path, parts = _parts(name)
+    damages = [damage for part in parts for damage in part.check(path)]
+    kind = " and ".join(part.kind for part in parts)
+    return Checkup(path, kind, tuple(part.checked for part in parts), tuple(damages))
+
+
+def repair_path(name: str | Path) -> list[str]:
+    """Mend what can be mended of what ``check_path`` checks; returns what was done, a line each.
+
+    Raises:
+        HANError: It is nothing of these, or it cannot be mended.
+    """
+    path, parts = _parts(name)
+    return [line for part in parts for line in part.repair(path)]
+
+
+def accept_path(name: str | Path) -> list[str]:
+    """Take the files of a model, a detector or a text encoder for sound; returns the names of these files.
+
+    Raises:
+        DataError: It is none of these.
+    """
+    path, _ = _parts(name)
+    accepted = accept_files(path, _FILES) if _is_of_files(path) else []
+    if not accepted:
+        raise DataError(f"{path}: no model, detector or text encoder, so it has no {NAME}")
+    return accepted
+
+
+def _parts(name: str | Path) -> tuple[Path, list[_Part]]:
+    path = model_folder(name)
+    parts = list(_found(path))
+    if not parts:
+        missing = "there is nothing" if not path.exists() else "nothing that can be checked"
+        raise DataError(
+            f"{path}: {missing}; give the folder of an index, a region store, a model, a detector, a text encoder or a "
+            "training run"
+        )
+    return path, parts
+
+
+def _found(path: Path) -> Iterator[_Part]:
+    from han_retrieval.search.settings import is_index
+    from han_retrieval.storage.versions import is_table
+
+    if is_index(path):
+        from han_retrieval.search.damage import check_index, repair_index
+
+        yield _Part("index", "every row of its table", check_index, repair_index)
+    elif is_table(path):
+        from han_retrieval.regions.damage import check_store, repair_store
+
+        yield _Part("region store", "every row", check_store, repair_store)
+    if _is_of_files(path):
+        listed = listed_files(path)
+        names = f"size and SHA-256 of {', '.join(listed)}" if listed else f"that it loads, as there is no {NAME}"
+        yield _Part(_kind_of_files(path), names, _check_model, _sweep)
+    run = path / "training"
+    if (run / "config.json").is_file() or any(run.glob("checkpoint-*")):
+        yield _Part("training run", "settings, metrics and checkpoints", _check_run, _repair_run)
+
+
+def _is_of_files(path: Path) -> bool:
+    return any((path / name).is_file() for name in (CONFIG, WEIGHTS, _TEXT_WEIGHTS, NAME))
+
+
+def _kind_of_files(path: Path) -> str:
+    names = {each.name for each in path.iterdir()} | (listed_files(path) or {}).keys()
+    if _TEXT_WEIGHTS in names:
+        return "text encoder"
+    if VOCABULARY in names:
+        return "model"
+    try:
+        return "detector" if b'"names"' in (path / CONFIG).read_bytes() else "model"
+    except OSError:
+        return "model"
+
+
+def check_model(folder: str | Path) -> list[Damage]:
+    """Check the folder of a model, a detector or a pre-trained text encoder: its checksums, then that it loads."""
+    return _check_model(model_folder(folder))
+
+
+def _check_model(folder: Path) -> list[Damage]:
+    damages = check_files(folder, listed_files(folder) or _FILES)
+    if damages:
+        return damages
+    try:
+        _load(folder)
+    except HANError as error:
+        what = str(error).removeprefix(f"{folder}: ")
+        return [Damage(folder, what, "copy the folder again from where it came, or write it anew")]
+    return []
+
+
+def _load(folder: Path) -> None:
+    kind = _kind_of_files(folder)
+    if kind == "text encoder":
+        from han_retrieval.training.text_weights import load_pretrained_text
+
+        load_pretrained_text(folder)
+    elif kind == "detector":
+        from han_retrieval.regions.bottom_up import load_network
+
+        load_network(folder)
+    else:
+        from han_retrieval.matchers import load_matcher
+        from han_retrieval.matchers.saving import folder_hash
+        from han_retrieval.search.calibration import Calibration
+        from han_retrieval.search.pooling import TextMap
+
+        size = load_matcher(folder).config.joint_size
+        Calibration.read(folder)
+        TextMap.read(folder, model=folder_hash(folder), size=size)
+
+
+def _sweep(folder: Path) -> list[str]:
+    """Delete the files that killed processes had not finished; not those that a process may be at."""
+    done = []
+    for file in list(leftovers(folder)):
+        if time.time() - file.stat().st_mtime > _ABANDONED:
+            file.unlink()
+            done.append(f"deleted {file}, which a process that was killed had left")
+    return done
+
+
+def _check_run(folder: Path) -> list[Damage]:
+    from han_retrieval.training.checkpoint import check_checkpoint, checkpoints
+    from han_retrieval.training.log import METRICS
+
+    run = folder / "training"
+    damages = [damage for checkpoint in checkpoints(run) for damage in check_checkpoint(checkpoint)]
+    for name, check, mend in (
+        ("config.json", _wrong_settings, "the command of the run with --show-config prints it; write it there"),
+        (METRICS, _wrong_lines, "harmless: --resume goes on without what cannot be read"),
+    ):
+        try:
+            what = check(run / name) if (run / name).exists() else ""
+        except StoreError as error:
+            what = str(error).removeprefix(f"{run / name}: ")
+        if what:
+            damages.append(Damage(run / name, what, mend))
+    return damages
+
+
+def _wrong_settings(file: Path) -> str:
+    return "" if isinstance(read_settings(file, kind=StoreError), dict) else "is no configuration"
+
+
+def _wrong_lines(file: Path) -> str:
+    from han_retrieval.training.log import damaged_lines
+
+    lines = damaged_lines(file)
+    return f"{len(lines)} lines are damaged, the first is line {lines[0]}" if lines else ""
+
+
+def _repair_run(folder: Path) -> list[str]:
+    """Put damaged checkpoints aside, so that a run resumes from the newest sound one or begins anew."""
+    from han_retrieval.storage.locks import WriterLock
+    from han_retrieval.training.checkpoint import check_checkpoint, checkpoints
+
+    done = []
+    with WriterLock(folder / "training"):
+        for checkpoint in checkpoints(folder / "training"):
+            if check_checkpoint(checkpoint):
+                aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+                move(checkpoint, aside)
+                done.append(f"renamed {checkpoint} to {aside.name}: --resume goes on from an older one, or begins anew")
+    return done
