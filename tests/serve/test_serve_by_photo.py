@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 from served import NAMES, SENTENCE, calibrate, client, jpeg, make_index
 from tiny_index import FakeDetector, make_model, update
 
@@ -14,7 +16,16 @@ from han_retrieval.serve import Limits, SearchService, search_routes
 from han_retrieval.serve import service as service_module
 from han_retrieval.serve.uploads import read_upload
 
-LIMITS = Limits(upload_bytes=100_000, upload_pixels=100_000, sentences=3, query=50)
+LIMITS = Limits(upload_bytes=100_000, upload_pixels=100_000, upload_pixels_other=10_000, sentences=3, query=50)
+
+
+def png(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PNG = png((101, 100))
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +139,7 @@ def test_sentences_are_ranked_for_a_photo(web):
         ("/api/similar", b"", 422, "mine.jpg: the file is empty"),
         ("/api/similar", jpeg(1)[:-200], 422, "mine.jpg: "),
         ("/api/similar", jpeg(1, size=(401, 250)), 422, "mine.jpg: 401 x 250 pixels, more than the limit of 100,000"),
+        ("/api/similar", PNG, 422, "mine.jpg: 101 x 100 pixels, more than the limit of 10,000; a JPEG may have more"),
         ("/api/similar", bytes(100_001), 413, "larger than the limit"),
         ("/api/captions", bytes(100_001), 413, "larger than the limit"),
     ],

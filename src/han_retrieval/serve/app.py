@@ -21,6 +21,7 @@ from han_retrieval.serve.limits import Limits
 from han_retrieval.serve.metrics import Metrics
 from han_retrieval.serve.page_routes import page_routes
 from han_retrieval.serve.photo_routes import photo_routes
+from han_retrieval.serve.pixels import PixelBudget
 from han_retrieval.serve.request_queue import RequestQueue
 from han_retrieval.serve.schemas import ErrorResponse, StatusResponse
 from han_retrieval.serve.search_routes import search_routes
@@ -44,7 +45,7 @@ def create_app(
     limits = limits or Limits()
     metrics = Metrics()
     queue = RequestQueue(service, metrics, waiting=limits.waiting, seconds=limits.seconds)
-    context = Context(service, queue, metrics, limits)
+    context = Context(service, queue, metrics, limits, PixelBudget())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ class Limits:
         sentences: Sentences to rank in one request.
         upload_bytes: Bytes of a request's body.
         upload_pixels: Pixels of an uploaded photo.
+        upload_pixels_other: Of one that is no JPEG: other formats take more time and memory.
         waiting: Requests in the queue for the model, which hold memory; further ones are refused with 503.
         seconds: How long a request waits for the model before it is refused with 503.
     """
@@ -26,5 +27,6 @@ class Limits:
     sentences: int = 200
     upload_bytes: int = 32 * 2**20
     upload_pixels: int = 100_000_000
+    upload_pixels_other: int = 25_000_000
     waiting: int = 512
     seconds: float = 20.0

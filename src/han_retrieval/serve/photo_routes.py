@@ -20,6 +20,7 @@ from han_retrieval.serve.catalogue import Catalogue, unchanged_file
 from han_retrieval.serve.context import Context
 from han_retrieval.serve.schemas import EvidenceResponse, PhotoDetails, RegionColour, SentenceEvidence
 
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe")
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "the photo"}}
 
 
@@ -35,7 +36,11 @@ def photo_routes(context: Context) -> APIRouter:
         path = await run_sync(_file_of, service.catalogue, photo_id, facts)
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        content = await run_sync(read, photo_id, path, limiter=threads)
+        pixels = facts["width"] * facts["height"]
+        if path.suffix.lower() in _JPEG_SUFFIXES:
+            pixels //= 4  # which are read at a smaller scale
+        async with context.pixels.take(pixels):
+            content = await run_sync(read, photo_id, path, limiter=threads)
         return Response(content, media_type="image/jpeg", headers=headers)
 
     @router.get("/thumbnails/{photo_id}.jpg", response_class=Response, responses=_JPEG)

@@ -39,7 +39,7 @@ def search_routes(context: Context) -> APIRouter:
         """The row of a photo's id, or the upload, decoded when its turn comes: one at a time is in memory."""
         if isinstance(photo, str):
             return known_photo(service.catalogue, photo)[0]
-        return read_upload(photo, max_pixels=limits.upload_pixels)
+        return read_upload(photo, limits)
 
     @router.get("/search", tags=["search"])
     async def search(
@@ -67,7 +67,10 @@ def search_routes(context: Context) -> APIRouter:
         page: PageRequest = Depends(ranked_page),
     ) -> SearchResponse:
         """The photos that are most similar to an uploaded one."""
-        return await respond(request, lambda: service.similar(read(photo), page))
+        try:
+            return await respond(request, lambda: service.similar(read(photo), page))
+        finally:
+            context.pixels.give_memory_back_soon()
 
     @router.post("/captions", tags=["by a photo"])
     async def captions(
@@ -92,7 +95,10 @@ def search_routes(context: Context) -> APIRouter:
                 left_out=[line for line in lines if line not in scored],
             )
 
-        return await queue.run(request, work)
+        try:
+            return await queue.run(request, work)
+        finally:
+            context.pixels.give_memory_back_soon()
 
     @router.get("/facets", tags=["search"])
     async def facets(request: Request) -> FacetsResponse:

@@ -13,6 +13,7 @@ from PIL import Image
 from han_retrieval.data import open_photo
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.search.photo import hash_file
+from han_retrieval.serve.limits import Limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,18 +24,22 @@ class Upload:
     photo: Image.Image
 
 
-def read_upload(sent: UploadFile, *, max_pixels: int) -> Upload:
+def read_upload(sent: UploadFile, limits: Limits) -> Upload:
     """The uploaded photo, upright.
 
     Raises:
-        DataError: The file is not a photo that can be read, or has more than ``max_pixels`` pixels.
+        DataError: The file is not a photo that can be read, or has too many pixels.
     """
     with TemporaryDirectory() as folder:  # a NamedTemporaryFile cannot be opened twice on Windows
         path = Path(folder, "upload")
         with path.open("wb") as file:
             shutil.copyfileobj(sent.file, file)
+        with path.open("rb") as file:
+            is_jpeg = file.read(3) == b"\xff\xd8\xff"
         try:
-            photo = open_photo(path, max_pixels=max_pixels)
+            photo = open_photo(path, max_pixels=limits.upload_pixels if is_jpeg else limits.upload_pixels_other)
         except HANError as error:
-            raise DataError(str(error).replace(str(path), sent.filename or "the upload")) from None
+            hint = "" if is_jpeg or "more than the limit" not in str(error) else "; a JPEG may have more"
+            name = (sent.filename or "the upload")[:100]
+            raise DataError(str(error).replace(str(path), name) + hint) from None
         return Upload(hash_file(path), photo)
