@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 def tune_process() -> None:
-    """Keep freed memory, let waiting threads sleep soon, and let numpy use one. Call it before these are imported.
+    """Settings for memory, waiting threads, numpy's threads and Lance's log. Call it before these are imported.
 
     Memory: scoring and convolutions free and take large blocks at every step. By default glibc maps and unmaps each of
     them, and on a small machine the page faults of that can take half of the time. Kept, the process stays as large as
@@ -23,12 +23,15 @@ def tune_process() -> None:
 
     OpenBLAS: numpy's threads would spin beside torch's. Large products are torch's here, so numpy needs none.
 
+    Lance: where something fails it writes warnings to stderr, beside the line in which a command says so.
+
     What the environment says already is left as it is.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["OMP_WAIT_POLICY"] = "passive"  # for every OpenMP; torch's on Linux is GNU's, which spins before
         os.environ["GOMP_SPINCOUNT"] = "1000"
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("LANCE_LOG", "error")
     if not sys.platform.startswith("linux"):
         return
     try:

@@ -15,6 +15,14 @@ from faults import Call
 
 import han_retrieval
 
+_PROGRAM = """
+from han_retrieval.process import tune_process
+tune_process()  # before the rest is imported, as in the command itself
+from child_runner import prepare, run_and_exit, serve
+prepare()
+run_and_exit(serve())
+"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -41,7 +49,7 @@ class Commands:
         path = os.pathsep.join([str(package), str(helpers)])
         self._folder = tempfile.TemporaryDirectory()
         self._process = subprocess.Popen(
-            [sys.executable, helpers / "child_runner.py"],
+            [sys.executable, "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},

@@ -40,7 +40,6 @@ def prepare() -> None:
     fake = EntryPoint("fake", "child_runner:make_detector", "han_retrieval.detectors")
     others = plugins.entry_points
     plugins.entry_points = lambda *, group: [*own, fake] if group == "han_retrieval.detectors" else others(group=group)
-    sys.modules["child_runner"] = sys.modules[__name__]
     for name in COMMANDS:
         cli.get_command(None, name)  # type: ignore[arg-type]
     import han_retrieval.regions.extraction as extraction
@@ -101,7 +100,7 @@ def serve() -> list[str]:
     print(json.dumps(faults.why_not()), flush=True)
     for line in sys.stdin:
         run = json.loads(line)
-        if run["arguments"][0] in ("train", "calibrate", "distil"):
+        if run["arguments"][0] in ("train", "distil"):
             prepare_training()
         ours, theirs = socket.socketpair() if run["kind"] else (None, None)
         started = time.perf_counter()
@@ -131,8 +130,3 @@ def run_and_exit(arguments: list[str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    prepare()
-    run_and_exit(serve())

@@ -26,7 +26,7 @@ from han_retrieval.storage.table import is_table
 FINGERPRINT = "fake-1-4"
 NAMES = (
     "extract", "extract more", "index", "index add", "index update", "index delete", "index forget", "index rebuild",
-    "train", "calibrate", "distil",
+    "train", "distil",
 )  # fmt: skip
 
 Contents = dict[str, Any]
@@ -171,7 +171,7 @@ def _training(folder: Path, command: str) -> tuple[tuple[object, ...], list[Any]
     """A training, or what is written into a model's folder."""
     dataset, colours = folder / "dataset", ("red", "blue", "green", "white")
     rows = []
-    for number in range(16 if command == "train" else 96):
+    for number in range(16 if command == "train" else 32):
         name = make_photo(dataset / f"{number:03}.png", number).name
         captions = [f"a {colours[number % 4]} dog", f"{number} {colours[number % 4]} cats"]
         rows.append({"file_name": name, "captions": captions, "split": "dev" if number % 4 == 3 else "train"})
@@ -195,7 +195,7 @@ _KINDS: dict[str, Callable[[Path], tuple[tuple[object, ...], list[Any]]]] = {
         f"index {change}": lambda folder, change=change: _index(folder, change)
         for change in ("add", "update", "delete", "forget", "rebuild")
     },
-    **{name: lambda folder, name=name: _training(folder, name) for name in ("train", "calibrate", "distil")},
+    **{name: lambda folder, name=name: _training(folder, name) for name in ("train", "distil")},
 }
 
 
@@ -238,14 +238,9 @@ def _read_model(out: Path) -> Contents:
         return {}  # killed before there was one
     HAN.from_pretrained(out)
     found: Contents = {"model": True}
-    for name in ("calibration.json", "candidates.safetensors"):
-        if (out / name).exists():
-            found[name] = (out / name).read_text() if name.endswith("json") else _tensors(out / name)
+    if (out / "candidates.safetensors").exists():
+        found["map"] = {name: value.tobytes() for name, value in load_file(out / "candidates.safetensors").items()}
     return found
-
-
-def _tensors(path: Path) -> dict[str, bytes]:
-    return {name: value.tobytes() for name, value in load_file(path).items()}
 
 
 def leftovers(out: Path) -> list[str]:
@@ -268,15 +263,16 @@ def leftovers(out: Path) -> list[str]:
     return sorted({str(path.relative_to(out)) for path in left})
 
 
-def check_output(run: Run) -> None:
-    """A run that failed or was stopped said so in one line, not in a traceback."""
-    for sign in ("Traceback", "panicked", "RUST_BACKTRACE"):
+def check_output(run: Run, out: Path) -> None:
+    """A run that failed or was stopped said so in one line that names the place, not in a traceback."""
+    for sign in ("Traceback", "panicked", "RUST_BACKTRACE", "WARN ", "ERROR "):
         assert sign not in run.err, run.err
     if run.code not in (0, 130) and run.code > 0:
         assert run.code == 2, f"exit code {run.code}: {run.err}"
         errors = [line for line in run.err.replace("\r", "\n").splitlines() if line.startswith("han: error: ")]
         assert len(errors) == 1, run.err
         assert len(errors[0]) < 1000, run.err
+        assert str(out) in errors[0], run.err
 
 
 def errors_of(check: Callable[[], object]) -> str | None:

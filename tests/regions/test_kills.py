@@ -1,4 +1,4 @@
-"""Runs that are killed by the system at any moment, in processes of their own."""
+"""Extractions that are killed, on any system; ``tests/reliability`` kills them at any system call on Linux."""
 
 from __future__ import annotations
 
@@ -88,12 +88,6 @@ def kill_at_random(photos, out, unbroken, *, seed: int, kills: int, longest: flo
 
 def test_killed_at_random_moments(photos, unbroken, tmp_path):
     kill_at_random(photos, tmp_path / "features", unbroken, seed=1, kills=4, longest=0.12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
-def test_killed_at_many_random_moments(seed, photos, unbroken, tmp_path):
-    kill_at_random(photos, tmp_path / "features", unbroken, seed=100 + seed, kills=8, longest=0.12)
 
 
 def test_the_lock_of_a_living_writer_refuses_and_that_of_a_dead_one_does_not(photos, tmp_path):

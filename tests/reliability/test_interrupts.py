@@ -18,7 +18,7 @@ def interrupt(command, out, number: int, *, times: int, seed: str) -> None:
     while stopped < times:
         command.start(out)
         run = command.run(out, number=number, after=moments.uniform(START, command.seconds))
-        check_output(run)
+        check_output(run, out)
         assert run.code in (0, *ENDS[number]), run.err
         stopped += run.code != 0
         if run.code == 130:

@@ -31,7 +31,7 @@ def test_a_second_writer_is_refused(command, tmp_path, name):
     locked.mkdir(parents=True, exist_ok=True)
     with WriterLock(locked):
         run = changing.run(out)
-        check_output(run)
+        check_output(run, out)
         assert run.code == 2
         assert "is writing to it; wait until it ends, or stop it" in run.err
         changing.check(out)
@@ -91,7 +91,7 @@ def test_two_processes_that_index_the_same_photos(command, commands, tmp_path):
             runs = [pool.submit(each.run, *arguments) for each in (commands, other)]
             ended += [run.result() for run in runs]
             for run in ended[-2:]:
-                check_output(run)
+                check_output(run, out)
                 assert run.code == 0 or "is writing to it" in run.err, run.err
             assert 0 in (run.code for run in ended[-2:])
             changing.check_goes_on(out)

@@ -1,14 +1,12 @@
-"""Runs of indexing that are killed by the system at any moment, in processes of their own."""
+"""Runs of indexing that are killed at a step, on any system; on Linux, ``tests/reliability`` kills them anywhere."""
 
 from __future__ import annotations
 
-import random
 import shutil
-import time
 
 import pytest
 from killing import KILLED, processes_with
-from tiny_index import make_model, make_photo, make_photos, run, run_killed_at, update
+from tiny_index import make_model, make_photo, make_photos, run_killed_at, update
 
 from han_retrieval.errors import HANError
 from han_retrieval.search import Index
@@ -78,34 +76,6 @@ def kill_at(folders, call: str, times: int) -> None:
 @pytest.mark.parametrize(("call", "times"), [("commit", 2), ("move", 2), ("delete", 1), ("clean", 1)])
 def test_killed_at_a_step(folders, call, times):
     kill_at(folders, call, times)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("call", "times"),
-    [("write", 1), ("write", 2), ("commit", 1), ("commit", 3), ("commit", 4), ("move", 1), ("clean", 2)]
-    + [("sync", times) for times in range(1, 12)],
-)
-def test_killed_at_every_step(folders, call, times):
-    kill_at(folders, call, times)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
-def test_killed_at_random_moments(folders, seed):
-    photos, out, model, wanted = folders
-    moments = random.Random(seed)
-    before = contents(out)
-    for _ in range(6):
-        started = processes.Event()
-        process = processes.Process(target=run, args=(photos, out, model, started))
-        process.start()
-        assert started.wait(300)
-        time.sleep(moments.uniform(0, 0.3))
-        process.kill()
-        process.join(60)
-        assert before.keys() & wanted.keys() <= contents(out).keys()
-    finish(photos, out, wanted)
 
 
 def test_the_first_run_killed_goes_on(tmp_path):

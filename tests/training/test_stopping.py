@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,9 +18,10 @@ import training_data
 from training_data import EVERY_STEP, interrupted_at, same_run, small_config
 
 import han_retrieval.storage.folder_checksums
+from han_retrieval.errors import StoreError
 from han_retrieval.training import train
 from han_retrieval.training.checkpoint import save_checkpoint
-from han_retrieval.training.log import Log
+from han_retrieval.training.log import Log, read_log
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 17, 24])
@@ -123,6 +125,29 @@ def test_what_kills_left_of_checkpoints_does_not_stay(tmp_path):
         (tmp_path / f".checkpoint-{step:09d}/tensors.safetensors").write_bytes(b"half")
     save_checkpoint(tmp_path, {"a": torch.ones(2)}, {"step": 9})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000009"]
+
+
+def test_resumes_exactly_with_a_log_whose_last_line_is_torn(data, unbroken, tmp_path):
+    """A killed run has not written all of its log, which is ahead of its last checkpoint."""
+    config = small_config(checkpoint_minutes=1000.0)
+    with interrupted_at(14):
+        train(config, *data, tmp_path / "model", progress=False)
+    log = tmp_path / "model/training/metrics.jsonl"
+    whole = log.read_bytes()
+    for torn in (whole[:-2], whole[: whole.rstrip().rindex(b"\n") + 1] + b"\0" * 40):
+        log.write_bytes(torn)
+        assert [record["step"] for record in read_log(log)][-1] == json.loads(whole.splitlines()[-2])["step"]
+    train(config, *data, tmp_path / "model", resume=True, progress=False)
+    assert same_run(tmp_path / "model", unbroken)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_log_on_a_full_disk_is_said_in_one_line(tmp_path):
+    log = Log(tmp_path)
+    log._file = Path("/dev/full").open("a")  # noqa: SIM115
+    log.step(1, loss=0.5)
+    with pytest.raises(StoreError, match=r"cannot be written .*; make room: the last checkpoint stands"):
+        log.flush()
 
 
 PROGRAM = """

@@ -9,7 +9,7 @@ from pathlib import Path
 from han_retrieval.errors import StoreError
 from han_retrieval.files import leftovers, move
 from han_retrieval.search.table import MadeBy, PhotoTable
-from han_retrieval.storage.locks import LOCK_NAME, READERS_NAME, lock_unread, locked_versions
+from han_retrieval.storage.locks import LOCK_NAME, READERS_NAME, forget_readers, lock_unread, locked_versions
 from han_retrieval.storage.versions import is_table
 
 FIRST = "photos-1"
@@ -61,6 +61,9 @@ def remove_old(index: Path, current: str) -> None:
             with lock_unread(folder, versions) as unread, suppress(OSError):  # Windows: something has a file open
                 if unread == len(versions):
                     _remove(folder)
+    for table in {index / file.name.rpartition("-")[0] for file in (index / READERS_NAME).glob("photos-*-*")}:
+        if not table.exists():
+            forget_readers(table)
 
 
 def _remove(table: Path) -> None:

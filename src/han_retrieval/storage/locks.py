@@ -8,7 +8,7 @@ Locks are portalocker's: flock on Linux and macOS, LockFileEx and msvcrt on Wind
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -120,6 +120,12 @@ def locked_versions(table: Path) -> list[int]:
     """The versions of a table that have a lock file; ``lock_unread`` finds out which of them are being read."""
     numbers = (file.name.rpartition("-")[2] for file in _lock_path(table, 0).parent.glob(f"{table.name}-*"))
     return [int(number) for number in numbers if number.isdecimal()]
+
+
+def forget_readers(table: Path, versions: Collection[int] = ()) -> None:
+    """Delete the lock files that a killed process left of versions that are gone; ``versions`` are there."""
+    with lock_unread(table, [number for number in locked_versions(table) if number not in versions]):
+        pass
 
 
 def _lock_path(table: Path, version: int) -> Path:

@@ -13,7 +13,7 @@ from han_retrieval.files import sync
 from han_retrieval.storage import hashes
 from han_retrieval.storage.checksums import Groups, add_checksums
 from han_retrieval.storage.failures import writing
-from han_retrieval.storage.locks import lock_unread
+from han_retrieval.storage.locks import forget_readers, lock_unread
 from han_retrieval.storage.versions import (
     PREFIX,
     delete_leftovers,
@@ -182,6 +182,7 @@ class Table:
                 older = versions(self.path)[1:]
                 with lock_unread(self.path, older) as unread:
                     self.dataset.cleanup_old_versions(retain_versions=len(older) + 1 - unread, delete_unverified=True)
+                forget_readers(self.path, versions(self.path))
             hashes.forget(self.path, versions(self.path))
             delete_leftovers(self.path)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +57,36 @@ class Log(Closing):
     def _write(self, record: dict[str, Any]) -> None:
         # JSON has no infinity; p = inf is written as the word that a configuration takes too.
         record = {key: "inf" if value == float("inf") else value for key, value in record.items()}
-        self._file.write(json.dumps(record) + "\n")
+        with self._writing():
+            self._file.write(json.dumps(record) + "\n")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self._file.name}: cannot be written ({error.strerror}); make room: the last checkpoint stands"
+            ) from None
 
     def flush(self) -> None:
-        """Write everything to the file, as before a checkpoint that relies on it."""
-        self._file.flush()
+        """Bring everything to the disk, as before a checkpoint that relies on it.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        with self._writing():
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the files."""
-        self._file.close()
+        """Close the files.
+
+        Raises:
+            StoreError: The last records cannot be written.
+        """
+        with self._writing():
+            self._file.close()
         if self._events is not None:
             self._events.close()
 
