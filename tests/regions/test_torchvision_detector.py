@@ -166,6 +166,16 @@ def test_torchvisions_own_weights_are_known_by_their_hash(monkeypatch):
     assert weights_name(NAME, "00000000") is None
 
 
+def test_a_damaged_file_in_torchvisions_cache_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(Weights320, "get_state_dict", lambda entry, **_: random_weights())
+    cached = tmp_path / "checkpoints" / Weights320.COCO_V1.url.rpartition("/")[2]
+    cached.parent.mkdir()
+    cached.write_bytes(b"other weights")
+    with pytest.raises(HANError, match=r"907ea3f9\.pth: damaged, .* delete it, and it is downloaded again"):
+        read_weights(NAME, None)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_any_weights_of_torchvision_make_the_network_that_torchvision_makes(name, monkeypatch, photos):

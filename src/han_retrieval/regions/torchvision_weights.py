@@ -66,8 +66,7 @@ def read_weights(model: str, weights: str | None) -> Weights:
         if not path.is_file():
             names = ", ".join(dict.fromkeys(each.name for each in entries))
             raise ModelError(f"{path}: no such file; the weights that torchvision has for {model} are {names}")
-        with path.open("rb") as file:
-            sha = hashlib.file_digest(file, "sha256").hexdigest()[:_SHA]
+        sha = _sha(path)
         source, state = str(path), _read(path)
         entry = entries[weights_name(model, sha) or "DEFAULT"]
     names, count = entry.meta["categories"], len(state[_CLASSES])
@@ -106,12 +105,26 @@ def load_network(weights: Weights) -> Any:
     return network
 
 
+def _sha(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_SHA]
+
+
 def _sha_in_name(entry: Any) -> str:
     return Path(entry.url).stem.rpartition("-")[2]
 
 
 def _download(model: str, entry: Any) -> dict[str, Tensor]:
-    """Torchvision's weights, downloaded into its cache where they are not there, with its own progress bar."""
+    """Torchvision's weights, downloaded into its cache where they are not there, with its own progress bar.
+
+    Torchvision checks the hash of what it downloads, not of what is in the cache.
+    """
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
+    sha = _sha_in_name(entry)
+    if cached.is_file() and _sha(cached) != sha:
+        raise ModelError(
+            f"{cached}: damaged, its SHA-256 does not begin with {sha}; delete it, and it is downloaded again"
+        )
     try:
         return entry.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")  # type: ignore[no-any-return]
     except Exception as error:  # of the network, the disk, or a damaged file in the cache
