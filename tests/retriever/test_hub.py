@@ -86,6 +86,17 @@ def test_a_model_is_downloaded_once_and_without_pickles(hub, tmp_path):
     assert not any("pytorch_model.bin" in path for path in asked if "/resolve/" in path)
 
 
+def test_a_model_that_was_damaged_on_its_way_is_not_used(hub, tmp_path):
+    endpoint, asked = hub
+    weights = tmp_path / "served/model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code = "import han_retrieval as han\ntry: han.load('user/small')\nexcept han.ModelError as error: print(error)"
+    result = run(code, tmp_path, endpoint)
+    assert "model.safetensors: is damaged or was changed" in result.stdout, result.stderr
+    assert any(path.endswith("/checksums.json") for path in asked)
+
+
 def test_what_the_hub_does_not_have_is_one_line(hub, tmp_path):
     endpoint, _ = hub
     code = "import han_retrieval as han\ntry: han.load('user/none')\nexcept han.ModelError as error: print(error)"

@@ -115,6 +115,12 @@ def test_an_index_takes_what_its_model_s_folder_has(tmp_path, folder):
         assert {hit.row for hit in hits} == set(nearest.tolist())
         exact = search(index, model, SENTENCE, exact=True).hits
         assert [hit.row for hit in search(index, model, SENTENCE, candidates=COUNT).hits] == [hit.row for hit in exact]
+        weights = model_folder / "model.safetensors"
+        content = weights.read_bytes()
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(HANError, match=r"model\.safetensors: is damaged"):  # not that it is another model
+            index.load_model(model_folder)
+        weights.write_bytes(content)
         (model_folder / "candidates.safetensors").write_bytes(b"no tensors")
         with pytest.raises(HANError, match=r"candidates\.safetensors: is cut off .*han distil"):
             index.load_model(model_folder)
