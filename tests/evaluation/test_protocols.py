@@ -3,9 +3,10 @@ import pytest
 import torch
 from stand_in import SIZE, MaxMatcher, MemoryStore, photos, random_task, regions
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import DataError, HANError
 from han_retrieval.evaluation import evaluate
 from han_retrieval.text import tokenize
+from han_retrieval.text.tokenizer import MOST_WORDS
 
 
 def run(model, dataset, store, **options):
@@ -128,6 +129,13 @@ def test_a_photo_with_no_region_is_named():
     store.regions[dataset.photos[1].id] = regions(np.zeros((0, SIZE)))
     with pytest.raises(HANError, match=f"{dataset.photos[1].id!r} has no region"):
         run(MaxMatcher(), dataset, store)
+
+
+def test_a_caption_of_too_many_words_is_named_before_anything_is_scored():
+    store = MemoryStore({"a": regions(np.ones((1, SIZE)))})
+    assert run(MaxMatcher(), photos({"a": ["x " * MOST_WORDS]}), store).counts["captions"] == 1
+    with pytest.raises(DataError, match=f"photo 'a', caption 1: 501 words; a sentence may have {MOST_WORDS}"):
+        run(MaxMatcher(), photos({"a": ["x", "x " * (MOST_WORDS + 1)]}), store)
 
 
 def test_no_caption_at_all():

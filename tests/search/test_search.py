@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_photos, update
 
-from han_retrieval.errors import HANError, StoreError
+from han_retrieval.errors import HANError, QueryError, StoreError
 from han_retrieval.evidence import evidence_from_index
-from han_retrieval.search import Index, Part, search
+from han_retrieval.search import Index, Part, rank_captions, search
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.reader import Unreadable
 
@@ -130,6 +130,18 @@ def test_a_query_that_asks_for_nothing_is_refused(index, model):
         search(index, model, [Part("a dog", -1.0)])
     with pytest.raises(HANError, match="knows none of the words in 'zebra'"):
         search(index, model, '"a dog" - "zebra"')
+
+
+def test_a_query_of_too_many_words_is_refused(index, model):
+    refused = pytest.raises(QueryError, match=r"501 words; a sentence may have 500|has 501 words; at most 500 can be")
+    for query in ("dog " * 501, [Part("dog")] * 501, " + ".join(['"a dog"'] * 250 + ['"dog"'])):
+        with refused:
+            search(index, model, query)
+    with refused:
+        evidence_from_index(index, model, 0, ["dog " * 501])
+    with refused:
+        rank_captions(model, ["a dog", "dog " * 501], index.tokens([0])[0][0])
+    assert len(search(index, model, "dog " * 500, k=1)) == 1
 
 
 def calibration(**changes) -> Calibration:

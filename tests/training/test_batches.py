@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from training_data import augmentation, make_data, small_config
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.errors import DataError
 from han_retrieval.text import Vocabulary, WordTokenizer
 from han_retrieval.training.batches import Batches, compact, drop
 
@@ -54,6 +55,13 @@ def test_captions_without_a_word_are_left_out(batches, bos_eos):
         [3 + 2 * bos_eos],
         [2 + 2 * bos_eos],
     ]
+
+
+def test_a_caption_of_too_many_words_is_named(batches):
+    photos = (CaptionedPhoto("photo-0", None, ("a dog", "dog " * 501), "train"),)
+    dataset = CaptionedPhotos("made-up", Path("made-up"), photos)
+    with pytest.raises(DataError, match=r"photo 'photo-0', caption 'dog .*: 501 words; a sentence may have 500"):
+        Batches.of(dataset, batches.store, WordTokenizer(Vocabulary.from_sentences(["a dog"])), small_config())
 
 
 def test_a_step_is_the_same_whatever_came_before(batches):

@@ -108,6 +108,8 @@ def test_bad_input_says_what_is_wrong(tmp_path):
         pretrain_text(small_config(model={"matcher": "vse++"}), PHOTOS, tmp_path / "other", progress=False)
     with pytest.raises(HANError, match="two captions"):
         pretrain_text(small_config(), [("one",), ("two",), ()], tmp_path / "other", progress=False)
+    with pytest.raises(HANError, match="photo 1: 501 words; a sentence may have 500"):
+        pretrain_text(small_config(), [("one", "two"), ("a", "b " * 501)], tmp_path / "other", progress=False)
     (texts / "text_encoder.safetensors").write_bytes(b"half")
     with pytest.raises(HANError, match=r"text_encoder\.safetensors: is cut off or was changed: 4 of "):
         load_pretrained_text(texts)

@@ -19,6 +19,7 @@ from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.evaluation.scores import BATCH, encode_photos, score_all
 from han_retrieval.evaluation.significance import intervals
 from han_retrieval.text import tokenize
+from han_retrieval.text.tokenizer import check_length
 
 if TYPE_CHECKING:
     from han_retrieval.matchers import Matcher
@@ -98,7 +99,8 @@ def evaluate(
 
     Raises:
         ModelError: The store is of another detector than the model was trained with, or a score is not finite.
-        DataError: Too many photos lack regions, or the photos do not divide into that many folds.
+        DataError: Too many photos lack regions, a caption has too many words, or the photos do not divide into that
+            many folds.
         StoreError: A photo has no region in the store.
 
     Example:
@@ -197,11 +199,17 @@ def with_regions(dataset: CaptionedPhotos, store: RegionStore, *, allow_missing:
 
 
 def _captions(photos: Sequence[CaptionedPhoto]) -> tuple[list[str], Relevance]:
-    """The captions that have a word, and the photo of each."""
+    """The captions that have a word, and the photo of each.
+
+    Raises:
+        DataError: A caption has more than ``MOST_WORDS`` words.
+    """
     sentences, places = [], []
     for row, photo in enumerate(photos):
         for place, sentence in enumerate(photo.captions):
-            if tokenize(sentence):
+            words = tokenize(sentence)
+            check_length(words, where=f"photo {photo.id!r}, caption {place}")
+            if words:
                 sentences.append(sentence)
                 places.append((row, place))
     return sentences, Relevance.of([photo.id for photo in photos], places)

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from han_retrieval import plugins
 from han_retrieval.errors import ConfigError, ModelError, QueryError
 from han_retrieval.matchers import saving
+from han_retrieval.parsing import shown
 from han_retrieval.text import EncodedSentence, Tokenizer, Vocabulary, WordTokenizer, pad_rows
+from han_retrieval.text.tokenizer import check_length
 from han_retrieval.weights import Unfilled
 
 
@@ -150,13 +152,14 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             ModelError: The model has no tokenizer, or one that gives a word no ids.
-            QueryError: The sentence has no words.
+            QueryError: The sentence has no words, or more than ``MOST_WORDS``.
         """
         if self.tokenizer is None:
             raise ModelError("this model has no vocabulary.json, so it reads word ids only")
         encoded = self.tokenizer.encode(sentence)
         if not encoded.words:
             raise QueryError(f"no words in the sentence {sentence!r}")
+        check_length(encoded.words, where=shown(sentence), kind=QueryError)
         if any(not 0 <= start < end <= len(encoded.ids) for start, end in encoded.spans):
             raise ModelError(f"the tokenizer of {self.config.text_encoder} gives a word of {sentence!r} no ids")
         return encoded
@@ -166,7 +169,7 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             ModelError: The model has no tokenizer.
-            QueryError: A sentence has no words.
+            QueryError: A sentence has no words, or too many.
         """
         words, mask = pad_rows([torch.tensor(self.encode_sentence(sentence).ids) for sentence in sentences])
         return words.to(self.device), mask.to(self.device)
@@ -176,7 +179,7 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             ModelError: The model has no tokenizer.
-            QueryError: The sentence has no words, or the model knows none of them.
+            QueryError: The sentence has no words or too many, or the model knows none of them.
         """
         encoded = self.encode_sentence(sentence)
         if not any(encoded.known):

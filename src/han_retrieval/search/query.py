@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from han_retrieval.errors import QueryError
+from han_retrieval.parsing import shown
+from han_retrieval.text import tokenize
+from han_retrieval.text.tokenizer import MOST_WORDS
 
 _QUOTES = str.maketrans("“”„‟", '""""')
 _BEGINS = re.compile(r'\s*[+-]?\s*(?:[\d.]+\s*\*\s*)?"')
@@ -54,8 +57,8 @@ def parse_query(query: str) -> list[Part]:
         if found is None or (parts and not found["sign"]):
             wanted = "a closing quotation mark" if plain.count('"') % 2 else '+ or - and a "sentence"'
             raise QueryError(
-                f"the query {query!r} breaks off at {query[at:]!r}, where {wanted} should be; parts are written so: "
-                '"a dog" - 0.5 * "a leash"'
+                f"the query {shown(query)} breaks off at {shown(query[at:])}, where {wanted} should be; parts are "
+                'written so: "a dog" - 0.5 * "a leash"'
             )
         weight = float(found["weight"] or 1)
         parts.append(Part(found["text"].strip(), -weight if found["sign"] == "-" else weight))
@@ -65,11 +68,15 @@ def parse_query(query: str) -> list[Part]:
 
 
 def check_parts(parts: Sequence[Part]) -> None:
-    """Check the weights of parts.
+    """Check the weights of parts, and how long they are together.
 
     Raises:
-        QueryError: No weight is positive, or one is too small or too large for float32.
+        QueryError: No weight is positive, one is too small or too large for float32, or all sentences together have
+            more than ``MOST_WORDS`` words.
     """
+    words = sum(len(tokenize(part.text)) for part in parts)
+    if words > MOST_WORDS:
+        raise QueryError(f"the query has {words:,} words; at most {MOST_WORDS} can be searched for at once")
     for part in parts:
         if part.weight != 0 and not _LEAST <= abs(part.weight) <= _MOST:
             raise QueryError(

@@ -9,9 +9,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from han_retrieval.errors import ModelError
+from han_retrieval.errors import DataError, HANError, ModelError
 from han_retrieval.text.vocabulary import END, START, UNK, Vocabulary
 from han_retrieval.text.words import tokenize
+
+MOST_WORDS = 500
+"""Of a sentence, and of all sentences of a query together."""
 
 
 class EncodedSentence(NamedTuple):
@@ -48,6 +51,16 @@ def check_words(encoded: EncodedSentence, words: Sequence[str]) -> None:
             f"the tokenizer of this text encoder finds the words {' | '.join(found)} where phrases are annotated by "
             f"{' | '.join(words)}: to be used with phrases it must take the words of han_retrieval.text.tokenize"
         )
+
+
+def check_length(words: Sequence[str], *, where: str, kind: type[HANError] = DataError) -> None:
+    """Check that a sentence has at most ``MOST_WORDS`` words; time and memory grow with their square.
+
+    Raises:
+        HANError: It has more, of the class ``kind``.
+    """
+    if len(words) > MOST_WORDS:
+        raise kind(f"{where}: {len(words):,} words; a sentence may have {MOST_WORDS}")
 
 
 def pad_rows(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
+from han_retrieval.parsing import shown
 from han_retrieval.regions import RegionBatch, RegionStore
 from han_retrieval.regions.rows import interleave
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows, tokenize
-from han_retrieval.text.tokenizer import check_words
+from han_retrieval.text.tokenizer import check_length, check_words
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
 from han_retrieval.training.run_folder import content_hash
@@ -81,6 +82,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         or, with equal chances, from one of the ``augmentations`` that have it.
 
         Raises:
+            DataError: A caption has more than ``MOST_WORDS`` words.
             ModelError: The tokenizer finds other words in an annotated caption than the annotations have.
         """
         photo_ids, captions, spans = [], [], []
@@ -88,6 +90,8 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         for photo in dataset.photos:
             if photo.id in store:
                 encoded = {s: tokenizer.encode(s) for s in photo.captions}
+                for s, each in encoded.items():
+                    check_length(each.words, where=f"photo {photo.id!r}, caption {shown(s)}")
                 worded = [s for s in photo.captions if encoded[s].words]
                 if worded:
                     photo_ids.append(photo.id)

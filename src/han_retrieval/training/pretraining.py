@@ -24,6 +24,7 @@ from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, make_matcher
 from han_retrieval.parsing import read_json_lines
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows
+from han_retrieval.text.tokenizer import check_length
 from han_retrieval.training.batches import compact, drop
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.loop import StepLoss, TrainingTask, run_training
@@ -99,9 +100,12 @@ class CaptionPairs(EpochBatches[list[tuple[list[int], list[int]]], PairBatch]):
         """Take the photos with at least two captions that have words.
 
         Raises:
-            DataError: There are fewer than two.
+            DataError: There are fewer than two, or a caption has more than ``MOST_WORDS`` words.
         """
-        encoded = ([tokenizer.encode(s) for s in captions] for captions in photos)
+        encoded = [[tokenizer.encode(s) for s in captions] for captions in photos]
+        for place, captions in enumerate(encoded):
+            for sentence in captions:
+                check_length(sentence.words, where=f"photo {place}")
         worded = ([sentence.ids for sentence in captions if sentence.words] for captions in encoded)
         found = [captions for captions in worded if len(captions) > 1]
         if len(found) < 2:
