@@ -12,6 +12,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def _behind_start(jpeg: bytes, *segments: bytes) -> bytes:
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
+@cache
 def sound() -> dict[str, bytes]:
     """Photos that must open, by their names."""
     rgb, found = picture(), {}
@@ -174,6 +176,7 @@ _SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image hre
 _PS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n/x { x } def x\nshowpage\n"
 
 
+@cache
 def broken() -> dict[str, bytes]:
     """Files that must be refused or open, within bounds, by their names."""
     found = {"empty.jpg": EMPTY, "one-byte.png": b"\x89", "zeros.jpg": bytes(10_000)}
@@ -351,8 +354,10 @@ def write_odd_names(folder: Path) -> list[Path]:
     return written
 
 
-def write_what_is_no_file(folder: Path) -> list[str]:
-    """Names of photos behind which there is no file, as far as the system has such things."""
+def write_what_is_no_file(folder: Path, *, sparse: bool) -> list[str]:
+    """Names of photos behind which there is no file, as far as the system has such things, and files that are mostly
+    holes; reading the ``sparse`` ones takes seconds.
+    """
 
     def bind(path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as bound:
@@ -376,6 +381,8 @@ def write_what_is_no_file(folder: Path) -> list[str]:
     }
     written = []
     for name, make in makers.items():
+        if name in ("sparse-2-gb.tif", "sparse.ppm") and not sparse:
+            continue
         try:
             make(folder / name)
         except (OSError, AttributeError, NotImplementedError):
