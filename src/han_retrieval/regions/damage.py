@@ -5,23 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from han_retrieval.errors import StoreError
+from han_retrieval.regions.rows import CHECKSUMS
 from han_retrieval.regions.store import RegionStore
 from han_retrieval.storage.damage import Damage
-
-_MEND = "extract the photos into another folder"
+from han_retrieval.storage.locks import WriterLock
+from han_retrieval.storage.repair import check_table, repair_table, unchecked
 
 
 def check_store(path: str | Path) -> list[Damage]:
     """Read all of a region store; an empty list where everything is as it was written."""
     path = Path(path)
-    try:
-        store = RegionStore.open(path)
-        for photo_id in store.ids:
-            store.read([photo_id])
-        store.photos()
-    except StoreError as error:
-        return [Damage(path, str(error).removeprefix(f"{path}: "), _MEND)]
-    return []
+    mend = f"`han doctor --repair {path}` takes damaged rows out; the `han extract` that made it detects them again"
+    damage = check_table(path, CHECKSUMS, mend=mend)
+    if not damage:
+        try:
+            RegionStore.open(path)
+        except StoreError as error:
+            return [Damage(path, str(error).removeprefix(f"{path}: "), mend)]
+    return damage
+
+
+def unchecked_store(path: str | Path) -> str | None:
+    """What of a region store cannot be checked, and what makes it so that it can; None where all can be."""
+    what = unchecked(Path(path), CHECKSUMS)
+    return what and f"{what}; to have them, extract the photos into another folder"
 
 
 def repair_store(path: str | Path) -> list[str]:
@@ -31,9 +38,8 @@ def repair_store(path: str | Path) -> list[str]:
         What was done, a line each; none where there was nothing to do.
 
     Raises:
-        StoreError: It cannot be mended; what is there is kept.
+        StoreError: It cannot be mended, or another process is writing to it; what is there is kept.
     """
-    damage = check_store(path)
-    if damage:
-        raise StoreError(f"{damage[0]}")
-    return []
+    path = Path(path)
+    with WriterLock(path):
+        return repair_table(path, CHECKSUMS, versions_held=False)

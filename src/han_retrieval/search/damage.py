@@ -6,22 +6,37 @@ from pathlib import Path
 
 from han_retrieval.errors import StoreError
 from han_retrieval.search.reader import IndexReader
+from han_retrieval.search.rows import CHECKSUMS
+from han_retrieval.search.settings import NAME, Settings
 from han_retrieval.storage.damage import Damage
-
-_MEND = "index the photos into another folder"
+from han_retrieval.storage.locks import WriterLock
+from han_retrieval.storage.repair import check_table, repair_table, unchecked
 
 
 def check_index(path: str | Path) -> list[Damage]:
     """Read all of an index; an empty list where everything is as it was written."""
     path = Path(path)
     try:
-        with IndexReader(path) as index:
-            for row in range(len(index)):
-                index.stored_tokens([row])
-                index.regions([row])
+        settings = Settings.read(path)
     except StoreError as error:
-        return [Damage(path, str(error).removeprefix(f"{path}: "), _MEND)]
-    return []
+        return [
+            Damage(path / NAME, str(error).removeprefix(f"{path / NAME}: "), "index the photos into another folder")
+        ]
+    mend = f"`han doctor --repair {path}` takes damaged rows out; `han index --out {path}` detects them again"
+    damage = check_table(path / settings.table, CHECKSUMS, mend=mend)
+    if not damage:
+        try:
+            IndexReader(path).close()
+        except StoreError as error:
+            return [Damage(path, str(error).removeprefix(f"{path}: "), mend)]
+    return damage
+
+
+def unchecked_index(path: str | Path) -> str | None:
+    """What of an index cannot be checked, and what makes it so that it can; None where all can be."""
+    path = Path(path)
+    what = unchecked(path / Settings.read(path).table, CHECKSUMS)
+    return what and f"{what}; to have them: han index --rebuild --out {path}"
 
 
 def repair_index(path: str | Path) -> list[str]:
@@ -31,9 +46,8 @@ def repair_index(path: str | Path) -> list[str]:
         What was done, a line each; none where there was nothing to do.
 
     Raises:
-        StoreError: It cannot be mended; what is there is kept.
+        StoreError: It cannot be mended, or another process is writing to it; what is there is kept.
     """
-    damage = check_index(path)
-    if damage:
-        raise StoreError(f"{damage[0]}")
-    return []
+    path = Path(path)
+    with WriterLock(path):
+        return repair_table(path / Settings.read(path).table, CHECKSUMS, versions_held=True)

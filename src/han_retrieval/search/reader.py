@@ -7,6 +7,7 @@ Legend: N photos, K rows, T queries, m regions, d numbers a token, e numbers a p
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ from han_retrieval.storage.failures import is_failure, reason_of
 from han_retrieval.storage.folder_checksums import refuse_damage
 from han_retrieval.storage.hashes import manifest_path
 from han_retrieval.storage.locks import hold_version
-from han_retrieval.storage.sound import SoundRows, read_sound
+from han_retrieval.storage.sound import SoundRows, read_all, read_sound
 from han_retrieval.storage.versions import is_table, metadata_of, open_dataset, open_version, versions
 
 _TRIES = 50
@@ -86,6 +87,7 @@ class IndexReader(Closing):
         self._table: Path | None = None
         self._stamp: tuple[int, int, int] | None = None  # of the version's file
         self._newest: list[int] = []  # the newest version when this one was opened; a power cut may have torn it
+        self._photos_dataset: Any = None
         self._text_map: TextMap | None = None
         self._load()
 
@@ -161,11 +163,20 @@ class IndexReader(Closing):
         """
         condition = check_condition(where)
         try:
-            found = self._dataset.scanner(columns=[], filter=condition, with_row_id=True).to_table()
+            found = self._facts().scanner(columns=[], filter=condition, with_row_id=True).to_table()
         except (ValueError, OSError, RuntimeError, pa.ArrowException) as error:
             reason = " ".join(str(error).split(", /")[0].replace("Invalid user input: ", "").split())
             raise refusal(where, reason) from None
-        return np.flatnonzero(np.isin(self._ids, found["_rowid"].to_numpy()))
+        return np.sort(found["_rowid"].to_numpy()).astype(np.int64)
+
+    def _facts(self) -> Any:
+        """``photos`` as a dataset in memory, whose row ids are the rows; what the disk has may have changed since."""
+        if self._photos_dataset is None:
+            import lance
+
+            place = f"memory://{uuid.uuid4().hex}"
+            self._photos_dataset = lance.write_dataset(self.photos, place, enable_stable_row_ids=True)
+        return self._photos_dataset
 
     def candidates(self, queries: Tensor, k: int, *, rows: Rows | None = None) -> tuple[Rows, NDArray[np.float32]]:
         """The k rows whose pooled vectors have the largest dot products with each query, best first.
@@ -209,7 +220,7 @@ class IndexReader(Closing):
     def region_names(self) -> list[str]:
         """The names that the detector gave to regions, each once, the most frequent first; none where it gives none."""
         with _reading(self.path):
-            rows = self._dataset.to_table(columns=["boxes", "labels"])
+            rows = read_all(self._dataset, ["boxes", "labels"])
             self._sound.require(range(len(self)), rows)
             column = rows["labels"]
         counts = pc.value_counts(column.combine_chunks().flatten()).to_pylist()
@@ -265,7 +276,7 @@ class IndexReader(Closing):
     def _read(self, settings: Settings, dataset: Any) -> None:
         """Read the columns that are kept in memory."""
         made_by = read_made_by(self.path, metadata_of(dataset))
-        table = read_sound(self.path / settings.table, dataset, COLUMNS, CHECKSUMS, with_row_id=True)
+        table = read_sound(self.path / settings.table, dataset, [*COLUMNS, "_rowid"], CHECKSUMS)
         sound = SoundRows(self.path / settings.table, table, CHECKSUMS)
         ids = table["_rowid"].to_numpy()
         pooled = np.empty((len(ids), made_by.pooled_size), np.float32)
@@ -283,13 +294,13 @@ class IndexReader(Closing):
                 pooled[new] = to_vectors(rows["pooled"])
             else:
                 new = np.arange(len(ids))
-                rows = dataset.to_table(columns=["pooled"])
+                rows = read_all(dataset, ["pooled"])
                 pooled = to_vectors(rows["pooled"])
             sound.require(new, rows)
         self._dataset, self._ids, self._table, self._sound = dataset, ids, self.path / settings.table, sound
         self.settings, self.made_by, self.pooled = settings, made_by, pooled
         self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
-        self.photos = table.select(COLUMNS).combine_chunks()
+        self.photos, self._photos_dataset = table.select(COLUMNS).combine_chunks(), None
 
     def _is_here(self, settings: Settings) -> bool:
         """Whether the table is the one that was read; a table made anew counts its rows and versions from the start."""

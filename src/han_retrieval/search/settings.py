@@ -5,6 +5,7 @@ A rebuilt table replaces the one before it when this file is replaced: readers s
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +14,7 @@ from han_retrieval.config import explain_errors
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_settings, shown
+from han_retrieval.storage.checksums import json_checksum
 
 NAME = "index.json"
 FORMAT_VERSION = 1
@@ -62,13 +64,21 @@ class Settings(BaseModel):
                     f"{index}: an index of format {shown(content.get('format'))}, and this version reads "
                     f"{FORMAT_VERSION}: use the version that wrote it, or index the photos into another folder"
                 )
+            checksum = content.pop("checksum", None) if isinstance(content, dict) else None
+            if checksum is not None and checksum != json_checksum(content):
+                raise StoreError(
+                    f"{index / NAME}: is not as it was written; if you changed it, delete its checksum; else index the "
+                    "photos into another folder"
+                )
             return cls.model_validate(content)
         except ValidationError as error:
             raise StoreError(f"{index / NAME}: {explain_errors(cls, error, content)}") from None
 
     def write(self, index: Path) -> None:
         """Replace the settings of an index."""
-        write_whole(index / NAME, self.model_dump_json(indent=2) + "\n")
+        content = self.model_dump(mode="json")
+        content["checksum"] = json_checksum(content)
+        write_whole(index / NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def is_index(path: Path) -> bool:

@@ -19,6 +19,7 @@ from han_retrieval.parsing import read_json_lines
 from han_retrieval.search.pooling import MeanPooling
 from han_retrieval.search.rows import CHECKSUMS, COLUMNS, PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
 from han_retrieval.search.scan import FileState, Place
+from han_retrieval.storage.checksums import json_checksum
 from han_retrieval.storage.sound import read_sound
 from han_retrieval.storage.table import Table
 from han_retrieval.storage.versions import is_table
@@ -124,21 +125,22 @@ class PhotoTable:
 
     def write_broken(self, broken: Mapping[Place, Broken]) -> None:
         """Replace the list of files that could not be indexed."""
-        lines = (
-            json.dumps(
-                {"root": root, "path": path, **asdict(each.state), "reason": each.reason, "reader": each.reader},
-                ensure_ascii=False,
-            )
+        entries = (
+            {"root": root, "path": path, **asdict(each.state), "reason": each.reason, "reader": each.reader}
             for (root, path), each in sorted(broken.items())
         )
+        lines = (json.dumps({**entry, "checksum": json_checksum(entry)}, ensure_ascii=False) for entry in entries)
         write_whole(self.path / BROKEN_NAME, "".join(line + "\n" for line in lines))
 
 
 def read_broken(table: Path) -> dict[Place, Broken]:
-    """As ``PhotoTable.read_broken``; empty if the list cannot be read, so that its files are tried again."""
+    """As ``PhotoTable.read_broken``, without what is not as it was written, so that these files are tried again."""
     broken = {}
     try:
         for where, each in read_json_lines(table / BROKEN_NAME):
+            checksum = each.pop("checksum", None)
+            if checksum is not None and checksum != json_checksum(each):
+                continue
             root, path, reason = (field(each, name, str, where) for name in ("root", "path", "reason"))
             state = FileState(*(field(each, name, int, where) for name in ("size", "mtime")))
             broken[root, path] = Broken(state, reason, str(each.get("reader", "")))

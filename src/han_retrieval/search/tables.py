@@ -29,6 +29,8 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         raise StoreError(f"{path}: no folder can be made there ({error.strerror})") from None
     others = sorted(names - {FIRST, LOCK_NAME, READERS_NAME})
+    if is_table(path / FIRST) and len(PhotoTable(path / FIRST)):  # which is filled once index.json is there
+        raise StoreError(f"{path}: its index.json is gone; put it back, or index the photos into another folder")
     if others:
         raise StoreError(f"{path}: holds other things, such as {others[0]}; choose a new folder for the index")
 

@@ -53,6 +53,13 @@ def checksums(rows: pa.Table, columns: Collection[str]) -> NDArray[np.uint64]:
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
+def json_checksum(content: Any) -> str:
+    """The checksum of what JSON can hold, 16 hexadecimal digits."""
+    from xxhash import xxh3_64_hexdigest
+
+    return str(xxh3_64_hexdigest(json.dumps(content, sort_keys=True).encode()))
+
+
 def _checksums(batch: pa.RecordBatch) -> NDArray[np.uint64]:
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -60,6 +60,12 @@ def is_recorded(table: Path, version: int) -> bool:
     return _path(table, version).exists()
 
 
+def recorded(table: Path) -> list[int]:
+    """The versions of which there are hashes, the newest first."""
+    names = (file.stem for file in (table / FOLDER).glob("*.json"))
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+
 def record(table: Path, version: int, dataset: Any, written: Collection[str], before: int) -> None:
     """Write the hashes of a version whose files are on the disk.
 
@@ -110,7 +116,21 @@ def read_hashes(table: Path, version: int) -> VersionHashes:
 def check_manifest(table: Path, version: int, hashes: VersionHashes) -> Damage | None:
     """Whether the manifest is as it was written."""
     path = manifest_path(table, version)
-    return None if _hash(path.read_bytes()) == hashes.manifest else Damage(path, "is not as it was written", MEND)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return Damage(path, "is gone", MEND)
+    return None if is_manifest(content, hashes) else Damage(path, "is not as it was written", MEND)
+
+
+def is_manifest(content: bytes, hashes: VersionHashes) -> bool:
+    """Whether this is the manifest of a version."""
+    return _hash(content) == hashes.manifest
+
+
+def quick_check(table: Path, name: str, hashes: FileHashes) -> Damage | None:
+    """As ``check_file``, without reading a data file as a whole."""
+    return check_file(table / name, hashes, whole=not name.startswith("data/"))
 
 
 def check_file(path: Path, hashes: FileHashes, *, whole: bool) -> Damage | None:
@@ -151,10 +171,14 @@ def hash_file(path: Path, *, whole: bool) -> FileHashes:
 def file_names(dataset: Any) -> Iterator[str]:
     """The data files and deletion files of a version, by their path in the table."""
     for fragment in dataset.get_fragments():
-        yield from (f"data/{each.path}" for each in fragment.metadata.files)
-        deletions = fragment.metadata.deletion_file
-        if deletions is not None:
-            yield deletions.path(fragment.fragment_id)
+        yield from names_of(fragment.metadata)
+
+
+def names_of(fragment: Any) -> Iterator[str]:
+    """The files of a fragment, by its metadata; its data files first."""
+    yield from (f"data/{each.path}" for each in fragment.files)
+    if fragment.deletion_file is not None:
+        yield fragment.deletion_file.path(fragment.id)
 
 
 def has_footer(path: Path) -> bool:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_ROWS = 8192  # read in one step
+
+
 class SoundRows:
     """The checksums of all rows of a version, to check those that are read later.
 
@@ -47,7 +50,7 @@ class SoundRows:
                 _require(self._path, checksums(rows, columns) != known[np.asarray(places, np.int64)])
 
 
-def read_sound(path: Path, dataset: Any, columns: Sequence[str], groups: Groups, **options: Any) -> pa.Table:
+def read_sound(path: Path, dataset: Any, columns: Sequence[str], groups: Groups) -> pa.Table:
     """Some columns of all rows of a dataset, and the checksum columns that it has.
 
     Raises:
@@ -55,11 +58,23 @@ def read_sound(path: Path, dataset: Any, columns: Sequence[str], groups: Groups,
     """
     with reading(path):
         names = [name for name in groups if name in dataset.schema.names]
-        rows = dataset.to_table(columns=[*columns, *names], **options)
+        rows = read_all(dataset, [*columns, *names])
         if len(rows) != dataset.count_rows():
             raise StoreError(f"{path}: holds {len(rows):,} of {dataset.count_rows():,} rows; {MEND}")
     _require(path, damaged_rows(rows, groups))
     return rows
+
+
+def read_all(dataset: Any, columns: Sequence[str]) -> pa.Table:
+    """Some columns of all rows of a dataset.
+
+    Not by a scan: where a file is damaged, that may end the process.
+    """
+    import pyarrow as pa
+
+    count = dataset.count_rows()
+    places = (range(first, min(first + _ROWS, count)) for first in range(0, max(count, 1), _ROWS))
+    return pa.concat_tables(dataset.take(list(part), columns=list(columns)) for part in places)
 
 
 def _require(path: Path, wrong: NDArray[np.bool_]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,7 @@ from han_retrieval.storage.versions import (
     metadata_of,
     open_dataset,
     open_version,
+    require_unchanged,
     versions,
 )
 from han_retrieval.storage.written import require_written
@@ -46,6 +48,8 @@ class Table:
         versions_held: Whether readers hold the version that they read (``hold_version``). Otherwise old versions are
             deleted whether or not somebody reads them, and readers must open the newest one where a file is gone.
 
+        dataset: Its newest version, where that is open already.
+
     Attributes:
         dataset: The Lance dataset, at the version that was opened or committed last.
 
@@ -53,9 +57,11 @@ class Table:
         StoreError: It cannot be read, or is not as it was written.
     """
 
-    def __init__(self, path: Path, *, checksums: Groups, versions_held: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, checksums: Groups, versions_held: bool = False, dataset: Any | None = None
+    ) -> None:
         self.path = path
-        self.dataset = open_dataset(path)
+        self.dataset = open_dataset(path) if dataset is None else dataset
         self._checksums = checksums
         self._versions_held = versions_held
         self._synced: set[Path] = set()
@@ -82,6 +88,8 @@ class Table:
         empty = schema.with_metadata({PREFIX + name: str(value) for name, value in metadata.items()}).empty_table()
         mode = "overwrite" if is_table(path) else "create"
         with writing(path):
+            if mode == "create":  # what a power cut left
+                shutil.rmtree(path / "_versions", ignore_errors=True)
             # Version 2.1 of the file format is read by every pylance that this project allows.
             lance.write_dataset(
                 empty, path, mode=mode, data_storage_version="2.1", enable_stable_row_ids=stable_row_ids
@@ -163,6 +171,21 @@ class Table:
         operation = transaction.operation
         self._commit(transaction, [*operation.updated_fragments, *getattr(operation, "new_fragments", ())])
 
+    def replace(self, fragments: Collection[int], batches: Iterator[pa.RecordBatch]) -> None:
+        """Commit the table without some of its fragments, and with rows, with their checksums, in their place.
+
+        Raises:
+            StoreError: They cannot be written; the table is as it was.
+        """
+        import lance
+        import pyarrow as pa
+
+        with writing(self.path):
+            rows = pa.RecordBatchReader.from_batches(self.dataset.schema, batches)
+            written = lance.fragment.write_fragments(rows, self.dataset)
+        change = lance.LanceOperation.Update(removed_fragment_ids=list(fragments), new_fragments=written)
+        self._commit(change, written)
+
     def compact(self) -> None:
         """Merge small files, then delete what nothing needs: merged files, old versions, leftovers of killed processes.
 
@@ -195,7 +218,9 @@ class Table:
                 "compaction_mode": "try_binary_copy",
                 "batch_size": 64,
             }
-            rewrites = [task.execute(self.dataset) for task in Compaction.plan(self.dataset, options).tasks]
+            tasks = Compaction.plan(self.dataset, options).tasks
+            require_unchanged(self.path, self.dataset.version, [each for task in tasks for each in task.fragments])
+            rewrites = [task.execute(self.dataset) for task in tasks]
             if rewrites:
                 written = [fragment for rewrite in rewrites for fragment in rewrite.new_fragments]
                 self._sync("data")

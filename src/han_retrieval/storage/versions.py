@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from han_retrieval.storage.hashes import (
     file_names,
     is_recorded,
     manifest_path,
+    names_of,
+    quick_check,
     read_hashes,
+    recorded,
 )
 
 PREFIX = "han_"  # of the keys of this package in a schema's metadata
@@ -29,8 +33,20 @@ _FOLDERS = ("data", "_deletions", "_transactions", "_versions", FOLDER, "")
 
 
 def is_table(path: Path) -> bool:
-    """Whether a folder holds a committed version of a Lance table."""
-    return any((path / "_versions").glob("*.manifest"))
+    """Whether a folder holds a committed version of a Lance table, be it damaged."""
+    if recorded(path):
+        return True
+    manifests = (path / "_versions").glob("*.manifest")
+    return any(manifests) and (any((path / "data").glob("*")) or not _is_torn_create(path))
+
+
+def _is_torn_create(path: Path) -> bool:
+    """Whether a power cut tore the first commit of a table, which holds nothing then."""
+    try:
+        open_version(path, versions(path)[0])
+    except (StoreError, IndexError):
+        return True
+    return False
 
 
 def versions(path: Path) -> list[int]:
@@ -49,7 +65,10 @@ def open_dataset(path: Path) -> Any:
         StoreError: It cannot be read, or is not as it was written.
     """
     for _ in range(_TRIES):
+        known = recorded(path)
         numbers = versions(path)
+        if known and known[0] not in numbers and known[0] > max(numbers, default=0):
+            raise StoreError(str(Damage(manifest_path(path, known[0]), "is gone", MEND)))
         torn: Path | None = None
         for number in numbers:
             try:
@@ -96,8 +115,21 @@ def quick_damage(path: Path, version: int) -> Damage | None:
         return None
     found = check_manifest(path, version, hashes)
     for name, each in hashes.files.items():
-        found = found or check_file(path / name, each, whole=not name.startswith("data/"))
+        found = found or quick_check(path, name, each)
     return found
+
+
+def require_unchanged(path: Path, version: int, fragments: Collection[Any]) -> None:
+    """Check files of some fragments in full, before Lance copies them.
+
+    Raises:
+        StoreError: One is not as it was written.
+    """
+    files = read_hashes(path, version).files if is_recorded(path, version) else {}
+    for name in (name for fragment in fragments for name in names_of(fragment)):
+        damage = check_file(path / name, files[name], whole=True) if name in files else None
+        if damage is not None:
+            raise StoreError(str(damage))
 
 
 def metadata_of(dataset: Any) -> dict[str, str]:
