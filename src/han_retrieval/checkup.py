@@ -103,13 +103,15 @@ def _found(path: Path) -> Iterator[_Part]:
     from han_retrieval.storage.versions import is_table
 
     if is_index(path):
-        from han_retrieval.search.damage import check_index, repair_index
+        from han_retrieval.search.damage import check_index, repair_index, unchecked_index
 
-        yield _Part("index", "every row of its table", check_index, repair_index)
+        checked = ", ".join(filter(None, ["every row of its table", unchecked_index(path)]))
+        yield _Part("index", checked, check_index, repair_index)
     elif is_table(path):
-        from han_retrieval.regions.damage import check_store, repair_store
+        from han_retrieval.regions.damage import check_store, repair_store, unchecked_store
 
-        yield _Part("region store", "every row", check_store, repair_store)
+        checked = ", ".join(filter(None, ["every row", unchecked_store(path)]))
+        yield _Part("region store", checked, check_store, repair_store)
     if _is_of_files(path):
         listed = listed_files(path)
         names = f"size and SHA-256 of {', '.join(listed)}" if listed else f"that it loads, as there is no {NAME}"

@@ -26,9 +26,9 @@ def check_store(path: str | Path) -> list[Damage]:
 
 
 def unchecked_store(path: str | Path) -> str | None:
-    """What of a region store cannot be checked, and what makes it so that it can; None where all can be."""
+    """What of a region store cannot be checked, and what mends that; None where all can be checked."""
     what = unchecked(Path(path), CHECKSUMS)
-    return what and f"{what}; to have them, extract the photos into another folder"
+    return what and f"{what}; a store that `han extract` makes anew has them"
 
 
 def repair_store(path: str | Path) -> list[str]:

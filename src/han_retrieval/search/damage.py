@@ -33,10 +33,13 @@ def check_index(path: str | Path) -> list[Damage]:
 
 
 def unchecked_index(path: str | Path) -> str | None:
-    """What of an index cannot be checked, and what makes it so that it can; None where all can be."""
+    """What of an index cannot be checked, and what mends that; None where all can be checked."""
     path = Path(path)
-    what = unchecked(path / Settings.read(path).table, CHECKSUMS)
-    return what and f"{what}; to have them: han index --rebuild --out {path}"
+    try:
+        what = unchecked(path / Settings.read(path).table, CHECKSUMS)
+    except StoreError:
+        return None  # it is damaged, as a check says
+    return what and f"{what}; `han index --rebuild --out {path}` gives them some"
 
 
 def repair_index(path: str | Path) -> list[str]:

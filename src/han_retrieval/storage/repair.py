@@ -46,16 +46,12 @@ def check_table(path: Path, checksums: Groups, *, mend: str) -> list[Damage]:
 
 
 def unchecked(path: Path, checksums: Groups) -> str | None:
-    """What of a table a check cannot tell, because it was made before there were checksums; None if there is nothing.
-
-    Raises:
-        StoreError: It cannot be read.
-    """
-    number = versions(path)[0]
-    schema = _open(path, number).schema.names
-    if not set(checksums) <= set(schema):
-        return "its rows have no checksums, so that a value that changed is not noticed"
-    return None if hashes.is_recorded(path, number) else "no hashes of its files were written yet"
+    """What a check cannot tell of a table that was made before there were checksums; None if it can tell all."""
+    try:
+        names = _open(path, versions(path)[0]).schema.names
+    except (StoreError, IndexError):
+        return None  # it is damaged, as a check says
+    return None if set(checksums) <= set(names) else "but not their values, as they have no checksums"
 
 
 def repair_table(path: Path, checksums: Groups, *, versions_held: bool) -> list[str]:
