@@ -161,7 +161,7 @@ def test_photos_of_nearly_the_most_pixels(tmp_path):
 
 @pytest.mark.slow
 def test_many_large_photos_are_indexed_in_bounded_memory(tmp_path, model):
-    """Twelve of 100 million pixels, 400 MB each, of which two at a time are in memory, and what threads keep of others."""
+    """Twelve of 100 million pixels, 400 MB each: two at a time are in memory, and what threads keep of others."""
     data = encoded(picture(size=(9_990, 9_990)), "JPEG")
     write_photos(tmp_path / "photos", {f"{i:02}.jpg": data + bytes([i]) for i in range(12)})
     reports = run("index", "extract", photos=tmp_path / "photos", out=tmp_path, model=model, timeout=300)
