@@ -10,6 +10,7 @@ import click
 from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import probability_column
+from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, cpu_option, detector_options, json_option, k_option, model_option
 from han_retrieval.data import open_photo, read_sentences
 from han_retrieval.errors import DataError
@@ -55,4 +56,4 @@ def caption(
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
     for each in ranked:
-        click.echo(f"{each.score:7.4f}{probability_column(each.probability)}  {each.caption}")
+        click.echo(f"{each.score:7.4f}{probability_column(each.probability)}  {printable(each.caption)}")

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from han_retrieval.cli.names import printable
 from han_retrieval.errors import ConfigError
 from han_retrieval.version import __version__
 
@@ -65,12 +66,12 @@ def _check_folder(path: str, *, repair: bool, accept: bool, as_json: bool) -> No
         click.echo(json.dumps({**facts, "damages": damages}, indent=2))
     else:
         for line in done:
-            click.echo(line)
-        click.echo(f"{found.path}: {found.kind}")
+            click.echo(printable(line))
+        click.echo(f"{printable(str(found.path))}: {found.kind}")
         for line in found.checked:
-            click.echo(f"checked {line}")
+            click.echo(f"checked {printable(line)}")
         for damage in found.damages:
-            click.echo(f"DAMAGED {damage}")
+            click.echo(f"DAMAGED {printable(str(damage))}")
         click.echo("not sound" if found.damages else "sound")
     sys.exit(1 if found.damages else 0)
 

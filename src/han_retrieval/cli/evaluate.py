@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, allow_missing_option, scored_dataset_options
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset, read_entities
@@ -59,7 +60,7 @@ def evaluate(
     """
     dataset_read = read_dataset(dataset, format=format_name)
     for reason, count in dataset_read.skipped.items():
-        click.echo(f"note: {reason}: {count}", err=True)
+        click.echo(f"note: {printable(reason)}: {count}", err=True)
     photos = with_splits(dataset_read).split(split)
     annotations = read_entities(grounding) if grounding else None
     store = RegionStore.open(features)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import reading_options
 from han_retrieval.cli.pace import added_in
 from han_retrieval.data import open_photo, read_dataset
@@ -98,7 +99,7 @@ def extract(
                 raise ConfigError("--ids is for features that others made; for photos, leave it out")
             dataset = read_dataset(source, format=format_name)
             for reason, count in dataset.skipped.items():
-                click.echo(f"note: {reason}: {count}", err=True)
+                click.echo(f"note: {printable(reason)}: {count}", err=True)
             if split:
                 dataset = dataset.split(split)
             finder = _finder(detector, regions=regions, horizontal_flip=horizontal_flip)
@@ -156,7 +157,7 @@ def _preview(photo: Path, out: Path | None, detector: Detector, *, as_json: bool
         for row in rows:
             score = "" if row["score"] is None else f"{row['score']:.2f}"
             box = " ".join(f"{edge:.0f}" for edge in row["box"])
-            click.echo(f"{row['region']:>6} {score:>6}  {box:<20} {row['label'] or ''}".rstrip())
+            click.echo(f"{row['region']:>6} {score:>6}  {box:<20} {printable(row['label'] or '')}".rstrip())
     click.echo(f"wrote {out} ({detector.fingerprint})", err=True)
 
 
@@ -164,14 +165,14 @@ def _show_skipped(report: ExtractReport, out: Path) -> None:
     if report.skipped:
         click.echo(f"photos skipped: {len(report.skipped)}, all listed in {out / SKIPPED_NAME}; the first:", err=True)
         for name, reason in report.skipped[:_SHOWN]:
-            click.echo(f"  {name}: {reason}", err=True)
+            click.echo(f"  {printable(f'{name}: {reason}')}", err=True)
 
 
 def _summary(report: ExtractReport, out: Path) -> str:
     store = RegionStore.open(out).describe()
     regions = f"{store.regions_mean:.4g} regions a photo" if store.photos else "no regions"
     return (
-        f"{out}: {store.photos:,} photos, {regions}, {store.feature_size} numbers a region; "
+        f"{printable(str(out))}: {store.photos:,} photos, {regions}, {store.feature_size} numbers a region; "
         f"{added_in(report.done, report.seconds)}, "
         f"{report.already_there:,} there before, {len(report.skipped):,} skipped"
     )

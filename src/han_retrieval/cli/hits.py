@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from han_retrieval.cli.names import path_line
 from han_retrieval.errors import ConfigError
 from han_retrieval.search import Calibration, Hit, SearchResult
 
 
-def refuse_two_outputs(paths: bool, as_json: bool) -> None:
+def refuse_two_outputs(*, paths: bool, null: bool, as_json: bool) -> None:
     """Check that at most one form of output is asked for.
 
     Raises:
-        ConfigError: Both --paths and --json are given.
+        ConfigError: Two of --paths, --null and --json are given.
     """
-    if paths and as_json:
-        raise ConfigError("--paths and --json are two ways to print: choose one")
+    given = [name for name, is_given in (("--paths", paths), ("--null", null), ("--json", as_json)) if is_given]
+    if len(given) > 1:
+        raise ConfigError(f"{given[0]} and {given[1]} are two ways to print: choose one")
 
 
 def likely_hits(found: SearchResult, calibration: Calibration | None, *, show_all: bool) -> list[Hit]:
@@ -36,12 +39,15 @@ def likely_hits(found: SearchResult, calibration: Calibration | None, *, show_al
     return found.hits if show_all else []
 
 
-def print_hits(hits: Sequence[Hit], *, paths: bool) -> None:
-    """Print a line a hit: score, probability if it is known, and path; or only the path."""
+def print_hits(hits: Sequence[Hit], *, paths: bool, null: bool) -> None:
+    """Print a line a hit: score, probability if it is known, and path; or only the path, or paths that end in NUL."""
     for hit in hits:
+        if null:
+            click.echo(os.fsencode(hit.path) + b"\0", nl=False)  # of text, it would drop codes for terminals
+            continue
         more = f"  (and {len(hit.copies)} more of the same content)" if hit.copies else ""
-        line = f"{hit.score:7.4f}{probability_column(hit.probability)}  {hit.path}{more}"
-        click.echo(str(hit.path) if paths else line)
+        line = f"{hit.score:7.4f}{probability_column(hit.probability)}  {path_line(hit.path)}{more}"
+        click.echo(path_line(hit.path) if paths else line)
 
 
 def probability_column(probability: float | None) -> str:

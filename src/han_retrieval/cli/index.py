@@ -11,6 +11,7 @@ import click
 
 from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, detector_options, json_option, reading_options
 from han_retrieval.cli.pace import added_in
 from han_retrieval.errors import ConfigError
@@ -106,18 +107,18 @@ def _show_notes(report: IndexReport) -> None:
         if files:
             click.echo(f"{what}: {len(files)}", err=True)
         for name, reason in files[:_SHOWN]:
-            click.echo(f"  {name}: {reason}", err=True)
+            click.echo(f"  {printable(f'{name}: {reason}')}", err=True)
         if len(files) > _SHOWN:
             click.echo("  ... (--json lists them all)", err=True)
     if report.heif:
         click.echo(f"note: {report.heif} .heic or .heif photos were left out: pip install pillow-heif", err=True)
     for folder in report.unreadable:
-        click.echo(f"note: {folder}: cannot be listed; the photos below it stay in the index", err=True)
+        click.echo(f"note: {printable(folder)}: cannot be listed; the photos below it stay in the index", err=True)
 
 
 def _summary(report: IndexReport, out: Path) -> str:
     return (
-        f"{out}: {report.photos:,} photos; {added_in(report.added, report.seconds)}, "
+        f"{printable(str(out))}: {report.photos:,} photos; {added_in(report.added, report.seconds)}, "
         f"{report.moved:,} moved, {report.removed:,} removed, {len(report.broken):,} broken"
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from han_retrieval.cli.names import printable
 from han_retrieval.errors import ConfigError
 
 
@@ -42,7 +43,7 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {_text(value)}")
+        click.echo(f"{name:<{width}}  {printable(_text(value))}")
 
 
 def _text(value: Any) -> str:

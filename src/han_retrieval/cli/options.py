@@ -91,5 +91,6 @@ def index_options(*, candidates: int) -> Decorator:
         ),
         moved_model_option,
         cpu_option,
-        click.option("--paths", is_flag=True, help="Print only paths, one per line."),
+        click.option("--paths", is_flag=True, help="Print only paths, one per line; with line breaks, as JSON."),
+        click.option("-0", "--null", is_flag=True, help="Print only paths, each with a NUL after it, for xargs -0."),
     )

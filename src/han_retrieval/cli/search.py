@@ -33,6 +33,7 @@ def search(
     model: str | None,
     device: str,
     paths: bool,
+    null: bool,
     as_json: bool,
 ) -> None:
     """Print the photos of INDEX that fit QUERY best, best first, with their scores.
@@ -44,7 +45,7 @@ def search(
     --where takes an SQL condition on id, root, path, folder, mtime, size, width, height, date, camera and regions. date
     is '2024-01-31 12:00:00' from EXIF, folder is 'trips/2024/' with its slash. Of copies, the first path counts.
     """
-    refuse_two_outputs(paths, as_json)
+    refuse_two_outputs(paths=paths, null=null, as_json=as_json)
     parts = parse_query(query)
     with Index.open(index, model=model, device=find_device(device)) as photos:
         known = {word: known for part in parts for word, known in photos.model.known_words(part.text).items()}
@@ -58,7 +59,7 @@ def search(
             click.echo(f"note: no photo meets {where}", err=True)
         hits = likely_hits(found, photos.calibration, show_all=show_all)
         if not as_json:
-            print_hits(hits, paths=paths)
+            print_hits(hits, paths=paths, null=null)
             return
         shown = [hit_as_json(hit) | {"evidence": _evidence(photos, hit, parts)} for hit in hits]
     facts = {"query": query, "nothing": found.nothing_matches, "seconds": found.seconds, "hits": shown}

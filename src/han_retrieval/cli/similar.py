@@ -31,6 +31,7 @@ def similar(
     detector: str | None,
     device: str,
     paths: bool,
+    null: bool,
     as_json: bool,
 ) -> None:
     """Print the photos of INDEX that are most similar to PHOTO, best first, by what is in their regions.
@@ -38,7 +39,7 @@ def similar(
     PHOTO is any photo file, or the path of a photo in the index from its root. Each region of PHOTO is aligned with the
     regions of the other photo; the score is the mean cosine, at most 1. --where is explained in `han search --help`.
     """
-    refuse_two_outputs(paths, as_json)
+    refuse_two_outputs(paths=paths, null=null, as_json=as_json)
     with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
         row = photos.find(photo)
         found = photos.similar(
@@ -55,4 +56,4 @@ def similar(
         facts = {"photo": photo, "indexed": row is not None, "seconds": found.seconds}
         click.echo(json.dumps(facts | {"hits": [hit_as_json(hit) for hit in found]}, ensure_ascii=False))
     else:
-        print_hits(found.hits, paths=paths)
+        print_hits(found.hits, paths=paths, null=null)

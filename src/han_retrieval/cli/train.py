@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, features_option, format_option
 from han_retrieval.cli.run_options import run_options, stopping
 from han_retrieval.cli.splits import with_splits
@@ -70,7 +71,7 @@ def train(
     store = RegionStore.open(features)
     click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
     for reason, count in photos.skipped.items():
-        click.echo(f"left out: {count} x {reason}", err=True)
+        click.echo(f"left out: {count} x {printable(reason)}", err=True)
     with stopping(out):
         result = train_model(
             settings,

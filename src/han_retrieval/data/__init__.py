@@ -18,6 +18,7 @@ from han_retrieval.data.photos import (
     open_file,
     open_photo,
     read_exif,
+    reason_without,
     upright_rgb,
 )
 from han_retrieval.data.read import read_dataset
@@ -52,6 +53,7 @@ __all__ = [
     "read_exif",
     "read_lines",
     "read_sentences",
+    "reason_without",
     "scan_image_ids",
     "scan_splits",
     "to_stored_size",

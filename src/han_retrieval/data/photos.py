@@ -20,7 +20,7 @@ import PIL
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from han_retrieval.data.jpegs import check_scans, decode_cut
-from han_retrieval.errors import DataError
+from han_retrieval.errors import DataError, HANError, one_line
 
 try:
     from pillow_heif import register_heif_opener
@@ -54,6 +54,11 @@ _MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and 
 
 # Pillow warns on stderr about what open_photo reports or refuses, and about odd metadata, which does no harm.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def reason_without(path: str | Path, error: HANError) -> str:
+    """What an error says of a file, without the path before it."""
+    return str(error).removeprefix(one_line(f"{path}:")).lstrip()
 
 
 class UnreadablePhotoError(DataError):
@@ -150,8 +155,10 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[BufferedReader, Image
         raise DataError(f"{path}: not an image that can be read") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: more pixels than the limit of {max_pixels:,}") from None
+    except UnreadablePhotoError:
+        raise
     except DataError as error:
-        raise (error if str(error).startswith(f"{path}: ") else DataError(f"{path}: {error}")) from None
+        raise DataError(f"{path}: {reason_without(path, error)}") from None
     except MemoryError:
         raise UnreadablePhotoError(f"{path}: there is not enough memory to decode it") from None
     except Exception as error:  # on broken files, each of Pillow's codecs raises as it likes

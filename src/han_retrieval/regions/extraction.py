@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, count_pixels, is_text, open_photo, read_batches
+from han_retrieval.data import (
+    CaptionedPhoto,
+    CaptionedPhotos,
+    count_pixels,
+    is_text,
+    open_photo,
+    read_batches,
+    reason_without,
+)
 from han_retrieval.data.files import NOT_TEXT, field, readable
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.files import write_whole
@@ -195,7 +203,7 @@ def _begin(photo: CaptionedPhoto) -> tuple[int, Callable[[], Image.Image | str]]
     try:
         return count_pixels(path), lambda: _open(path)
     except HANError as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = reason_without(path, error)
         return 0, lambda: reason
 
 
@@ -203,7 +211,7 @@ def _open(path: Path) -> Image.Image | str:
     try:
         return open_photo(path)
     except HANError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return reason_without(path, error)
 
 
 def _detect(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, read_batches
+from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, read_batches, reason_without
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.regions.extraction import progress_bar
 from han_retrieval.search.maker import Maker
@@ -129,7 +129,7 @@ class Additions:
         self._encode(list(new.values()), maker)
 
     def _take_error(self, place: Place, error: DataError) -> None:
-        reason = str(error).removeprefix(f"{Path(*place)}: ")
+        reason = reason_without(Path(*place), error)
         if not isinstance(error, UnreadablePhotoError):
             self._broken[place] = Broken(self._found.files[place], reason, PHOTO_READER)
             return
