@@ -143,17 +143,17 @@ def delete_leftovers(path: Path) -> None:
 
     Whoever calls it is the table's one writer.
     """
-    try:
-        named = {name for number in versions(path) for name in _names(path, number)}
-    except StoreError:
-        named = None  # of a version that is not sound nothing is deleted
-    for folder in _FOLDERS:
-        for file in (path / folder).glob("*"):
-            is_orphan = named is not None and folder in ("data", "_deletions") and f"{folder}/{file.name}" not in named
-            if file.is_file() and (is_orphan or re.search(r"^\.tmp|#\d+$", file.name)):
-                with suppress(FileNotFoundError):
-                    file.unlink()
-    for file in leftovers(path):
+    found = [file for folder in _FOLDERS for file in (path / folder).glob("*") if file.is_file()]
+    gone = [file for file in found if re.search(r"^\.tmp|#\d+$", file.name)]
+    gone += [file for folder in (path, path / FOLDER) for file in leftovers(folder)]
+    with suppress(StoreError):  # where a version is not sound, what it needs is not known
+        named = {path / name for number in versions(path) for name in _names(path, number)}
+        gone += [f for f in found if f.parent in (path / "data", path / "_deletions") and f not in named]
+    manifests = [manifest_path(path, number).read_bytes() for number in versions(path)]  # which name a transaction
+    for file in (path / "_transactions").glob("*.txn"):
+        if not any(file.name.encode() in manifest for manifest in manifests):
+            gone.append(file)
+    for file in gone:
         file.unlink(missing_ok=True)
 
 
