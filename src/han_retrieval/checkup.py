@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from han_retrieval.errors import DataError, HANError, StoreError
@@ -28,39 +29,44 @@ class Checkup:
     Attributes:
         path: What was checked.
         kind: What it is, such as "model".
-        checked: What was checked, a line each; also what could not be.
+        checked: What was checked, a line each.
+        unchecked: What could not be, and what makes it so that it can.
         damages: What is not as it was written; none where all is.
     """
 
     path: Path
     kind: str
     checked: tuple[str, ...]
+    unchecked: tuple[str, ...]
     damages: tuple[Damage, ...]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One of the things that a folder can be: its name, what was checked of it, and how to check and to mend it."""
+    """One of the things that a folder can be: its name, what is checked of it, and how it is checked and mended."""
 
     kind: str
     checked: str
     check: Callable[[Path], list[Damage]]
     repair: Callable[[Path], list[str]]
+    unchecked: Callable[[Path], str | None] = lambda _: None
 
 
-def check_path(name: str | Path) -> Checkup:
+def check_path(name: str | Path, *, progress: bool = False) -> Checkup:
     """Check an index, a region store, a model, a detector, a pre-trained text encoder or a training run in full.
 
     Args:
         name: Its folder, or a model by name.
+        progress: Show a progress bar on standard error while tables are read.
 
     Raises:
         DataError: It is none of these.
     """
-    path, parts = _parts(name)
+    path, parts = _parts(name, progress=progress)
     damages = [damage for part in parts for damage in part.check(path)]
+    unchecked = [] if damages else [note for part in parts if (note := part.unchecked(path))]
     kind = " and ".join(part.kind for part in parts)
-    return Checkup(path, kind, tuple(part.checked for part in parts), tuple(damages))
+    return Checkup(path, kind, tuple(part.checked for part in parts), tuple(unchecked), tuple(damages))
 
 
 def repair_path(name: str | Path) -> list[str]:
@@ -86,9 +92,9 @@ def accept_path(name: str | Path) -> list[str]:
     return accepted
 
 
-def _parts(name: str | Path) -> tuple[Path, list[_Part]]:
+def _parts(name: str | Path, *, progress: bool = False) -> tuple[Path, list[_Part]]:
     path = model_folder(name)
-    parts = list(_found(path))
+    parts = list(_found(path, progress=progress))
     if not parts:
         missing = "there is nothing" if not path.exists() else "nothing that can be checked"
         raise DataError(
@@ -98,24 +104,23 @@ def _parts(name: str | Path) -> tuple[Path, list[_Part]]:
     return path, parts
 
 
-def _found(path: Path) -> Iterator[_Part]:
+def _found(path: Path, *, progress: bool) -> Iterator[_Part]:
     from han_retrieval.search.settings import is_index
     from han_retrieval.storage.versions import is_table
 
-    if is_index(path):
+    of_table = "the files and the rows of its newest version"
+    if is_index(path) or any(map(is_table, path.glob("photos-*"))):
         from han_retrieval.search.damage import check_index, repair_index, unchecked_index
 
-        checked = ", ".join(filter(None, ["every row of its table", unchecked_index(path)]))
-        yield _Part("index", checked, check_index, repair_index)
+        yield _Part("index", of_table, partial(check_index, progress=progress), repair_index, unchecked_index)
     elif is_table(path):
         from han_retrieval.regions.damage import check_store, repair_store, unchecked_store
 
-        checked = ", ".join(filter(None, ["every row", unchecked_store(path)]))
-        yield _Part("region store", checked, check_store, repair_store)
+        yield _Part("region store", of_table, partial(check_store, progress=progress), repair_store, unchecked_store)
     if _is_of_files(path):
-        listed = listed_files(path)
-        names = f"size and SHA-256 of {', '.join(listed)}" if listed else f"that it loads, as there is no {NAME}"
-        yield _Part(_kind_of_files(path), names, _check_model, _sweep)
+        listed = listed_files(path) or {}
+        names = f"size and SHA-256 of {', '.join(listed)}" if listed else "that it loads"
+        yield _Part(_kind_of_files(path), names, _check_model, _sweep, _unchecked_model)
     run = path / "training"
     if (run / "config.json").is_file() or any(run.glob("checkpoint-*")):
         yield _Part("training run", "settings, metrics and checkpoints", _check_run, _repair_run)
@@ -140,6 +145,12 @@ def _kind_of_files(path: Path) -> str:
 def check_model(folder: str | Path) -> list[Damage]:
     """Check the folder of a model, a detector or a pre-trained text encoder: its checksums, then that it loads."""
     return _check_model(model_folder(folder))
+
+
+def _unchecked_model(folder: Path) -> str | None:
+    if listed_files(folder) is not None:
+        return None
+    return f"whether its files are as they were written: it has no {NAME}; `han doctor {folder} --accept` writes one"
 
 
 def _check_model(folder: Path) -> list[Damage]:

@@ -11,6 +11,7 @@ import pytest
 from commands import run_han
 from damaging import RANDOM, damaged_copy, without_checksums
 from tiny_detector import tiny_network
+from tiny_index import make_model, make_photos, update
 from training_data import interrupted_at, make_data, same_run, small_config
 
 from han_retrieval.errors import HANError
@@ -103,7 +104,8 @@ def test_a_folder_without_checksums_gets_some(capsys, run, tmp_path):
     without_checksums(shutil.copytree(run, tmp_path / "model"))
     code, out, _ = run_han(capsys, "doctor", tmp_path / "model")
     assert code == 0
-    assert "checked that it loads, as there is no checksums.json" in out
+    assert "checked that it loads\n" in out
+    assert "not checked: whether its files are as they were written: it has no checksums.json; `han doctor" in out
     weights = tmp_path / "model/model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-4])
@@ -217,3 +219,39 @@ def test_older_checkpoints_are_deleted(tmp_path):
     for step in (3, 20, 9):
         save_checkpoint(tmp_path, {}, {"step": step})
         assert [path.name for path in tmp_path.iterdir()] == [f"checkpoint-{step:09d}"]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("index")
+    update(make_photos(folder / "photos", 5), folder / "index", make_model(folder / "model"))
+    return folder / "index"
+
+
+@pytest.mark.parametrize("kind", ["index", "region store"])
+def test_tables_are_checked_and_mended(capsys, data, index, tmp_path, kind):
+    folder = shutil.copytree({"index": index, "region store": data[1].path}[kind], tmp_path / "table")
+    code, out, _ = run_han(capsys, "doctor", folder)
+    assert (code, out.splitlines()) == (
+        0,
+        [f"{folder}: {kind}", "checked the files and the rows of its newest version", "sound"],
+    )
+    (file,) = folder.rglob("*.lance") if kind == "region store" else folder.glob("photos-1/data/*.lance")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    code, out, _ = run_han(capsys, "doctor", folder)
+    assert code == 1
+    assert f"DAMAGED {file}: " in out
+    assert "`han doctor --repair" in out
+    code, out, _ = run_han(capsys, "doctor", folder, "--repair")
+    assert (code, out.splitlines()[-1]) == (0, "sound")
+    assert run_han(capsys, "doctor", folder)[0] == 0
+
+
+def test_an_index_without_its_settings_is_damaged(capsys, index, tmp_path):
+    folder = shutil.copytree(index, tmp_path / "index")
+    (folder / "index.json").unlink()
+    code, out, _ = run_han(capsys, "doctor", folder)
+    assert code == 1
+    assert f"DAMAGED {folder / 'index.json'}: " in out

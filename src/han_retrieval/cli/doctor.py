@@ -59,17 +59,19 @@ def _check_folder(path: str, *, repair: bool, accept: bool, as_json: bool) -> No
     done = [f"accepted {name} as it is" for name in accept_path(path)] if accept else []
     done += repair_path(path) if repair else []
     click.echo(f"checking {path}", err=True)
-    found = check_path(path)
+    found = check_path(path, progress=True)
     if as_json:
         damages = [{"path": str(each.path), "what": each.what, "mend": each.mend} for each in found.damages]
-        facts = {"path": str(found.path), "kind": found.kind, "done": done, "checked": found.checked}
-        click.echo(json.dumps({**facts, "damages": damages}, indent=2))
+        facts = {"path": str(found.path), "kind": found.kind, "done": done, "damages": damages}
+        click.echo(json.dumps({**facts, "checked": found.checked, "unchecked": found.unchecked}, indent=2))
     else:
         for line in done:
             click.echo(printable(line))
         click.echo(f"{printable(str(found.path))}: {found.kind}")
         for line in found.checked:
             click.echo(f"checked {printable(line)}")
+        for line in found.unchecked:
+            click.echo(f"not checked: {printable(line)}")
         for damage in found.damages:
             click.echo(f"DAMAGED {printable(str(damage))}")
         click.echo("not sound" if found.damages else "sound")

@@ -12,11 +12,11 @@ from han_retrieval.storage.locks import WriterLock
 from han_retrieval.storage.repair import check_table, repair_table, unchecked
 
 
-def check_store(path: str | Path) -> list[Damage]:
+def check_store(path: str | Path, *, progress: bool = False) -> list[Damage]:
     """Read all of a region store; an empty list where everything is as it was written."""
     path = Path(path)
     mend = f"`han doctor --repair {path}` takes damaged rows out; the `han extract` that made it detects them again"
-    damage = check_table(path, CHECKSUMS, mend=mend)
+    damage = check_table(path, CHECKSUMS, mend=mend, progress=progress)
     if not damage:
         try:
             RegionStore.open(path)

@@ -13,7 +13,7 @@ from han_retrieval.storage.locks import WriterLock
 from han_retrieval.storage.repair import check_table, repair_table, unchecked
 
 
-def check_index(path: str | Path) -> list[Damage]:
+def check_index(path: str | Path, *, progress: bool = False) -> list[Damage]:
     """Read all of an index; an empty list where everything is as it was written."""
     path = Path(path)
     try:
@@ -23,7 +23,7 @@ def check_index(path: str | Path) -> list[Damage]:
             Damage(path / NAME, str(error).removeprefix(f"{path / NAME}: "), "index the photos into another folder")
         ]
     mend = f"`han doctor --repair {path}` takes damaged rows out; `han index --out {path}` detects them again"
-    damage = check_table(path / settings.table, CHECKSUMS, mend=mend)
+    damage = check_table(path / settings.table, CHECKSUMS, mend=mend, progress=progress)
     if not damage:
         try:
             IndexReader(path).close()

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.storage import hashes
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
 _ROWS = 64  # in memory at a time
 
 
-def check_table(path: Path, checksums: Groups, *, mend: str) -> list[Damage]:
+def check_table(path: Path, checksums: Groups, *, mend: str, progress: bool = False) -> list[Damage]:
     """Read all of the newest version of a table.
 
     Args:
         path: Its folder.
         checksums: The columns of checksums, and what they cover.
         mend: How to mend it, in words.
+        progress: Show a progress bar on standard error.
 
     Returns:
         What is damaged; nothing where everything is as it was written.
@@ -39,7 +42,7 @@ def check_table(path: Path, checksums: Groups, *, mend: str) -> list[Damage]:
     try:
         damage = _of_version(path, numbers[0])
         if not damage:
-            damage = [each for each, _ in _of_fragments(path, _open(path, numbers[0]), checksums)]
+            damage = [each for each, _ in _of_fragments(path, _open(path, numbers[0]), checksums, progress=progress)]
     except StoreError as error:
         return [Damage(path, str(error).removeprefix(f"{path}: ").rpartition("; ")[0], mend)]
     return [replace(each, mend=mend) for each in damage]
@@ -51,7 +54,7 @@ def unchecked(path: Path, checksums: Groups) -> str | None:
         names = _open(path, versions(path)[0]).schema.names
     except (StoreError, IndexError):
         return None  # it is damaged, as a check says
-    return None if set(checksums) <= set(names) else "but not their values, as they have no checksums"
+    return None if set(checksums) <= set(names) else "the values of its rows, as they have no checksums"
 
 
 def repair_table(path: Path, checksums: Groups, *, versions_held: bool) -> list[str]:
@@ -139,10 +142,13 @@ def _of_version(path: Path, number: int) -> list[Damage]:
         return [each for each in (found, None if is_copy else Damage(copy, "is not as it was written", "")) if each]
 
 
-def _of_fragments(path: Path, dataset: Any, checksums: Groups) -> Iterator[tuple[Damage, int]]:
+def _of_fragments(
+    path: Path, dataset: Any, checksums: Groups, *, progress: bool = False
+) -> Iterator[tuple[Damage, int]]:
     """Damage of the files of a version, and the number of the fragment that has the file."""
     files = hashes.read_hashes(path, dataset.version).files if hashes.is_recorded(path, dataset.version) else {}
-    for fragment, places in _fragments(dataset):
+    fragments = list(_fragments(dataset))
+    for fragment, places in tqdm(fragments, desc="checking", unit="file", disable=not progress):
         names = list(hashes.names_of(fragment.metadata))
         known = (hashes.check_file(path / name, files[name], whole=True) for name in names if name in files)
         found = next((each for each in known if each is not None), None)
