@@ -140,8 +140,8 @@ class Retriever:
                 f"encode_images takes a list of photos; put this one into a list: [{type(photos).__name__}]"
             )
         encoded: list[EncodedPhoto] = []
-        for start in range(0, len(photos), _PHOTOS_AT_ONCE):
-            encoded += self._encode_images(photos[start : start + _PHOTOS_AT_ONCE], first=start)
+        while some := photos[len(encoded) : len(encoded) + _PHOTOS_AT_ONCE]:
+            encoded += self._encode_images(some[: _count_at_once(some)], first=len(encoded))
         return encoded
 
     def encode_texts(self, sentences: Sequence[str]) -> list[EncodedText]:
@@ -273,3 +273,16 @@ def load(
         fingerprint = model.config.detector_fingerprint
         detector = detector_for(fingerprint, name=detector) if fingerprint else load_detector(detector, regions=36)
     return Retriever(model, name=str(name), folder=folder, detector=detector)
+
+
+def _count_at_once(photos: Sequence[Photo]) -> int:
+    """How many of the first photos are encoded together: few where their files are large."""
+    from han_retrieval.data import PIXELS_AT_ONCE, count_pixels
+
+    pixels = 0
+    for count, photo in enumerate(photos):
+        size = count_pixels(from_home(photo)) if isinstance(photo, str | Path) else 0
+        if count and pixels + size > PIXELS_AT_ONCE:
+            return count
+        pixels += size
+    return len(photos)

@@ -65,6 +65,21 @@ def test_scores_are_the_model_s_whatever_the_photos_come_as(pictures):
     assert small.encode_images([]) == small.encode_texts([]) == []
 
 
+def test_of_large_photos_few_are_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("han_retrieval.data.PIXELS_AT_ONCE", 1000)
+    small, together = retriever(), []
+    monkeypatch.setattr(small, "detector", Halves())
+    detect = small.detector.detect
+    monkeypatch.setattr(small.detector, "detect", lambda photos: together.append(len(photos)) or detect(photos))
+    paths = []
+    for number, side in enumerate([20, 20, 40, 30, 10, 10, *[5] * 12]):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (side, side), (number, 0, 0)).save(paths[-1])
+    photos = small.encode_images(paths)
+    assert [photo.source for photo in photos] == paths
+    assert together == [2, 1, 2, 8, 5]
+
+
 def test_photos_that_are_on_their_side_are_turned(tmp_path):
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 40, 3), np.uint8))
     exif = Image.Exif()

@@ -1,7 +1,7 @@
 """Photos, captions, splits and annotations, read from common formats."""
 
 from han_retrieval.data.adapter import DatasetAdapter
-from han_retrieval.data.ahead import read_ahead, read_batches
+from han_retrieval.data.ahead import PIXELS_AT_ONCE, read_ahead, read_batches
 from han_retrieval.data.boxes import overlapping, to_stored_size
 from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
@@ -30,6 +30,7 @@ __all__ = [
     "HEIF_SUFFIXES",
     "PHOTO_READER",
     "PHOTO_SUFFIXES",
+    "PIXELS_AT_ONCE",
     "CaptionedPhoto",
     "CaptionedPhotos",
     "DatasetAdapter",
