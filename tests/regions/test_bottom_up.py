@@ -110,7 +110,7 @@ def test_faults_of_a_folder_are_named(network, tmp_path):
             load_network(tmp_path / "d")
     wider = network.config.model_copy(update={"representation": 17})
     save_detector(tmp_path / "d", wider, network.learned(), card="")
-    with pytest.raises(HANError, match=r"not the weights of its config\.json"):
+    with pytest.raises(HANError, match=r"not the weights of its config\.json \(size mismatch for heads\."):
         load_network(tmp_path / "d")
     (without_checksums(tmp_path / "d") / "config.json").write_text("{}")
     with pytest.raises(HANError, match=r"config\.json: not the configuration of a detector"):

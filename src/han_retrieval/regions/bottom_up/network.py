@@ -49,7 +49,7 @@ class BottomUpConfig(BaseModel):
     channels: int = Field(default=96, ge=1)
     representation: int = Field(default=512, ge=1)
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    size: int = Field(default=416, ge=64, multiple_of=32)
+    size: int = Field(default=416, ge=64, le=8192, multiple_of=32)
 
 
 class BoxTargets(NamedTuple):

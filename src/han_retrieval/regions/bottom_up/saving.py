@@ -55,7 +55,7 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
             f"{folder / _CONFIG}: not the configuration of a detector ({error.errors()[0]['msg']})"
         ) from None
     except (SafetensorError, RuntimeError) as error:
-        raise ModelError(
-            f"{folder / _WEIGHTS}: not the weights of its config.json ({str(error).splitlines()[0]})"
-        ) from None
+        lines = str(error).splitlines()  # torch's own first line is a heading
+        reason = lines[1].strip() if len(lines) > 1 and lines[0].endswith(":") else lines[0]
+        raise ModelError(f"{folder / _WEIGHTS}: not the weights of its config.json ({reason})") from None
     return network.eval(), hashlib.sha256(data).hexdigest()

@@ -40,7 +40,7 @@ class DetectorTrainingConfig(LoopConfig):
     channels: Count = 96
     representation: Count = 512
     dropout: Share = 0.3
-    size: int = Field(default=416, ge=64, multiple_of=32)
+    size: int = Field(default=416, ge=64, le=8192, multiple_of=32)
 
     @field_validator("largest")
     @classmethod
