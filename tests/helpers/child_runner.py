@@ -61,10 +61,10 @@ def prepare_training() -> None:
     gc.freeze()
 
 
-def supervise(child: int, run: dict[str, Any], theirs: socket.socket | None) -> list[faults.Call]:
+def supervise(child: int, run: dict[str, Any], theirs: socket.socket) -> list[faults.Call]:
     """Let a run be disturbed as it is asked for, and wait for its end."""
-    if theirs is not None:
-        _, (listener,), _, _ = socket.recv_fds(theirs, 1, 1)
+    _, listeners, _, _ = socket.recv_fds(theirs, 1, 1)  # until it is about to begin
+    for listener in listeners:
         fault = faults.Fault(run["kind"], run["at"], Path(run["folder"]))
         try:
             return faults.supervise(listener, child, fault, seconds=run["seconds"])
@@ -80,7 +80,7 @@ def supervise(child: int, run: dict[str, Any], theirs: socket.socket | None) -> 
     return []
 
 
-def suffer(run: dict[str, Any], ours: socket.socket | None) -> None:
+def suffer(run: dict[str, Any], ours: socket.socket) -> None:
     """In the new process: become what the run asks for."""
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(run[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -89,9 +89,9 @@ def suffer(run: dict[str, Any], ours: socket.socket | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if run["file_size"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (run["file_size"], run["file_size"]))
-    if ours is not None:
-        listener = faults.listen()
-        socket.send_fds(ours, [b"x"], [listener])
+    listeners = [faults.listen()] if run["kind"] else []
+    socket.send_fds(ours, [b"x"], listeners)
+    for listener in listeners:
         os.close(listener)
 
 
@@ -102,17 +102,16 @@ def serve() -> list[str]:
         run = json.loads(line)
         if run["arguments"][0] in ("train", "distil"):
             prepare_training()
-        ours, theirs = socket.socketpair() if run["kind"] else (None, None)
+        ours, theirs = socket.socketpair()
         started = time.perf_counter()
         child = os.fork()
         if not child:
             suffer(run, ours)
             return run["arguments"]
+        ours.close()
         calls = supervise(child, run, theirs)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        for end in (ours, theirs):
-            if end is not None:
-                end.close()
+        theirs.close()
         print(json.dumps({"code": code, "seconds": time.perf_counter() - started, "calls": calls}), flush=True)
     sys.exit()
 
@@ -123,6 +122,7 @@ def run_and_exit(arguments: list[str]) -> None:
     try:
         main(arguments)
     except SystemExit as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = int(stopped.code or 0)
     except BaseException:
         traceback.print_exc()

@@ -14,13 +14,12 @@ START = 0.03  # seconds until a command has begun
 
 
 def interrupt(command, out, number: int, *, times: int, seed: str) -> None:
-    moments, stopped = random.Random(seed), 0
-    while stopped < times:
+    moments = random.Random(seed)
+    for _ in range(times):
         command.start(out)
         run = command.run(out, number=number, after=moments.uniform(START, command.seconds))
         check_output(run, out)
         assert run.code in (0, *ENDS[number]), run.err
-        stopped += run.code != 0
         if run.code == 130:
             assert "stopped" in run.err
         command.check(out)
@@ -36,4 +35,4 @@ def test_interrupted(command, tmp_path, name):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("name", NAMES)
 def test_interrupted_at_many_moments(command, tmp_path, name, number):
-    interrupt(command(name), tmp_path / "out", number, times=20, seed=name)
+    interrupt(command(name), tmp_path / "out", number, times=10, seed=name)
