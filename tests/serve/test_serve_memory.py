@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import re
 import subprocess
@@ -57,7 +58,8 @@ class Small(FakeDetector):
     """Looks at a photo at a small scale, as detectors do."""
 
     def regions(self, photo):
-        return super().regions(photo.resize((24, 16)))
+        found = super().regions(photo.resize((24, 16)))
+        return dataclasses.replace(found, width=photo.width, height=photo.height)
 
 
 def memory(process: subprocess.Popen, name: str) -> int:
