@@ -187,6 +187,21 @@ def test_an_upload_over_the_limit_is_told_so(index, chunked):
         assert ask(address, "/health").status == 200
 
 
+def test_uploads_that_do_not_end_keep_nobody_from_searching(index):
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    begins = b"POST /api/similar HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n"
+    begins += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+    with running(create_app(SearchService(index), limits=Limits(uploads=2, seconds=0.3))) as address:
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(address)).sendall(begins)
+            time.sleep(0.3)
+            refused = ask(address, "/api/similar", method="POST", body=b"a", headers=form)
+            assert (refused.status, refused.getheader("retry-after")) == (503, "1")
+            assert ask(address, "/api/search?q=dog").status == 200
+        assert ask(address, "/api/similar", method="POST", body=b"a", headers=form).status == 400
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="limits of open files are POSIX's")
 def test_four_hundred_strangers_neither_block_nor_fill_the_log(index):

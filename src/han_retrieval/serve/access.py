@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from han_retrieval.serve.connections import network_of
 from han_retrieval.serve.guesses import SECONDS, Guesses
+from han_retrieval.serve.limits import Limits
 
 COOKIE = "han_token"
 _PUBLIC = frozenset({"/health"})  # for monitoring; it shows nothing of the photos
@@ -53,11 +54,12 @@ class AccessControl:
             None if requests need none.
         loopback_only: Refuse requests whose Host is not this machine. A page of another site whose name was made to
             point here (DNS rebinding) sends that name.
-        upload_bytes: Largest body in bytes.
+        limits: The size of a body, how many may come at a time, and how long others wait until then.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, loopback_only: bool, upload_bytes: int) -> None:
-        self._app, self._loopback_only, self._upload_bytes = app, loopback_only, upload_bytes
+    def __init__(self, app: ASGIApp, *, token: str | None, loopback_only: bool, limits: Limits) -> None:
+        self._app, self._loopback_only, self._limits = app, loopback_only, limits
+        self._uploads = asyncio.Semaphore(limits.uploads)
         self._digest = None if token is None else _digest(token.encode("utf-8", "surrogateescape"))
         self._guesses = Guesses()
 
@@ -85,10 +87,25 @@ class AccessControl:
             await refusal(scope, receive, send_with_headers)
             return
         try:
-            await self._app(scope, self._limited(receive), send_with_headers)
+            if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+                await self._app(scope, receive, send_with_headers)
+            elif await self._turn():
+                try:
+                    await self._app(scope, self._limited(receive), send_with_headers)
+                finally:
+                    self._uploads.release()
+            else:
+                await _error(headers, 503, "too many uploads come at once")(scope, receive, send_with_headers)
         except asyncio.CancelledError:  # the server stops, and this took too long
             if not began:
                 await _error(headers, 503, "the server is stopping")(scope, receive, send_with_headers)
+
+    async def _turn(self) -> bool:
+        """Whether a body may come before time is up: until it is worked on, it lies on the disk."""
+        try:
+            return await asyncio.wait_for(self._uploads.acquire(), self._limits.seconds)
+        except TimeoutError:
+            return False
 
     def _refuse(self, scope: Scope, headers: Headers) -> Response | None:
         if self._loopback_only and not is_loopback(_host(headers.getlist("host"))):
@@ -96,8 +113,8 @@ class AccessControl:
         if _is_foreign(scope, headers):
             return _error(headers, 403, "requests from pages of other sites are refused, but for links to /")
         length = headers.get("content-length", "0")
-        if not re.fullmatch("[0-9]{1,20}", length) or int(length) > self._upload_bytes:
-            return _error(headers, 413, _too_large(self._upload_bytes))
+        if not re.fullmatch("[0-9]{1,20}", length) or int(length) > self._limits.upload_bytes:
+            return _error(headers, 413, _too_large(self._limits.upload_bytes))
         return None if self._digest is None or scope["path"] in _PUBLIC else self._check_token(scope, headers)
 
     def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
@@ -131,14 +148,14 @@ class AccessControl:
 
     def _limited(self, receive: Receive) -> Receive:
         """Receive a body up to the limit: its Content-Length may be missing."""
-        left = self._upload_bytes
+        left = self._limits.upload_bytes
 
         async def receive_limited() -> Message:
             nonlocal left
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise HTTPException(413, _too_large(self._upload_bytes))
+                raise HTTPException(413, _too_large(self._limits.upload_bytes))
             return message
 
         return receive_limited
@@ -175,5 +192,5 @@ def _is_foreign(scope: Scope, headers: Headers) -> bool:
 def _error(headers: Headers, status: int, message: str) -> Response:
     if "text/html" in headers.get("accept", "").split(";")[0]:
         return PlainTextResponse(f"han: {message}\n", status)
-    more = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": str(SECONDS)}}
+    more = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": str(SECONDS)}, 503: {"Retry-After": "1"}}
     return JSONResponse({"error": message}, status, more.get(status))

@@ -69,7 +69,7 @@ def create_app(
     _add_status(app, context)
     _add_errors(app)
     metrics.time_requests(app)
-    return AccessControl(app, token=token, loopback_only=loopback_only, upload_bytes=limits.upload_bytes)
+    return AccessControl(app, token=token, loopback_only=loopback_only, limits=limits)
 
 
 def _add_status(app: FastAPI, context: Context) -> None:

@@ -17,8 +17,9 @@ class Limits:
         upload_bytes: Bytes of a request's body.
         upload_pixels: Pixels of an uploaded photo.
         upload_pixels_other: Of one that is no JPEG: other formats take more time and memory.
+        uploads: Requests with a body at a time; others wait.
         waiting: Requests in the queue for the model, which hold memory; further ones are refused with 503.
-        seconds: How long a request waits for the model before it is refused with 503.
+        seconds: How long a request waits for the model, or to send its body, before it is refused with 503.
     """
 
     query: int = 1000
@@ -28,5 +29,6 @@ class Limits:
     upload_bytes: int = 32 * 2**20
     upload_pixels: int = 100_000_000
     upload_pixels_other: int = 25_000_000
+    uploads: int = 16
     waiting: int = 512
     seconds: float = 20.0
