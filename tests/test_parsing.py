@@ -29,8 +29,8 @@ def refused(reason: str, read: Callable[[], object], kind: type[HANError] = HANE
     [
         ("a.json", DEEP, read_json, DataError),
         ("a.jsonl", f'{{"a": {DEEP}', lambda path: list(read_json_lines(path)), DataError),
-        ("config.toml", f"epochs = {DEEP}", lambda path: load_config(TrainingConfig, path), ConfigError),
-        ("config.toml", "a = " + "{b = " * 10_000, lambda path: load_config(TrainingConfig, path), ConfigError),
+        ("config.toml", f"epochs = {DEEP[:20_000]}", lambda path: load_config(TrainingConfig, path), ConfigError),
+        ("config.toml", "a = " + "{b = " * 5_000, lambda path: load_config(TrainingConfig, path), ConfigError),
         ("vocabulary.json", DEEP, Vocabulary.load, ModelError),
         ("index.json", DEEP, lambda path: Settings.read(path.parent), StoreError),
         ("calibration.json", DEEP, lambda path: Calibration.read(path.parent), ModelError),
@@ -41,6 +41,11 @@ def test_what_is_nested_without_end_is_named(
 ) -> None:
     (tmp_path / name).write_text(content)
     refused(f"{name}.*nested too deeply", lambda: read(tmp_path / name), kind)
+
+
+def test_toml_has_a_largest_length(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("a." * 200_000 + "a = 1")  # would take minutes
+    refused(r"a\.toml: .*longer than 32,768 characters", lambda: read_toml(tmp_path / "a.toml"), ConfigError)
 
 
 def test_a_value_of_an_override_that_is_nested_without_end_is_text() -> None:

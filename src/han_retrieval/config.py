@@ -96,7 +96,8 @@ def _explain(kind: type[BaseModel], error: Any, fields: Any) -> str:
     if where[-1] in renamed:
         name = renamed[where[-1]]
         return f"{path} is no longer an option, leave it out" if name is None else f"{path} is now called {name}"
-    near = difflib.get_close_matches(where[-1], model.model_fields, n=1)
+    known: dict[str, Any] = getattr(model, "model_fields", {})  # none of a dict of models
+    near = difflib.get_close_matches(where[-1], known, n=1)
     return f"{path} is no field" + (
-        f" (did you mean {near[0]}?)" if near else f"; fields: {', '.join(model.model_fields)}"
+        f" (did you mean {near[0]}?)" if near else f"; fields: {', '.join(known)}" if known else ""
     )

@@ -17,6 +17,8 @@ from han_retrieval.errors import ConfigError, DataError, HANError
 
 DATA_BYTES = 2**31
 SETTINGS_BYTES = 2**26
+TOML_LENGTH = 2**15
+"""Of TOML, in characters; Python's parser takes seconds for keys of thousands of parts."""
 LINE_BYTES = 2**26
 """Of a line, in files that are read line by line."""
 
@@ -118,8 +120,10 @@ def parse_toml(text: str) -> dict[str, Any]:
     """The fields of TOML.
 
     Raises:
-        ValueError: It is no TOML, or nested too deeply.
+        ValueError: It is no TOML, longer than ``TOML_LENGTH`` or nested too deeply.
     """
+    if len(text) > TOML_LENGTH:
+        raise ValueError(f"longer than {TOML_LENGTH:,} characters")
     try:
         return tomllib.loads(text)
     except RecursionError:

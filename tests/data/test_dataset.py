@@ -22,6 +22,11 @@ def test_a_dataset_without_splits_is_divided_by_id_alone():
     assert {photo.id for photo in large.photos} == {photo.id for photo in dataset(2000).photos}
 
 
+def test_an_id_that_is_no_text_is_divided_too():
+    photo = CaptionedPhoto("\ud800.jpg", None, ())  # as JSON may have it
+    assert len(CaptionedPhotos("made-up", Path("made-up"), (photo,)).divided()) == 1
+
+
 def test_ids_are_unique():
     photo = CaptionedPhoto("a.jpg", None, ())
     with pytest.raises(HANError, match=r"'a\.jpg' occurs 2 times"):

@@ -138,6 +138,11 @@ def test_a_document_type_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
         read_entities(original(tmp_path, xml=bomb))
 
 
+def test_an_annotation_has_a_largest_size(tmp_path: Path) -> None:
+    with pytest.raises(HANError, match=r"1\.xml: larger than 4,194,304 bytes"):
+        read_entities(original(tmp_path, xml="<a>" * 2_000_000))
+
+
 def test_a_missing_annotation_is_named(tmp_path: Path) -> None:
     (original(tmp_path) / "Annotations" / "1.xml").unlink()
     with pytest.raises(HANError, match=r"1\.xml: cannot be read"):

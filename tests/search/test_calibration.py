@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from damaging import without_checksums
 from made_up import small_model
+from pydantic import ValidationError
 from scipy.special import expit
 
 from han_retrieval.errors import HANError
@@ -114,6 +115,14 @@ def test_it_is_kept_with_the_weights_it_is_of(tmp_path):
         (tmp_path / "calibration.json").write_text(wrong)
         with pytest.raises(HANError, match=r"calibration.json.*; `han calibrate` writes it anew"):
             Calibration.read(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"slope": np.nan}, {"threshold": np.inf}, {"photos": 0}, {"photos": 10**400}])
+def test_what_gives_no_probability_is_refused(change):
+    fields = calibration_of().model_dump()
+    assert Calibration.model_validate(fields) == calibration_of()
+    with pytest.raises(ValidationError):
+        Calibration.model_validate({**fields, **change})
 
 
 def test_probability_is_the_logistic_of_the_score():

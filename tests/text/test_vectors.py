@@ -53,11 +53,18 @@ def test_no_words_give_no_vectors(tmp_path: Path) -> None:
         ("", "line 5"),
         ("cat 1 x 3", "line 5: a number is broken"),
         ("cat 1 nan 3", "line 5: a number is not finite"),
+        ("cat 1 1e300 3", "line 5: a number is not finite"),
+        ("cat 1  3", "line 5: expected a word and 3 numbers, found 2"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
     with pytest.raises(HANError, match=reason):
         word_vectors(["cat"], source=file_of(tmp_path, [*LINES, line]))
+
+
+def test_a_word_of_spaces_is_none_of_ours(tmp_path: Path) -> None:
+    _, found = word_vectors(["a", "1"], source=file_of(tmp_path, [*LINES, "      1"]))
+    assert not found.any()
 
 
 @pytest.mark.parametrize("text", ["", "3 4\n", "just a sentence\n"])

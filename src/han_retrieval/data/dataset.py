@@ -83,7 +83,7 @@ class CaptionedPhotos:
         """
 
         def split(photo: CaptionedPhoto) -> str:
-            place = int.from_bytes(hashlib.sha256(photo.id.encode()).digest()[:8], "big") / 2**64
+            place = int.from_bytes(hashlib.sha256(photo.id.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64
             return "dev" if place < dev_share else "train"
 
         return replace(self, photos=tuple(replace(photo, split=split(photo)) for photo in self.photos))

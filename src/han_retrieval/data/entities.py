@@ -55,6 +55,7 @@ class EntitiesPhoto:
 EntitiesPhotos = dict[str, EntitiesPhoto]
 """Annotations by photo id, in the order of their files."""
 
+_ANNOTATION_BYTES = 2**22  # of an XML file; as elements it takes a hundred times as much memory
 _NO_BOXES = np.zeros((0, 4), np.float32)
 _FAR = 1_000_000  # pixels: no photo is as wide or high
 _PHRASE = re.compile(r"\[/EN#(\w+)/(\S+)")
@@ -155,7 +156,7 @@ def _read_original(folder: Path) -> EntitiesPhotos:
 
 def _read_annotation(path: Path) -> tuple[int, int, dict[str, np.ndarray]]:
     """Width, height, and the boxes of each chain."""
-    text = read_text(path)
+    text = read_text(path, most=_ANNOTATION_BYTES)
     # The format has no document type; with none, no entity can be declared that expands without end or reads a file.
     if "<!doctype" in text.lower():
         raise DataError(f"{path}: a document type (DOCTYPE) is not allowed here")

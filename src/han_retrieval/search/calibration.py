@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -36,7 +36,7 @@ _SENTENCES_AT_ONCE = 1024
 class Bin(BaseModel):
     """Pairs of similar probability: their mean probability, the share that is right, and their number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     probability: float
     right: float
@@ -64,7 +64,7 @@ class Calibration(BaseModel):
         model: The hash of the model's folder.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     slope: float
     intercept: float
@@ -75,7 +75,7 @@ class Calibration(BaseModel):
     error: float
     reliability: tuple[Bin, ...]
     split: str | None
-    photos: int
+    photos: int = Field(ge=1, le=2**53)
     sentences: int
     shown: int
     pairs: int

@@ -138,12 +138,12 @@ def read_broken(table: Path) -> dict[Place, Broken]:
     broken = {}
     try:
         for where, each in read_json_lines(table / BROKEN_NAME):
-            checksum = each.pop("checksum", None)
-            if checksum is not None and checksum != json_checksum(each):
-                continue
             root, path, reason = (field(each, name, str, where) for name in ("root", "path", "reason"))
             state = FileState(*(field(each, name, int, where) for name in ("size", "mtime")))
-            broken[root, path] = Broken(state, reason, str(each.get("reader", "")))
+            reader = field({"reader": "", **each}, "reader", str, where)
+            checksum = each.pop("checksum", None)
+            if checksum is None or checksum == json_checksum(each):
+                broken[root, path] = Broken(state, reason, reader)
     except DataError:
         return {}
     return broken

@@ -95,12 +95,12 @@ def _from_text(words: Sequence[str], path: Path) -> tuple[np.ndarray, np.ndarray
                     continue  # word2vec's "words size"
                 size = size or fields
                 # A word with spaces in it, as glove.840B has, has more fields and is none of ours.
-                if fields < max(size, 2) or (fields > size and _is_number(line.split()[1])):
+                if fields < max(size, 2) or (fields > size and _is_number([*line.split(maxsplit=2), b""][1])):
                     expected = f"a word and {size or 'its'} numbers"
                     raise DataError(f"{path}, line {number}: expected {expected}, found {fields} after the word")
                 word = line.partition(b" ")[0]
                 if word in wanted and fields == size and word not in known:
-                    known[word] = _numbers(line.split()[1:], f"{path}, line {number}")
+                    known[word] = _numbers(line.split()[1:], size, f"{path}, line {number}")
     except OSError as error:
         raise DataError(f"{path}: the word vectors cannot be read ({error.strerror})") from None
     if not size:
@@ -118,9 +118,12 @@ def _is_number(text: bytes) -> bool:
     return True
 
 
-def _numbers(fields: list[bytes], where: str) -> np.ndarray:
+def _numbers(fields: list[bytes], size: int, where: str) -> np.ndarray:
+    if len(fields) != size:
+        raise DataError(f"{where}: expected a word and {size} numbers, found {len(fields)} after the word")
     try:
-        numbers = np.array([float(field) for field in fields], np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            numbers = np.array([float(field) for field in fields], np.float32)
     except ValueError:
         raise DataError(f"{where}: a number is broken") from None
     if not np.isfinite(numbers).all():
