@@ -92,5 +92,5 @@ def test_a_write_that_fails_is_not_committed(unbroken, tmp_path):
 def test_each_write_that_fails_is_not_committed(once, unbroken, tmp_path):
     shim = build_shim(tmp_path)
     calls = failing_at(None, False, shim, tmp_path, unbroken)
-    for at in range(1, calls + 1, 1 if once else 5):
+    for at in range(1, calls + 1, 2 if once else 6):
         failing_at(at, once, shim, tmp_path, unbroken)

@@ -81,6 +81,6 @@ def test_damage_of_some_files_is_never_used(folder, tmp_path, use):
 @pytest.mark.parametrize("use", [read, updated])
 def test_damage_of_each_file_is_never_used(folder, tmp_path, use):
     model = load_aligning_matcher(folder / "model")
-    _, refused, wrong = wrong_uses(folder / "index", lambda path: use(path, folder, model), tmp_path, count=8)
+    _, refused, wrong = wrong_uses(folder / "index", lambda path: use(path, folder, model), tmp_path, count=3)
     assert not wrong
     assert refused > 50

@@ -82,8 +82,11 @@ class StoreSummary:
     bytes_a_photo: float
 
 
+PHOTO = ("id", "path", "width", "height", "regions")
+"""The columns of a photo without its regions."""
+
 CHECKSUMS = {
-    "photo_checksum": ("id", "path", "width", "height", "regions"),
+    "photo_checksum": PHOTO,
     "regions_checksum": ("features", "boxes"),
     "names_checksum": ("labels", "scores"),
 }

@@ -17,6 +17,7 @@ from han_retrieval.files import leftovers
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import (
     CHECKSUMS,
+    PHOTO,
     RegionBatch,
     RegionRow,
     StoredPhoto,
@@ -265,7 +266,7 @@ class RegionStore(Closing):
         return table
 
     def _read_photos(self, dataset: Any) -> pa.Table:
-        return read_sound(self.path, dataset, CHECKSUMS["photo_checksum"], CHECKSUMS)
+        return read_sound(self.path, dataset, PHOTO, CHECKSUMS)
 
     def _read_rows(self, dataset: Any) -> tuple[dict[str, int], SoundRows]:
         """The rows by the photos' ids, and what checks rows that are read later."""
