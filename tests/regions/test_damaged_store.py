@@ -48,13 +48,13 @@ def read(path: Path) -> tuple:
 
 @pytest.mark.parametrize("extended", [False, True])
 def test_damage_of_some_files_is_never_used(folder, photos, tmp_path, extended):
-    check(folder, photos, tmp_path, extended, count=2, share=0.12)
+    check(folder, photos, tmp_path, extended, count=2, step=7)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extended", [False, True])
 def test_damage_of_each_file_is_never_used(folder, photos, tmp_path, extended):
-    check(folder, photos, tmp_path, extended, count=8, share=1)
+    check(folder, photos, tmp_path, extended, count=8)
 
 
 def check(folder, photos, scratch, extended, **options) -> None:
@@ -66,4 +66,4 @@ def check(folder, photos, scratch, extended, **options) -> None:
     tried, refused, wrong = wrong_uses(folder, use, scratch, **options)
     assert not wrong
     assert tried > 8
-    assert refused > 2
+    assert refused

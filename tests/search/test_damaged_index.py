@@ -70,11 +70,11 @@ def updated(path: Path, folder: Path, model) -> tuple:
 def test_damage_of_some_files_is_never_used(folder, tmp_path, use):
     model = load_aligning_matcher(folder / "model")
     tried, refused, wrong = wrong_uses(
-        folder / "index", lambda path: use(path, folder, model), tmp_path, count=2, share=0.07
+        folder / "index", lambda path: use(path, folder, model), tmp_path, count=2, step=13
     )
     assert not wrong
     assert tried > 8
-    assert refused > 2
+    assert refused
 
 
 @pytest.mark.slow
