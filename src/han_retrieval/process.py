@@ -1,11 +1,15 @@
-"""Settings of the process that arithmetic on small machines gains from."""
+"""Settings of the process that arithmetic on small machines gains from, and interrupts that wait."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 
 def tune_process() -> None:
@@ -49,3 +53,19 @@ def give_memory_back() -> None:
     if sys.platform.startswith("linux"):
         with suppress(AttributeError):  # another libc
             ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C act at the end of the block, for code of others that takes the exception for one of its own."""
+    if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)):
+        yield
+        return
+    asked: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            signal.raise_signal(signal.SIGINT)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from han_retrieval.errors import HANError, ModelError
+from han_retrieval.process import interrupts_wait
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -33,7 +34,8 @@ def read_tensors(path: Path, *, error: type[HANError] = ModelError) -> dict[str,
         HANError: It is not a whole safetensors file; of the kind ``error``.
     """
     try:
-        return load_file(path)
+        with interrupts_wait():  # safetensors would say that the file is broken
+            return load_file(path)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as reason:
         raise error(f"{path}: not a whole safetensors file ({reason})") from None
 
