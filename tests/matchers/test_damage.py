@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from damaging import RANDOM, WAYS, damaged_copy, outcome, without_checksums
 from matchers_of_all_kinds import NAMES, SENTENCES, random_regions, small_matcher
 
-from han_retrieval.errors import ModelError
+from han_retrieval.errors import ModelError, StoreError
 from han_retrieval.matchers import load_matcher
 from han_retrieval.matchers.saving import folder_hash, model_folder
 from han_retrieval.search.calibration import Bin, Calibration
@@ -170,6 +171,14 @@ def test_a_kill_between_two_files(tmp_path, monkeypatch, times):
     assert folder_checksums.listed_files(tmp_path).keys() == OLD.keys()
     (tmp_path / "c").write_bytes(b"other")
     assert len(check_files(tmp_path, ["a", "b", "c"])) == 1
+
+
+def test_a_file_that_cannot_be_read_is_not_replaced_in_silence(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    WAYS["unreadable"](tmp_path / "a", random.Random())
+    with pytest.raises(StoreError, match="a: cannot be read"):
+        write_files(tmp_path, NEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_list_names_no_file_elsewhere(tmp_path):

@@ -94,6 +94,7 @@ def test_a_model_that_was_damaged_on_its_way_is_not_used(hub, tmp_path):
     code = "import han_retrieval as han\ntry: han.load('user/small')\nexcept han.ModelError as error: print(error)"
     result = run(code, tmp_path, endpoint)
     assert "model.safetensors: is damaged or was changed" in result.stdout, result.stderr
+    assert "download it again: hf download user/small --force-download" in result.stdout
     assert any(path.endswith("/checksums.json") for path in asked)
 
 

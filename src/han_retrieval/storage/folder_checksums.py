@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from han_retrieval.errors import ModelError
+from han_retrieval.errors import ModelError, StoreError
 from han_retrieval.files import leftovers, write_whole
 from han_retrieval.storage.damage import Damage
 
@@ -71,14 +71,11 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write files into a folder, in their order, each whole, and their checksums.
 
     Raises:
-        StoreError: A file cannot be written.
+        StoreError: A file cannot be written, or one that it replaces cannot be read.
     """
     new = {name: Checksum(size=len(data), sha256=hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
     listed = _read(folder)
-    if isinstance(listed, Checksums):
-        before = _on_disk(folder, listed)
-    else:
-        before = {name: Checksum.of(folder / name) for name in contents if (folder / name).is_file()}
+    before = _on_disk(folder, listed) if isinstance(listed, Checksums) else _as_they_are(folder, contents)
     files = {**before, **new}
     replacing = bool(before) and files != before
     for left in list(leftovers(folder)):
@@ -92,8 +89,12 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def accept_files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Write the checksums of a folder's files as they are now; returns the names of those that are there."""
-    there = {name: Checksum.of(folder / name) for name in names if (folder / name).is_file()}
+    """Write the checksums of a folder's files as they are now; returns the names of those that are there.
+
+    Raises:
+        StoreError: A file cannot be read, or the list cannot be written.
+    """
+    there = _as_they_are(folder, names)
     Checksums(files=there).write(folder)
     return list(there)
 
@@ -137,6 +138,13 @@ def check_files(folder: Path, names: Iterable[str], *, anew: str = "") -> list[D
     return found
 
 
+def _as_they_are(folder: Path, names: Iterable[str]) -> dict[str, Checksum]:
+    try:
+        return {name: Checksum.of(folder / name) for name in names if (folder / name).is_file()}
+    except OSError as error:
+        raise StoreError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from None
+
+
 def _read(folder: Path) -> Checksums | str | None:
     """The list of a folder; what is wrong with it, or None where there is none."""
     try:
@@ -152,6 +160,9 @@ def _read(folder: Path) -> Checksums | str | None:
 def _mend(folder: Path, anew: str) -> str:
     if _PACKAGE in folder.parents:
         return "install the package again: pip install --force-reinstall han-retrieval"
+    cached = next((part for part in folder.parts if part.startswith("models--")), "")  # of the Hugging Face Hub
+    if cached:
+        return f"download it again: hf download {'/'.join(cached.split('--')[1:])} --force-download"
     again = f", or write it anew with `{anew}`" if anew else ""
     return f"copy it again from where it came{again}; if it was changed on purpose: `han doctor {folder} --accept`"
 
