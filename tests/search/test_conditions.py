@@ -23,7 +23,7 @@ ALLOWED = [
     "path ilike '%.JPG' and path not like 'd\\%%'",
     "lower(path) = 'a.jpg' or starts_with(folder, 'trips/') or ends_with(path, '.png') or contains(path, 'é')",
     "width * height > 1e4 or width % 2 = 0 and size - 1 > 2.0 or mtime / 2 < 5",
-    "((((width > 3))))",
+    "(" * 40 + "width > 3" + ")" * 40,
     "width\n>\t3",
     "id in (" + ", ".join(f"'{i:032}'" for i in range(250)) + ")",
     " or ".join(["width = 1"] * 200),
@@ -55,9 +55,12 @@ REFUSED = [
     ("path like '" + "%a" * 400 + "'", "more than 20 of % and _"),
     ("width" + "+1" * 490 + " > 1", "more than 20 operators stand in a row"),
     ("true" + " is null" * 490, "more than 20 operators stand in a row"),
-    ("(" * 2000 + "true" + ")" * 2000, "more than 1,000"),
+    ("(" * 2000 + "true" + ")" * 2000, "40 others are open"),
+    ("true) or (true", "a bracket is not opened"),
+    ("((true)", "a bracket is not closed"),
+    ("width in (" + "1, " * 1000 + "1)", "more than 1,000"),
     ("path = '" + "a" * 20_000 + "'", "more than 10,000"),
-    ("(" * 499 + "true" + ")" * 499, "cannot be used"),
+    ("(" * 41 + "true" + ")" * 41, "40 others are open"),
     ("width / 0 = 1", "cannot be used"),
 ]
 

@@ -211,6 +211,8 @@ def test_a_photo_that_is_gone_or_another_is_said_to_be(changing):
         ("/api/search", {"q": "dog " * 251}, 422, "q: "),
         ("/api/search", {"q": SENTENCE, "since": "yesterday"}, 422, "since: "),
         ("/api/search", {"q": SENTENCE, "where": "colour = 1"}, 422, "'colour' is not known"),
+        ("/api/photos", {"where": "levenshtein(path, id) > 0"}, 422, "'levenshtein' is not known"),
+        ("/api/photos", {"where": "true) or (true", "folder": "trips/"}, 422, "a bracket is not opened"),
         ("/api/photos/none", {}, 404, "no photo 'none'"),
         ("/api/photos/none/evidence", {"q": SENTENCE}, 404, "no photo 'none'"),
         ("/photos/none.jpg", {}, 404, "no photo 'none'"),

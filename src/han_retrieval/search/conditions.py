@@ -28,6 +28,7 @@ _TOKEN = re.compile(
 )
 _LONGEST = 10_000  # characters
 _MOST_TOKENS = 1_000
+_DEEPEST = 40  # brackets in brackets
 _MOST_IN_A_ROW = 20  # operators without and, or, or a comma between: the engine's recursion crashes at 1,000
 _MOST_WILDCARDS = 20  # of a pattern: matching takes so many times longer
 
@@ -36,8 +37,8 @@ def check_condition(where: str) -> str:
     """A condition in a form that means the same to every reader of SQL: one space between any two tokens.
 
     Raises:
-        QueryError: It is too long, or holds something else than columns, literals, comparisons, arithmetic, AND, OR,
-            NOT, IN, BETWEEN, LIKE, ILIKE, IS NULL and the ``FUNCTIONS``.
+        QueryError: It is too long, its brackets do not fit, or it holds something else than columns, literals,
+            comparisons, arithmetic, AND, OR, NOT, IN, BETWEEN, LIKE, ILIKE, IS NULL and the ``FUNCTIONS``.
 
     Example:
         >>> check_condition("DATE>='2024' AND lower(path) LIKE '%.jpg'")
@@ -46,7 +47,7 @@ def check_condition(where: str) -> str:
     if len(where) > _LONGEST:
         raise refusal(where, f"it has {len(where):,} characters, more than {_LONGEST:,}")
     tokens: list[str] = []
-    at = in_a_row = 0
+    at = in_a_row = brackets = 0
     while at < len(where):
         found = _TOKEN.match(where, at)
         if found is None:
@@ -56,8 +57,13 @@ def check_condition(where: str) -> str:
         tokens.append(token.lower() if found["word"] else token)
         _check_token(where, tokens, is_function=where[at : at + 1] == "(")
         in_a_row = 0 if tokens[-1] in _BREAKS else in_a_row + (tokens[-1] in _OPERATORS)
+        brackets += (tokens[-1] == "(") - (tokens[-1] == ")")
+        if not 0 <= brackets <= _DEEPEST:
+            raise refusal(where, f"a bracket is not opened, or {_DEEPEST} others are open")
         if in_a_row > _MOST_IN_A_ROW:
             raise refusal(where, f"more than {_MOST_IN_A_ROW} operators stand in a row")
+    if brackets:
+        raise refusal(where, "a bracket is not closed")
     if len(tokens) > _MOST_TOKENS:
         raise refusal(where, f"it has {len(tokens):,} words and signs, more than {_MOST_TOKENS:,}")
     if tokens and tokens[-1] in ("like", "ilike"):

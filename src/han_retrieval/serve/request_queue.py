@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from fastapi import HTTPException, Request
 
+from han_retrieval.serve.connections import network_of
 from han_retrieval.serve.metrics import Metrics
 from han_retrieval.serve.service import SearchService
+from han_retrieval.serve.turns import Turns
 
 T = TypeVar("T")
 
@@ -18,13 +20,14 @@ T = TypeVar("T")
 class RequestQueue:
     """Runs requests that need the model one after the other in a thread of its own, so that the event loop is free.
 
-    The model uses all cores for each request: two at once would not be faster and would compete for the caches. A
-    request whose client has disconnected, for example because the person typed on, is skipped.
+    The model uses all cores for each request: two at once would not be faster and would compete for the caches. The
+    networks of clients take turns. A request whose client has disconnected, for example because the person typed on,
+    is skipped.
 
     Args:
         service: Refreshed before each request.
         metrics: Counts waiting requests, photos and refreshes.
-        waiting: How many requests may wait.
+        waiting: How many requests may wait, of one network half of them.
         seconds: How long each may wait.
     """
 
@@ -32,7 +35,7 @@ class RequestQueue:
         self._service, self._metrics, self._limit, self._seconds = service, metrics, waiting, seconds
         # One thread for all requests: OpenMP keeps a team of threads for every thread that calls it.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
-        self._lock = asyncio.Lock()
+        self._turns = Turns()
         self._waiting = 0
         metrics.photos.set(len(service.catalogue))
 
@@ -44,13 +47,14 @@ class RequestQueue:
                 (499, which nobody receives).
         """
         busy = HTTPException(503, "too many requests are waiting; try again in a moment", {"Retry-After": "1"})
-        if self._waiting >= self._limit:
+        network = network_of(request.client)
+        if self._waiting >= self._limit or self._turns.waiting(network) >= max(1, self._limit // 2):
             raise busy
         self._waiting += 1
         self._metrics.waiting.inc()
         try:
             try:
-                await asyncio.wait_for(self._lock.acquire(), self._seconds)
+                await asyncio.wait_for(self._turns.acquire(network), self._seconds)
             except TimeoutError:
                 raise busy from None
             try:
@@ -58,7 +62,7 @@ class RequestQueue:
                     raise HTTPException(499, "the client has disconnected")
                 return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
             finally:
-                self._lock.release()
+                self._turns.release()
         finally:
             self._waiting -= 1
             self._metrics.waiting.dec()
