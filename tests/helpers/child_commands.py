@@ -66,7 +66,7 @@ class Commands:
         number: int = signal.SIGKILL,
         after: float | None = None,
         file_size: int | None = None,
-        seconds: float = 120,
+        seconds: float = 600,
     ) -> Run:
         """Run ``han ARGUMENTS``.
 

@@ -25,6 +25,7 @@ from han_retrieval.matchers import load_matcher
 from han_retrieval.training import train
 from han_retrieval.training.checkpoint import save_checkpoint
 from han_retrieval.training.log import Log, read_log
+from han_retrieval.training.run_folder import claimed_folder
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 17, 24])
@@ -154,6 +155,15 @@ def test_a_log_on_a_full_disk_is_said_in_one_line(tmp_path):
     log.step(1, loss=0.5)
     with pytest.raises(StoreError, match=r"cannot be written .*; make room: the last checkpoint stands"):
         log.flush()
+
+
+def test_files_that_a_kill_left_half_written_do_not_stay(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "training").mkdir(parents=True)
+    for name in ("training/.config.json.1", "training/.metrics.jsonl.2", ".model.safetensors.3"):
+        (folder / name).write_bytes(b"half")
+    with claimed_folder(folder, small_config()):
+        assert sorted(path.name for path in folder.rglob(".*")) == []
 
 
 PROGRAM = """

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from han_retrieval.config import explain_errors
 from han_retrieval.errors import ConfigError, StoreError
-from han_retrieval.files import write_whole
+from han_retrieval.files import leftovers, write_whole
 from han_retrieval.parsing import read_settings
 from han_retrieval.storage.locks import LOCK_NAME, WriterLock
 
@@ -69,6 +69,8 @@ def claimed_folder(folder: Path, config: BaseModel) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(f"{run_folder}: the folder cannot be made ({error.strerror})") from None
     with WriterLock(run_folder):
+        for left in [*leftovers(folder), *leftovers(run_folder)]:
+            left.unlink(missing_ok=True)
         write_whole(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
         yield run_folder
 
