@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import struct
 import zlib
 from collections.abc import Callable
@@ -215,6 +216,23 @@ def test_a_photo_in_bands_is_as_in_one(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("han_retrieval.data.photos._PIXELS_A_BAND", 70)
     for path, wanted in zip(sorted(tmp_path.iterdir()), whole, strict=True):
         assert np.array_equal(np.asarray(open_photo(path)), wanted)
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tif", "ppm"])
+def test_no_file_is_mapped_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """The process would die where such a file is cut while it is read, as by a sync or a network share."""
+    mapped = []
+
+    def refuse(*given: object, **options: object) -> None:
+        mapped.append(given)
+        raise OSError
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    Image.new("L", (64, 64), 7).save(tmp_path / f"a.{suffix}")
+    assert np.asarray(open_photo(tmp_path / f"a.{suffix}")).max() == 7
+    assert not mapped
+    Image.open(tmp_path / f"a.{suffix}").load()
+    assert mapped or suffix == "bmp"  # Pillow by itself
 
 
 def test_an_image_of_the_callers_is_not_the_upright_one() -> None:
