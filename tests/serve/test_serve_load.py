@@ -35,7 +35,7 @@ def content(answer: Answer) -> object:
     return said
 
 
-@pytest.mark.parametrize("seconds", [1.5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [1, pytest.param(60, marks=pytest.mark.slow)])
 def test_64_clients_get_what_each_would_get_alone(folder, seconds):
     with running(create_app(SearchService(folder / "index", detector=FakeDetector()))) as address:
         listed = ask(http.client.HTTPConnection(*address), "/api/photos").body
@@ -53,7 +53,7 @@ def test_an_index_that_goes_and_comes_back_under_load_is_a_clear_503_until_then(
         listed = ask(http.client.HTTPConnection(*address), "/api/photos").body
         paths = mixed_paths(SENTENCES, [hit["id"] for hit in json.loads(listed)["hits"]])
         answers: list[Answer] = []
-        asking = threading.Thread(target=lambda: answers.extend(load(address, paths, clients=8, seconds=4)))
+        asking = threading.Thread(target=lambda: answers.extend(load(address, paths, clients=8, seconds=3)))
         asking.start()
         for again in range(2):
             (folder / "index").rename(folder / "gone")

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import time
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import h11
@@ -93,7 +94,7 @@ class GuardedConnection(H11Protocol):
 def allow_connections() -> int:
     """Let the process have open as many files as ``MOST`` connections need; how many connections it may have."""
     try:
-        import resource
+        resource: Any = import_module("resource")
     except ModuleNotFoundError:  # Windows, where sockets are not counted as files
         return MOST
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

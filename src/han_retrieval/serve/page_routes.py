@@ -22,7 +22,7 @@ def page_routes() -> APIRouter:
 
     def respond(request: Request, name: str) -> Response:
         if name not in contents:
-            raise HTTPException(404, f"there is no {name!r} here")
+            raise HTTPException(404, f"there is no {name[:100]!r} here")
         content = contents[name]
         # The browser asks each time and gets the file only if it changed, so that a new version shows at once.
         tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'

@@ -85,7 +85,7 @@ def known_photo(catalogue: Catalogue, photo_id: str) -> tuple[int, dict[str, Any
     """
     row = catalogue.row(photo_id)
     if row is None:
-        raise HTTPException(404, f"the index has no photo {photo_id!r}")
+        raise HTTPException(404, f"the index has no photo {photo_id[:100]!r}")
     return row, catalogue.facts(row)
 
 
