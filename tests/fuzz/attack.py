@@ -62,6 +62,7 @@ def attack(name: str, folder: Path, *, inputs: int, seed: int = 0, first: int = 
         began = time.perf_counter()
         try:
             with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 warnings.simplefilter("error", RuntimeWarning)  # numpy's, of numbers that are none
                 parser.read(folder)
             outcome.read += 1

@@ -15,7 +15,6 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 with atheris.instrument_imports(include=["han_retrieval"]):
-    from attack import quick_folder
     from parsers import PARSERS
 
     from han_retrieval.errors import HANError
@@ -24,7 +23,7 @@ with atheris.instrument_imports(include=["han_retrieval"]):
 def main() -> None:
     """Attack the parser that is named."""
     parser = PARSERS[sys.argv.pop(1)]
-    folder, corpus = (Path(tempfile.mkdtemp(dir=quick_folder())) for _ in range(2))
+    folder, corpus = (Path(tempfile.mkdtemp()) for _ in range(2))
     parser.write(folder)
     parser.read(folder)
     file = folder / parser.files[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from han_retrieval.search import Calibration, parse_query
 from han_retrieval.search.pooling import TextMap
 from han_retrieval.search.settings import Patterns, Settings
 from han_retrieval.search.table import read_broken
+from han_retrieval.storage import hashes
 from han_retrieval.text import Vocabulary, word_vectors
 from han_retrieval.text.vectors import frequent_words
 from han_retrieval.training import TrainingConfig
@@ -255,6 +256,20 @@ def _vectors(folder: Path) -> object:
     return vectors
 
 
+def _table_files(folder: Path) -> None:
+    files = {name: hashes.FileHashes(4, "0" * 32, None) for name in ("data/a.lance", "_deletions/b")}
+    for name in (*files, hashes.manifest_path(folder, 1), "_hashes/1.json"):
+        write(folder / name, "abc")
+    found = {name: hashes.hash_file(folder / name, whole=True) for name in files}
+    write_json(folder / "_hashes/1.json", asdict(hashes.VersionHashes("0" * 32, found)))
+
+
+def _check_table_files(folder: Path) -> object:
+    found = hashes.read_hashes(folder, 1)
+    damage = [hashes.quick_check(folder, name, each) for name, each in found.files.items()]
+    return [hashes.check_manifest(folder, 1, found), *damage]
+
+
 @cache
 def _index(folder: Path) -> Any:
     from tiny_index import make_photos, update
@@ -278,7 +293,7 @@ def _request(folder: Path) -> None:
     """A request whose path and parameters, or whose form, come from a file."""
     server = _server(folder)
     kind, _, text = _read_text(folder).partition("\n")
-    text = text.encode("utf-8", "replace").decode()
+    text = text.encode("utf-8", "replace").decode()[:20_000]
     if kind == "form":
         answer = server.post(
             "/api/captions", content=text.encode(), headers={"content-type": "multipart/form-data; boundary=x"}
@@ -369,7 +384,7 @@ PARSERS = {
         lambda folder: TextMap.read(folder, model=folder_hash(folder), size=16),
     ),
     "checksums.json": Parser(make_model, ("checksums.json",), load_matcher, share=0.5),
-    "detector": Parser(_detector, ("config.json", "model.safetensors"), load_network, share=0.01),
+    "detector": Parser(_detector, ("config.json", "model.safetensors"), load_network, share=0.003),
     "text encoder": Parser(
         _text_encoder,
         ("vocabulary.json", "text_encoder.safetensors"),
@@ -380,6 +395,7 @@ PARSERS = {
         ("index.json",),
         Settings.read,
     ),
+    "hashes of a table": Parser(_table_files, ("_hashes/1.json",), _check_table_files),
     "broken.jsonl": Parser(
         _text("broken.jsonl", '{"root": "/a", "path": "b.jpg", "size": 1, "mtime": 2, "reason": "no photo"}'),
         ("broken.jsonl",),

@@ -98,5 +98,6 @@ def test_any_text_becomes_a_line(text: str) -> None:
 def test_inputs_that_reach_new_code(tmp_path: Path, name: str) -> None:
     """Atheris keeps the inputs that reach code which no input before reached, and spoils those."""
     command = [sys.executable, str(HERE / "guided.py"), name, "-max_total_time=10", f"-artifact_prefix={tmp_path}/"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]

@@ -71,14 +71,14 @@ def _make_folder(out: Path) -> None:
     """
     mark, text = out / "demo.json", '{"made_by": "han demo"}\n'
     try:
-        is_ours = mark.is_file() and mark.read_text(encoding="utf-8") == text
+        is_ours = mark.is_file() and mark.read_bytes().strip() == text.strip().encode()
         if out.exists() and not is_ours and not (out.is_dir() and not any(out.iterdir())):
             raise DataError(f"{out}: is not a folder that an earlier han demo made; choose another with --out")
         for part in ("photos", "index"):
             if (out / part).exists():
                 shutil.rmtree(out / part)
         out.mkdir(parents=True, exist_ok=True)
-        mark.write_text(text, encoding="utf-8")
+        mark.write_bytes(text.encode())
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from None
 

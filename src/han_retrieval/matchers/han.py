@@ -50,7 +50,7 @@ class HANConfig(AlignmentConfig):
     """
 
     matcher: Literal["han"] = "han"
-    blocks: int = Field(default=1, ge=0)
+    blocks: int = Field(default=1, ge=0, le=100)
     attention_temperature: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     residual: Literal["query", "token"] = "query"
     attention_over: Literal["both", "own", "other"] = "both"

@@ -11,7 +11,9 @@ import struct
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
@@ -42,7 +44,10 @@ class VersionHashes:
     """Of a version: the hash of its manifest, and those of its other files by their path in the table."""
 
     manifest: str
-    files: dict[str, FileHashes]
+    files: dict[Annotated[str, Field(pattern=r"^[^\x00]+$")], FileHashes]
+
+
+_CONTENT = TypeAdapter(VersionHashes)
 
 
 def manifest_path(table: Path, version: int) -> Path:
@@ -106,10 +111,8 @@ def read_hashes(table: Path, version: int) -> VersionHashes:
     """
     path = _path(table, version)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: FileHashes(**each) for name, each in content["files"].items()}
-        return VersionHashes(content["manifest"], files)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _CONTENT.validate_json(path.read_bytes())
+    except ValidationError:
         raise StoreError(str(Damage(path, "is damaged", MEND))) from None
 
 

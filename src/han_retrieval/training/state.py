@@ -91,7 +91,9 @@ class RunState:
                 _copy({name: tensors[prefix + name] for name in target}, into=target)
             restore_optimizer(self.optimizer, tensors)
             self.step, self.best, self.seconds = int(state["step"]), dict(state["best"]), float(state["seconds"])
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if self.step < 0:
+                raise ValueError(f"step {self.step}")
+        except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
             raise StoreError(
                 f"{path}: not a checkpoint of this run ({type(error).__name__}: {error}); delete it to begin anew"
             ) from None

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 _IRREGULAR = {
     "men": "man", "women": "woman", "people": "person", "children": "child", "feet": "foot", "teeth": "tooth",
@@ -89,6 +89,13 @@ class Names(BaseModel):
     nouns: tuple[str, ...]
     attributes: tuple[str, ...]
     together: tuple[tuple[int, ...], ...]
+
+    @model_validator(mode="after")
+    def _places_exist(self) -> Self:
+        places = (place for places in self.together for place in places)
+        if len(self.together) != len(self.nouns) or not all(0 <= place < len(self.attributes) for place in places):
+            raise ValueError("together must name, for each noun, places of the attributes")
+        return self
 
     @classmethod
     def count(

@@ -46,8 +46,8 @@ class BottomUpConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     names: Names
-    channels: int = Field(default=96, ge=1)
-    representation: int = Field(default=512, ge=1)
+    channels: int = Field(default=96, ge=1, le=10_000)
+    representation: int = Field(default=512, ge=1, le=100_000)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     size: int = Field(default=416, ge=64, le=8192, multiple_of=32)
 
