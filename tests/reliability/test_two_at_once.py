@@ -23,7 +23,7 @@ def writing(command, out, times: int = 1):
     return pool.submit(lambda: [command.run(out) for _ in range(times)])
 
 
-@pytest.mark.parametrize("name", ["extract more", "index update", pytest.param("train", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["extract more", pytest.param("train", marks=pytest.mark.slow)])
 def test_a_second_writer_is_refused(command, tmp_path, name):
     changing, out = command(name), tmp_path / "out"
     changing.start(out)
