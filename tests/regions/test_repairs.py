@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import lance
@@ -164,3 +167,16 @@ def test_a_store_of_before_is_read_extended_and_told_to_have_no_checksums(photos
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(StoreError, match="is cut off"):
         RegionStore.open(out)
+
+
+def test_a_version_that_a_power_cut_tore_is_one_line_of_warning(store):
+    newest = min((store / "_versions").glob("*.manifest"))
+    newest.write_bytes(b"torn")
+    for file in (store / "_hashes").glob(f"{hashes.recorded(store)[0]}.*"):
+        file.unlink()
+    code = f"from han_retrieval.cli.main import main; main(['info', {str(store)!r}, '--json'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        f"han: warning: {newest}: cannot be read, as a power cut can leave it; the version before it is used"
+    ]
+    assert json.loads(done.stdout)["photos"] == 5

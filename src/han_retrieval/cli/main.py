@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -93,6 +94,7 @@ def main(args: list[str] | None = None) -> Any:
     tune_process()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names that its encoding lacks, as on Windows in a pipe
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_: f"han: warning: {message}\n"  # one line, without places in the source
     if not (sys.argv[1:] if args is None else args):
         click.echo(click.Context(cli, info_name="han", **cli.context_settings).get_help(), err=True)
         sys.exit(2)

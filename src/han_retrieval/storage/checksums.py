@@ -85,7 +85,8 @@ def _of_lists(column: pa.Array) -> NDArray[np.uint64]:
         texts = [None if each is None else json.dumps(each.as_py(), ensure_ascii=False) for each in _valid(column)]
         return _of_strings(pa.array(texts, pa.string()))
     if pa.types.is_string(kind.value_type):
-        return _of_strings(pc.binary_join(column.cast(pa.list_(pa.string())), "\0"))
+        counts = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
+        return _of_strings(pc.binary_join(column.cast(pa.list_(pa.string())), "\0")) + counts * _FACTOR
     if pa.types.is_fixed_size_list(kind):
         lengths, flat = np.full(len(column), kind.list_size), column.flatten()
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 from han_retrieval.errors import StoreError
@@ -219,10 +221,15 @@ class Table:
                 "batch_size": 64,
             }
             tasks = Compaction.plan(self.dataset, options).tasks
-            require_unchanged(self.path, self.dataset.version, [each for task in tasks for each in task.fragments])
-            rewrites = [task.execute(self.dataset) for task in tasks]
+            if tasks:  # of small files, and of those with deleted rows
+                files = [each.metadata for each in self.dataset.get_fragments()]
+                files = [each for each in files if each.physical_rows < ROWS_A_FILE or each.deletion_file]
+                require_unchanged(self.path, self.dataset.version, files)
+            rewrites: list[Any] = [task.execute(self.dataset) for task in tasks]
             if rewrites:
-                written = [fragment for rewrite in rewrites for fragment in rewrite.new_fragments]
+                # Not rewrite.new_fragments, which pylance 4 cannot make where row ids are stable.
+                done = [json.loads(each.json(), object_hook=lambda each: SimpleNamespace(**each)) for each in rewrites]
+                written = [fragment for each in done for fragment in each.new_fragments]
                 self._sync("data")
                 names = self._read_back(written)
                 Compaction.commit(self.dataset, rewrites)

@@ -36,9 +36,9 @@ def require_written(table: Path, fragments: Collection[Any], known: Collection[s
             if name not in known:
                 _require(table / name, _data_fault(table / name, file.file_size_bytes, fragment, checksums))
                 checked.add(name)
-        deletions = fragment.deletion_file
-        name = deletions and deletions.path(fragment.id)
-        if name and name not in known:
+        deletions = getattr(fragment, "deletion_file", None)
+        name = "" if deletions is None else deletions.path(fragment.id)
+        if deletions is not None and name not in known:
             _require(table / name, _deletions_fault(table / name, deletions.num_deleted_rows))
             checked.add(name)
     return checked
