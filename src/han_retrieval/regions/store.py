@@ -278,14 +278,11 @@ class RegionStore(Closing):
     def _read(self, read: Callable[[Any], T]) -> T:
         if os.getpid() != self._process:
             raise RuntimeError("a RegionStore cannot be read in a forked process; start workers with 'spawn'")
-        dataset = self._table.dataset
         try:
             with reading_table(self.path):
-                return read(dataset)
+                return read(self._table.dataset)
         except StoreError:  # a writer has merged and deleted our files, or they are damaged
             self._table.reopen()
-            if self._table.dataset.version == dataset.version:
-                raise
         with reading_table(self.path):
             return read(self._table.dataset)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from han_retrieval.errors import HANError, StoreError
 
-MEND = "`han doctor --repair` mends what can be mended"
+MEND = "`han doctor --repair` with the folder of the index or region store mends what can be mended"
 
 _LONGEST = 200
 
