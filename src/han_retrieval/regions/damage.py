@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from han_retrieval.errors import StoreError
 from han_retrieval.regions.rows import CHECKSUMS
 from han_retrieval.regions.store import RegionStore
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.locks import WriterLock
-from han_retrieval.storage.repair import check_table, repair_table, unchecked
+from han_retrieval.storage.repair import check_opens, check_table, repair_table, unchecked
 
 
 def check_store(path: str | Path, *, progress: bool = False) -> list[Damage]:
@@ -17,12 +16,7 @@ def check_store(path: str | Path, *, progress: bool = False) -> list[Damage]:
     path = Path(path)
     mend = f"`han doctor --repair {path}` takes damaged rows out; the `han extract` that made it detects them again"
     damage = check_table(path, CHECKSUMS, mend=mend, progress=progress)
-    if not damage:
-        try:
-            RegionStore.open(path)
-        except StoreError as error:
-            return [Damage(path, str(error).removeprefix(f"{path}: "), mend)]
-    return damage
+    return damage or check_opens(path, RegionStore.open, mend=mend)
 
 
 def unchecked_store(path: str | Path) -> str | None:

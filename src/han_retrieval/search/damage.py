@@ -10,7 +10,7 @@ from han_retrieval.search.rows import CHECKSUMS
 from han_retrieval.search.settings import NAME, Settings
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.locks import WriterLock
-from han_retrieval.storage.repair import check_table, repair_table, unchecked
+from han_retrieval.storage.repair import check_opens, check_table, repair_table, unchecked
 
 
 def check_index(path: str | Path, *, progress: bool = False) -> list[Damage]:
@@ -24,12 +24,7 @@ def check_index(path: str | Path, *, progress: bool = False) -> list[Damage]:
         ]
     mend = f"`han doctor --repair {path}` takes damaged rows out; `han index --out {path}` detects them again"
     damage = check_table(path / settings.table, CHECKSUMS, mend=mend, progress=progress)
-    if not damage:
-        try:
-            IndexReader(path).close()
-        except StoreError as error:
-            return [Damage(path, str(error).removeprefix(f"{path}: "), mend)]
-    return damage
+    return damage or check_opens(path, IndexReader, mend=mend)
 
 
 def unchecked_index(path: str | Path) -> str | None:

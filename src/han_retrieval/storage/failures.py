@@ -24,7 +24,7 @@ def writing(path: Path) -> Iterator[None]:
         if not is_failure(error):
             raise
         if not isinstance(error, OSError) or _number(error) is None:
-            raise StoreError(f"{path}: a file of it is gone or damaged ({reason_of(error)}); {MEND}") from None
+            raise _damaged(path, error) from None
         raise StoreError(
             f"{path}: cannot be written ({reason_of(error)}); make room or choose another disk; "
             "what was committed is kept"
@@ -39,7 +39,7 @@ def reading(path: Path) -> Iterator[None]:
     except BaseException as error:
         if not is_failure(error):
             raise
-        raise StoreError(f"{path}: a file of it is gone or damaged ({reason_of(error)}); {MEND}") from None
+        raise _damaged(path, error) from None
 
 
 def is_failure(error: BaseException) -> bool:
@@ -47,9 +47,8 @@ def is_failure(error: BaseException) -> bool:
     if isinstance(error, HANError):
         return False
     # A panic is no Exception, so that it passes all handlers; its class cannot be imported.
-    return isinstance(error, OSError | ValueError | RuntimeError | NotImplementedError | MemoryError) or (
-        type(error).__name__ == "PanicException"
-    )
+    is_panic = type(error).__name__ == "PanicException"
+    return is_panic or isinstance(error, OSError | ValueError | RuntimeError | MemoryError)
 
 
 def reason_of(error: BaseException) -> str:
@@ -59,6 +58,10 @@ def reason_of(error: BaseException) -> str:
         return os.strerror(number)
     text = " ".join((getattr(error, "strerror", None) or str(error).split(", /")[0]).split())
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
+def _damaged(path: Path, error: BaseException) -> StoreError:
+    return StoreError(f"{path}: a file of it is gone or damaged ({reason_of(error)}); {MEND}")
 
 
 def _number(error: BaseException) -> int | None:

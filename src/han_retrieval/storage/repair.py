@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.storage import hashes
 from han_retrieval.storage.checksums import Groups, damaged_rows
+from han_retrieval.storage.closing import Closing
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.failures import is_failure, reading
 from han_retrieval.storage.table import Table
@@ -46,6 +47,15 @@ def check_table(path: Path, checksums: Groups, *, mend: str, progress: bool = Fa
     except StoreError as error:
         return [Damage(path, str(error).removeprefix(f"{path}: ").rpartition("; ")[0], mend)]
     return [replace(each, mend=mend) for each in damage]
+
+
+def check_opens(path: Path, open_it: Callable[[Path], Closing], *, mend: str) -> list[Damage]:
+    """Open a store or an index, for what the files of its table do not tell: the damage that refuses it, if any."""
+    try:
+        open_it(path).close()
+    except StoreError as error:
+        return [Damage(path, str(error).removeprefix(f"{path}: "), mend)]
+    return []
 
 
 def unchecked(path: Path, checksums: Groups) -> str | None:
