@@ -12,7 +12,7 @@ from typing import Any
 import lance
 from child_commands import Commands, Run
 from safetensors.numpy import load_file
-from tiny_index import make_model, make_photo, make_photos
+from tiny_index import change_photos, make_model, make_photo, make_photos
 from training_data import same_run
 
 from han_retrieval.errors import HANError
@@ -139,14 +139,6 @@ def _index(folder: Path, change: str) -> tuple[tuple[object, ...], list[Any]]:
     photos, model = make_photos(folder / "photos", 9), make_model(folder / "model", fingerprint=FINGERPRINT)
     other = folder / "other"
 
-    def update() -> None:
-        (photos / "000.png").unlink()
-        (photos / "001.png").rename(photos / "moved.png")
-        shutil.copy(photos / "002.png", photos / "copy.png")
-        make_photo(photos / "003.png", 50)
-        (photos / "broken.png").write_text("broken")
-        make_photos(photos, 6, first=20)
-
     def delete() -> None:
         for number in range(4):
             (photos / f"{number:03}.png").unlink()
@@ -164,7 +156,7 @@ def _index(folder: Path, change: str) -> tuple[tuple[object, ...], list[Any]]:
     if change == "rebuild":
         newer = make_model(folder / "newer", seed=1, fingerprint=FINGERPRINT)
         return (*update_it, "--model", newer, "--rebuild"), [fresh]
-    return update_it, [fresh, update if change == "update" else delete]
+    return update_it, [fresh, (lambda: change_photos(photos, new=6)) if change == "update" else delete]
 
 
 def _training(folder: Path, command: str) -> tuple[tuple[object, ...], list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -74,6 +75,16 @@ def make_photos(folder: Path, count: int, *, first: int = 0) -> Path:
     for i in range(first, first + count):
         make_photo(folder / f"{i:03}.png", i)
     return folder
+
+
+def change_photos(folder: Path, *, new: int) -> None:
+    """Change at least six photos in every way, and add some: one goes, others move, are copied, redrawn, and broken."""
+    (folder / "000.png").unlink()
+    (folder / "001.png").rename(folder / "moved.png")
+    shutil.copy(folder / "002.png", folder / "copy.png")
+    make_photo(folder / "003.png", 50)
+    (folder / "broken.png").write_text("broken")
+    make_photos(folder, new, first=20)
 
 
 def update(photos: Path | list[Path] | None, out: Path, model: Path | None = None, **options: object) -> IndexReport:

@@ -12,13 +12,14 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from disturbed import NAMES, check_output
-from test_kills_anywhere import EVERY_CALL, places
+from test_kills_anywhere import EVERY_CALL, disturb_at, places
 
 FAILED = 2
 
 
 def check_failed(command, out, run) -> None:
     """The run said in one line what went wrong, or none is to be said, as it ended like an undisturbed run."""
+    assert run.code in (0, FAILED), f"exit code {run.code}: {run.err}"
     check_output(run, out)
     command.check(out)
     if run.code == 0:
@@ -26,23 +27,11 @@ def check_failed(command, out, run) -> None:
     command.check_goes_on(out)
 
 
-def let_calls_fail(command, out, places, kind: str) -> None:
-    for at in places:
-        command.start(out)
-        run = command.run(out, kind=kind, at=at)
-        try:
-            assert run.code in (0, FAILED), f"exit code {run.code}: {run.err}"
-            check_failed(command, out, run)
-        except AssertionError as error:
-            call = run.calls[at - 1] if len(run.calls) >= at else "no call"
-            raise AssertionError(f"{command.name}, {kind} at call {at} ({call}): {error}") from None
-
-
 @pytest.mark.usefixtures("faults")
 @pytest.mark.parametrize(("name", "kind"), [("extract", "ENOSPC"), ("index update", "EIO")])
 def test_a_call_that_fails(command, tmp_path, name, kind):
     changing = command(name)
-    let_calls_fail(changing, tmp_path / "out", places(changing, 2, first=15), kind)
+    disturb_at(changing, tmp_path / "out", places(changing, 2, first=15), kind, check_failed)
 
 
 @pytest.mark.slow
@@ -51,7 +40,7 @@ def test_a_call_that_fails(command, tmp_path, name, kind):
 @pytest.mark.parametrize("name", NAMES)
 def test_many_calls_that_fail(command, tmp_path, name, kind, count):
     changing = command(name)
-    let_calls_fail(changing, tmp_path / "out", places(changing, count), kind)
+    disturb_at(changing, tmp_path / "out", places(changing, count), kind, check_failed)
 
 
 @pytest.mark.usefixtures("faults")
@@ -63,7 +52,7 @@ def test_a_write_of_data_that_fails(command, tmp_path, name):
     calls = changing.run(out, kind="count").calls
     writes = [at for at, call in enumerate(calls, 1) if call.name == "write" and "data/" in call.path]
     for kind in ("EIO", "short"):
-        let_calls_fail(changing, out, writes if EVERY_CALL else writes[:2], kind)
+        disturb_at(changing, out, writes if EVERY_CALL else writes[:2], kind, check_failed)
 
 
 @pytest.mark.parametrize("name", ["extract", pytest.param("index update", marks=pytest.mark.slow)])
@@ -74,7 +63,6 @@ def test_no_file_may_grow(command, tmp_path, name):
     for size in (largest - 1, 1000):
         changing.start(out)
         run = changing.run(out, file_size=size)
-        assert run.code in (0, FAILED), run.err
         check_failed(changing, out, run)
 
 

@@ -28,12 +28,13 @@ def check_recovery(command, out, run) -> None:
     command.check_goes_on(out)
 
 
-def kill_at_calls(command, out, places, kind: str) -> None:
+def disturb_at(command, out, places, kind: str, check) -> None:
+    """Disturb the command at each of some calls, and check what it leaves."""
     for at in places:
         command.start(out)
         run = command.run(out, kind=kind, at=at)
         try:
-            check_recovery(command, out, run)
+            check(command, out, run)
         except AssertionError as error:
             call = run.calls[at - 1] if len(run.calls) >= at else "no call"
             raise AssertionError(f"{command.name}, {kind} at call {at} ({call}): {error}") from None
@@ -43,7 +44,7 @@ def kill_at_calls(command, out, places, kind: str) -> None:
 @pytest.mark.parametrize("name", ["index update", "index forget"])
 def test_killed_at_a_system_call(command, tmp_path, name):
     changing = command(name)
-    kill_at_calls(changing, tmp_path / "out", places(changing, 2, first=17), "kill")
+    disturb_at(changing, tmp_path / "out", places(changing, 2, first=17), "kill", check_recovery)
 
 
 @pytest.mark.usefixtures("faults")
@@ -53,7 +54,7 @@ def test_killed_before_there_is_anything(command, tmp_path, name):
     changing, out = command(name), tmp_path / "out"
     calls = changing.run(out, kind="count").calls
     named = [place for place, call in enumerate(calls, 1) if Path(call.path).name.startswith((".link", ".index"))]
-    kill_at_calls(changing, out, named[:6] if EVERY_CALL else named[1:5:2], "kill")
+    disturb_at(changing, out, named[:6] if EVERY_CALL else named[1:5:2], "kill", check_recovery)
 
 
 @pytest.mark.slow
@@ -62,7 +63,7 @@ def test_killed_before_there_is_anything(command, tmp_path, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_at_many_system_calls(command, tmp_path, name, kind, count):
     changing = command(name)
-    kill_at_calls(changing, tmp_path / "out", places(changing, count), kind)
+    disturb_at(changing, tmp_path / "out", places(changing, count), kind, check_recovery)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from killing import KILLED, processes_with
-from tiny_index import make_model, make_photo, make_photos, run_killed_at, update
+from tiny_index import change_photos, make_model, make_photos, run_killed_at, update
 
 from han_retrieval.errors import HANError
 from han_retrieval.search import Index
@@ -40,12 +40,7 @@ def folders(tmp_path):
     photos, model = make_photos(tmp_path / "photos", 9), make_model(tmp_path / "model")
     update(photos, tmp_path / "index", model)
     shutil.copytree(tmp_path / "index", tmp_path / "unbroken")
-    (photos / "000.png").unlink()
-    (photos / "001.png").rename(photos / "moved.png")
-    shutil.copy(photos / "002.png", photos / "copy.png")
-    make_photo(photos / "003.png", 50)
-    (photos / "broken.png").write_text("broken")
-    make_photos(photos, 9, first=20)
+    change_photos(photos, new=9)
     update(photos, tmp_path / "unbroken")
     return photos, tmp_path / "index", model, contents(tmp_path / "unbroken")
 
