@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from importlib import resources
 from pathlib import Path
 
@@ -81,3 +82,12 @@ def test_a_folder_that_is_not_its_own_is_left_alone(
     assert ended.value.code == 2
     assert "is not a folder that an earlier han demo made" in capsys.readouterr().err
     assert (tmp_path / "pictures/photos/mine.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize(("called", "found", "name"), [
+    (".venv/bin/han", None, ".venv/bin/han"), (".venv/bin/han", "/usr/bin/han", "han"), ("python", None, "han"),
+])  # fmt: skip
+def test_the_next_steps_name_a_program_that_a_shell_finds(monkeypatch, called, found, name) -> None:
+    monkeypatch.setattr("sys.argv", [str(Path(called))])
+    monkeypatch.setattr("shutil.which", lambda program: found)
+    assert f"browser: {shlex.quote(str(Path(name)))} serve" in demo._next_steps(Path("demo"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -106,8 +107,14 @@ def _lines(query: QueryResults) -> str:
 
 
 def _commands(out: Path) -> list[str]:
-    index = shlex.quote(str(out / "index"))
-    return [f'han search {index} "an orange flower"', f"han serve {index}", "han index ~/Pictures --out index"]
+    han, index = shlex.quote(_program()), shlex.quote(str(out / "index"))
+    return [f'{han} search {index} "an orange flower"', f"{han} serve {index}", f"{han} index ~/Pictures --out index"]
+
+
+def _program() -> str:
+    """What a shell finds this program by: its name, or the path by which it runs now, as in ``make demo``."""
+    called = Path(sys.argv[0])
+    return str(called) if called.stem == "han" and shutil.which("han") is None else "han"
 
 
 def _next_steps(out: Path) -> str:
