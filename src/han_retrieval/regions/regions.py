@@ -13,7 +13,7 @@ class Regions:
 
     Features alone are enough to score a photo: ``Regions(features)``. Evidence needs boxes and the photo's size.
 
-    Legend: m regions, D numbers a feature.
+    Legend: m regions, D numbers a feature, P numbers a pooled vector.
 
     Attributes:
         features: (m, D) float16.
@@ -21,6 +21,8 @@ class Regions:
         width, height: Size of the upright photo in pixels; 0 where it is not known.
         labels: m names, or None where the detector gives none.
         scores: (m,) float32 detection scores, or None.
+        pooled: (P,) float16, the vector that an image tower gives for the whole photo, in the space that it shares with
+            its text tower where it has one; None where there is no such vector.
     """
 
     features: np.ndarray
@@ -29,3 +31,4 @@ class Regions:
     height: int = 0
     labels: tuple[str, ...] | None = None
     scores: np.ndarray | None = None
+    pooled: np.ndarray | None = None
