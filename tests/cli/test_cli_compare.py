@@ -16,7 +16,7 @@ def write(path, *, hit, images=30, model="m"):
         rank = np.where(np.arange(images) < hit, 1, 30).tolist()
         first = [float(r == 1) for r in rank]
         queries[way] = {"id": names, "image": ids, "fold": [0] * images, "rank": rank, "AP@R": first,
-                        "R-Precision": first}  # fmt: skip
+                        "R-Precision": first, "nDCG@10": first}  # fmt: skip
     path.write_text(json.dumps({"model": model, "queries": queries}))
     return str(path)
 

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,12 +21,16 @@ def relevance_for(caption_image, images):
 
 
 def adverse(scores, relevant):
-    """(rank, AP@R, R-Precision) by sorting, relevant items last among equals: the definition, in plain Python."""
+    """(rank, AP@R, R-Precision, nDCG@10) by sorting, relevant items last among equals: the definitions."""
     ranking = sorted(range(len(scores)), key=lambda item: (-scores[item], item in relevant))
     hits = [item in relevant for item in ranking]
     total = len(relevant)
     precisions = [sum(hits[: place + 1]) / (place + 1) for place in range(total) if hits[place]]
-    return 1 + hits.index(True), sum(precisions) / total, sum(hits[:total]) / total
+    gain, best = (
+        sum(hit / math.log2(2 + place) for place, hit in enumerate(order[:10]))
+        for order in (hits, sorted(hits, reverse=True))
+    )
+    return 1 + hits.index(True), sum(precisions) / total, sum(hits[:total]) / total, gain / best
 
 
 def oracle(scores, caption_image):
@@ -56,6 +62,7 @@ def check(results, scores, caption_image):
         assert queries.rank.tolist() == [found[0] for found in expected]
         assert queries.average_precision == pytest.approx([found[1] for found in expected])
         assert queries.r_precision == pytest.approx([found[2] for found in expected])
+        assert queries.ndcg == pytest.approx([found[3] for found in expected])
 
 
 @given(tasks(), st.sampled_from([1, 7, 2**20]))
@@ -75,13 +82,14 @@ def test_summary_is_the_mean_and_the_median_over_the_oracle():
     found = summarise(query_results(scores, relevance_for(caption_image, 20)))
     images, captions = oracle(scores.tolist(), caption_image.tolist())
     for way, expected in (("image_to_text", [e for e in images if e]), ("text_to_image", captions)):
-        ranks = [rank for rank, _, _ in expected]
+        ranks = [rank for rank, *_ in expected]
         assert found[way]["median_rank"] == np.median(ranks)
         assert found[way]["mean_rank"] == pytest.approx(np.mean(ranks))
         for k in (1, 5, 10):
             assert found[way][f"R@{k}"] == pytest.approx(100 * np.mean([rank <= k for rank in ranks]))
-        assert found[way]["mAP@R"] == pytest.approx(100 * np.mean([precision for _, precision, _ in expected]))
-        assert found[way]["R-Precision"] == pytest.approx(100 * np.mean([share for _, _, share in expected]))
+        assert found[way]["mAP@R"] == pytest.approx(100 * np.mean([precision for _, precision, *_ in expected]))
+        assert found[way]["R-Precision"] == pytest.approx(100 * np.mean([share for _, _, share, _ in expected]))
+        assert found[way]["nDCG@10"] == pytest.approx(100 * np.mean([ndcg for *_, ndcg in expected]))
     recalls = [found[way][f"R@{k}"] for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
     assert recall_sum(found) == pytest.approx(sum(recalls))
 

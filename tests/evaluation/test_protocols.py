@@ -59,6 +59,7 @@ def test_a_model_that_tells_them_apart_gets_every_recall():
     for way in ("image_to_text", "text_to_image"):
         assert found.metrics[way] == {
             "R@1": 100, "R@5": 100, "R@10": 100, "median_rank": 1, "mean_rank": 1, "mAP@R": 100, "R-Precision": 100,
+            "nDCG@10": 100,
         }  # fmt: skip
     assert found.rsum == 600
     assert found.intervals["rsum"] == (600, 600)

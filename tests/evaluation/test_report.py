@@ -7,6 +7,7 @@ from stand_in import MaxMatcher, random_task
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Grounding, compare, evaluate
+from han_retrieval.evaluation.metrics import RECALLS
 from han_retrieval.evaluation.report import (
     difference_table,
     make_folder,
@@ -29,10 +30,10 @@ def test_json_holds_the_figures_and_gives_each_query_back(tmp_path, evaluation):
     content, per_query = read_results(path)
     for way in ("image_to_text", "text_to_image"):
         assert content[way] == evaluation.metrics[way]
-        assert content[way].keys() >= {"R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@R", "R-Precision"}
+        assert content[way].keys() >= {*RECALLS, "median_rank", "mean_rank", "mAP@R", "R-Precision", "nDCG@10"}
         ours, back = evaluation.per_query[way], per_query[way]
         assert (back.ids, back.images) == (ours.ids, ours.images)
-        for name in ("rank", "average_precision", "r_precision", "fold"):
+        for name in ("rank", "average_precision", "r_precision", "ndcg", "fold"):
             assert np.array_equal(getattr(back, name), getattr(ours, name))
     assert content["rsum"] == evaluation.rsum
     assert content["counts"] == evaluation.counts
@@ -83,12 +84,13 @@ def test_other_files_are_not_taken_for_results(tmp_path, text):
             lambda ways: ways["text_to_image"]["id"].__setitem__(1, ["b#0"]),
             r"id\.1 = \['b#0'\]: input should be a valid",
         ),
+        (lambda ways: ways["text_to_image"].pop("nDCG@10"), "it has no nDCG@10, an earlier version wrote it"),
         (lambda ways: ways["text_to_image"]["image"].__setitem__(1, "a"), "its captions are of other images"),
         (lambda ways: ways["text_to_image"]["fold"].__setitem__(1, 1), "a caption is in another fold than its image"),
     ],
 )
 def test_queries_that_do_not_fit_together_are_refused(tmp_path, spoil, reason):
-    each = {"fold": [0, 0], "rank": [1, 2], "AP@R": [1, 0.5], "R-Precision": [1, 0]}
+    each = {"fold": [0, 0], "rank": [1, 2], "AP@R": [1, 0.5], "R-Precision": [1, 0], "nDCG@10": [1, 0.5]}
     ways = {
         "image_to_text": {"id": ["a", "b"], "image": ["a", "b"], **each},
         "text_to_image": {"id": ["a#0", "b#0"], "image": ["a", "b"], **json.loads(json.dumps(each))},
@@ -105,15 +107,15 @@ def test_queries_that_do_not_fit_together_are_refused(tmp_path, spoil, reason):
 def test_tables_show_the_figures(evaluation):
     metrics = {
         "image_to_text": {"R@1": 22.84, "R@5": 53.8, "R@10": 66.6, "median_rank": 5, "mean_rank": 20.5, "mAP@R": 12.3,
-                          "R-Precision": 14.2},
+                          "R-Precision": 14.2, "nDCG@10": 33.1},
         "text_to_image": {"R@1": 18.2, "R@5": 44.9, "R@10": 58.1, "median_rank": 7, "mean_rank": 41.2, "mAP@R": 18.2,
-                          "R-Precision": 18.2},
+                          "R-Precision": 18.2, "nDCG@10": 36.9},
     }  # fmt: skip
     known = replace(evaluation, metrics=metrics, intervals={"rsum": (255.0, 271.25)})
     shown = table(known).splitlines()
     assert shown[0] == "photos, split dev: mean over 3 folds of 4"
     assert next(line for line in shown if line.startswith("image to text")).split()[3:] == [
-        "22.8", "53.8", "66.6", "5.0", "20.5", "12.3", "14.2",
+        "22.8", "53.8", "66.6", "5.0", "20.5", "12.3", "14.2", "33.1",
     ]  # fmt: skip
     assert "rSum 264.4 (95 % interval 255.0 to 271.2)" in shown
 

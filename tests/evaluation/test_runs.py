@@ -3,7 +3,7 @@ from urllib.parse import unquote
 import ir_measures
 import numpy as np
 import pytest
-from ir_measures import AP, RR, Rprec, Success
+from ir_measures import AP, RR, Rprec, Success, nDCG
 
 from han_retrieval.evaluation.metrics import query_results
 from han_retrieval.evaluation.relevance import Relevance
@@ -31,7 +31,7 @@ def test_ir_measures_reads_them_and_finds_the_same(tmp_path):
     for way, relevant in (("image_to_text", 5), ("text_to_image", 1)):
         run = list(ir_measures.read_trec_run(str(tmp_path / f"dev.{way}.run")))
         qrels = list(ir_measures.read_trec_qrels(str(tmp_path / f"dev.{way}.qrels")))
-        wanted = [RR, Rprec, AP @ relevant, Success @ 1, Success @ 5, Success @ 10]
+        wanted = [RR, Rprec, AP @ relevant, Success @ 1, Success @ 5, Success @ 10, nDCG @ 10]
         found = {measure: {} for measure in wanted}
         for row in ir_measures.iter_calc(wanted, qrels, run):
             found[row.measure][row.query_id] = row.value
@@ -44,6 +44,7 @@ def test_ir_measures_reads_them_and_finds_the_same(tmp_path):
             (Success @ 1, queries.rank <= 1),
             (Success @ 5, queries.rank <= 5),
             (Success @ 10, queries.rank <= 10),
+            (nDCG @ 10, queries.ndcg),
         ):
             assert set(found[measure]) == set(queries.ids)
             assert [found[measure][query] for query in queries.ids] == pytest.approx(ours.astype(float), abs=1e-6)

@@ -9,6 +9,8 @@ from han_retrieval.evaluation.metrics import fold_results, recall_sum, summarise
 from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.evaluation.significance import compare, intervals
 
+ARRAYS = ("rank", "average_precision", "r_precision", "ndcg", "fold")
+
 
 def system(images, *, strength, seed, folds=1, captions=3):
     """Per-query results of a simulated system; the same captions for every seed."""
@@ -28,7 +30,7 @@ def shuffled(per_query, seed):
             queries,
             ids=tuple(queries.ids[i] for i in order),
             images=tuple(queries.images[i] for i in order),
-            **{name: getattr(queries, name)[order] for name in ("rank", "average_precision", "r_precision", "fold")},
+            **{name: getattr(queries, name)[order] for name in ARRAYS},
         )
 
     return {way: move(queries) for way, queries in per_query.items()}
@@ -112,7 +114,7 @@ def test_captions_of_an_image_are_resampled_together():
             queries,
             ids=queries.ids + tuple(f"{name}'" for name in queries.ids),
             images=queries.images * 2,
-            **{n: np.tile(getattr(queries, n), 2) for n in ("rank", "average_precision", "r_precision", "fold")},
+            **{n: np.tile(getattr(queries, n), 2) for n in ARRAYS},
         ) if way == "text_to_image" else queries
         for way, queries in few.items()
     }  # fmt: skip

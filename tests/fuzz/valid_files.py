@@ -177,7 +177,7 @@ def results(folder: Path) -> None:
         "text_to_image": {"id": captions, "image": ["a", "b", "b"], "fold": [0, 0, 0], "rank": [1, 2, 1]},
     }
     for way in ways.values():
-        way["AP@R"] = way["R-Precision"] = [1 / rank for rank in way["rank"]]
+        way["AP@R"] = way["R-Precision"] = way["nDCG@10"] = [1 / rank for rank in way["rank"]]
     for name in ("a.json", "b.json"):
         write_json(folder / name, {"model": "m", "queries": ways})
 

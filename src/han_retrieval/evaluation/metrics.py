@@ -19,6 +19,8 @@ from han_retrieval.evaluation.scores import refuse_not_finite
 DIRECTIONS = ("image_to_text", "text_to_image")
 CUTOFFS = (1, 5, 10)
 RECALLS = tuple(f"R@{cutoff}" for cutoff in CUTOFFS)
+NDCG = f"nDCG@{CUTOFFS[-1]}"
+DISCOUNTS = 1 / np.log2(np.arange(2, CUTOFFS[-1] + 2))  # of the first ten places
 CHUNK_CELLS = 2**24  # cells of the score matrix in a chunk, whose temporaries take a byte a cell
 
 
@@ -33,6 +35,8 @@ class Queries:
         average_precision: (Q,) float64, AP@R: 1 / R times the sum of the precisions at the relevant items among the
             first R (Musgrave et al., ECCV 2020).
         r_precision: (Q,) float64, the share of relevant items among the first R.
+        ndcg: (Q,) float64, nDCG@10: the sum of 1 / log2(1 + place) of the relevant items among the first ten, by what
+            it is when these come first (Järvelin and Kekäläinen, TOIS 2002).
         fold: (Q,) int64, the fold in which the query was ranked, from 0.
     """
 
@@ -41,6 +45,7 @@ class Queries:
     rank: np.ndarray
     average_precision: np.ndarray
     r_precision: np.ndarray
+    ndcg: np.ndarray
     fold: np.ndarray
 
     def linear(self) -> dict[str, np.ndarray]:
@@ -50,6 +55,7 @@ class Queries:
             "mean_rank": self.rank.astype(np.float64),
             "mAP@R": 100.0 * self.average_precision,
             "R-Precision": 100.0 * self.r_precision,
+            NDCG: 100.0 * self.ndcg,
         }
 
 
@@ -83,7 +89,7 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
     own_scores = np.asarray(scores[relevance.caption_image, np.arange(captions)])  # (T,) of each caption with its image
 
     asked = [row for row in range(images) if len(own_columns[row])]
-    image_results = np.empty((images, 3))
+    image_results = np.empty((images, 4))
     at_least = np.zeros(captions, dtype=np.int64)  # images that score at least as high as the caption's own
     step = max(1, CHUNK_CELLS // captions)
     for start in range(0, images, step):
@@ -94,7 +100,7 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
             if len(own_columns[row]):
                 image_results[row] = _rank_captions(chunk[row - start], own_columns[row])
 
-    image_results = image_results[asked]  # (Q, 3)
+    image_results = image_results[asked]  # (Q, 4)
     first = (at_least == 1).astype(np.float64)
     image_ids = tuple(relevance.image_ids[row] for row in asked)
     return {
@@ -104,6 +110,7 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
             rank=image_results[:, 0].astype(np.int64),
             average_precision=image_results[:, 1].copy(),
             r_precision=image_results[:, 2].copy(),
+            ndcg=image_results[:, 3].copy(),
             fold=np.zeros(len(asked), dtype=np.int64),
         ),
         "text_to_image": Queries(
@@ -112,20 +119,22 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
             rank=at_least,
             average_precision=first,
             r_precision=first,
+            ndcg=np.append(DISCOUNTS, 0.0)[np.minimum(at_least - 1, len(DISCOUNTS))],
             fold=np.zeros(captions, dtype=np.int64),
         ),
     }
 
 
-def _rank_captions(row: np.ndarray, own: np.ndarray) -> tuple[float, float, float]:
-    """The rank of the best own caption, AP@R and R-Precision, from one image's (T,) scores."""
+def _rank_captions(row: np.ndarray, own: np.ndarray) -> tuple[float, float, float, float]:
+    """The rank of the best own caption, AP@R, R-Precision and nDCG@10, from one image's (T,) scores."""
     everything, relevant = np.sort(row), np.sort(row[own])
     # For each relevant caption, ascending: how many others score at least as high.
     others = (len(row) - np.searchsorted(everything, relevant)) - (len(own) - np.searchsorted(relevant, relevant))
     found = np.arange(1, len(own) + 1)
     places = found + others[::-1]
     inside = places <= len(own)
-    return float(places[0]), float((found / places)[inside].sum() / len(own)), float(inside.mean())
+    ndcg = DISCOUNTS[places[places <= len(DISCOUNTS)] - 1].sum() / DISCOUNTS[: len(own)].sum()
+    return float(places[0]), float((found / places)[inside].sum() / len(own)), float(inside.mean()), float(ndcg)
 
 
 def fold_results(scores: np.ndarray, relevance: Relevance, *, folds: int = 1) -> PerQuery:
@@ -151,6 +160,7 @@ def _joined(parts: list[Queries]) -> Queries:
         rank=np.concatenate([part.rank for part in parts]),
         average_precision=np.concatenate([part.average_precision for part in parts]),
         r_precision=np.concatenate([part.r_precision for part in parts]),
+        ndcg=np.concatenate([part.ndcg for part in parts]),
         fold=np.concatenate([part.fold for part in parts]),
     )
 
@@ -158,7 +168,8 @@ def _joined(parts: list[Queries]) -> Queries:
 def summarise(per_query: PerQuery) -> Metrics:
     """The metrics of both directions: means and medians over the queries of a fold, then means over the folds.
 
-    Recalls, mAP@R and R-Precision are in percent. A caption has one image, so that its mAP@R and R-Precision are R@1.
+    Recalls, mAP@R, R-Precision and nDCG@10 are in percent. A caption has one image, so that its mAP@R and R-Precision
+    are R@1.
     """
     metrics: Metrics = {}
     for way, queries in per_query.items():

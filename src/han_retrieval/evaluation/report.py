@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from han_retrieval.config import explain_errors
 from han_retrieval.errors import DataError
 from han_retrieval.evaluation.grounding import GUESSES, Grounding
-from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, PerQuery, Queries
+from han_retrieval.evaluation.metrics import DIRECTIONS, NDCG, RECALLS, PerQuery, Queries
 from han_retrieval.evaluation.protocols import Evaluation
 from han_retrieval.evaluation.significance import Difference
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_json
 
 _MOST = 2**53  # of a whole number that JSON keeps exactly
-COLUMNS = (*RECALLS, "median_rank", "mean_rank", "mAP@R", "R-Precision")
+COLUMNS = (*RECALLS, "median_rank", "mean_rank", "mAP@R", "R-Precision", NDCG)
 
 
 def table(evaluation: Evaluation, *, grounding: Grounding | None = None) -> str:
@@ -108,6 +108,7 @@ def _queries_json(queries: Queries) -> dict[str, list[Any]]:
         "rank": queries.rank.tolist(),
         "AP@R": queries.average_precision.tolist(),
         "R-Precision": queries.r_precision.tolist(),
+        NDCG: queries.ndcg.tolist(),
     }
 
 
@@ -156,13 +157,16 @@ class _Columns(BaseModel):
     rank: list[Annotated[int, Field(ge=1, le=_MOST)]]
     average_precision: list[Annotated[float, Field(ge=0, le=1)]] = Field(alias="AP@R")
     r_precision: list[Annotated[float, Field(ge=0, le=1)]] = Field(alias="R-Precision")
+    ndcg: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(None, alias=NDCG)  # since 0.2
 
     def as_arrays(self) -> Queries:
         """The same as arrays.
 
         Raises:
-            ValueError: They are not of one length, or an id occurs twice.
+            ValueError: They are not of one length, an id occurs twice, or nDCG@10 is missing.
         """
+        if self.ndcg is None:
+            raise ValueError(f"it has no {NDCG}, an earlier version wrote it: evaluate the model again")
         if any(len(values) != len(self.ids) for _, values in self):
             raise ValueError("its columns are of different lengths")
         if len(set(self.ids)) != len(self.ids):
@@ -173,6 +177,7 @@ class _Columns(BaseModel):
             rank=np.array(self.rank, dtype=np.int64),
             average_precision=np.array(self.average_precision, dtype=np.float64),
             r_precision=np.array(self.r_precision, dtype=np.float64),
+            ndcg=np.array(self.ndcg, dtype=np.float64),
             fold=np.array(self.fold, dtype=np.int64),
         )
 

@@ -97,7 +97,7 @@ def _aligned(a: Queries, b: Queries, way: str) -> Queries:
         raise DataError("the two systems were evaluated over different folds: use the same --folds for both")
     if any(a.images[place] != b.images[row] for place, row in enumerate(rows)):
         raise DataError("the two systems have the same queries of other photos: evaluate both on the same dataset")
-    return Queries(a.ids, a.images, b.rank[rows], b.average_precision[rows], b.r_precision[rows], a.fold)
+    return Queries(a.ids, a.images, b.rank[rows], b.average_precision[rows], b.r_precision[rows], b.ndcg[rows], a.fold)
 
 
 class _Units:
