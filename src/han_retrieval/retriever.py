@@ -129,7 +129,8 @@ class Retriever:
             photos: Paths, PIL images, ``Regions``, or (m, D) arrays of features of one's own, in any mixture.
 
         Raises:
-            DataError: A photo cannot be read, has no region, or its features are not of the size that the model takes.
+            DataError: A photo cannot be read, has no region, or its features are not of the size or kind that the model
+                takes.
             ModelError: The detector cannot be loaded.
 
         Example:
@@ -199,6 +200,7 @@ class Retriever:
 
         from han_retrieval.data import open_photo, upright_rgb
         from han_retrieval.regions import Regions
+        from han_retrieval.regions.rows import batch_of
 
         found: dict[int, Regions] = {}
         sources: dict[int, Path | Image.Image] = {}
@@ -229,9 +231,9 @@ class Retriever:
                 raise DataError(f"{name}: its features are {shape}; the model takes (regions, {size}), one or more")
             if not np.isfinite(each.features).all():
                 raise DataError(f"{name}: its features are not finite as float16")
-        features, mask = pad_rows([torch.from_numpy(each.features.astype(np.float32)) for each in regions])
         with torch.inference_mode():
-            tokens = self.model.encode_images(features, mask).float().cpu()
+            inputs, mask = self.model.image_inputs(batch_of(regions))
+            tokens = self.model.encode_images(inputs, mask).float().cpu()
         return [
             EncodedPhoto(row if len(row) != len(there) else row[there], each, sources.get(place))
             for place, (row, there, each) in enumerate(zip(tokens, mask, regions, strict=True))

@@ -45,6 +45,9 @@ class MaxMatcher:
         spans = tuple((first + i, first + i + 1) for i in range(len(words)))
         return EncodedSentence(ids[0].tolist(), tuple(words), (True,) * len(words), spans)
 
+    def image_inputs(self, batch):
+        return batch.features, batch.mask
+
     def encode_images(self, regions, region_mask):
         assert not self.training
         return F.normalize(regions, dim=-1) * region_mask.unsqueeze(-1)

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,12 +20,17 @@ from hypothesis import strategies as st
 
 from han_retrieval.errors import HANError
 from han_retrieval.regions import RegionRow, Regions, RegionStore
+from han_retrieval.regions import store as store_module
+from han_retrieval.regions.damage import check_store, repair_store, unchecked_store
+from han_retrieval.regions.rows import batch_of, interleave, row_schema
 from han_retrieval.storage import table as table_module
 
 SIZE = 6
 
 
-def regions(seed: int, m: int = 3, *, boxes: bool = True, labels: bool = True, scores: bool = True) -> Regions:
+def regions(
+    seed: int, m: int = 3, *, boxes: bool = True, labels: bool = True, scores: bool = True, pooled: int = 0
+) -> Regions:
     noise = np.random.default_rng(seed)
     return Regions(
         features=noise.standard_normal((m, SIZE)).astype(np.float16),
@@ -33,10 +39,11 @@ def regions(seed: int, m: int = 3, *, boxes: bool = True, labels: bool = True, s
         height=seed + 2,
         labels=tuple(f"label {i} é" for i in range(m)) if labels else None,
         scores=noise.random(m).astype(np.float32) if scores else None,
+        pooled=noise.standard_normal(pooled).astype(np.float16) if pooled else None,
     )
 
 
-def row(seed: int, m: int = 3, **kinds: bool) -> RegionRow:
+def row(seed: int, m: int = 3, **kinds: int) -> RegionRow:
     return RegionRow(f"photo {seed}", Path(f"/photos/{seed}.jpg") if seed % 2 else None, regions(seed, m, **kinds))
 
 
@@ -57,6 +64,7 @@ def same(a: Regions, b: Regions) -> bool:
         and a.features.dtype == b.features.dtype
         and equal(a.boxes, b.boxes)
         and equal(a.scores, b.scores)
+        and equal(a.pooled, b.pooled)
         and (a.labels, a.width, a.height) == (b.labels, b.width, b.height)
     )
 
@@ -69,15 +77,17 @@ kinds = st.fixed_dictionaries({name: st.booleans() for name in ("boxes", "labels
     shapes=st.lists(st.tuples(st.integers(1, 5), kinds), min_size=1, max_size=14),
     commit=st.integers(1, 5),
     compacted=st.booleans(),
+    pooled=st.sampled_from([0, 5]),
     data=st.data(),
 )
-def test_reads_give_what_was_written_in_any_order_with_repeats(shapes, commit, compacted, data):
-    rows = [row(i, m, **kind) for i, (m, kind) in enumerate(shapes)]
+def test_reads_give_what_was_written_in_any_order_with_repeats(shapes, commit, compacted, pooled, data):
+    rows = [row(i, m, pooled=pooled, **kind) for i, (m, kind) in enumerate(shapes)]
     asked = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=20))
     with TemporaryDirectory() as folder, new_store(Path(folder), rows, commit=commit) as store:
         if compacted:
             store.compact()
         store = RegionStore.open(store.path)
+        assert store.pooled_size == pooled
         ids = [rows[i].id for i in asked]
         read = store.read(ids)
         assert len(read) == len(asked)
@@ -95,6 +105,8 @@ def test_reads_give_what_was_written_in_any_order_with_repeats(shapes, commit, c
             assert not batch.features[k, m:].any()
             assert (batch.boxes[k] is None) == (wanted.boxes is None)
             assert wanted.boxes is None or np.array_equal(batch.boxes[k], wanted.boxes)
+            assert not pooled or np.array_equal(batch.pooled[k].numpy(), wanted.pooled.astype(np.float32))
+        assert (batch.pooled is None) == (not pooled or not asked)
 
 
 def test_ids_photos_and_containment_keep_the_order_of_appends(tmp_path):
@@ -107,6 +119,56 @@ def test_ids_photos_and_containment_keep_the_order_of_appends(tmp_path):
     assert len(store) == 4
     assert "photo 9" in store
     assert "photo 2" not in store
+
+
+def test_pooled_vectors_are_of_one_size_or_none_has_one(tmp_path):
+    store = new_store(tmp_path, [row(1, pooled=4)])
+    for other in (0, 5):
+        with pytest.raises(HANError, match=f"photo 2.*has {other} numbers, that of the photos before 4"):
+            store.append([row(2, pooled=other)])
+    damaged = np.array([1, np.inf, 0, 0], np.float16)
+    with pytest.raises(HANError, match=r"photo 2.*NaN, infinite"):
+        store.append([RegionRow("photo 2", None, replace(regions(2), pooled=damaged))])
+    assert store.ids == ["photo 1"]
+    assert store.describe().pooled_size == 4
+
+
+def test_a_store_from_before_pooled_vectors_is_read_grows_and_is_mended(tmp_path):
+    def schema_of_before(size):
+        return pa.schema([field for field in row_schema(size) if not field.name.startswith("pooled")])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "row_schema", schema_of_before)
+        new_store(tmp_path, [row(i) for i in range(4)], commit=2)
+    path = tmp_path / "features"
+    assert "pooled" not in lance.dataset(path).schema.names
+    with RegionStore.resume(path, fingerprint="fake:1", feature_size=SIZE) as store:
+        store.append([row(4, pooled=5)])  # which is left out
+        store.compact()
+        assert all(same(found, regions(i)) for i, found in enumerate(store.read(store.ids)[:4]))
+        assert store.batch(store.ids).pooled is None
+        assert store.pooled_size == 0
+    assert unchecked_store(path) is None
+    assert check_store(path) == []
+    (file,) = (path / "data").glob("*.lance")
+    content, part = file.read_bytes(), regions(2).features.tobytes()
+    assert content.count(part) == 1
+    file.write_bytes(content.replace(part, bytes([part[0] ^ 1]) + part[1:]))
+    assert check_store(path)
+    assert repair_store(path)
+    assert RegionStore.open(path).ids == [f"photo {i}" for i in (0, 1, 3, 4)]
+
+
+def test_batches_of_several_stores_are_put_together():
+    parts = [batch_of([regions(seed, m, pooled=3) for seed, m in of]) for of in ([(0, 2), (1, 4)], [(2, 1)])]
+    joined = interleave([([2, 0], parts[0]), ([1], parts[1])])
+    for place, (seed, m) in enumerate([(1, 4), (2, 1), (0, 2)]):
+        wanted = regions(seed, m, pooled=3)
+        assert np.array_equal(joined.pooled[place].numpy(), wanted.pooled.astype(np.float32))
+        assert np.array_equal(joined.features[place, :m].numpy(), wanted.features.astype(np.float32))
+    without = batch_of([regions(5)])
+    assert without.pooled is None
+    assert interleave([([2, 0], parts[0]), ([1], without)]).pooled is None
 
 
 def test_an_id_is_stored_once_and_the_first_stays(tmp_path):

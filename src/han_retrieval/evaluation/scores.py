@@ -47,6 +47,7 @@ def encode_photos(
 
     Raises:
         StoreError: A photo is not in the store, or has no region there.
+        DataError: The model takes of photos what the store does not have.
     """
     encoded = []
     with evaluating(model), tqdm(total=len(ids), desc="encoding photos", unit="photo", disable=not progress) as bar:
@@ -55,7 +56,8 @@ def encode_photos(
             empty = (~regions.mask.any(1)).nonzero()
             if len(empty):
                 raise StoreError(f"photo {ids[start + int(empty[0])]!r} has no region in the features: extract it anew")
-            encoded.append((model.encode_images(regions.features, regions.mask), regions.mask))
+            inputs, mask = model.image_inputs(regions)
+            encoded.append((model.encode_images(inputs, mask), mask))
             bar.update(len(regions.mask))
     return encoded
 

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,9 @@ from han_retrieval.parsing import shown
 from han_retrieval.text import EncodedSentence, Tokenizer, Vocabulary, WordTokenizer, pad_rows
 from han_retrieval.text.tokenizer import check_length
 from han_retrieval.weights import Unfilled
+
+if TYPE_CHECKING:
+    from han_retrieval.regions import RegionBatch
 
 
 class MatcherConfig(BaseModel):
@@ -95,8 +98,8 @@ class Matcher(nn.Module, ABC):
     """A model that scores images against texts: two encoders, and a score of what they give.
 
     A subclass sets ``config_class``, makes ``image_encoder`` and ``text_encoder`` (``make_text_encoder`` gives the one
-    that the configuration names) and defines ``score``. It may define ``encode_images``, ``encode_texts`` and
-    ``explain`` anew. Its constructor takes ``(config, *, vocabulary=None)``.
+    that the configuration names) and defines ``score``. It may define ``image_inputs``, ``encode_images``,
+    ``encode_texts`` and ``explain`` anew. Its constructor takes ``(config, *, vocabulary=None)``.
 
     Args:
         config: Sizes and options.
@@ -190,6 +193,16 @@ class Matcher(nn.Module, ABC):
     def reads(self, sentence: str) -> bool:
         """Whether the model can read sentences and knows a word of this one."""
         return self.tokenizer is not None and any(self.tokenizer.encode(sentence).known)
+
+    def image_inputs(self, batch: RegionBatch) -> tuple[Tensor, Tensor]:
+        """What ``encode_images`` takes of photos that a store or a detector gave, and its mask.
+
+        By default the regions, (I, m, D) and (I, m). A matcher that reads something else of a batch defines this anew.
+
+        Raises:
+            DataError: The batch does not have it.
+        """
+        return batch.features, batch.mask
 
     def encode_images(self, regions: Tensor, region_mask: Tensor) -> Tensor:
         """(I, m, D) features and (I, m) bool to (I, m, d) tokens, zero at padding; (I, 1, d) of a pooled matcher."""

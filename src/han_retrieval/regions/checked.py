@@ -64,6 +64,9 @@ class CheckedDetector:
                 return f"{name} that are a {type(array).__name__}, not a NumPy array"
             if array.shape != (len(regions.features), width):
                 return f"{name} of the shape {array.shape}, not {(len(regions.features), width)}"
+        pooled = regions.pooled
+        if pooled is not None and (np.ndim(pooled) != 1 or getattr(pooled, "dtype", None) != np.float16):
+            return f"a pooled vector that is a {type(pooled).__name__} {np.shape(pooled)}, not float16 (P,)"
         if regions.features.dtype != np.float16:
             return f"features that are {regions.features.dtype}, not float16"
         for name in ("labels", "scores"):

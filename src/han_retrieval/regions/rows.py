@@ -1,6 +1,6 @@
 """Rows of a region store: photos with their regions as an Arrow table, and back.
 
-Legend: B photos, m regions (each photo has its own number of them), D numbers a feature.
+Legend: B photos, m regions (each photo has its own number of them), D numbers a feature, P numbers a pooled vector.
 
 Features are List<FixedSizeList<float16>[D]>, so that any m fits, the schema says what the numbers are, and a batch is
 read without copying each photo. Opaque bytes were no faster.
@@ -43,11 +43,13 @@ class RegionBatch:
         features: (B, m, D) float32, zero at padding.
         mask: (B, m) bool, true where there is a region.
         boxes: For each photo (m, 4) float32 x0 y0 x1 y1 in pixels of the upright photo, not padded, or None.
+        pooled: (B, P) float32, the image tower's vector of each whole photo; None where a photo has none.
     """
 
     features: torch.Tensor
     mask: torch.Tensor
     boxes: list[np.ndarray | None]
+    pooled: torch.Tensor | None = None
 
 
 class StoredPhoto(NamedTuple):
@@ -68,6 +70,7 @@ class StoreSummary:
         feature_size: D.
         photos: How many photos.
         with_boxes: How many of them have boxes.
+        pooled_size: P; 0 where photos have no pooled vectors.
         regions_min, regions_mean, regions_max: Regions a photo; 0 in an empty store.
         bytes_a_photo: Of the data files; 0 in an empty store.
     """
@@ -76,6 +79,7 @@ class StoreSummary:
     feature_size: int
     photos: int
     with_boxes: int
+    pooled_size: int
     regions_min: int
     regions_mean: float
     regions_max: int
@@ -89,6 +93,7 @@ CHECKSUMS = {
     "photo_checksum": PHOTO,
     "regions_checksum": ("features", "boxes"),
     "names_checksum": ("labels", "scores"),
+    "pooled_checksum": ("pooled",),
 }
 """The columns of checksums, by what is read together; see ``storage/checksums``."""
 
@@ -108,6 +113,7 @@ def row_schema(feature_size: int) -> pa.Schema:
             pa.field("labels", list_of(pa.string())),
             pa.field("scores", list_of(pa.float32())),
             pa.field("features", list_of(vector_of(pa.float16(), feature_size)), nullable=False),
+            pa.field("pooled", list_of(pa.float16())),  # P is known with the first photo; older stores lack the column
             *checksum_fields(CHECKSUMS),
         ]
     )
@@ -136,6 +142,7 @@ def to_table(rows: Sequence[RegionRow], schema: pa.Schema) -> pa.Table:
             "labels": [each.labels for each in regions],
             "scores": [each.scores for each in regions],
             "features": to_lists([each.features for each in regions], schema.field("features").type),
+            "pooled": [each.pooled for each in regions],
         },
         schema=pa.schema([field for field in schema if field.name not in CHECKSUMS]),
     )
@@ -150,6 +157,7 @@ def to_regions(table: pa.Table) -> list[Regions]:
         table["height"].to_pylist(),
         table["labels"].to_pylist(),
         table["scores"].to_pylist(),
+        _vectors(table),
         strict=True,
     )
     return [
@@ -160,25 +168,37 @@ def to_regions(table: pa.Table) -> list[Regions]:
             height=height,
             labels=None if labels is None else tuple(labels),
             scores=None if scores is None else np.asarray(scores, dtype=np.float32),
+            pooled=pooled,
         )
-        for features, boxes, width, height, labels, scores in fields
+        for features, boxes, width, height, labels, scores, pooled in fields
         if features is not None
     ]
 
 
 def to_batch(table: pa.Table) -> RegionBatch:
-    """The photos of a table with the columns boxes and features, padded."""
-
+    """The photos of a table with the columns boxes and features, and pooled where the store has it, padded."""
     counts = to_counts(table["features"])  # (B,)
     features, mask = pad(to_rows(table["features"]).float(), counts)
-    return RegionBatch(features=features, mask=mask, boxes=to_arrays(table["boxes"]))
+    return RegionBatch(features, mask, to_arrays(table["boxes"]), _stacked(_vectors(table)))
+
+
+def batch_of(found: Sequence[Regions]) -> RegionBatch:
+    """The regions of photos, one or more of each, padded."""
+    import torch
+
+    inputs = [torch.tensor(regions.features, dtype=torch.float32) for regions in found]  # (m, D)
+    features, mask = pad(torch.cat(inputs), torch.tensor([len(each) for each in inputs]))
+    return RegionBatch(
+        features, mask, [regions.boxes for regions in found], _stacked([regions.pooled for regions in found])
+    )
 
 
 def interleave(parts: Sequence[tuple[Sequence[int], RegionBatch]]) -> RegionBatch:
     """Several batches as one, padded to the largest m among them.
 
     Args:
-        parts: Each batch with the places of its photos; the places of all are 0 to B - 1. Features are of one size.
+        parts: Each batch with the places of its photos; the places of all are 0 to B - 1. Features are of one size, and
+            so are pooled vectors.
     """
     import torch
 
@@ -188,12 +208,32 @@ def interleave(parts: Sequence[tuple[Sequence[int], RegionBatch]]) -> RegionBatc
     features = first.new_zeros(len(places), most, first.shape[2])
     mask = torch.zeros(len(places), most, dtype=torch.bool)
     boxes: list[np.ndarray | None] = [None] * len(places)
+    pooled = None
+    vectors = [batch.pooled for _, batch in parts if batch.pooled is not None]
+    if len(vectors) == len(parts):
+        pooled = torch.empty_like(torch.cat(vectors))
+        pooled[places] = torch.cat(vectors)
     for of_part, batch in parts:
         m = batch.mask.shape[1]
         features[of_part, :m], mask[of_part, :m] = batch.features, batch.mask
         for place, of_photo in zip(of_part, batch.boxes, strict=True):
             boxes[place] = of_photo
-    return RegionBatch(features=features, mask=mask, boxes=boxes)
+    return RegionBatch(features, mask, boxes, pooled)
+
+
+def _vectors(table: pa.Table) -> list[np.ndarray | None]:
+    """The pooled vectors (P,) of a table; all None where the store is older than the column."""
+    if "pooled" not in table.column_names:
+        return [None] * len(table)
+    return to_arrays(table["pooled"])
+
+
+def _stacked(vectors: Sequence[np.ndarray | None]) -> torch.Tensor | None:
+    """B vectors (P,) as (B, P) float32; None where one is missing."""
+    import torch
+
+    there = [vector for vector in vectors if vector is not None]
+    return torch.from_numpy(np.stack(there).astype(np.float32)) if there and len(there) == len(vectors) else None
 
 
 def _check(row: RegionRow, feature_size: int) -> None:
@@ -209,5 +249,9 @@ def _check(row: RegionRow, feature_size: int) -> None:
     ):
         if part is not None and np.shape(part) != shape:
             raise ValueError(f"photo {row.id!r}: {name} have the shape {np.shape(part)}, not {shape}")
-    if not np.isfinite(features).all():
-        raise DataError(f"photo {row.id!r}: {NOT_FINITE}")
+    pooled = row.regions.pooled
+    if pooled is not None and (pooled.dtype != np.float16 or pooled.ndim != 1 or not len(pooled)):
+        raise ValueError(f"photo {row.id!r}: its pooled vector is {pooled.dtype} {pooled.shape}, not float16 (P,)")
+    for part in (features, pooled):
+        if part is not None and not np.isfinite(part).all():
+            raise DataError(f"photo {row.id!r}: {NOT_FINITE}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from han_retrieval.data.files import is_text, readable, reading
-from han_retrieval.errors import StoreError
+from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import leftovers
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import (
@@ -56,6 +56,7 @@ class RegionStore(Closing):
         path: The folder.
         fingerprint: Of the detector that made the features.
         feature_size: D.
+        pooled_size: P, of the photos' pooled vectors; 0 where they have none, or there are no photos yet.
     """
 
     def __init__(self, path: Path, lock: WriterLock | None = None) -> None:
@@ -65,6 +66,7 @@ class RegionStore(Closing):
         self._table = Table(path, checksums=CHECKSUMS)
         self.fingerprint, self.feature_size = _read_metadata(path, self._table.metadata)
         self._rows, self._sound = self._read(self._read_rows)
+        self._pooled_size: int | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -156,6 +158,13 @@ class RegionStore(Closing):
         return RegionStore.open, (self.path,)
 
     @property
+    def pooled_size(self) -> int:  # noqa: D102  # an attribute, above
+        if self._pooled_size is None and self._rows:
+            (first,) = self.read([next(iter(self._rows))])
+            self._pooled_size = 0 if first.pooled is None else len(first.pooled)
+        return self._pooled_size or 0
+
+    @property
     def ids(self) -> list[str]:
         """The photos' ids, in the order in which they were appended."""
         return list(self._rows)
@@ -175,7 +184,7 @@ class RegionStore(Closing):
         Raises:
             StoreError: A photo is not in the store.
         """
-        return to_regions(self._take(ids, ["width", "height", "boxes", "labels", "scores", "features"]))
+        return to_regions(self._take(ids, ["width", "height", "boxes", "labels", "scores", "features", "pooled"]))
 
     def batch(self, ids: Sequence[str]) -> RegionBatch:
         """The regions of photos as padded tensors, in the order of ``ids``, which may repeat.
@@ -183,7 +192,7 @@ class RegionStore(Closing):
         Raises:
             StoreError: A photo is not in the store.
         """
-        return to_batch(self._take(ids, ["boxes", "features"]))
+        return to_batch(self._take(ids, ["boxes", "features", "pooled"]))
 
     def describe(self) -> StoreSummary:
         """What the store holds, in numbers."""
@@ -194,6 +203,7 @@ class RegionStore(Closing):
             feature_size=self.feature_size,
             photos=len(self),
             with_boxes=self._read(lambda dataset: dataset.count_rows("boxes IS NOT NULL")),
+            pooled_size=self.pooled_size,
             regions_min=int(counts.min(initial=counts[0])) if len(self) else 0,
             regions_mean=float(counts.mean()) if len(self) else 0.0,
             regions_max=int(counts.max(initial=0)),
@@ -226,7 +236,7 @@ class RegionStore(Closing):
         Raises:
             StoreError: Another process is writing, or the disk is full or may not be written to; what was appended
                 before is kept.
-            DataError: A feature is not finite.
+            DataError: A feature is not finite, or photos have pooled vectors of other sizes than those before.
         """
         self.lock()
         self._table.catch_up()
@@ -237,6 +247,7 @@ class RegionStore(Closing):
             if row.id not in self._rows:
                 new.setdefault(row.id, row)
         if new:
+            self._check_pooled(list(new.values()))
             appended = self._table.append(to_table(list(new.values()), self._table.dataset.schema))
             self._sound.extend(appended)
             first = len(self._rows)
@@ -252,6 +263,19 @@ class RegionStore(Closing):
         self.lock()
         self._table.compact()
 
+    def _check_pooled(self, rows: Sequence[RegionRow]) -> None:
+        """Check that pooled vectors are of one size; a store that is older than their column leaves them out."""
+        if "pooled" not in self._table.dataset.schema.names:
+            return
+        sizes = [0 if row.regions.pooled is None else len(row.regions.pooled) for row in rows]
+        wanted = self.pooled_size if self._rows else sizes[0]
+        for row, size in zip(rows, sizes, strict=True):
+            if size != wanted:
+                raise DataError(
+                    f"photo {row.id!r}: its pooled vector has {size} numbers, that of the photos before {wanted}; the "
+                    "detector must give all photos one of one size, or none"
+                )
+
     def _take(self, ids: Sequence[str], columns: list[str]) -> pa.Table:
         missing = [photo_id for photo_id in ids if photo_id not in self._rows]
         if missing:
@@ -261,7 +285,8 @@ class RegionStore(Closing):
                 f"extract them, or import with --ids where the names differ"
             )
         rows = [self._rows[photo_id] for photo_id in ids]
-        table = self._read(lambda dataset: dataset.take(rows, columns=columns))
+        there = [name for name in columns if name in self._table.dataset.schema.names]
+        table = self._read(lambda dataset: dataset.take(rows, columns=there))
         self._sound.require(rows, table)
         return table
 

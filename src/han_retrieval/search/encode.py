@@ -14,10 +14,10 @@ from torch import Tensor
 
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Detector, Regions
+from han_retrieval.regions.rows import batch_of
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.pooling import MeanPooling
 from han_retrieval.search.rows import Encoded
-from han_retrieval.storage.arrays import pad
 
 
 def encode_photos(
@@ -49,6 +49,5 @@ def _encode(model: AligningMatcher, found: Sequence[Regions], storage: str) -> l
 @torch.no_grad()
 def encode_regions(model: AligningMatcher, found: Sequence[Regions]) -> tuple[Tensor, Tensor]:
     """The tokens (I, m, d) of photos with at least one region each, on the CPU, and their mask (I, m)."""
-    inputs = [torch.tensor(regions.features, dtype=torch.float32) for regions in found]  # (m, D)
-    features, mask = pad(torch.cat(inputs), torch.tensor([len(each) for each in inputs]))
-    return model.encode_images(features, mask).float().cpu(), mask
+    inputs, mask = model.image_inputs(batch_of(found))
+    return model.encode_images(inputs, mask).float().cpu(), mask

@@ -45,9 +45,18 @@ def to_lists(items: Sequence[np.ndarray | None], kind: pa.ListType) -> pa.ListAr
 
 
 def to_arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:
-    """A column that ``to_lists`` made, as B arrays (m, D), None for null; they are views of the column."""
+    """A column that ``to_lists`` made, as B arrays (m, D), None for null; they are views of the column.
+
+    Of a column of plain lists, B arrays (m,).
+    """
+    import pyarrow as pa
+
     lists = column.combine_chunks()
-    flat = lists.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, lists.type.value_type.list_size)
+    flat = lists.flatten()
+    if pa.types.is_fixed_size_list(lists.type.value_type):
+        flat = flat.flatten().to_numpy(zero_copy_only=False).reshape(-1, lists.type.value_type.list_size)
+    else:
+        flat = flat.to_numpy(zero_copy_only=False)
     lengths = lists.value_lengths().to_pylist()
     ends = np.cumsum([length or 0 for length in lengths])
     return [None if length is None else flat[end - length : end] for length, end in zip(lengths, ends, strict=True)]

@@ -30,6 +30,11 @@ def checksum_fields(groups: Groups) -> list[pa.Field]:
     return [pa.field(name, pa.uint64(), nullable=False) for name in groups]
 
 
+def has_checksums(names: Collection[str], groups: Groups) -> bool:
+    """Whether a table with these columns has the checksums of all of them; a table of before lacks some columns."""
+    return all(name in names for name, columns in groups.items() if set(columns) <= set(names))
+
+
 def add_checksums(rows: pa.Table, groups: Groups, schema: pa.Schema) -> pa.Table:
     """The rows with the checksum columns that a schema has; a table that was made before has none."""
     for name in groups:

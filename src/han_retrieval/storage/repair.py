@@ -12,7 +12,7 @@ from tqdm import tqdm
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.storage import hashes
-from han_retrieval.storage.checksums import Groups, damaged_rows
+from han_retrieval.storage.checksums import Groups, damaged_rows, has_checksums
 from han_retrieval.storage.closing import Closing
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.failures import is_failure, reading
@@ -64,7 +64,7 @@ def unchecked(path: Path, checksums: Groups) -> str | None:
         names = _open(path, versions(path)[0]).schema.names
     except (StoreError, IndexError):
         return None  # it is damaged, as a check says
-    return None if set(checksums) <= set(names) else "the values of its rows, as they have no checksums"
+    return None if has_checksums(names, checksums) else "the values of its rows, as they have no checksums"
 
 
 def repair_table(path: Path, checksums: Groups, *, versions_held: bool) -> list[str]:
@@ -202,7 +202,7 @@ def _take(dataset: Any, places: Sequence[int]) -> pa.Table | None:
 
 def _rescued(path: Path, dataset: Any, bad: Collection[int], checksums: Groups) -> Iterator[pa.RecordBatch]:
     """The sound rows of fragments that are damaged; none where no checksum tells which these are."""
-    if not set(checksums) <= set(dataset.schema.names):
+    if not has_checksums(dataset.schema.names, checksums):
         return
     known = hashes.read_hashes(path, dataset.version).files if hashes.is_recorded(path, dataset.version) else {}
     for fragment, places in _fragments(dataset):

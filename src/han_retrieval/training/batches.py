@@ -5,7 +5,7 @@ Legend: B pairs a batch, m regions, n words, D numbers a region feature.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,12 +24,20 @@ from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_
 from han_retrieval.training.run_folder import content_hash
 from han_retrieval.training.steps import EpochBatches, step_generator
 
+Inputs = Callable[[RegionBatch], tuple[Tensor, Tensor]]
+"""What a matcher takes of photos; see ``Matcher.image_inputs``."""
+
+
+def regions_of(batch: RegionBatch) -> tuple[Tensor, Tensor]:
+    """What most matchers take: the regions and their mask."""
+    return batch.features, batch.mask
+
 
 class Batch(NamedTuple):
     """Matching pairs, without the regions and words that this step drops.
 
     Attributes:
-        regions: (B, m, D) float32.
+        regions: (B, m, D) float32, or what else the matcher takes of photos.
         region_mask: (B, m) bool.
         words: (B, n) int64 ids.
         word_mask: (B, n) bool.
@@ -56,6 +64,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         config: How to train.
         spans: Phrases with boxes, by photo and caption, as spans of ids; None where no annotations are used.
         augmentations: Further stores of the photos: each time a photo is used, one of its stores is drawn at random.
+        inputs: What the matcher takes of them.
     """
 
     photo_ids: Sequence[str]
@@ -64,6 +73,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
     config: TrainingConfig
     spans: Sequence[Sequence[Sequence[Span]]] | None = None
     augmentations: Sequence[RegionStore] = ()
+    inputs: Inputs = regions_of
 
     @classmethod
     def of(
@@ -75,6 +85,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         *,
         annotations: EntitiesPhotos | None = None,
         augmentations: Sequence[RegionStore] = (),
+        inputs: Inputs = regions_of,
     ) -> Batches:
         """Take the photos of ``dataset`` that the store has, with their captions that have a word.
 
@@ -102,7 +113,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
                         for s in found.keys() & worded:
                             check_words(encoded[s], tokenize(s))
                         spans.append([id_spans(found.get(s, ()), encoded[s].spans) for s in worded])
-        return cls(photo_ids, captions, store, config, None if annotations is None else spans, augmentations)
+        return cls(photo_ids, captions, store, config, None if annotations is None else spans, augmentations, inputs)
 
     @property
     def caption_count(self) -> int:
@@ -148,16 +159,17 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         random = step_generator(self.config.seed, step)
         regions = self._regions([self.photo_ids[photo] for photo, _ in part], random)
         words, word_mask = pad_rows([torch.tensor(self.captions[photo][caption]) for photo, caption in part])  # (B, n)
-        kept_regions = drop(regions.mask, self.config.region_drop, random)
+        inputs, mask = self.inputs(regions)
+        kept_regions = drop(mask, self.config.region_drop, random)
         kept_words = drop(word_mask, self.config.word_drop, random)
         shown = None
         if self.spans is not None:
             spans = [self.spans[photo][caption] for photo, caption in part]
-            n, m = words.shape[1], regions.mask.shape[1]
+            n, m = words.shape[1], mask.shape[1]
             shown = shown_regions(spans, regions.boxes, words=n, regions=m)  # (B, n, m)
             shown &= kept_words.unsqueeze(2) & kept_regions.unsqueeze(1)  # compact leaves what it drops at padding
             shown = compact(compact(shown, kept_words)[0].mT, kept_regions)[0].mT
-        features, region_mask = compact(regions.features, kept_regions)
+        features, region_mask = compact(inputs, kept_regions)
         words, word_mask = compact(words, kept_words)
         image_ids = torch.tensor([photo for photo, _ in part])
         return Batch(features, region_mask, words, word_mask, image_ids, shown)

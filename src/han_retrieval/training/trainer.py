@@ -158,7 +158,15 @@ class MatcherTraining(TrainingTask[Batch]):
             detector_fingerprint=store.fingerprint,
         )
         assert model.tokenizer is not None  # it has a vocabulary
-        data = Batches.of(photos, store, model.tokenizer, config, annotations=annotations, augmentations=augmentations)
+        data = Batches.of(
+            photos,
+            store,
+            model.tokenizer,
+            config,
+            annotations=annotations,
+            augmentations=augmentations,
+            inputs=model.image_inputs,
+        )
         if len(data.photo_ids) < 2:
             raise DataError(
                 f"{store.path}: has regions for {len(data.photo_ids)} of the {len(photos)} training photos; extract "
