@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ def queue(stores: Sequence[str], *, only: Sequence[str] = (), seeds: Sequence[in
 
 
 def work_off(study: Study, runs: Sequence[tuple[str, Run]], *, results: Path, document: Path, progress: bool) -> int:
-    """Make all runs that are not done and that no other queue is making; how many failed.
+    """``make_runs`` for the study; how many failed.
 
-    What is found is written down after each, beside what other queues have found meanwhile.
+    What is found is written beside what other queues have found meanwhile.
     """
 
     def write_down(found: Records) -> None:
@@ -47,13 +47,24 @@ def work_off(study: Study, runs: Sequence[tuple[str, Run]], *, results: Path, do
                 write_records(results, stores, records)
                 write_study(document, stores, records)
 
+    return len(make_runs(study, runs, write_down=write_down, progress=progress))
+
+
+def make_runs(
+    study: Study, runs: Sequence[tuple[str, Run]], *, write_down: Callable[[Records], None], progress: bool
+) -> dict[tuple[str, str, int], HANError]:
+    """Make all runs that are not done and that no other queue is making; why some failed, by their keys.
+
+    ``write_down`` is given what is known of them at first, then what each gives.
+    """
+
     def done(run: Run) -> dict[str, Any] | None:
         return find(run, study.out, detector=study.stores[run.store].fingerprint)
 
     study.out.mkdir(parents=True, exist_ok=True)
     # A run that was killed may have left results that are not there yet.
     write_down({run.key: to_record(run, found) for _, run in runs if (found := done(run))})
-    failed = 0
+    failed: dict[tuple[str, str, int], HANError] = {}
     for number, (group, run) in enumerate(runs, start=1):
         folder = run.folder(study.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,5 +80,5 @@ def work_off(study: Study, runs: Sequence[tuple[str, Run]], *, results: Path, do
             click.echo(f"skipped {folder}: another queue trains it", err=True)
         except HANError as error:
             click.echo(f"failed: {error}", err=True)
-            failed += 1
+            failed[run.key] = error
     return failed

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from han_retrieval.errors import HANError
-from han_retrieval.evaluation.metrics import CUTOFFS, DIRECTIONS, RECALLS
+from han_retrieval.evaluation.metrics import CUTOFFS, DIRECTIONS, NDCG, RECALLS
 from han_retrieval.files import write_whole
 from research.study.groups import groups
 from research.study.settings import Group, Run, Setting
@@ -36,13 +36,14 @@ TABLES = "<!-- All below is written by `python -m research.study`. -->"
 def to_record(run: Run, found: Mapping[str, Any]) -> Record:
     """The part of a run's results that is kept: its figures, and how many recalls the queries of each photo hit.
 
-    ``hits`` holds a hexadecimal digit a photo and direction: of its query, or its captions' queries, how many times the
-    right answer stood among the first 1, 5 and 10, added up. They are all that rSum's certainty depends on.
+    ``hits`` holds a digit (of base 36) a photo and direction: of its query, or its captions' queries, how many times
+    the right answer stood among the first 1, 5 and 10, added up. They are all that rSum's certainty depends on.
     """
     record: Record = {"store": run.store, "setting": run.setting.name, "seed": run.seed}
     record |= {name: found[name] for name in _KEPT}
+    record["step_seconds"] = found.get("step_seconds")
     for way in DIRECTIONS:
-        record[way] = {name: round(found[way][name], 3) for name in RECALLS}
+        record[way] = {name: round(found[way][name], 3) for name in (*RECALLS, NDCG) if name in found[way]}
     if found["grounding"]:
         record["grounding"] = {
             measure: {guess: round(found["grounding"][measure][guess], 2) for guess in _GUESSES}
@@ -57,9 +58,9 @@ def to_record(run: Run, found: Mapping[str, Any]) -> Record:
         rank = np.array(queries[way]["rank"])
         rows = [place[image] for image in queries[way]["image"]]
         np.add.at(hits, rows, (rank[:, None] <= np.array(CUTOFFS)).sum(1))
-        if hits.max() > 15:
-            raise HANError("the study takes photos with up to 5 captions")
-        record["hits"][way] = "".join(format(count, "x") for count in hits)
+        if hits.max() >= 36:
+            raise HANError("the study takes photos with up to 11 captions")
+        record["hits"][way] = "".join(np.base_repr(count, 36).lower() for count in hits)
     return record
 
 
@@ -83,7 +84,7 @@ def write_records(file: Path, stores: Sequence[str], records: Records) -> None:
 
 def contributions(record: Record) -> np.ndarray:
     """What each photo adds to rSum: (I,) float64, whose mean is rSum."""
-    of_image, of_texts = (np.array([int(digit, 16) for digit in record["hits"][way]]) for way in DIRECTIONS)
+    of_image, of_texts = (np.array([int(digit, 36) for digit in record["hits"][way]]) for way in DIRECTIONS)
     return 100.0 * (of_image + of_texts * len(of_texts) / record["captions"])
 
 
@@ -158,13 +159,14 @@ def rows_of(group: Group, records: Records, *, first_store: str) -> list[Row]:
 
 
 def table(group: Group, rows: Sequence[Row]) -> str:
-    """A group as markdown."""
-    reference = group.settings[0].label
-    lines = [
-        f"| | image to text R@1/5/10 | text to image R@1/5/10 | rSum | 95 % interval | against {reference} | p | "
-        "by seed | pointing | IoU >= 0.5 | seeds | parameters, M |",
-        "|---" * 12 + "|",
-    ]
+    """A group as markdown; columns that earlier versions did not measure stand where all rows have them."""
+    head = ["", "image to text R@1/5/10", "text to image R@1/5/10", "rSum", "95 % interval"]
+    head += [f"against {group.settings[0].label}", "p", "by seed", "pointing", "IoU >= 0.5", "seeds", "parameters, M"]
+    records = [record for row in rows for record in row.records]
+    ranked = all(NDCG in record[way] for record in records for way in DIRECTIONS)
+    timed = any(record.get("step_seconds") for record in records)
+    head += [f"{NDCG} image to text", f"{NDCG} text to image"] * ranked + ["a step, s"] * timed
+    lines = [f"| {' | '.join(head)} |".replace("|  |", "| |"), "|---" * len(head) + "|"]
     for row in rows:
         recalls = [
             "/".join(f"{_mean(r[way][name] for r in row.records):.1f}" for name in RECALLS) for way in DIRECTIONS
@@ -187,6 +189,11 @@ def table(group: Group, rows: Sequence[Row]) -> str:
             row.setting.label, *recalls, rsum, "{:.1f} to {:.1f}".format(*row.interval), apart, p, by_seed, *hits,
             str(len(row.records)), f"{row.records[0]['parameters'] / 1e6:.2f}",
         ]  # fmt: skip
+        if ranked:
+            cells += [f"{_mean(record[way][NDCG] for record in row.records):.1f}" for way in DIRECTIONS]
+        if timed:
+            steps = [record["step_seconds"] for record in row.records if record.get("step_seconds")]
+            cells += [f"{statistics.median(steps):.2f}" if steps else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

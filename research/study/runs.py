@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from han_retrieval.matchers.aligning import AligningMatcher
 from han_retrieval.regions import Regions, RegionStore
 from han_retrieval.regions.rows import RegionBatch
 from han_retrieval.training import TrainingConfig, train
+from han_retrieval.training.log import METRICS, read_log
 from research.study.settings import HELD_OUT, Run
 
 
@@ -107,9 +109,10 @@ class Study:
             **results(evaluation, model=str(folder), grounding=grounding),
             "config": json.loads(config.model_dump_json()),
             "detector": store.fingerprint,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
             "train_seconds": trained.seconds,
             "steps": trained.steps,
+            "step_seconds": _step_seconds(folder, config.batch_size),
             "kept_epoch": trained.best_epoch,
             "held_out_rsum": trained.rsum,
         }
@@ -117,6 +120,14 @@ class Study:
         for checkpoint in (folder / "training").glob("checkpoint-*"):  # four times the model's size, needed no more
             shutil.rmtree(checkpoint, ignore_errors=True)
         return found
+
+
+def _step_seconds(folder: Path, batch_size: int) -> float | None:
+    """The median time of a training's steps; None where there were none."""
+    log = folder / "training" / METRICS
+    records = read_log(log) if log.exists() else []
+    speeds = [record["pairs_per_second"] for record in records if "pairs_per_second" in record]
+    return batch_size**2 / statistics.median(speeds) if speeds else None
 
 
 @contextmanager
@@ -146,7 +157,7 @@ def find(run: Run, out: Path, *, detector: str) -> dict[str, Any] | None:
         raise HANError(f"{_results_file(folder)}: not the results of a run ({error}); delete it") from None
     if config != run.setting.config(seed=run.seed) or found["detector"] != detector:
         raise HANError(
-            f"{folder}: was run with another configuration or features than the study has now; delete it and its "
+            f"{folder}: was run with another configuration or other features than asked for now; delete it and its "
             "results to run it anew, or choose another --out"
         )
     return found

@@ -6,11 +6,16 @@ Two settings that come to the same are one run, whatever they are called in thei
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from han_retrieval.config import explain_errors
+from han_retrieval.errors import ConfigError
 from han_retrieval.training import TrainingConfig
 
 HELD_OUT = "held_out"
@@ -51,11 +56,19 @@ class Setting:
         if self.regions is not None:
             changes["regions"] = self.regions
         parts = (f"{key.split('.')[-1]}={shown(changes[key])}" for key in sorted(changes))
-        return ",".join(parts) or "han"
+        return re.sub(r"[/\\:]", "-", ",".join(parts)) or "han"  # it is a folder's name
 
     def config(self, *, seed: int) -> TrainingConfig:
-        """The training's configuration."""
-        return TrainingConfig.model_validate(_nested({**BASE, **self.changes, "seed": seed}))
+        """The training's configuration.
+
+        Raises:
+            ConfigError: There is no such matcher, text encoder or option.
+        """
+        fields = _nested({**BASE, **self.changes, "seed": seed})
+        try:
+            return TrainingConfig.model_validate(fields)
+        except ValidationError as error:
+            raise ConfigError(explain_errors(TrainingConfig, error, fields)) from None
 
 
 @dataclass(frozen=True)

@@ -90,13 +90,20 @@ def results(evaluation: Evaluation, *, model: str, grounding: Grounding | None =
         "seconds": evaluation.seconds,
         "pairs_per_second": pairs_per_second(evaluation),
         "notes": evaluation.notes,
+        **environment(),
+        "grounding": grounding and {**grounding.overall, "by_type": grounding.by_type, "counts": grounding.counts},
+        "queries": {way: _queries_json(queries) for way, queries in evaluation.per_query.items()},
+    }
+
+
+def environment() -> dict[str, dict[str, Any]]:
+    """The versions and the machine that figures were measured with."""
+    return {
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("han-retrieval", "torch", "numpy")},
         },
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "grounding": grounding and {**grounding.overall, "by_type": grounding.by_type, "counts": grounding.counts},
-        "queries": {way: _queries_json(queries) for way, queries in evaluation.per_query.items()},
     }
 
 
@@ -157,7 +164,7 @@ class _Columns(BaseModel):
     rank: list[Annotated[int, Field(ge=1, le=_MOST)]]
     average_precision: list[Annotated[float, Field(ge=0, le=1)]] = Field(alias="AP@R")
     r_precision: list[Annotated[float, Field(ge=0, le=1)]] = Field(alias="R-Precision")
-    ndcg: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(None, alias=NDCG)  # since 0.2
+    ndcg: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(None, alias="nDCG@10")  # since 0.2
 
     def as_arrays(self) -> Queries:
         """The same as arrays.

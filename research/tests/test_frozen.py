@@ -1,0 +1,72 @@
+"""The benchmark of frozen tokens: what it runs, what it skips, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from drawn_photos import ColourDetector, write_drawn_photos
+
+import frozen
+from han_retrieval.data import read_dataset
+from han_retrieval.errors import ConfigError
+from han_retrieval.regions import extract
+from research.study import settings as study_settings
+
+WORKING = ["--seeds", 2]
+for label in ("HAN", "SCAN t-i AVG", "VSE-infinity", "pooled, zero-shot"):
+    WORKING += ["--only", label]
+SMALL = ["batch_size=8", "min_count=1", "model.word_size=8", "model.joint_size=16"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frozen")
+    write_drawn_photos(folder / "photos", train=16, dev=8)
+    extract(read_dataset(folder / "photos"), ColourDetector(), folder / "features")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_vectors(monkeypatch) -> None:
+    monkeypatch.setitem(study_settings.BASE, "word_vectors", None)
+
+
+def run(folder: Path, out: Path, *arguments: object) -> dict:
+    given = [folder / "photos", "--eyes", "colours:x/y", "--words", "bigru", "--features", folder / "features"]
+    given += ["--epochs", 1, "--out", out, *(part for each in SMALL for part in ("--set", each)), *arguments]
+    result = CliRunner().invoke(frozen.main, [str(argument) for argument in given], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (file,) = out.glob("*.json")
+    return json.loads(file.read_text())
+
+
+def test_systems_are_run_once_and_written_side_by_side(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    found = run(folder, tmp_path, *WORKING, "--note", "its captions were drawn")
+    names = [row["system"] for row in found["systems"]]
+    assert names == ["HAN", "SCAN t-i AVG", "VSE-infinity"]
+    assert all(len(row["rsum"]) == 2 for row in found["systems"])
+    assert found["systems"][0]["against_first"] is None
+    assert 0 < found["systems"][1]["against_first"]["p"] <= 1
+    assert any("pooled, zero-shot is left out: " in note for note in found["notes"])
+    document = (tmp_path / "photos,colours-x-y,bigru.md").read_text()
+    assert document.startswith("## photos: eyes colours:x/y, words bigru\n\n| | image to text R@1/5/10 ")
+    assert "nDCG@10 text to image | a step, s |" in document
+    assert "1 epochs in batches of 8" in document
+    assert "- its captions were drawn" in document
+    rows = [line.split(" | ") for line in document.splitlines() if line.startswith(("| HAN", "| SCAN", "| VSE"))]
+    assert len(rows) == 3
+    assert all(len(row) == len(rows[0]) for row in rows)
+    assert float(rows[0][8]) > 0  # pointing, of entities.jsonl
+    assert rows[2][8] == ""  # VSE-infinity has none
+    monkeypatch.setattr("research.study.runs.train", None)  # what is done is not trained again
+    assert run(folder, tmp_path, *WORKING, "--note", "its captions were drawn") == found
+    few = run(folder, tmp_path, "--seeds", 1, "--only", "SCAN t-i AVG")
+    assert [row["system"] for row in few["systems"]] == ["SCAN t-i AVG"]
+
+
+def test_a_system_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--only SCAM: no system; there are 'HAN', 'HAN without attention'"):
+        run(folder, tmp_path, "--only", "SCAM")
