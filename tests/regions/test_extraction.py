@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 from fake_detector import SIZE, FakeDetector, make_photos
+from packed_files import write_parquet, write_shard
 from PIL import Image
 
-from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.regions import Regions, RegionStore, extract
 
@@ -279,3 +280,36 @@ def test_progress_goes_to_stderr(tmp_path, capsys):
     assert "photos/s" in captured.err
     extract(photos, FakeDetector(), tmp_path / "out", progress=True)
     assert capsys.readouterr().err == "", "with nothing to do there is no bar"
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_photos_inside_a_parquet_file_and_a_shard_give_what_their_files_give(tmp_path, threads):
+    files = make_photos(tmp_path / "photos", 9)
+    content = [photo.path.read_bytes() for photo in files.photos]
+    names = [photo.path.name for photo in files.photos]
+    columns = {"image": [{"bytes": each, "path": name} for each, name in zip(content, names, strict=True)]}
+    parquet = write_parquet(tmp_path / "a.parquet", {**columns, "caption": [["x"]] * 9}, rows_a_group=4)
+    members = [(name, each) for i in range(9) for name, each in ((f"{i}.png", content[i]), (f"{i}.txt", b"x"))]
+    shard = write_shard(tmp_path / "a.tar", members)
+    extract(files, FakeDetector(), tmp_path / "files")
+    wanted = list(contents(tmp_path / "files").values())
+    for source, out in ((parquet, tmp_path / "of parquet"), (shard, tmp_path / "of shard")):
+        report = extract(read_dataset(source), FakeDetector(), out, batch_size=2, threads=threads)
+        assert (report.done, report.skipped) == (9, [])
+        assert list(contents(out).values()) == wanted
+    assert sorted(tmp_path.iterdir()) == sorted(
+        [tmp_path / "photos", tmp_path / "files", parquet, shard, tmp_path / "of parquet", tmp_path / "of shard"]
+    )
+
+
+def test_packed_photos_that_cannot_be_read_are_skipped_by_their_place(tmp_path):
+    good = make_photos(tmp_path, 1).photos[0].path.read_bytes()
+    columns = {"image": [{"bytes": each, "path": None} for each in (good, b"no photo", b"")], "caption": ["x"] * 3}
+    parquet = write_parquet(tmp_path / "a.parquet", columns)
+    report = extract(read_dataset(parquet), FakeDetector(), tmp_path / "out")
+    assert report.done == 1
+    assert report.skipped == [
+        (f"{parquet}, row 1", "not an image that can be read"),
+        (f"{parquet}, row 2", "its content is empty"),
+    ]
+    assert extract(read_dataset(parquet), FakeDetector(), tmp_path / "out").already_there == 1

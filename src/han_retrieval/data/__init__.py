@@ -8,6 +8,8 @@ from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.entities import EntitiesPhoto, EntitiesPhotos, EntitiesSentence, Phrase, read_entities
 from han_retrieval.data.files import is_text
 from han_retrieval.data.folder import photo_files
+from han_retrieval.data.joined import with_splits_of
+from han_retrieval.data.packed import PackedPhoto, PhotoBytes, PhotoContainer
 from han_retrieval.data.photos import (
     HEIF_SUFFIXES,
     PHOTO_READER,
@@ -39,6 +41,9 @@ __all__ = [
     "EntitiesPhotos",
     "EntitiesSentence",
     "ExifInfo",
+    "PackedPhoto",
+    "PhotoBytes",
+    "PhotoContainer",
     "Phrase",
     "UnreadablePhotoError",
     "count_pixels",
@@ -59,4 +64,5 @@ __all__ = [
     "scan_splits",
     "to_stored_size",
     "upright_rgb",
+    "with_splits_of",
 ]

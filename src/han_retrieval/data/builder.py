@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.data.packed import PackedPhoto
 from han_retrieval.errors import DataError
 
 _SPLITS = {
@@ -59,13 +60,16 @@ class DatasetBuilder:
         above = [self.folder.absolute().parent / name for name in _PHOTO_FOLDERS]
         self._folders = [path for path in dict.fromkeys([self.folder, *beside, *above]) if path.is_dir()]
         self._photos: dict[str, tuple[str, str | None]] = {}  # id -> file name, split
+        self._packed: dict[str, PackedPhoto] = {}
         self._captions: dict[str, list[str]] = {}
         self.skipped: Counter[str] = Counter()
 
     def __contains__(self, photo_id: str) -> bool:
         return photo_id in self._photos
 
-    def photo(self, photo_id: str, name: str, *, split: str | None, where: str) -> None:
+    def photo(
+        self, photo_id: str, name: str, *, split: str | None, where: str, packed: PackedPhoto | None = None
+    ) -> None:
         """Add a photo, or the same one again.
 
         Args:
@@ -73,6 +77,7 @@ class DatasetBuilder:
             name: The name of its file, as the dataset has it.
             split: "train", "dev", "test" or None.
             where: The file and line, for messages.
+            packed: Where its bytes are, if it has no file of its own.
 
         Raises:
             DataError: The id was added before with another file or split.
@@ -82,6 +87,8 @@ class DatasetBuilder:
             before = " in split ".join(str(part) for part in self._photos[photo_id])
             raise DataError(f"{where}: photo {photo_id!r} ({name} in split {split}) was listed before as {before}")
         self._captions.setdefault(photo_id, [])
+        if packed is not None:
+            self._packed.setdefault(photo_id, packed)
 
     def caption(self, photo_id: str, sentence: str) -> None:
         """Add a sentence to a photo that was added; an empty one is counted and left out."""
@@ -99,7 +106,10 @@ class DatasetBuilder:
         Raises:
             DataError: No photo has a caption and, where there are files, a file; or two photos have one file.
         """
-        paths = {photo_id: self._find(name) for photo_id, (name, _) in self._photos.items()}
+        paths = {
+            photo_id: None if photo_id in self._packed else self._find(name)
+            for photo_id, (name, _) in self._photos.items()
+        }
         ids: dict[Path, str] = {}
         for photo_id, path in paths.items():
             if path is not None and ids.setdefault(path, photo_id) != photo_id:
@@ -107,15 +117,17 @@ class DatasetBuilder:
                     f"{self._source}: the photos {ids[path]!r} and {photo_id!r} have the same file, {path}; name each "
                     "file with its folder, as in val2017/1.jpg"
                 )
-        without_files = not any(paths.values())
+        without_files = not self._packed and not any(paths.values())
         photos = []
         for photo_id, captions in self._captions.items():
-            if not (paths[photo_id] or without_files):
+            packed = self._packed.get(photo_id)
+            if not (paths[photo_id] or packed or without_files):
                 self.skipped["photo file missing"] += 1
             elif not captions:
                 self.skipped["photo without captions"] += 1
             else:
-                photos.append(CaptionedPhoto(photo_id, paths[photo_id], tuple(captions), self._photos[photo_id][1]))
+                split = self._photos[photo_id][1]
+                photos.append(CaptionedPhoto(photo_id, paths[photo_id], tuple(captions), split, packed))
         if not photos:
             account = ", ".join(f"{reason}: {count}" for reason, count in self.skipped.items()) or "it names none"
             raise DataError(f"{self._source}: no photo with a caption in it ({account})")

@@ -46,7 +46,7 @@ def _files(source: Path) -> list[Path]:
 
 ADAPTER = FileFormat(
     name="coco",
-    description="captions_*.json with images[] (id, file_name) and annotations[] (image_id, caption)",
+    description="captions_*.json with images[] and annotations[]",
     files=_files,
     add=_add,
 )

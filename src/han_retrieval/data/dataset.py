@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from han_retrieval.data.packed import PackedPhoto
 from han_retrieval.errors import DataError
 
 
@@ -18,16 +19,18 @@ class CaptionedPhoto:
     Attributes:
         id: The photo's name within its dataset, unique, always a string ("1000268201_693b08cb0e.jpg", "391895").
             Region stores use the same ids.
-        path: The image file, or None where a dataset has only precomputed features.
+        path: The image file, or None where a dataset has only precomputed features, or where the photo is packed.
         captions: Any number of sentences, as written (the tokenizer lower-cases later).
         split: "train", "dev", "test", or None where the dataset knows no splits. Formats' other
             names become these three: "val" and "valid" are "dev", "restval" is "train".
+        packed: Where the photo's bytes are, if they lie inside a larger file: a Parquet file, a shard.
     """
 
     id: str
     path: Path | None
     captions: tuple[str, ...]
     split: str | None = None
+    packed: PackedPhoto | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from han_retrieval.errors import DataError
 class _PhotoFolder:
     """See ``DatasetAdapter``."""
 
-    description = f"photos without captions: one, or a folder with any below it ({', '.join(sorted(PHOTO_SUFFIXES))})"
+    description = "photos without captions, or a folder of them"
 
     def recognises(self, source: Path) -> bool:
         """A photo, or a folder with at least one photo in it or below it."""

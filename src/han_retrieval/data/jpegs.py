@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from typing import IO
 
 from PIL import Image, ImageChops
 
@@ -25,7 +26,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _NOISE = b"".join(bytes(range(1, 129)) + bytes([0xFF, restart]) for restart in range(0xD0, 0xD8)) + bytes(range(1, 129))
 
 
-def check_scans(file: io.BufferedReader) -> None:
+def check_scans(file: IO[bytes]) -> None:
     """Check that a JPEG does not take minutes to decode.
 
     Raises:
@@ -43,7 +44,7 @@ def check_scans(file: io.BufferedReader) -> None:
         raise DataError(f"{count:,} scans, more than any photo has")
 
 
-def decode_cut(file: io.BufferedReader, *, shrink_to: int | None) -> Image.Image | None:
+def decode_cut(file: IO[bytes], *, shrink_to: int | None) -> Image.Image | None:
     """The photo of a JPEG file that lacks its last bytes, decoded; None where the file is complete.
 
     What is missing shows by decoding it twice, with nothing and with noise in its place.
@@ -88,7 +89,7 @@ def _decode(data: bytes, shrink_to: int | None) -> Image.Image:
     return photo
 
 
-def _content(file: io.BufferedReader) -> bytes:
+def _content(file: IO[bytes]) -> bytes:
     file.seek(0)
     data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:

@@ -43,7 +43,7 @@ def _looks_right(text: str) -> bool:
 
 ADAPTER = FileFormat(
     name="karpathy",
-    description="JSON file (dataset_*.json) with images[], each with filename, split and sentences[].raw",
+    description="dataset_*.json with images[] of filename, split and sentences[].raw",
     files=_files,
     add=_add,
     single=True,

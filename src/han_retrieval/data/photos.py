@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import PIL
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from han_retrieval.data.jpegs import check_scans, decode_cut
+from han_retrieval.data.packed import PhotoBytes
 from han_retrieval.errors import DataError, HANError, one_line
 
 try:
@@ -50,13 +51,13 @@ MOST_PIXELS = 100_000_000
 _SLOW_DECODERS = frozenset({"ppm_plain", "bmp_rle"})  # which Pillow has in Python, byte by byte
 _MOST_SLOW_BYTES = 2**25
 _PIXELS_A_BAND = 2**22
-_MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and hashing this much takes seconds
+MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and hashing this much takes seconds
 
 # Pillow warns on stderr about what open_photo reports or refuses, and about odd metadata, which does no harm.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def reason_without(path: str | Path, error: HANError) -> str:
+def reason_without(path: str | Path | PhotoBytes, error: HANError) -> str:
     """What an error says of a file, without the path before it."""
     return str(error).removeprefix(one_line(f"{path}:")).lstrip()
 
@@ -89,7 +90,7 @@ def open_file(path: str | Path) -> BufferedReader:
         fault = "is no regular file"
     elif not status.st_size:  # files of /proc are too, and reading some of them never ends
         fault = "the file is empty"
-    elif status.st_size > _MOST_BYTES:
+    elif status.st_size > MOST_BYTES:
         fault = f"{status.st_size:,} bytes, more than a photo takes"
     if fault:
         file.close()
@@ -97,13 +98,16 @@ def open_file(path: str | Path) -> BufferedReader:
     return file
 
 
-def open_photo(path: str | Path, *, max_pixels: int = MOST_PIXELS, shrink_to: int | None = None) -> Image.Image:
+def open_photo(
+    path: str | Path | PhotoBytes, *, max_pixels: int = MOST_PIXELS, shrink_to: int | None = None
+) -> Image.Image:
     """Open a photo as people see it: EXIF orientation applied, RGB, transparency over white, the first frame.
 
     The size is read from the header and checked before any pixel is decoded.
 
     Args:
-        path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF, or HEIF where pillow-heif is installed.
+        path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF, or HEIF where pillow-heif is installed; or the
+            content of one.
         max_pixels: The largest width x height that is decoded; Pillow's own limit, 178,956,970, holds too.
         shrink_to: The pixels that are needed on either side: a JPEG is then decoded at a smaller scale where that is
             faster, other files as they are.
@@ -113,13 +117,13 @@ def open_photo(path: str | Path, *, max_pixels: int = MOST_PIXELS, shrink_to: in
         DataError: The file is empty, no image, broken or truncated, or larger than ``max_pixels``; the message holds
             its path and the reason.
     """
-    path = Path(path)
+    path = path if isinstance(path, PhotoBytes) else Path(path)
     with _opened(path, max_pixels) as (file, photo):
         is_jpeg = photo.format in ("JPEG", "MPO")
         if is_jpeg:
             check_scans(file)
         decoder = photo.tile[0][0] if isinstance(photo, ImageFile.ImageFile) and photo.tile else ""
-        if decoder in _SLOW_DECODERS and (size := os.fstat(file.fileno()).st_size) > _MOST_SLOW_BYTES:
+        if decoder in _SLOW_DECODERS and (size := file.seek(0, os.SEEK_END)) > _MOST_SLOW_BYTES:
             raise DataError(f"{path}: {size:,} bytes of a kind that takes minutes to read; save it as PNG")
         if decoder == "ppm":
             return _upright_rgb(_load_ppm(photo, file))
@@ -135,18 +139,26 @@ def open_photo(path: str | Path, *, max_pixels: int = MOST_PIXELS, shrink_to: in
         return _upright_rgb(photo)
 
 
-def count_pixels(path: str | Path, *, max_pixels: int = MOST_PIXELS) -> int:
+def count_pixels(path: str | Path | PhotoBytes, *, max_pixels: int = MOST_PIXELS) -> int:
     """Width x height of a photo, from its header; errors are those of ``open_photo``."""
-    with _opened(Path(path), max_pixels) as (_, photo):
+    with _opened(path if isinstance(path, PhotoBytes) else Path(path), max_pixels) as (_, photo):
         return photo.width * photo.height
 
 
+def _open(photo: Path | PhotoBytes) -> IO[bytes]:
+    if isinstance(photo, Path):
+        return open_file(photo)
+    if not photo.content:
+        raise DataError(f"{photo}: its content is empty")
+    return BytesIO(photo.content)
+
+
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[tuple[BufferedReader, Image.Image]]:
+def _opened(path: Path | PhotoBytes, max_pixels: int) -> Iterator[tuple[IO[bytes], Image.Image]]:
     """A photo of which only the header was read, and clear errors of what is done with it."""
     try:
         # Opened here, since Pillow would map some files into memory, and the process die where such a file is cut.
-        with open_file(path) as file, Image.open(file, formats=_FORMATS) as photo:
+        with _open(path) as file, Image.open(file, formats=_FORMATS) as photo:
             width, height = photo.size
             if width * height > max_pixels:
                 raise DataError(f"{path}: {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}")
@@ -195,7 +207,7 @@ def _words(value: Any) -> str:
     return " ".join(str(value or "").replace("\0", " ").split())
 
 
-def _load_ppm(photo: Any, file: BufferedReader) -> Image.Image:
+def _load_ppm(photo: Any, file: IO[bytes]) -> Image.Image:
     """A PPM file whose largest value is none of bytes or words; Pillow does the same, value by value, in minutes."""
     _, _, place, (_, largest) = photo.tile[0]
     values: np.dtype[Any] = np.dtype(np.uint8 if largest < 256 else ">u2")

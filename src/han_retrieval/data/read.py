@@ -14,13 +14,14 @@ from han_retrieval.errors import ConfigError, DataError
 
 # A folder of photos is only that where no other format is in it.
 _LAST = "photos"
+_HUB = "hf:"
 
 
 def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedPhotos:
     """Read captioned photos from a file or folder in any known format.
 
     Args:
-        source: The folder, or the file that describes the photos.
+        source: The folder, or the file that describes the photos; or ``hf:NAME[:SPLIT]``, see ``hub_datasets``.
         format: The name of the format; by default it is recognised by content.
 
     Raises:
@@ -31,6 +32,8 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
     """
     source = Path(source)
     with reading(source):
+        if source.as_posix().startswith(_HUB) and not source.exists():
+            return _adapter(format or "hf").read(source)
         if not source.exists():
             raise DataError(f"{source}: no such file or folder{_near(source)}")
         if format is not None:

@@ -78,7 +78,7 @@ def _captions(row: Any, key: str, where: str) -> Any:
 
 ADAPTER = FileFormat(
     name="metadata",
-    description="metadata.jsonl or metadata.csv with file_name and caption(s), also in train/, validation/, test/",
+    description="metadata.jsonl or .csv with file_name and caption(s), also in train/, test/",
     files=_files,
     add=_add,
     exact_paths=True,

@@ -17,6 +17,7 @@ import numpy as np
 from han_retrieval.data import (
     CaptionedPhoto,
     CaptionedPhotos,
+    PhotoBytes,
     count_pixels,
     is_text,
     open_photo,
@@ -195,23 +196,25 @@ def _write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
 
 def _begin(photo: CaptionedPhoto) -> tuple[int, Callable[[], Image.Image | str]]:
     """The pixels of a photo, and what decodes it or says why it cannot be read."""
-    path = photo.path
-    if path is None:
+    if photo.path is None and photo.packed is None:
         return 0, lambda: "the dataset names no file for it"
-    if not (is_text(photo.id) and is_text(str(path.absolute()))):
+    if not (is_text(photo.id) and (photo.path is None or is_text(str(photo.path.absolute())))):
         return 0, lambda: NOT_TEXT
+    name = str(photo.path or photo.packed)
     try:
-        return count_pixels(path), lambda: _open(path)
+        file = photo.path if photo.packed is None else photo.packed.read()
+        assert file is not None
+        return count_pixels(file), lambda: _open(file)
     except HANError as error:
-        reason = reason_without(path, error)
+        reason = reason_without(name, error)
         return 0, lambda: reason
 
 
-def _open(path: Path) -> Image.Image | str:
+def _open(file: Path | PhotoBytes) -> Image.Image | str:
     try:
-        return open_photo(path)
+        return open_photo(file)
     except HANError as error:
-        return reason_without(path, error)
+        return reason_without(file, error)
 
 
 def _detect(
@@ -234,4 +237,4 @@ def _fault(regions: Regions) -> str | None:
 
 
 def _name(photo: CaptionedPhoto) -> str:
-    return readable(str(photo.path or photo.id))
+    return readable(str(photo.path or photo.packed or photo.id))

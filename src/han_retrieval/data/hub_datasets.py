@@ -1,0 +1,182 @@
+"""Datasets through Hugging Face's ``datasets`` library: ``hf:NAME[/CONFIG][@REVISION][:SPLIT]``.
+
+NAME is ``user/name`` on the Hub, or a folder: one that ``save_to_disk`` wrote, or one that ``load_dataset`` reads. A
+set that is cached needs no network. One that has more bytes than the disk has room for is streamed: its captions are
+read first, then its photos as their turns come. Columns are those of ``columns.py``. No code of the Hub is run.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from han_retrieval.data.builder import DatasetBuilder, split_of
+from han_retrieval.data.columns import add_rows, find_columns, plain_rows
+from han_retrieval.data.dataset import CaptionedPhotos
+from han_retrieval.data.packed import PackedPhoto, RowReader
+from han_retrieval.data.parquet import content
+from han_retrieval.errors import DataError
+
+PREFIX = "hf:"
+_PHOTOS_AT_ONCE = 4
+_ROWS_AT_ONCE = 1024
+_SOURCE = re.compile(r"(?P<name>[^:@]+)(@(?P<revision>[^:]+))?(:(?P<split>.+))?")
+
+
+class _Datasets:
+    """See ``DatasetAdapter``."""
+
+    description = "hf:NAME[:SPLIT], of the Hugging Face Hub"
+
+    def recognises(self, source: Path) -> bool:
+        """No path that exists: such a source is named with ``hf:`` before it."""
+        return False
+
+    def read(self, source: Path) -> CaptionedPhotos:
+        """The photos of one split, or of all, in the order of their rows."""
+        text = source.as_posix().removeprefix(PREFIX)
+        found = _SOURCE.fullmatch(text)
+        if not found:
+            raise DataError(f"{source}: expected {self.description}")
+        builder = DatasetBuilder("hf", source, folder=Path())
+        with _library(str(source)):
+            splits = _load(found["name"], revision=found["revision"], split=found["split"])
+            for name, rows in splits.items():
+                where = f"{PREFIX}{found['name']}:{name}"
+                if rows.features is None:
+                    raise DataError(f"{where}: does not say its columns when it is streamed; make room for it")
+                columns = find_columns(rows.features.arrow_schema, where)
+                photos = RowPhotos(rows, columns.image, where)
+                add_rows(
+                    builder,
+                    _plain(rows, columns),
+                    columns,
+                    packed=lambda row, photos=photos: PackedPhoto(photos, row),  # type: ignore[misc]
+                    prefix=f"{name}/",
+                    split=split_of(re.split(r"\W", name)[0]),
+                )
+        return builder.finish()
+
+
+ADAPTER = _Datasets()
+
+
+class RowPhotos:
+    """The photos of a ``datasets.Dataset`` or ``IterableDataset`` by their row; see ``PhotoContainer``."""
+
+    def __init__(self, rows: Any, image: str, where: str) -> None:
+        self._images = rows.select_columns([image]).with_format("arrow")
+        self._where = where
+        self._random = hasattr(rows, "num_rows")  # which one that is streamed does not know
+        self._reader = RowReader(self._batches_from)
+
+    def read(self, place: int) -> bytes:
+        """See ``PhotoContainer``."""
+        with _library(self.name(place)):
+            value = self._reader.read(place)
+            path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else None
+            if path and Path(path).is_file():  # of a folder of photos
+                return Path(path).read_bytes()
+            return content(value, self.name(place))
+
+    def name(self, place: int) -> str:
+        """See ``PhotoContainer``."""
+        return f"{self._where}, row {place}"
+
+    def _batches_from(self, row: int) -> Iterator[tuple[int, Sequence[Any]]]:
+        if self._random:
+            for first in range(row, len(self._images), _PHOTOS_AT_ONCE):
+                yield first, self._images[first : first + _PHOTOS_AT_ONCE].column(0).to_pylist()
+            return
+        first = row
+        for table in self._images.skip(row).iter(_PHOTOS_AT_ONCE):
+            yield first, table.column(0).to_pylist()
+            first += len(table)
+
+
+def _load(name: str, *, revision: str | None, split: str | None) -> dict[str, Any]:
+    """The splits of a set by name."""
+    import datasets
+
+    folder = Path(name)
+    if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        found = datasets.load_from_disk(str(folder))
+        if split is not None and isinstance(found, dict):
+            if split not in found:
+                raise DataError(f"{PREFIX}{name}: no split {split!r}; there are {', '.join(found)}")
+            found = found[split]
+    else:
+        config = None
+        if not folder.exists() and name.count("/") == 2:
+            name, _, config = name.rpartition("/")
+        builder = datasets.load_dataset_builder(name, config, revision=revision)
+        streamed = not _has_room(builder)
+        found = datasets.load_dataset(name, config, revision=revision, split=split, streaming=streamed)
+    return dict(found) if isinstance(found, dict) else {split or str(found.split or "all"): found}
+
+
+def _has_room(builder: Any) -> bool:
+    """Whether a set is cached already, or the disk has room for it; one that does not say its size is tried."""
+    folder = Path(builder.cache_dir)
+    if folder.exists():
+        return True
+    while not folder.exists():
+        folder = folder.parent
+    needed = (builder.info.download_size or 0) + (builder.info.dataset_size or 0)
+    return needed <= shutil.disk_usage(folder).free
+
+
+def _plain(rows: Any, columns: Any) -> Iterator[dict[str, Any]]:
+    needed = list(dict.fromkeys(name.removesuffix(".path") for name in columns.beside))
+    for table in rows.select_columns(needed).with_format("arrow").iter(_ROWS_AT_ONCE):
+        yield from plain_rows(table, columns)
+
+
+@contextmanager
+def _library(where: str) -> Iterator[None]:
+    """A context in which what ``datasets`` raises is a DataError that says how to mend it, and the only line of it."""
+    try:
+        with _quiet():
+            yield
+    except DataError:
+        raise
+    except ImportError:
+        raise DataError(f"{where}: this needs a library more: pip install 'han-retrieval[datasets]'") from None
+    except Exception as error:  # of datasets, huggingface_hub, fsspec, httpx, pyarrow
+        raise DataError(f"{where}: {_reason(error)}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the messages that the libraries log before they raise."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _reason(error: Exception) -> str:
+    error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    lines = str(error).strip().splitlines()
+    said = lines[0].rstrip(".") if lines else type(error).__name__
+    if "gated" in str(error).lower() or "GatedRepoError" in kinds:
+        return "is gated: accept its terms on its page of the Hub and log in with `hf auth login`"
+    if "RevisionNotFoundError" in kinds or "revision" in said.lower():
+        return f"has no such revision ({said})"
+    if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError"}:
+        return "no such folder, nor a set of the Hub that you may read; a private one needs `hf auth login`"
+    if kinds & {"ConnectionError", "ConnectError", "TimeoutError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}:
+        return f"the Hub cannot be reached and it is not in the cache ({said})"
+    return f"the library datasets cannot read it ({said})"

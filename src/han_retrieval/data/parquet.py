@@ -1,0 +1,143 @@
+"""Parquet files with the bytes of photos, as most sets of photos on the Hugging Face Hub are.
+
+One file, or a folder with the shards of one or several splits (``train-00000-of-00004.parquet``, also in ``data/`` or
+in a folder a split). The split is the column ``split``, else the one in the file's name, else its folder's name;
+columns are those of ``columns.py``. Of the images, one page of one row group is in memory at once, not a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from han_retrieval.data.builder import DatasetBuilder, split_in, split_of
+from han_retrieval.data.columns import Columns, add_rows, find_columns, plain_rows
+from han_retrieval.data.dataset import CaptionedPhotos
+from han_retrieval.data.packed import PackedPhoto, RowReader
+from han_retrieval.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+_PHOTOS_AT_ONCE = 4
+_ROWS_AT_ONCE = 4096
+_BUFFER = 2**20  # of a column that is read; without it, a whole row group is
+
+
+class _Parquet:
+    """See ``DatasetAdapter``."""
+
+    description = "*.parquet with image (bytes) and caption(s)"
+
+    def recognises(self, source: Path) -> bool:
+        """A Parquet file, or a folder with some in it or in its folders, but for the three tables of a benchmark."""
+        files = shards(source, ".parquet")
+        return bool(files) and not any("qrels" in (path.parent.name, path.name.split("-")[0]) for path in files)
+
+    def read(self, source: Path) -> CaptionedPhotos:
+        """The photos in the order of the files' names and of their rows."""
+        files = shards(source, ".parquet")
+        if not files:
+            raise DataError(f"{source}: expected {self.description}, found none")
+        builder = DatasetBuilder("parquet", source)
+        for path in files:
+            name = path.relative_to(source if source.is_dir() else path.parent).with_suffix("").as_posix()
+            with opened(path) as file:
+                columns = find_columns(file.schema_arrow, str(path))
+                photos = ParquetPhotos(path, columns.image)
+                add_rows(
+                    builder,
+                    _rows(file, columns),
+                    columns,
+                    packed=lambda row, photos=photos: PackedPhoto(photos, row),  # type: ignore[misc]
+                    prefix=f"{name}/",
+                    split=split_of_file(path),
+                )
+        return builder.finish()
+
+
+ADAPTER = _Parquet()
+
+
+class ParquetPhotos:
+    """The photos of a Parquet file by the number of their row; see ``PhotoContainer``."""
+
+    def __init__(self, path: Path, image: str) -> None:
+        self.path = path
+        self._image = image
+        self._rows = RowReader(self._batches_from)
+
+    def read(self, place: int) -> bytes:
+        """See ``PhotoContainer``."""
+        try:
+            return content(self._rows.read(place), self.name(place))
+        except DataError as error:
+            raise DataError(f"{self.name(place)}: {str(error).removeprefix(f'{self.path}: ')}") from None
+        except IndexError:
+            raise DataError(f"{self.name(place)}: the file has changed, there is no such row") from None
+
+    def name(self, place: int) -> str:
+        """See ``PhotoContainer``."""
+        return f"{self.path}, row {place}"
+
+    def _batches_from(self, row: int) -> Iterator[tuple[int, Sequence[Any]]]:
+        with opened(self.path) as file:
+            first = 0
+            groups: list[int] = []
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if groups or first + rows > row:
+                    groups.append(group)
+                else:
+                    first += rows
+            for batch in file.iter_batches(_PHOTOS_AT_ONCE, row_groups=groups, columns=[self._image]):
+                yield first, batch.column(0).to_pylist() if first + len(batch) > row else range(len(batch))
+                first += len(batch)
+
+
+def shards(source: Path, suffix: str) -> list[Path]:
+    """The files of that ending which a path is, or which are in it or in its folders, in the order of their names."""
+    if not source.is_dir():
+        return [source] if source.suffix == suffix else []
+    return sorted(p for p in [*source.glob(f"*{suffix}"), *source.glob(f"*/*{suffix}")] if not p.name.startswith("."))
+
+
+def split_of_file(path: Path) -> str | None:
+    """The split in a file's name, or that which its folder is called."""
+    return split_in(path.stem) or split_of(path.absolute().parent.name)
+
+
+def content(value: Any, where: str) -> bytes:
+    """The bytes of a value in a column of images.
+
+    Raises:
+        DataError: There are none, but perhaps a path.
+    """
+    found = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(found, bytes):
+        path = value.get("path") if isinstance(value, dict) else None
+        raise DataError(f"{where}: has no bytes" + (f", only the path {path}" if path else ""))
+    return found
+
+
+def _rows(file: pq.ParquetFile, columns: Columns) -> Iterator[dict[str, Any]]:
+    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns.beside):
+        yield from plain_rows(batch, columns)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file that is open; what goes wrong with it is a DataError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+            yield file
+    except (pa.ArrowException, OSError, OverflowError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise DataError(f"{path}: a Parquet file that is cut off or damaged ({reason}); copy it again") from None
