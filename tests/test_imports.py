@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 LARGE = (
-    "PIL", "fastapi", "huggingface_hub", "jinja2", "lance", "llvmlite", "matplotlib", "numba", "pandas", "pyarrow",
-    "scipy", "timm", "torchvision", "tqdm", "transformers",
+    "PIL", "fastapi", "huggingface_hub", "jinja2", "lance", "llvmlite", "matplotlib", "mteb", "numba", "pandas",
+    "pyarrow", "scipy", "timm", "torchvision", "tqdm", "transformers",
 )  # fmt: skip
 
 
