@@ -141,6 +141,8 @@ def test_options_in_prose_exist(page):
 
 def _for(override: str) -> list[str]:
     """The matcher that has the option."""
+    if "shared_space" in override:
+        return ["model.matcher=maxsim"]
     return ["model.matcher=vse-infinity"] if "pooling_temp" in override or "position" in override else []
 
 

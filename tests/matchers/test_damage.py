@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from damaging import RANDOM, WAYS, damaged_copy, outcome, without_checksums
-from matchers_of_all_kinds import NAMES, SENTENCES, random_regions, small_matcher
+from matchers_of_all_kinds import NAMES, SENTENCES, random_images, small_matcher
 
 from han_retrieval.errors import ModelError, StoreError
 from han_retrieval.matchers import load_matcher
@@ -46,7 +46,7 @@ def used(folder: Path) -> list[Any]:
     found = TextMap.read(folder, model=folder_hash(folder), size=model.config.joint_size)
     calibration = Calibration.read(folder)
     with torch.inference_mode():
-        scores = model.similarity(*random_regions(3, 4), *model.words(SENTENCES))
+        scores = model.similarity(*random_images(model.config.matcher, 3, 4), *model.words(SENTENCES))
     return [scores, *((found.weight, found.bias) if found else ()), calibration and calibration.model_dump_json()]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from matchers_of_all_kinds import NAMES, SENTENCES, random_regions, small_matcher
+from matchers_of_all_kinds import LEARNING, SENTENCES, random_regions, small_matcher
 from torch.export import Dim, export
 
 from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.text import BiGRU
 
-every = pytest.mark.parametrize("name", NAMES)
+every = pytest.mark.parametrize("name", LEARNING)
 
 
 @every

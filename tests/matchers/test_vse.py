@@ -125,6 +125,6 @@ def test_pooled_items_are_one_unit_vector_and_have_no_evidence(name):
     assert (images.shape, texts.shape) == ((3, 1, 8), (4, 1, 8))
     for tokens in (images, texts):
         assert torch.allclose(tokens.norm(dim=-1), torch.ones(len(tokens), 1))
-    with pytest.raises(HANError, match=r"has no evidence by word and region; take a han or scan model") as error:
+    with pytest.raises(HANError, match="no evidence by word and region; take a han, scan or maxsim model") as error:
         model.explain(torch.randn(3, 6), torch.tensor([4, 5]))
     assert name in str(error.value)

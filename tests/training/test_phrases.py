@@ -192,7 +192,7 @@ def test_refuses_half_of_it(tmp_path):
     with pytest.raises(HANError, match="Entities file"):
         train(small_config(alignment_weight=0.1), data, store, tmp_path / "out", annotations={}, progress=False)
     pooled = small_config(alignment_weight=0.1, model={"matcher": "vse++", "word_size": 8, "joint_size": 16})
-    with pytest.raises(HANError, match="aligns no words"):
+    with pytest.raises(HANError, match="learns no alignment of words"):
         train(pooled, data, store, tmp_path / "out", annotations=truth, progress=False)
     assert not (tmp_path / "out").exists()
 

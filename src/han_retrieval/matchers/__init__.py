@@ -3,6 +3,8 @@
 from han_retrieval.matchers.aligning import AligningMatcher
 from han_retrieval.matchers.base import Matcher, MatcherConfig, PairAlignment, matcher_class
 from han_retrieval.matchers.han import HAN, HANConfig
+from han_retrieval.matchers.maxsim import MaxSim, MaxSimConfig
+from han_retrieval.matchers.pooled import Pooled, PooledConfig
 from han_retrieval.matchers.registry import (
     AnyMatcherConfig,
     load_aligning_matcher,
@@ -23,7 +25,11 @@ __all__ = [
     "HANConfig",
     "Matcher",
     "MatcherConfig",
+    "MaxSim",
+    "MaxSimConfig",
     "PairAlignment",
+    "Pooled",
+    "PooledConfig",
     "SCANConfig",
     "VSEConfig",
     "VSEInfinity",

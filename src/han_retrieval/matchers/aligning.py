@@ -8,6 +8,7 @@ Legend: I images, T texts, B pairs, m regions, n words, d the joint size, L bloc
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 from han_retrieval.matchers.base import Matcher, MatcherConfig, PairAlignment, check_items
 from han_retrieval.scoring import Collection, Matching, Tokens, score_all_pairs
-from han_retrieval.text import Vocabulary
 
 
 class AlignmentConfig(MatcherConfig):
@@ -49,15 +49,14 @@ class AligningMatcher(Matcher):
 
     Attributes:
         blocks: L blocks of heterogeneous attention; none by default.
-        attention: How the engine makes logits of the alignment from cosines: "cosine" as they are, or "clipped" (SCAN).
+        attention: How the engine makes logits of the alignment from cosines: "cosine" as they are, or "clipped" (SCAN);
+            "max" (MaxSim) aligns a word with one region.
+        learns_alignment: Whether ``alignment`` has a gradient, for the alignment loss.
     """
 
-    config: AlignmentConfig
     attention: ClassVar[str] = "cosine"
+    learns_alignment: ClassVar[bool] = True
     blocks: nn.ModuleList
-
-    def __init__(self, config: AlignmentConfig, *, vocabulary: Vocabulary | None = None):
-        super().__init__(config, vocabulary=vocabulary)
 
     def attend(
         self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor
@@ -178,7 +177,7 @@ class AligningMatcher(Matcher):
         region_mask = region_mask.to(self.device)
         self._check("image", image_tokens, region_mask)
         mean = partial(self.pool, pooling="mean", temperature=1.0)
-        matching = Matching(self.config.alignment_temperature, "words", mean, self.attention)
+        matching = replace(self._matching, direction="words", pool=mean)
         photos = Collection(image_tokens, region_mask, of="images", blocks=(), matching=matching, storage="float32")
         return photos.scores(query.to(self.device))
 
@@ -218,6 +217,7 @@ class AligningMatcher(Matcher):
     @property
     def _matching(self) -> Matching:
         config = self.config
+        assert isinstance(config, AlignmentConfig)  # or a subclass defines this anew
         pool = partial(self.pool, pooling=config.pooling, temperature=config.lse_temperature)
         return Matching(config.alignment_temperature, config.alignment, pool, self.attention)
 

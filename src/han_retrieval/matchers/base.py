@@ -263,7 +263,7 @@ class Matcher(nn.Module, ABC):
         """
         raise ModelError(
             f"a {self.config.matcher} model aligns no words with regions, so it has no evidence by word and "
-            "region; take a han or scan model"
+            "region; take a han, scan or maxsim model"
         )
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, half: bool = False) -> None:

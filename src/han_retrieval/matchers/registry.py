@@ -72,5 +72,5 @@ def load_aligning_matcher(folder: str | Path = DEFAULT_MODEL) -> AligningMatcher
         return model
     raise ModelError(
         f"{folder}: a {model.config.matcher} model aligns no words with regions; this needs a matcher that does (han, "
-        "scan)"
+        "scan, maxsim)"
     )

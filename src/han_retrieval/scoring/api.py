@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from han_retrieval.scoring import many_blocks, single_block
+from han_retrieval.scoring import many_blocks, max_similarity, single_block
 from han_retrieval.scoring.alignment import matches_of_pairs
 from han_retrieval.scoring.gpu import single_block as gpu_single_block
 from han_retrieval.scoring.matching import DIRECTIONS, Items, Matching
@@ -63,8 +63,8 @@ def score_all_pairs(
         depend on the other pairs, on padding or on ``chunk_elements``.
 
     Raises:
-        ValueError: Tokens of another dtype, or of two; unknown direction, attention or precision; "clipped" attention
-            with blocks; "bfloat16" where the processor has none.
+        ValueError: Tokens of another dtype, or of two; unknown direction, attention or precision; "clipped" or "max"
+            with blocks, or "max" of regions; "bfloat16" where the processor has none.
     """
     dtypes = image_tokens.dtype, text_tokens.dtype
     if dtypes[0] != dtypes[1] or dtypes[0] not in DTYPES:
@@ -74,8 +74,12 @@ def score_all_pairs(
         )
     if matching.direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}; got {matching.direction!r}")
-    if matching.attention not in (("cosine",) if blocks else ("cosine", "clipped")):
-        raise ValueError(f"attention must be 'cosine' or, without blocks, 'clipped'; got {matching.attention!r}")
+    if matching.attention not in (("cosine",) if blocks else ("cosine", "clipped", "max")):
+        raise ValueError(
+            f"attention must be 'cosine' or, without blocks, 'clipped' or 'max'; got {matching.attention!r}"
+        )
+    if matching.attention == "max" and matching.direction != "words":
+        raise ValueError(f"with attention 'max', direction must be 'words'; got {matching.direction!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     if precision == "bfloat16" and not has_bfloat16(image_tokens.device):
@@ -89,6 +93,9 @@ def score_all_pairs(
         chunk_elements = GPU_ELEMENTS if image_tokens.is_cuda else CPU_ELEMENTS
     items = Items(image_tokens, region_mask, text_tokens, word_mask)
     with torch.autocast(image_tokens.device.type, enabled=False):
+        if matching.attention == "max":
+            factors = _factors(precision, image_tokens, text_tokens)
+            return max_similarity.scores(items, matching=matching, factors=factors, chunk_elements=chunk_elements)
         if has_kernel(image_tokens, blocks):
             return _by_kernel(items, blocks, matching, precision)
         if len(blocks) > 1 or (blocks and matching.direction != "words"):
@@ -182,8 +189,7 @@ def _in_torch(
     on_gpu = _on_gpu(image_tokens)
     module = gpu_single_block if on_gpu else single_block
     prepare, word_matches = module.prepare, module.word_matches
-    gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (image_tokens, *per_word))
-    factors = torch.bfloat16 if on_gpu and precision == "bfloat16" and not gradient else flat.dtype
+    factors = _factors(precision, image_tokens, *per_word)
 
     columns: list[Tensor] = []
     for images in _slices(len(region_mask), _images_a_chunk(max(sizes), m, chunk_elements)):
@@ -213,6 +219,13 @@ def _in_torch(
                 rows.append(scores)  # (texts of the part, images)
         columns.append(torch.cat(rows))
     return torch.cat(columns, dim=1)[order.argsort()].mT
+
+
+def _factors(precision: str, *factors: Tensor) -> torch.dtype:
+    """What the factors of the large products are rounded to, in plain torch."""
+    gradient = torch.is_grad_enabled() and any(x.requires_grad for x in factors)
+    in_half = _on_gpu(factors[0]) and precision == "bfloat16" and not gradient
+    return torch.bfloat16 if in_half else factors[0].dtype
 
 
 def _widths(lengths: Tensor, images: int) -> Tensor:

@@ -38,7 +38,8 @@ class Matching:
         direction: "words": each word attends to the regions and is matched with what it attends to; "regions": each
             region attends to the words; "both": the mean of the two scores.
         pool: (..., g) matches and (..., g) mask to (...) scores.
-        attention: "cosine", or "clipped" as in SCAN, without blocks only; see ``alignment``.
+        attention: "cosine", or, without blocks, "clipped" as in SCAN, see ``alignment``, or "max": each word is matched
+            with the one region that is most like it, see ``max_similarity``.
     """
 
     temperature: float

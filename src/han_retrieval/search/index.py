@@ -120,7 +120,8 @@ class Index(IndexReader):
         model = retriever.model
         if not isinstance(model, AligningMatcher):
             raise ModelError(
-                f"a {model.config.matcher} model aligns no words with regions; an index needs one that does (han, scan)"
+                f"a {model.config.matcher} model aligns no words with regions; an index needs one that does (han, "
+                "scan, maxsim)"
             )
         if retriever.folder is None:
             raise ModelError("this model is in memory alone; save it with save_pretrained and load it from there")

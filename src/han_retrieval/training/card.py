@@ -98,6 +98,8 @@ def model_card(
 
 def not_evaluated(best: dict[str, Any]) -> list[str]:
     """The results of a run without a dev split."""
+    if not best["epoch"]:
+        return ["Nothing was trained, and nothing evaluated."]
     return [f"Not evaluated during training; these are the weights after epoch {best['epoch']}."]
 
 
@@ -139,10 +141,10 @@ def _results(config: TrainingConfig, best: dict[str, Any]) -> list[str]:
         f"| {way.replace('_', ' ')} | " + " | ".join(f"{metrics[way][f'R@{k}']:.1f}" for k in (1, 5, 10)) + " |"
         for way in ("image_to_text", "text_to_image")
     ]
+    trained = f"after epoch {best['epoch']} of {config.epochs}" if best["epoch"] else "without training"
     return [
-        f"Recall in percent among {best['photos']:,} photos of split `{config.dev_split}`, "
-        f"after epoch {best['epoch']} of {config.epochs}"
-        + (", the epoch being chosen by these numbers" if config.keep == "best" else "")
+        f"Recall in percent among {best['photos']:,} photos of split `{config.dev_split}`, {trained}"
+        + (", the epoch being chosen by these numbers" if config.keep == "best" and best["epoch"] else "")
         + (", of the model before the vocabulary expansion" if config.vocabulary_expansion else "")
         + f" (rSum {best['rsum']:.1f}):",
         "",

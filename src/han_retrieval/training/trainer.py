@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,8 @@ def train(
         device=device,
     )
     with claimed_folder(folder, config) as run_folder:
+        if not any(parameter.requires_grad for parameter in task.module.parameters()):
+            return task.save_untrained(progress=progress)
         state = run_training(task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard)
     return TrainingResult(folder, state.step, state.best["epoch"], state.best["rsum"], state.seconds)
 
@@ -228,17 +231,36 @@ class MatcherTraining(TrainingTask[Batch]):
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
         """Evaluate the model on the dev photos, and save it if its weights are the ones to keep."""
-        report, rsum = EpochReport({}), None
-        if self.dev is not None:
-            result = evaluate(self.module, self.dev, self.data.store, progress=False)
-            rsum = result.rsum
-            report = EpochReport({**result.metrics, "rsum": rsum}, _epoch_line(result))
+        report, rsum = self._evaluate()
         best = state.best.get("rsum")
         if self.config.keep == "last" or rsum is None or best is None or rsum > best:
-            photos = 0 if self.dev is None else len(self.dev)
-            state.best = {"epoch": epoch, "rsum": rsum, "figures": report.metrics, "photos": photos}
+            state.best = self._best(epoch, rsum, report)
             self._save(state.average, state.best)
         return report
+
+    def save_untrained(self, *, progress: bool) -> TrainingResult:
+        """Evaluate the model on the dev photos and save it, where it has no parameters to train."""
+        begun = time.monotonic()
+        report, rsum = self._evaluate()
+        if progress:
+            tqdm.write(
+                f"a {self.config.model.matcher} model of these options has no parameters: nothing was trained"
+                + (f"; {report.line}" if report.line else ""),
+                file=sys.stderr,
+            )
+        self._save(self.weights, self._best(0, rsum, report))
+        return TrainingResult(self.folder, 0, 0, rsum, time.monotonic() - begun)
+
+    def _evaluate(self) -> tuple[EpochReport, float | None]:
+        """What the model reaches on the dev photos, and its rSum; nothing without a dev split."""
+        if self.dev is None:
+            return EpochReport({}), None
+        result = evaluate(self.module, self.dev, self.data.store, progress=False)
+        return EpochReport({**result.metrics, "rsum": result.rsum}, _epoch_line(result)), result.rsum
+
+    def _best(self, epoch: int, rsum: float | None, report: EpochReport) -> dict[str, Any]:
+        photos = 0 if self.dev is None else len(self.dev)
+        return {"epoch": epoch, "rsum": rsum, "figures": report.metrics, "photos": photos}
 
     def _save(self, weights: dict[str, Tensor], best: dict[str, Any]) -> None:
         shape, vocabulary, expansion = self.module.config, self.module.vocabulary, self.config.vocabulary_expansion
@@ -262,8 +284,11 @@ def _check_annotations(config: TrainingConfig, annotations: EntitiesPhotos | Non
             f"alignment_weight is {config.alignment_weight:g} and {'no ' if annotations is None else ''}Entities "
             "annotations are given; the alignment loss needs both"
         )
-    if annotations is not None and not issubclass(matcher_class(config.model.matcher), AligningMatcher):
-        raise ConfigError(f"{config.model.matcher} aligns no words with regions: it cannot learn with alignment_weight")
+    kind = matcher_class(config.model.matcher)
+    if annotations is not None and not (issubclass(kind, AligningMatcher) and kind.learns_alignment):
+        raise ConfigError(
+            f"{config.model.matcher} learns no alignment of words with regions: it cannot learn with alignment_weight"
+        )
 
 
 def _checked_augmentations(stores: Sequence[RegionStore], data: Batches) -> list[list[Any]]:
