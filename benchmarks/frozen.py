@@ -7,8 +7,8 @@ EYES is a detector (``han plugins``), such as "bottom-up" or "grid+open_clip:ViT
 encoder, such as "bigru", "minilm" or "hf:NAME". Photos go through the eyes once; ``--features`` takes a region store
 that is there. Every system has the same recipe, which was settled on HAN with a Bi-GRU (research/study) and tuned for
 none of the others: it trains on the training photos but a tenth, on which its epoch is chosen, and is reported on the
-whole dev split, once. Systems without parameters are not trained. Those that EYES and WORDS do not allow, such as
-zero-shot pooling of towers that share no space, are left out, with the reason.
+whole dev split, once. Where EYES and WORDS are two towers of one model, their own vectors and tokens are compared as
+well, without training. What is refused, as tokens of different sizes, is left out with the reason.
 
 ``--compare words`` holds HAN's text encoders against each other: Bi-GRUs that start from GloVe and from captions
 (``--pretrained-text``, of ``han train-text``), and WORDS frozen and trained along; with Entities annotations, each with
@@ -22,6 +22,7 @@ at once. Times are of the machine as it was: say what else it did with ``--note`
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,42 +51,47 @@ from research.study.runs import Study, find, hold_out  # noqa: E402
 from research.study.settings import HELD_OUT, Group, Run, Setting, runs_of  # noqa: E402
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-MAY_BE_REFUSED = ("pooled, zero-shot",)  # by towers that share no space
+ZERO_SHOT = ("MaxSim, zero-shot", "pooled, zero-shot")
 GRUS = ("bigru", "gru")  # encoders that word vectors can start
 _DIFFERENCE = ("mean", "low", "high", "p")
 FACTORS = (0.01, 0.1)  # of the learning rate, for a language model that is trained along
 
 
-def systems(words: str, recipe: Mapping[str, Any]) -> list[Setting]:
+def systems(words: str, recipe: Mapping[str, Any], *, zero_shot: bool) -> list[Setting]:
     """The systems on the same tokens; the first is what the others are held against."""
     text = {**recipe, **_encoder(words)}
-    return [
-        Setting("HAN", text),
-        Setting("HAN without attention", {**text, "model.blocks": 0}),
-        Setting("SCAN t-i AVG", {**text, "model.matcher": "scan"}),
-        Setting("MaxSim", {**text, "model.matcher": "maxsim"}),
-        Setting("VSE-infinity", {**text, "model.matcher": "vse-infinity"}),
-        Setting("pooled, zero-shot", {**text, "model.matcher": "pooled"}),
-    ]
+    changes: dict[str, dict[str, Any]] = {
+        "HAN": {},
+        "HAN without attention": {"model.blocks": 0},
+        "SCAN t-i AVG": {"model.matcher": "scan"},
+        "MaxSim": {"model.matcher": "maxsim"},
+        "VSE-infinity": {"model.matcher": "vse-infinity"},
+    }
+    if zero_shot:
+        untrained = {"model.matcher": "maxsim", "model.shared_space": True}, {"model.matcher": "pooled"}
+        changes |= dict(zip(ZERO_SHOT, untrained, strict=True))
+    return [Setting(label, {**text, **fields}) for label, fields in changes.items()]
 
 
 def text_encoders(
     words: str, recipe: Mapping[str, Any], *, pretrained_text: Path | None, phrases: bool
 ) -> list[Setting]:
     """HAN with different text encoders."""
-    grus = {"Bi-GRU from GloVe": _encoder("bigru")}
+    frozen, bigru = _encoder(words), _encoder("bigru")
+    changes = {"Bi-GRU from GloVe": bigru}
     if pretrained_text is not None:
-        grus["Bi-GRU from captions"] = _encoder("bigru") | {"pretrained_text": str(pretrained_text)}
-    frozen = _encoder(words)
-    models = {f"{words}, last layer": frozen, f"{words}, mix of layers": frozen | {"model.text_layers": "mix"}}
-    trained = {
-        f"{words}, trained at {factor:g} of the rate": frozen
-        | {"model.text_backbone": "trained", "text_lr_factor": factor}
-        for factor in FACTORS
+        changes["Bi-GRU from captions"] = {**bigru, "pretrained_text": str(pretrained_text)}
+    changes |= {
+        f"{words}, last layer": frozen,
+        f"{words}, mix of layers": {**frozen, "model.text_layers": "mix"},
+        f"{words}, last layer, Bi-GRU on top": {**frozen, "model.text_head": "gru"},
     }
-    variants = [Setting(label, {**recipe, **fields}) for label, fields in (grus | models | trained).items()]
-    taught = [Setting(f"{each.label}, with phrases", {**each.changes, "alignment_weight": 0.1}) for each in variants]
-    return variants + taught * phrases
+    for factor in FACTORS:
+        trained = {"model.text_backbone": "trained", "text_lr_factor": factor}
+        changes[f"{words}, trained at {factor:g} of the rate"] = {**frozen, **trained}
+    if phrases:
+        changes |= {f"{label}, phrases": {**fields, "alignment_weight": 0.1} for label, fields in changes.items()}
+    return [Setting(label, {**recipe, **fields}) for label, fields in changes.items()]
 
 
 def _encoder(name: str) -> dict[str, Any]:
@@ -109,19 +115,20 @@ class Comparison:
     title: str
     notes: Sequence[str]
 
-    def make(self, *, progress: bool = True) -> int:
-        """Make what is not done; how many systems failed that work with all eyes and words."""
+    def make(self, only: Sequence[str] = ()) -> int:
+        """Make what is not done, of systems of these labels alone; how many failed that need no shared space."""
         (store,) = self.study.stores
         runs = runs_of(self.group, first_store=store)
+        wanted = [run for run in runs if not only or run.setting.label in only]
         failed = make_runs(
             self.study,
-            [(self.name, run) for run in runs],
+            [(self.name, run) for run in wanted],
             write_down=lambda _: self.write(runs, {}),
-            progress=progress,
+            progress=True,
         )
-        reasons = {run.setting.label: str(failed[run.key]) for run in runs if run.key in failed}
+        reasons = {run.setting.label: str(failed[run.key]) for run in wanted if run.key in failed}
         self.write(runs, reasons)
-        return sum(label not in MAY_BE_REFUSED for label in reasons)
+        return sum(label not in ZERO_SHOT for label in reasons)
 
     def write(self, runs: Sequence[Run], reasons: Mapping[str, str]) -> None:
         """Write the table and the JSON from all runs that are done."""
@@ -146,21 +153,28 @@ class Comparison:
             }
             for row in rows
         ]
-        facts = {"title": self.title, "notes": notes, **environment(), "systems": figures}
+        recipe = json.loads(self.group.settings[0].config(seed=0).model_dump_json())
+        facts = {"title": self.title, "notes": notes, "recipe": recipe, **environment(), "systems": figures}
         write_json(self.study.out / f"{self.name}.json", {**facts, "runs": list(records.values())})
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(exists=True, path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--eyes", help="The detector; with --features, what to call it.", required=True)
 @click.option("--words", help="The text encoder.", required=True)
 @click.option("--compare", type=click.Choice(["systems", "words"]), default="systems", show_default=True)
 @click.option("--features", type=FOLDER, help="A region store of the photos; it is made where none is given.")
 @click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="Of a store that is made.")
 @click.option("--entities", type=click.Path(exists=True, path_type=Path), help="Boxes of phrases, for grounding.")
+@click.option(
+    "--zero-shot/--no-zero-shot",
+    default=None,
+    help="Whether EYES and WORDS are two towers of one model, so that their own vectors are compared, too; by default "
+    "where they have one name.",
+)
 @click.option("--pretrained-text", type=FOLDER, help="A folder of `han train-text`, for --compare words.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many seeds.")
-@click.option("--only", multiple=True, metavar="SYSTEM", help="Systems to run, by the names in the table.")
+@click.option("--only", multiple=True, metavar="SYSTEM", help="Run these systems alone, by their names in the table.")
 @click.option("--epochs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe, for all systems.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/frozen"), show_default=True)
@@ -174,6 +188,7 @@ def main(
     features: Path | None,
     regions: int,
     entities: Path | None,
+    zero_shot: bool | None,
     pretrained_text: Path | None,
     seeds: int,
     only: tuple[str, ...],
@@ -189,7 +204,8 @@ def main(
     annotations = read_entities(boxes) if boxes.exists() else None
     recipe = {"epochs": epochs, **_changes(overrides)}
     if compare == "systems":
-        settings = systems(words, recipe)
+        same = words.partition("@")[0] in eyes.split("+")
+        settings = systems(words, recipe, zero_shot=same if zero_shot is None else zero_shot)
     else:
         settings = text_encoders(words, recipe, pretrained_text=pretrained_text, phrases=annotations is not None)
     if unknown := set(only) - {setting.label for setting in settings}:
@@ -207,12 +223,12 @@ def main(
                 out=out,
                 device=find_device(device),
             ),
-            Group(compare, "", tuple(each for each in settings if not only or each.label in only), tuple(range(seeds))),
+            Group(compare, "", tuple(settings), tuple(range(seeds))),
             name,
             f"{dataset.resolve().stem}: eyes {eyes}, words {words}",
             [f"{len(dev)} photos and {dev.caption_count} captions of dev.", _recipe(settings[0]), *notes],
         )
-        sys.exit(1 if comparison.make() else 0)
+        sys.exit(1 if comparison.make(only) else 0)
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command goes on", err=True)
         sys.exit(130)

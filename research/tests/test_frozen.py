@@ -15,9 +15,9 @@ from han_retrieval.errors import ConfigError
 from han_retrieval.regions import extract
 from research.study import settings as study_settings
 
-WORKING = ["--seeds", 2]
-for label in ("HAN", "SCAN t-i AVG", "VSE-infinity", "pooled, zero-shot"):
-    WORKING += ["--only", label]
+WANTED = ["--seeds", 2]
+for label in ("HAN", "VSE-infinity", "pooled, zero-shot"):
+    WANTED += ["--only", label]
 SMALL = ["batch_size=8", "min_count=1", "model.word_size=8", "model.joint_size=16"]
 
 
@@ -44,9 +44,9 @@ def run(folder: Path, out: Path, *arguments: object) -> dict:
 
 
 def test_systems_are_run_once_and_written_side_by_side(folder: Path, tmp_path: Path, monkeypatch) -> None:
-    found = run(folder, tmp_path, *WORKING, "--note", "its captions were drawn")
-    names = [row["system"] for row in found["systems"]]
-    assert names == ["HAN", "SCAN t-i AVG", "VSE-infinity"]
+    wanted = [*WANTED, "--zero-shot", "--note", "its captions were drawn"]
+    found = run(folder, tmp_path, *wanted)
+    assert [row["system"] for row in found["systems"]] == ["HAN", "VSE-infinity"]
     assert all(len(row["rsum"]) == 2 for row in found["systems"])
     assert found["systems"][0]["against_first"] is None
     assert 0 < found["systems"][1]["against_first"]["p"] <= 1
@@ -56,15 +56,11 @@ def test_systems_are_run_once_and_written_side_by_side(folder: Path, tmp_path: P
     assert "nDCG@10 text to image | a step, s |" in document
     assert "1 epochs in batches of 8" in document
     assert "- its captions were drawn" in document
-    rows = [line.split(" | ") for line in document.splitlines() if line.startswith(("| HAN", "| SCAN", "| VSE"))]
-    assert len(rows) == 3
+    rows = [line.split(" | ") for line in document.splitlines() if line.startswith(("| HAN", "| VSE"))]
     assert all(len(row) == len(rows[0]) for row in rows)
-    assert float(rows[0][8]) > 0  # pointing, of entities.jsonl
-    assert rows[2][8] == ""  # VSE-infinity has none
+    assert [row[8] != "" for row in rows] == [True, False]  # pointing, of entities.jsonl
     monkeypatch.setattr("research.study.runs.train", None)  # what is done is not trained again
-    assert run(folder, tmp_path, *WORKING, "--note", "its captions were drawn") == found
-    few = run(folder, tmp_path, "--seeds", 1, "--only", "SCAN t-i AVG")
-    assert [row["system"] for row in few["systems"]] == ["SCAN t-i AVG"]
+    assert run(folder, tmp_path, *wanted) == found
 
 
 def test_a_system_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
