@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from dataset_files import write_json
+from packed_files import image, write_parquet
 from PIL import Image
 
 from han_retrieval.cli.extract import extract
@@ -47,6 +49,28 @@ class MeanColour:
 @pytest.fixture(autouse=True)
 def _detectors(monkeypatch):
     monkeypatch.setattr(MODULE, "load_detector", lambda name, *, regions: MeanColour(name, regions))
+
+
+def test_photos_in_parquet_are_extracted_in_the_splits_of_a_list(tmp_path):
+    columns = {
+        "image": [image(i) for i in range(3)],
+        "captions": [["a"]] * 3,
+        "filename": [f"{i}.jpg" for i in range(3)],
+    }
+    source = write_parquet(tmp_path / "train.parquet", columns)
+    images = [{"filename": f"{i}.jpg", "split": "test", "sentences": [{"raw": "a"}]} for i in (0, 2)]
+    splits = write_json(tmp_path / "dataset_x.json", {"images": images})
+    for given in (source, f"hf:{source.parent}"):
+        args = [given, "--out", tmp_path / "out", "--splits", splits, "--split", "test"]
+        result = CliRunner().invoke(extract, [str(each) for each in args])
+        assert result.exit_code == 0, result.output
+        assert "photo in no split of" in result.stderr
+        assert list(RegionStore.open(tmp_path / "out").ids) == ["0.jpg", "2.jpg"]
+    with pytest.raises(HANError, match=r"no photo is in split 'dev'; splits there: test \(2\)"):
+        CliRunner().invoke(
+            extract, [str(source), "--out", str(tmp_path / "x"), "--splits", str(splits), "--split", "dev"],
+            catch_exceptions=False,
+        )  # fmt: skip
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 import valid_files as valid
 from dataset_files import write_json
+from packed_files import write_benchmark
 from tiny_index import make_model
 
 from han_retrieval.config import load_config
-from han_retrieval.data import read_dataset, read_entities, read_sentences
+from han_retrieval.data import open_photo, read_dataset, read_entities, read_sentences
+from han_retrieval.errors import DataError
 from han_retrieval.evaluation import compare
 from han_retrieval.evaluation.report import read_results
 from han_retrieval.matchers import load_matcher
@@ -57,6 +60,20 @@ class Parser:
 def _dataset(file: str, format: str | None) -> Callable[[Path], object]:
     def read(folder: Path) -> object:
         return read_dataset(folder / file, format=format).divided()
+
+    return read
+
+
+def _packed(file: str) -> Callable[[Path], object]:
+    """As ``_dataset``, and what its photos' containers give."""
+
+    def read(folder: Path) -> object:
+        photos = read_dataset(folder / file).photos
+        for photo in photos[:5]:
+            with suppress(DataError):  # of a photo alone, which is skipped
+                assert photo.packed is not None
+                open_photo(photo.packed.read())
+        return photos
 
     return read
 
@@ -164,6 +181,14 @@ PARSERS = {
         _dataset("metadata.jsonl", "metadata"),
     ),
     "recognise": Parser(valid.coco, ("captions_val.json",), _dataset("captions_val.json", None)),
+    "parquet": Parser(valid.parquet, ("train.parquet",), _packed("train.parquet"), share=0.5),
+    "webdataset": Parser(valid.shard, ("train-0.tar",), _packed("train-0.tar")),
+    "benchmark": Parser(
+        write_benchmark,
+        tuple(f"{name}-00000-of-00001.parquet" for name in ("query/test", "corpus/corpus", "qrels/test")),
+        _packed("."),
+        share=0.3,
+    ),
     "scan": Parser(valid.scan, ("dev_caps.txt", "dev_ids.txt", "dev_ims.npy"), _dataset(".", "scan")),
     "vse-infinity": Parser(
         valid.vse_infinity, ("id_mapping.json", "precomp/dev_ids.txt"), _dataset(".", "vse-infinity")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from dataset_files import photos, write, write_json
+from packed_files import image, jpeg, write_parquet, write_shard
 from tiny_index import make_model
 
 from han_retrieval.matchers.saving import folder_hash
@@ -47,6 +48,17 @@ def lavis(folder: Path) -> None:
     write_json(
         folder / "a_val.json", [{"image": "1.jpg", "caption": "a dog"}, {"image": "2.jpg", "captions": ["b", "c"]}]
     )
+
+
+def parquet(folder: Path) -> None:
+    columns = {"image": [image(i, f"{i}.jpg") for i in range(4)], "captions": [["a dog", "b"]] * 4}
+    write_parquet(folder / "train.parquet", {**columns, "split": ["train", "val"] * 2}, rows_a_group=3)
+
+
+def shard(folder: Path) -> None:
+    members = ((f"{i}.jpg", jpeg(i), f"{i}.json", {"captions": ["a dog"], "cocoid": i}) for i in range(3))
+    texts = [("3.jpg", jpeg(3)), ("3.txt", b"a dog")]
+    write_shard(folder / "train-0.tar", [*((m[k], m[k + 1]) for m in members for k in (0, 2)), *texts])
 
 
 def flickr(folder: Path) -> None:

@@ -37,6 +37,7 @@ def calibrate(
     features: Path,
     split: str,
     format_name: str | None,
+    splits: Path | None,
     shown: int,
     allow_missing: bool,
     as_json: bool,
@@ -47,7 +48,7 @@ def calibrate(
     `han search` then prints the probability that a photo is the right one, and says if nothing matches. Each sentence
     is searched for twice: among all photos of the split, and among all but its own.
     """
-    photos = with_splits(read_dataset(dataset, format=format_name)).split(split)
+    photos = with_splits(read_dataset(dataset, format=format_name), splits).split(split)
     matcher = load_matcher(model).to(find_device(device))
     found = evaluate(matcher, photos, RegionStore.open(features), allow_missing=allow_missing)
     for note in found.notes:

@@ -34,6 +34,7 @@ def distil(
     features: Path,
     split: str,
     format_name: str | None,
+    splits: Path | None,
     photos: int,
     sentences: int,
     as_json: bool,
@@ -43,7 +44,7 @@ def distil(
 
     `han search` then needs fewer candidates for the same results. Existing indexes need no change.
     """
-    captioned = with_splits(read_dataset(dataset, format=format_name)).split(split)
+    captioned = with_splits(read_dataset(dataset, format=format_name), splits).split(split)
     matcher = load_aligning_matcher(model).to(find_device(device))
     store = RegionStore.open(features)
     for note in check_regions(matcher, store):

@@ -45,6 +45,7 @@ def evaluate(
     features: Path,
     split: str,
     format_name: str | None,
+    splits: Path | None,
     folds: int,
     grounding: Path | None,
     json_file: Path | None,
@@ -58,10 +59,10 @@ def evaluate(
     MODEL is a folder, or "default" for the model that ships. Prints recalls, ranks and rSum of both directions; ties
     count against the model. Flickr30K 1K and COCO 5K are --split test; COCO 1K is --split test --folds 5.
     """
-    dataset_read = read_dataset(dataset, format=format_name)
+    dataset_read = with_splits(read_dataset(dataset, format=format_name), splits)
     for reason, count in dataset_read.skipped.items():
         click.echo(f"note: {printable(reason)}: {count}", err=True)
-    photos = with_splits(dataset_read).split(split)
+    photos = dataset_read.split(split)
     annotations = read_entities(grounding) if grounding else None
     store = RegionStore.open(features)
     matcher = load_matcher(model).to(find_device(device))

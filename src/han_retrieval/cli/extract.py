@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from han_retrieval.cli.names import printable
-from han_retrieval.cli.options import reading_options
+from han_retrieval.cli.options import reading_options, splits_option
 from han_retrieval.cli.pace import added_in
-from han_retrieval.data import open_photo, read_dataset
+from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.errors import ConfigError
 from han_retrieval.evidence.preview import draw_regions
 from han_retrieval.regions import (
@@ -50,6 +50,7 @@ _SHOWN = 5
 @click.option("--horizontal-flip", is_flag=True, help="Flip each photo first: features for `han train --augmented`.")
 @click.option("--format", "format_name", help="The source's format, if it is not recognised.")
 @click.option("--split", help="Only the photos of this split.")
+@splits_option
 @click.option("--ids", type=click.Path(path_type=Path), help="For features: store them under the ids of this dataset.")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -62,6 +63,7 @@ def extract(
     horizontal_flip: bool,
     format_name: str | None,
     split: str | None,
+    splits: Path | None,
     ids: Path | None,
     batch_size: int,
     threads: int,
@@ -78,7 +80,13 @@ def extract(
     han extract --preview PHOTO writes no store: it draws the regions of one photo, with their names and scores.
     """
     if preview:
-        for name, value in (("SOURCE", source), ("--format", format_name), ("--split", split), ("--ids", ids)):
+        for name, value in (
+            ("SOURCE", source),
+            ("--format", format_name),
+            ("--split", split),
+            ("--splits", splits),
+            ("--ids", ids),
+        ):
             if value is not None:
                 raise ConfigError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
         _preview(preview, out, _finder(detector, regions=regions, horizontal_flip=horizontal_flip), as_json=as_json)
@@ -98,6 +106,8 @@ def extract(
             if ids:
                 raise ConfigError("--ids is for features that others made; for photos, leave it out")
             dataset = read_dataset(source, format=format_name)
+            if splits:
+                dataset = with_splits_of(dataset, splits)
             for reason, count in dataset.skipped.items():
                 click.echo(f"note: {printable(reason)}: {count}", err=True)
             if split:

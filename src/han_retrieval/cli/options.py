@@ -61,11 +61,21 @@ reading_options = together(
 )
 """How photo files are read and handed to a detector."""
 format_option = click.option("--format", "format_name", help="The dataset's format, if it is not recognised.")
+splits_option = click.option(
+    "--splits",
+    type=FOLDER,
+    metavar="LIST",
+    help="Take the splits of this dataset, such as dataset_flickr30k.json, joined by the photos' ids.",
+)
 features_option = click.option(
     "--features", type=FOLDER, required=True, help="The region store that `han extract` wrote."
 )
 scored_dataset_options = together(
-    click.argument("model", type=click.Path()), click.argument("dataset", type=FOLDER), features_option, format_option
+    click.argument("model", type=click.Path()),
+    click.argument("dataset", type=FOLDER),
+    features_option,
+    format_option,
+    splits_option,
 )
 """A model, and a dataset that it scores."""
 allow_missing_option = click.option(

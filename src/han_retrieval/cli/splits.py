@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from han_retrieval.data import CaptionedPhotos
+from han_retrieval.data import CaptionedPhotos, with_splits_of
 
 
-def with_splits(dataset: CaptionedPhotos) -> CaptionedPhotos:
-    """The dataset, divided into train and dev where it knows no splits, and a note of that on standard error."""
+def with_splits(dataset: CaptionedPhotos, listed: Path | None = None) -> CaptionedPhotos:
+    """The dataset in the splits of the list, or divided into train and dev where it knows none; the latter is noted on
+    standard error.
+    """
+    if listed is not None:
+        return with_splits_of(dataset, listed)
     if dataset.splits:
         return dataset
     divided = dataset.divided()

@@ -11,7 +11,7 @@ import click
 
 from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.names import printable
-from han_retrieval.cli.options import FOLDER, features_option, format_option
+from han_retrieval.cli.options import FOLDER, features_option, format_option, splits_option
 from han_retrieval.cli.run_options import run_options, stopping
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
@@ -41,6 +41,7 @@ from han_retrieval.training import train as train_model
     "alignment_weight.",
 )
 @format_option
+@splits_option
 @device_option
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events as well.")
 def train(
@@ -55,6 +56,7 @@ def train(
     augmented: tuple[Path, ...],
     entities: Path | None,
     format_name: str | None,
+    splits: Path | None,
     device: str,
     tensorboard: bool,
 ) -> None:
@@ -67,7 +69,7 @@ def train(
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return
-    photos = with_splits(read_dataset(dataset, format=format_name))
+    photos = with_splits(read_dataset(dataset, format=format_name), splits)
     store = RegionStore.open(features)
     click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
     for reason, count in photos.skipped.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
-from han_retrieval.cli.options import FOLDER, format_option
+from han_retrieval.cli.options import FOLDER, format_option, splits_option
 from han_retrieval.cli.run_options import run_options, stopping
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
@@ -30,6 +30,7 @@ from han_retrieval.training.detector import train_detector as train
 )
 @run_options(example="epochs=4")
 @format_option
+@splits_option
 @device_option
 def train_detector(
     dataset: Path,
@@ -40,6 +41,7 @@ def train_detector(
     resume: bool,
     show_config: bool,
     format_name: str | None,
+    splits: Path | None,
     device: str,
 ) -> None:
     """Train a detector on the photos of DATASET: on their boxes, and the phrases of captions that name them.
@@ -51,7 +53,7 @@ def train_detector(
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return
-    photos = with_splits(read_dataset(dataset, format=format_name))
+    photos = with_splits(read_dataset(dataset, format=format_name), splits)
     annotated = read_entities(entities)
     with stopping(out):
         result = train(

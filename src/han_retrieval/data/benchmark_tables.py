@@ -24,7 +24,7 @@ _KINDS = {"corpus": "corpus", "query": "query", "queries": "query", "qrels": "qr
 class _Tables:
     """See ``DatasetAdapter``."""
 
-    description = "Parquet files corpus, query and qrels, a folder each"
+    description = "corpus, query and qrels, each *.parquet"
 
     def recognises(self, source: Path) -> bool:
         """A folder with a Parquet file of relevance (qrels) in it or in its folders."""

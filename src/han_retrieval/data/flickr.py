@@ -81,7 +81,7 @@ def _split_lists(folder: Path) -> dict[str, tuple[str, str]]:
 
 ADAPTER = FileFormat(
     name="flickr",
-    description="*.token(.txt) of lines name.jpg#0<TAB>caption, or captions.txt of image,caption",
+    description="*.token(.txt) of name.jpg#0<TAB>caption, or captions.txt of image,caption",
     files=_caption_files,
     add=_add,
     single=True,

@@ -46,7 +46,7 @@ def _looks_right(text: str) -> bool:
 
 ADAPTER = FileFormat(
     name="lavis",
-    description="JSON lists of {image, caption}, a file a split",
+    description="JSON lists of {image, caption}",
     files=_files,
     add=_add,
 )

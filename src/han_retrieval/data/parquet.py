@@ -136,7 +136,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file
-    except (pa.ArrowException, OSError, OverflowError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:  # also UnicodeDecodeError
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

@@ -19,7 +19,7 @@ from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.errors import DataError
 from han_retrieval.parsing import read_lines
 
-_DESCRIPTION = "train_caps.txt, dev_caps.txt, test_caps.txt with _ids.txt or _ims.npy"
+_DESCRIPTION = "train_caps.txt, dev_caps.txt with _ids.txt or _ims.npy"
 
 
 class _Folder:

@@ -1,0 +1,115 @@
+"""Datasets through the library ``datasets``: folders, sets that were saved, streamed ones, and what goes wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from dataset_files import refused
+from packed_files import image, jpeg, write_parquet, write_shard
+
+from han_retrieval.data import CaptionedPhotos, hub_datasets, read_dataset
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+def told(dataset: CaptionedPhotos) -> list[tuple[str, list[str], str | None]]:
+    return [(photo.id, list(photo.captions), photo.split) for photo in dataset.photos]
+
+
+def contents(dataset: CaptionedPhotos) -> list[bytes]:
+    return [photo.packed.read().content for photo in dataset.photos if photo.packed]
+
+
+def copy(folder: Path) -> Path:
+    """A folder as a set of the Hub is: Parquet files of two splits."""
+    for split, first, count in (("train", 0, 6), ("validation", 6, 2)):
+        numbers = range(first, first + count)
+        columns = {
+            "image": [image(i, f"{i}.jpg") for i in numbers],
+            **{f"caption_{k}": [f"{k}"] * count for k in (0, 1)},
+        }
+        write_parquet(folder / f"data/{split}-00000-of-00001.parquet", columns)
+    return folder
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_set_is_read_from_the_cache_or_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: bool) -> None:
+    monkeypatch.setattr(hub_datasets, "_has_room", lambda builder: room)
+    folder = copy(tmp_path / "copy")
+    dataset = read_dataset(f"hf:{folder}")
+    assert dataset.format == "hf"
+    assert dataset.splits == {"train": 6, "dev": 2}
+    assert told(dataset)[-1] == ("7.jpg", ["0", "1"], "dev")
+    assert contents(dataset) == [jpeg(i) for i in range(8)]
+    first = dataset.photos[0].packed
+    assert first is not None
+    assert first.read().content == jpeg(0)  # once more, behind what was read last
+    assert str(first) == f"hf:{folder}:train, row 0"
+    one = read_dataset(f"hf:{folder}:validation")
+    assert told(one) == told(dataset)[-2:]
+    refused(Path(f"hf:{folder}:none"), f"hf:{folder}:none: .*none")
+
+
+def test_a_set_that_was_saved_and_shards_are_read(tmp_path: Path) -> None:
+    rows = {"image": [image(i) for i in range(3)], "caption": [["a", "b"]] * 3, "filename": ["1.jpg", "2.jpg", "3.jpg"]}
+    features = {"image": datasets.Image(), "caption": datasets.List(datasets.Value("string"))}
+    saved = datasets.Dataset.from_dict(
+        rows, features=datasets.Features({**features, "filename": datasets.Value("string")})
+    )
+    datasets.DatasetDict({"test": saved}).save_to_disk(tmp_path / "saved")
+    dataset = read_dataset(f"hf:{tmp_path / 'saved'}")
+    assert told(dataset)[0] == ("1.jpg", ["a", "b"], "test")
+    assert contents(dataset) == [jpeg(i) for i in range(3)]
+    refused(Path(f"hf:{tmp_path / 'saved'}:dev"), "no split 'dev'; there are test")
+    write_shard(
+        tmp_path / "wds/test/test-00000.tar",
+        {
+            f"{i}.{kind}": jpeg(i) if kind == "jpg" else {"captions": ["a"], "cocoid": i}
+            for i in (4, 5)
+            for kind in ("jpg", "json")
+        },
+    )
+    dataset = read_dataset(f"hf:{tmp_path / 'wds'}")
+    assert told(dataset) == [("4", ["a"], "test"), ("5", ["a"], "test")]
+    assert contents(dataset) == [jpeg(4), jpeg(5)]
+
+
+def test_what_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(Path("hf:"), r"expected hf:NAME\[:SPLIT\]")
+    write_parquet(tmp_path / "labels/train.parquet", {"image": [image(0)], "label": [1]})
+    refused(Path(f"hf:{tmp_path / 'labels'}"), "labels:train: no column with captions")
+    write_parquet(tmp_path / "cut/train.parquet", {"image": [image(0)], "caption": ["a"]})
+    file = tmp_path / "cut/train.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    refused(Path(f"hf:{tmp_path / 'cut'}"), "cut: the library datasets cannot read it")
+
+    def failing(error: Exception):
+        def load(*_: object, **__: object) -> None:
+            raise error
+
+        return load
+
+    told = "Dataset 'user/closed' is a gated dataset on the Hub. You must be authenticated to access it."
+    for error, reason in (
+        (
+            datasets.exceptions.DatasetNotFoundError("Dataset 'user/none' doesn't exist on the Hub"),
+            "nor a set of the Hub",
+        ),
+        (datasets.exceptions.DatasetNotFoundError(told), "is gated: accept its terms on its page .* `hf auth login`"),
+        (ConnectionError("Couldn't reach 'user/none' on the Hub (ConnectError)"), "the Hub cannot be reached"),
+    ):
+        monkeypatch.setattr(datasets, "load_dataset_builder", failing(error))
+        refused(Path("hf:user/none"), f"hf:user/none: .*{reason}")
+
+
+def test_without_the_library_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    refused(Path("hf:user/name"), r"pip install 'han-retrieval\[datasets\]'")
