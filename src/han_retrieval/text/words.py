@@ -27,6 +27,19 @@ def tokenize(sentence: str) -> list[str]:
     return _unicode_word().findall(unicodedata.normalize("NFC", text.lower()))
 
 
+def tokenize_in_place(sentence: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text in which ``tokenize`` finds the words of a sentence, and where: the words are ``text[start:end]``.
+
+    The text keeps upper case, punctuation and all else that a language model may read; its lower-cased words are those
+    of ``tokenize``. Where lower-casing moves characters, as it does a Turkish dotted I, the text is lower-cased.
+    """
+    folded = sentence.translate(_FOLDED)
+    lowered = unicodedata.normalize("NFC", folded.lower())
+    cased = unicodedata.normalize("NFC", folded)
+    pattern = _ASCII_WORD if folded.isascii() else _unicode_word()
+    return cased if cased.lower() == lowered else lowered, [match.span() for match in pattern.finditer(lowered)]
+
+
 def tokenize_each(tokens: Iterable[str]) -> tuple[list[str], list[int]]:
     """The words of tokens that others made, each tokenized by itself, and the place of each token's first word.
 

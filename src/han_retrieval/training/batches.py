@@ -18,7 +18,8 @@ from han_retrieval.parsing import shown
 from han_retrieval.regions import RegionBatch, RegionStore
 from han_retrieval.regions.rows import interleave
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows, tokenize
-from han_retrieval.text.tokenizer import check_length, check_words
+from han_retrieval.text.frozen import FrozenTokens
+from han_retrieval.text.tokenizer import Ids, check_length, check_words
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
 from han_retrieval.training.run_folder import content_hash
@@ -39,7 +40,7 @@ class Batch(NamedTuple):
     Attributes:
         regions: (B, m, D) float32, or what else the matcher takes of photos.
         region_mask: (B, m) bool.
-        words: (B, n) int64 ids.
+        words: (B, n) int64 ids, (B, n, s) of a language model; (B, n, F) float32 tokens of one that is frozen.
         word_mask: (B, n) bool.
         image_ids: (B,) int64, the photo's place in the dataset.
         shown: (B, n, m) bool, the regions that show what a word names; None where that is not known.
@@ -59,21 +60,23 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
 
     Attributes:
         photo_ids: The photos.
-        captions: Word ids, by photo and caption.
+        captions: Ids, by photo and caption.
         store: The regions of the photos.
         config: How to train.
         spans: Phrases with boxes, by photo and caption, as spans of ids; None where no annotations are used.
         augmentations: Further stores of the photos: each time a photo is used, one of its stores is drawn at random.
         inputs: What the matcher takes of them.
+        tokens: The captions' tokens, of a text encoder that is frozen.
     """
 
     photo_ids: Sequence[str]
-    captions: Sequence[Sequence[list[int]]]
+    captions: Sequence[Sequence[Ids]]
     store: RegionStore
     config: TrainingConfig
     spans: Sequence[Sequence[Sequence[Span]]] | None = None
     augmentations: Sequence[RegionStore] = ()
     inputs: Inputs = regions_of
+    tokens: FrozenTokens | None = None
 
     @classmethod
     def of(
@@ -102,7 +105,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
             if photo.id in store:
                 encoded = {s: tokenizer.encode(s) for s in photo.captions}
                 for s, each in encoded.items():
-                    check_length(each.words, where=f"photo {photo.id!r}, caption {shown(s)}")
+                    check_length((*each.words, *each.left_out), where=f"photo {photo.id!r}, caption {shown(s)}")
                 worded = [s for s in photo.captions if encoded[s].words]
                 if worded:
                     photo_ids.append(photo.id)
@@ -158,7 +161,8 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
     def _load(self, step: int, part: list[tuple[int, int]]) -> Batch:
         random = step_generator(self.config.seed, step)
         regions = self._regions([self.photo_ids[photo] for photo, _ in part], random)
-        words, word_mask = pad_rows([torch.tensor(self.captions[photo][caption]) for photo, caption in part])  # (B, n)
+        ids = [self.captions[photo][caption] for photo, caption in part]
+        words, word_mask = pad_rows([torch.tensor(each) if self.tokens is None else self.tokens[each] for each in ids])
         inputs, mask = self.inputs(regions)
         kept_regions = drop(mask, self.config.region_drop, random)
         kept_words = drop(word_mask, self.config.word_drop, random)

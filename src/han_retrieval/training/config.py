@@ -84,6 +84,8 @@ class TrainingConfig(LoopConfig):
             attend to the regions that show it. Needs Entities annotations of the training photos; 0 for none.
         region_drop: Share of an image's regions that each step leaves out.
         word_drop: Share of a caption's words that each step leaves out; one always stays.
+        text_lr_factor: The learning rate of a language model that is trained along (``model.text_backbone``), as a
+            share of the others'.
         keep: Which weights are saved: those of the "best" epoch by dev rSum, or of the "last".
         model: The matcher and its options; a HAN if it names none.
     """
@@ -107,6 +109,7 @@ class TrainingConfig(LoopConfig):
     alignment_weight: Weight = 0.0
     region_drop: Share = 0.25
     word_drop: Share = 0.15
+    text_lr_factor: Positive = 0.05
     keep: Literal["best", "last"] = "best"
     model: AnyMatcherConfig = HANConfig()
 

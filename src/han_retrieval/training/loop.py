@@ -26,6 +26,7 @@ from han_retrieval.training.log import Log
 from han_retrieval.training.schedule import learning_rate
 from han_retrieval.training.session import TrainingSession
 from han_retrieval.training.state import RunState
+from han_retrieval.training.steps import step_seed
 from han_retrieval.training.watch import CollapseWatch
 
 B = TypeVar("B")
@@ -81,6 +82,10 @@ class TrainingTask(ABC, Generic[B]):
     def loss(self, batch: B, *, step: int, steps: int) -> StepLoss:
         """The loss of the batch of a step, counted from 0, in a run of so many steps."""
 
+    def parameters(self) -> list[tuple[list[nn.Parameter], float]]:
+        """What is trained, in groups, each with its share of the learning rate."""
+        return [([parameter for parameter in self.module.parameters() if parameter.requires_grad], 1.0)]
+
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport | None:
         """Evaluate and save the module after an epoch, counted from 1; None where there is nothing to log.
 
@@ -113,8 +118,9 @@ def run_training(
         HANError: The checkpoint is of other data or cannot be read.
         KeyboardInterrupt: The training was asked to stop; a checkpoint is written.
     """
-    trained = [parameter for parameter in task.module.parameters() if parameter.requires_grad]
-    state = RunState(task.weights, _make_optimizer(config, trained), task.facts)
+    groups = task.parameters()
+    trained = [parameter for parameters, _ in groups for parameter in parameters]
+    state = RunState(task.weights, _make_optimizer(config, groups), task.facts)
     if resume:
         state.resume(run_folder)
     steps, watch = config.epochs * task.steps_per_epoch, CollapseWatch()
@@ -127,6 +133,7 @@ def run_training(
         for batch in task.batches(state.step, steps):
             begun = time.monotonic()
             rate = learning_rate(config, state.step, steps=steps)
+            torch.manual_seed(step_seed(config.seed, state.step))  # of dropout, which is the same when a run resumes
             loss = task.loss(batch, step=state.step, steps=steps)
             parts = _finite_parts(loss, step=state.step)
             _update(loss.total, trained, state, rate=rate, config=config)
@@ -154,7 +161,7 @@ def run_training(
 def _update(total: Tensor, trained: list[nn.Parameter], state: RunState, *, rate: float, config: LoopConfig) -> None:
     """One step of the optimiser and of the moving average. Data-parallel training would average gradients here."""
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(trained, config.gradient_clip)
@@ -179,10 +186,11 @@ def _finite_parts(loss: StepLoss, *, step: int) -> dict[str, float]:
     return parts
 
 
-def _make_optimizer(config: LoopConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _make_optimizer(config: LoopConfig, groups: list[tuple[list[nn.Parameter], float]]) -> torch.optim.Optimizer:
+    parts = [{"params": parameters, "factor": factor} for parameters, factor in groups]
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=config.learning_rate)
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.Adam(parts, lr=config.learning_rate)
+    return torch.optim.AdamW(parts, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def _progress_bar(step: int, steps: int, *, show: bool) -> tqdm[Any]:

@@ -11,12 +11,12 @@ Legend: B pairs a batch, n words.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from han_retrieval.data.files import field, sentences
 from han_retrieval.errors import ConfigError, DataError
@@ -24,14 +24,15 @@ from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, make_matcher
 from han_retrieval.parsing import read_json_lines
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows
-from han_retrieval.text.tokenizer import check_length
+from han_retrieval.text.frozen import FrozenTokens
+from han_retrieval.text.tokenizer import Ids, check_length
 from han_retrieval.training.batches import compact, drop
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.loop import StepLoss, TrainingTask, run_training
 from han_retrieval.training.run_folder import check_folder, claimed_folder, content_hash
 from han_retrieval.training.schedule import loss_power
 from han_retrieval.training.steps import EpochBatches, step_generator
-from han_retrieval.training.text_weights import PretrainedText, start_from_vectors
+from han_retrieval.training.text_weights import PretrainedText, frozen_tokens, parameter_groups, start_from_vectors
 from han_retrieval.training.watch import collapse_value
 
 
@@ -74,7 +75,7 @@ def pretrain_text(
     torch.manual_seed(config.seed)
     every = [caption for captions in photos for caption in captions]
     vocabulary = Vocabulary.from_sentences(every, min_count=config.min_count)
-    task = TextTraining(config, photos, vocabulary)
+    task = TextTraining(config, photos, vocabulary, progress=progress)
     task.facts["captions"] = len(every)
     with claimed_folder(folder, config) as run_folder:
         state = run_training(task, config, run_folder, resume=resume, progress=progress)
@@ -89,11 +90,14 @@ PairBatch = tuple[Captions, Captions]
 
 
 @dataclass(frozen=True)
-class CaptionPairs(EpochBatches[list[tuple[list[int], list[int]]], PairBatch]):
-    """Pairs of captions of one photo; ``captions`` are word ids, by photo and caption."""
+class CaptionPairs(EpochBatches[list[tuple[Ids, Ids]], PairBatch]):
+    """Pairs of captions of one photo; ``captions`` are ids, by photo and caption, ``tokens`` those of a frozen
+    language model.
+    """
 
-    captions: Sequence[Sequence[list[int]]]
+    captions: Sequence[Sequence[Ids]]
     config: TrainingConfig
+    tokens: FrozenTokens | None = None
 
     @classmethod
     def of(cls, photos: Sequence[Sequence[str]], tokenizer: Tokenizer, config: TrainingConfig) -> CaptionPairs:
@@ -105,7 +109,7 @@ class CaptionPairs(EpochBatches[list[tuple[list[int], list[int]]], PairBatch]):
         encoded = [[tokenizer.encode(s) for s in captions] for captions in photos]
         for place, captions in enumerate(encoded):
             for sentence in captions:
-                check_length(sentence.words, where=f"photo {place}")
+                check_length((*sentence.words, *sentence.left_out), where=f"photo {place}")
         worded = ([sentence.ids for sentence in captions if sentence.words] for captions in encoded)
         found = [captions for captions in worded if len(captions) > 1]
         if len(found) < 2:
@@ -117,7 +121,7 @@ class CaptionPairs(EpochBatches[list[tuple[list[int], list[int]]], PairBatch]):
         """Batches in an epoch."""
         return max(1, len(self.captions) // self.config.batch_size)
 
-    def _epoch(self, epoch: int) -> list[list[tuple[list[int], list[int]]]]:
+    def _epoch(self, epoch: int) -> list[list[tuple[Ids, Ids]]]:
         random, size = np.random.default_rng([self.config.seed, epoch]), self.config.batch_size
         pairs = []
         for photo in random.permutation(len(self.captions)):
@@ -125,9 +129,12 @@ class CaptionPairs(EpochBatches[list[tuple[list[int], list[int]]], PairBatch]):
             pairs.append((self.captions[photo][one], self.captions[photo][other]))
         return [pairs[place * size : (place + 1) * size] for place in range(self.steps_per_epoch)]
 
-    def _load(self, step: int, part: list[tuple[list[int], list[int]]]) -> PairBatch:
+    def _load(self, step: int, part: list[tuple[Ids, Ids]]) -> PairBatch:
         random = step_generator(self.config.seed, step)
-        one, other = (pad_rows([torch.tensor(ids) for ids in captions]) for captions in zip(*part, strict=True))
+        one, other = (
+            pad_rows([torch.tensor(ids) if self.tokens is None else self.tokens[ids] for ids in captions])
+            for captions in zip(*part, strict=True)
+        )
         return self._dropped(*one, random), self._dropped(*other, random)
 
     def _dropped(self, words: Tensor, mask: Tensor, random: torch.Generator) -> Captions:
@@ -137,12 +144,17 @@ class CaptionPairs(EpochBatches[list[tuple[list[int], list[int]]], PairBatch]):
 class TextTraining(TrainingTask[PairBatch]):
     """What the training loop needs to pre-train a text encoder."""
 
-    def __init__(self, config: TrainingConfig, photos: Sequence[Sequence[str]], vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, config: TrainingConfig, photos: Sequence[Sequence[str]], vocabulary: Vocabulary, *, progress: bool = True
+    ) -> None:
         shape = config.model.model_copy(update={"blocks": 0, "alignment": "words"})
         model = make_matcher(shape, vocabulary=vocabulary, region_size=1, detector_fingerprint="")
         assert isinstance(model, AligningMatcher)
         assert model.tokenizer is not None  # it has a vocabulary
         pairs = CaptionPairs.of(photos, model.tokenizer, config)
+        encoded = [ids for captions in pairs.captions for ids in captions]
+        tokens = frozen_tokens(model.text_encoder, encoded, device=model.device, progress=progress)
+        pairs = replace(pairs, tokens=tokens)
         self.config, self.pairs, self.model, self.module = config, pairs, model, model.text_encoder
         if config.word_vectors is not None:
             start_from_vectors(self.module, vocabulary, config.word_vectors)
@@ -156,6 +168,10 @@ class TextTraining(TrainingTask[PairBatch]):
     def batches(self, start: int, stop: int) -> Iterator[PairBatch]:
         """Pairs of captions."""
         return self.pairs.steps(start, stop)
+
+    def parameters(self) -> list[tuple[list[nn.Parameter], float]]:
+        """All but a language model that is trained along, and that."""
+        return parameter_groups(self.module, self.config)
 
     def loss(self, batch: PairBatch, *, step: int, steps: int) -> StepLoss:
         """The triplet loss between the captions of a pair, with the one in the place of an image."""

@@ -44,6 +44,11 @@ class EpochBatches(ABC, Generic[Part, B]):
                     yield step, part
 
 
+def step_seed(seed: int, step: int) -> int:
+    """The seed of a step's random numbers."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The random numbers of a step."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+    return torch.Generator().manual_seed(step_seed(seed, step))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,7 +13,11 @@ from torch import Tensor, nn
 from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 from han_retrieval.text import Vocabulary, word_vectors
+from han_retrieval.text.frozen import FrozenEncoder, FrozenTokens
+from han_retrieval.text.language_model import Backbone
+from han_retrieval.text.tokenizer import Ids
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
+from han_retrieval.training.config import TrainingConfig
 from han_retrieval.weights import read_tensors, tensor_bytes
 
 _VOCABULARY, _WEIGHTS = "vocabulary.json", "text_encoder.safetensors"
@@ -55,6 +60,25 @@ def start_from_text(encoder: nn.Module, pretrained: PretrainedText, folder: str)
             f"{folder}: its text encoder has other sizes or parts than the model's; train it with the same "
             "model.word_size and model.joint_size (a vse++ takes none, it reads in one direction)"
         ) from None
+
+
+def frozen_tokens(
+    encoder: nn.Module, sentences: Sequence[Ids], *, device: torch.device, progress: bool
+) -> FrozenTokens | None:
+    """Sentences' tokens by a text encoder with a frozen language model, which remembers them; None without one."""
+    if getattr(encoder, "frozen_size", None) is None:
+        return None
+    tokens = FrozenTokens.of(cast(FrozenEncoder, encoder), sentences, device=device, progress=progress)
+    encoder.remembered = tokens  # type: ignore[assignment]
+    return tokens
+
+
+def parameter_groups(module: nn.Module, config: TrainingConfig) -> list[tuple[list[nn.Parameter], float]]:
+    """What is trained of a matcher or a text encoder: all but a language model, and that, at its own rate."""
+    slow = [parameter for part in module.modules() if isinstance(part, Backbone) for parameter in part.parameters()]
+    apart = set(map(id, slow))
+    rest = [each for each in module.parameters() if each.requires_grad and id(each) not in apart]
+    return [(rest, 1.0), *([(slow, config.text_lr_factor)] if slow else [])]
 
 
 def word_embedding(encoder: nn.Module, vocabulary: Vocabulary, *, wanted_by: str) -> nn.Parameter:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
@@ -31,7 +31,9 @@ from han_retrieval.training.run_folder import check_folder, claimed_folder
 from han_retrieval.training.schedule import loss_power
 from han_retrieval.training.state import RunState
 from han_retrieval.training.text_weights import (
+    frozen_tokens,
     load_pretrained_text,
+    parameter_groups,
     start_from_text,
     start_from_vectors,
     word_embedding,
@@ -121,6 +123,7 @@ def train(
         augmentations=augmentations,
         command=command,
         device=device,
+        progress=progress,
     )
     with claimed_folder(folder, config) as run_folder:
         if not any(parameter.requires_grad for parameter in task.module.parameters()):
@@ -145,6 +148,7 @@ class MatcherTraining(TrainingTask[Batch]):
         augmentations: Sequence[RegionStore],
         command: str,
         device: str | torch.device,
+        progress: bool = True,
     ) -> None:
         photos = dataset.split(config.train_split)
         if not photos.caption_count:
@@ -183,8 +187,13 @@ class MatcherTraining(TrainingTask[Batch]):
             start_from_text(model.text_encoder, start, str(config.pretrained_text))
         elif config.word_vectors is not None:
             start_from_vectors(model.text_encoder, vocabulary, config.word_vectors)
+        model.to(device)
+        watched = [] if dev is None else [s for photo in dev.photos for s in photo.captions]
+        encoded = [ids for captions in data.captions for ids in captions]
+        encoded += [model.tokenizer.encode(s).ids for s in watched if tokenize(s)]
+        data = replace(data, tokens=frozen_tokens(model.text_encoder, encoded, device=model.device, progress=progress))
         self.config, self.folder, self.command = config, folder, command
-        self.data, self.dev, self.module = data, dev, model.to(device)
+        self.data, self.dev, self.module = data, dev, model
         self.weights, self.steps_per_epoch = model.state_dict(), data.steps_per_epoch
         self.facts = {
             "dataset": str(dataset.source),
@@ -195,6 +204,8 @@ class MatcherTraining(TrainingTask[Batch]):
             "captions": data.caption_count,
             "content_hash": data.content_hash(vocabulary, dev),
         }
+        if model.config.text_encoder_fingerprint is not None:
+            self.facts["text_encoder"] = model.config.text_encoder_fingerprint
         if augmentations:
             self.facts["augmentations"] = _checked_augmentations(augmentations, data)
         if annotations is not None:
@@ -205,6 +216,10 @@ class MatcherTraining(TrainingTask[Batch]):
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Matching pairs."""
         return self.data.steps(start, stop)
+
+    def parameters(self) -> list[tuple[list[nn.Parameter], float]]:
+        """All but a language model that is trained along, and that."""
+        return parameter_groups(self.module, self.config)
 
     def loss(self, batch: Batch, *, step: int, steps: int) -> StepLoss:
         """The triplet loss and, with annotations, the alignment loss."""

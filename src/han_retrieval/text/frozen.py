@@ -1,0 +1,166 @@
+"""Tokens of a frozen language model for many sentences: computed once, kept in memory and in a folder of the user's.
+
+The folder is ``han-retrieval/frozen-tokens`` in the user's cache folder. A file there is named by a hash of the text
+encoder's fingerprint and of all sentences; it holds their tokens in float16 and ends with a checksum. A damaged one is
+computed anew, and the oldest are deleted so that all together have at most ``MOST_BYTES``.
+
+Legend: T texts, n rows of sub-words, s places of a row, R rows of all sentences, F numbers a token.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+from tqdm import tqdm
+
+from han_retrieval.files import move
+from han_retrieval.text.tokenizer import Ids, pad_rows
+
+MOST_BYTES = 16 * 2**30
+_AT_ONCE = 1024  # sentences of like length that a text encoder is given together
+_DIGEST = 16  # bytes
+
+
+class FrozenEncoder(Protocol):
+    """A text encoder with a frozen backbone.
+
+    Attributes:
+        frozen_size: F.
+        fingerprint: Names everything that its frozen tokens depend on, apart from the sentence.
+    """
+
+    frozen_size: int
+    fingerprint: str
+
+    def frozen_tokens(self, words: Tensor, word_mask: Tensor) -> Tensor:
+        """(T, n, s) int64, (T, n) bool -> (T, n, F) float32, zero at padding."""
+        ...
+
+
+class FrozenTokens:
+    """The tokens of some sentences.
+
+    Args:
+        rows: (R, F) float16, sentence after sentence.
+        places: Where each sentence's are, by its key.
+    """
+
+    def __init__(self, rows: np.ndarray, places: dict[bytes, slice]) -> None:
+        self._rows = rows
+        self._places = places
+
+    @classmethod
+    def of(
+        cls, encoder: FrozenEncoder, sentences: Iterable[Ids], *, device: torch.device, progress: bool = True
+    ) -> FrozenTokens:
+        """Take the tokens of sentences, given as rows of ids, from the folder, or compute them and write them there."""
+        found = {_key(ids): ids for ids in (np.asarray(each, np.int64) for each in sentences)}
+        keys = sorted(found)
+        ends = list(accumulate((len(found[key]) for key in keys), initial=0))
+        places = {key: slice(*span) for key, span in zip(keys, pairwise(ends), strict=True)}
+        name = xxhash.xxh3_128(f"{encoder.fingerprint} {encoder.frozen_size} ".encode() + b"".join(keys)).hexdigest()
+        folder, shape = cache_folder() / "frozen-tokens", (ends[-1], encoder.frozen_size)
+        kept = _read(folder / name, shape)
+        if kept is not None:
+            return cls(kept, places)
+        tokens = cls(np.empty(shape, np.float16), places)
+        tokens._compute(encoder, found, device, progress)
+        _write(folder, name, tokens._rows)
+        return tokens
+
+    def __getitem__(self, ids: Ids) -> Tensor:
+        """The tokens (n, F) float32 of a sentence's rows of ids."""
+        return self._get(_key(np.asarray(ids, np.int64)))
+
+    def fill(self, tokens: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
+        """Write the tokens of the sentences that are here into ``tokens`` (T, n, F); returns the places of the others.
+
+        Args:
+            tokens: Is written to.
+            words: (T, n, s) int64.
+            word_mask: (T, n) bool.
+        """
+        new = []
+        for place, (ids, mask) in enumerate(zip(words.cpu().numpy(), word_mask.cpu().numpy(), strict=True)):
+            key = _key(ids[mask])
+            if key in self._places:
+                tokens[place, word_mask[place]] = self._get(key).to(tokens.device)
+            else:
+                new.append(place)
+        return torch.tensor(new, dtype=torch.int64)
+
+    def _get(self, key: bytes) -> Tensor:
+        return torch.from_numpy(self._rows[self._places[key]].astype(np.float32))
+
+    def _compute(self, encoder: FrozenEncoder, found: dict[bytes, Any], device: torch.device, progress: bool) -> None:
+        keys = sorted(found, key=lambda key: (found[key] >= 0).sum())
+        with tqdm(total=len(keys), desc="encoding captions", unit="caption", disable=not progress) as bar:
+            for first in range(0, len(keys), _AT_ONCE):
+                some = keys[first : first + _AT_ONCE]
+                words, mask = pad_rows([torch.from_numpy(found[key]) for key in some])
+                tokens = encoder.frozen_tokens(words.to(device), mask.to(device)).cpu()
+                for key, row, there in zip(some, tokens, mask, strict=True):
+                    self._rows[self._places[key]] = row[there].half().numpy()
+                bar.update(len(some))
+
+
+def cache_folder() -> Path:
+    """The folder for what can be computed again, by the system's custom."""
+    if os.name == "nt":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "han-retrieval"
+
+
+def _key(ids: np.ndarray) -> bytes:
+    return xxhash.xxh3_128(np.ascontiguousarray(ids).tobytes()).digest()
+
+
+def _read(file: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """The rows of a file; None where it is not there or not whole."""
+    size = 2 * shape[0] * shape[1]
+    try:
+        if not size or file.stat().st_size != size + _DIGEST:
+            return None
+        rows = np.memmap(file, np.float16, "r", shape=shape)
+        with file.open("rb") as opened:
+            opened.seek(size)
+            if opened.read() != xxhash.xxh3_128(rows.data).digest():
+                return None
+        os.utime(file)  # used now
+    except OSError:
+        return None
+    return rows
+
+
+def _write(folder: Path, name: str, rows: np.ndarray) -> None:
+    """Keep rows in a file, and delete the oldest files beyond ``MOST_BYTES``; what cannot be kept is told."""
+    temporary = folder / f".{name}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as opened:
+            opened.write(rows.data)
+            opened.write(xxhash.xxh3_128(rows.data).digest())
+        move(temporary, folder / name)
+        files = sorted((file.stat().st_mtime, file) for file in folder.iterdir() if not file.name.startswith("."))
+        left = MOST_BYTES
+        for _, file in reversed(files):
+            left -= file.stat().st_size
+            if left < 0:
+                file.unlink(missing_ok=True)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror or error
+        tqdm.write(f"warning: {folder}: the captions' tokens cannot be kept there ({reason})", file=sys.stderr)
