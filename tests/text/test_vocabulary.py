@@ -56,7 +56,7 @@ def test_start_and_end_surround_the_words() -> None:
         [START, 4, 5, UNK, END], ("a", "dog", "zebra"), (True, True, False), ((1, 2), (2, 3), (3, 4)),
     )  # fmt: skip
     assert around.encode("").ids == [START, END]
-    assert WordTokenizer(vocabulary).encode("") == ([], (), (), ())
+    assert WordTokenizer(vocabulary).encode("")[:4] == ([], (), (), ())
 
 
 def test_rows_of_ids_become_rows_of_words() -> None:
