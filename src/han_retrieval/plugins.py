@@ -1,4 +1,4 @@
-"""Parts by name: matchers, detectors, text encoders and datasets, from this package and from others.
+"""Parts by name: matchers, detectors, backbones, text encoders and datasets, from this package and from others.
 
 A part is found through a Python entry point. What ships with this package is registered in the same way, in its own
 ``pyproject.toml``; another package adds a part without a change here::
@@ -23,6 +23,7 @@ from han_retrieval.errors import ConfigError
 GROUPS = {
     "matchers": "matcher",
     "detectors": "detector",
+    "backbones": "backbone",
     "text_encoders": "text encoder",
     "datasets": "dataset format",
 }

@@ -54,13 +54,15 @@ def make_numbered(argument: str, *, regions: int) -> Stripes:
 def registered(monkeypatch):
     module = SimpleNamespace(make_detector=make_detector, make_numbered=make_numbered)
     monkeypatch.setitem(sys.modules, "stripes_package", module)
-    own = plugins.entry_points(group="han_retrieval.detectors")
+    real = plugins.entry_points
+    own = real(group="han_retrieval.detectors")
     others = [
         EntryPoint("stripes", "stripes_package:make_detector", "han_retrieval.detectors"),
         EntryPoint("my-2-3", "stripes_package:make_numbered", "han_retrieval.detectors"),
         EntryPoint("unfinished", "package_that_is_not_there:make", "han_retrieval.detectors"),
     ]
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [*own, *others])
+    found = {"han_retrieval.detectors": [*own, *others]}
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found.get(group) or real(group=group))
     plugins.installed.cache_clear()
     yield
     plugins.installed.cache_clear()

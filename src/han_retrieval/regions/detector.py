@@ -10,11 +10,12 @@ where the factory takes an argument, such as a file of weights. This package's o
 and ``torchvision``, are registered in the same way.
 
 A fingerprint is ``NAME-VERSION-REGIONS[-DETAILS]`` or ``NAME:MODEL-VERSION-REGIONS[-DETAILS]``, for instance
-``grid-1-36-efficientnet-lite2`` or ``torchvision:fasterrcnn_resnet50_fpn-1-36-258fb6c6``. NAME is the registered name,
-VERSION a number that grows whenever the detector computes other features from the same photo, REGIONS the most regions
-a photo gets, MODEL what the factory is given as its argument, and DETAILS anything else that features depend on, such
-as the first digits of the weights' hash. A MODEL may not have two numbers in a row, as "vit-16-224" has. Models, region
-stores and indexes keep the fingerprint; ``detector_for`` finds the detector again from it.
+``grid-1-36-efficientnet-lite2`` or ``torchvision:fasterrcnn_resnet50_fpn-1-36-258fb6c6``; where backbones describe the
+boxes, theirs stand behind it (``names.py``). NAME is the registered name, VERSION a number that grows whenever the
+detector computes other features from the same photo, REGIONS the most regions a photo gets, MODEL what the factory is
+given as its argument, and DETAILS anything else that features depend on, such as the first digits of the weights' hash.
+A MODEL may not have two numbers in a row, as "vit-16-224" has. Models, region stores and indexes keep the fingerprint;
+``detector_for`` finds the detector again from it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.plugins import find, installed, load
+from han_retrieval.regions.backbones.backbone import BackboneFingerprint, load_backbone
 from han_retrieval.regions.checked import CheckedDetector
+from han_retrieval.regions.names import (
+    PATCHES,
+    differ_in_places,
+    differ_in_weights,
+    split_fingerprint,
+    split_name,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -103,11 +112,12 @@ class Fingerprint(NamedTuple):
 
     @classmethod
     def parse(cls, fingerprint: str) -> Fingerprint | None:
-        """None where it has another form, as that of imported features.
+        """None where it has another form, as that of imported features; backbones do not count.
 
         A name may have numbers between hyphens too, as "mine-2-3": of several readings, the first counts whose name is
         registered, or else the first.
         """
+        fingerprint = split_fingerprint(fingerprint).boxes
         readings = [
             cls(parts[1], parts[2] or "", int(version[1]), version[2] or "")
             for version in re.finditer(r"-\d+(?=-(\d+)(?:-(.*))?$)", fingerprint)
@@ -121,14 +131,32 @@ def load_detector(name: str, *, regions: int) -> Detector:
     """Load a detector by name.
 
     Args:
-        name: ``NAME`` or ``NAME:ARGUMENT``, such as "grid" or "torchvision:fasterrcnn_resnet50_fpn".
+        name: ``NAME`` or ``NAME:ARGUMENT``, such as "grid" or "torchvision:fasterrcnn_resnet50_fpn"; with backbones
+            that describe the boxes, ``BOXES+FEATURES[+FEATURES...]``, such as "bottom-up+timm:resnet50.a1_in1k"; or a
+            backbone alone, for patches of its own.
         regions: The most regions a photo gets.
 
     Raises:
-        ConfigError: No detector has that name, its package cannot be imported, or it takes no such argument or number
-            of regions.
-        ModelError: Its weights are missing or damaged.
+        ConfigError: No detector or backbone has that name, its package cannot be imported, or it takes no such
+            argument or number of regions.
+        ModelError: Its weights are missing or damaged, or a library is not installed.
     """
+    sources = split_name(name)
+    if not sources.backbones:
+        detector = _load(name, regions=regions)
+        if not detector.feature_size:
+            raise ConfigError(
+                f"{name!r} gives boxes and no features; name what describes them, such as {name}+timm:NAME or "
+                f"{name}+efficientnet-lite2"
+            )
+        return detector
+    from han_retrieval.regions.combined import CombinedDetector
+
+    boxes = None if sources.boxes == PATCHES else _load(sources.boxes, regions=regions)
+    return CombinedDetector(boxes, [load_backbone(each) for each in sources.backbones], regions=regions)
+
+
+def _load(name: str, *, regions: int) -> Detector:
     kind, _, argument = name.partition(":")
     factory: DetectorFactory = load("detectors", kind)
     detector = factory(argument, regions=regions)
@@ -140,8 +168,8 @@ def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:
 
     Args:
         fingerprint: Of a model, a region store or an index.
-        name: The detector's name with its argument, where the fingerprint does not say it: it has the hash of a
-            user's own weights, but not their file.
+        name: The detector's name with its argument, where the fingerprint does not say it, or where weights lie
+            elsewhere now: it has the hash of a user's own weights, but not their file.
 
     Raises:
         ModelError: The features were imported, the detector is not installed, or the one that is there makes other
@@ -149,26 +177,54 @@ def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:
         ConfigError: No detector is called ``name``.
     """
     parts = Fingerprint.parse(fingerprint)
-    if parts is None or parts.name not in installed("detectors"):
+    backbones = [BackboneFingerprint.parse(each) for each in split_fingerprint(fingerprint).backbones]
+    if parts is None or parts.name not in installed("detectors") or None in backbones:
         raise ModelError(
             f"the features were made by {fingerprint!r}, which cannot run on a photo here: no such detector is "
             "installed, or they were imported from another program"
         )
+    described_by = "".join(f"+{each.asked_for_by}" for each in backbones if each)
     own = f"{parts.name}:{parts.model}" if parts.model else parts.name
-    if name is None or name == own:
+    if name is None or name == own + described_by:
         find_argument = getattr(load("detectors", parts.name), "argument_for", None)
-        argument = find_argument(fingerprint) if find_argument else parts.model
-        name = f"{parts.name}:{argument}" if argument else parts.name
+        argument = find_argument(split_fingerprint(fingerprint).boxes) if find_argument else parts.model
+        name = (f"{parts.name}:{argument}" if argument else parts.name) + described_by
     gives = "others"
-    if find("detectors", name.partition(":")[0]).name == parts.name:
+    boxes = split_name(name).boxes
+    if find("detectors", boxes.partition(":")[0]).name == parts.name:
         try:
             detector = load_detector(name, regions=parts.regions)
         except ConfigError as error:
             raise ModelError(f"the features were made by {fingerprint!r}: {error}") from None
         if detector.fingerprint == fingerprint:
             return detector
+        if backbones and differ_in_places(detector.fingerprint, fingerprint):
+            return Renamed(detector, fingerprint)
+        if backbones and differ_in_weights(detector.fingerprint, fingerprint):
+            raise ModelError(
+                f"the features were made by {fingerprint!r}, and {name!r} is {detector.fingerprint!r} now: the "
+                "backbone's weights have changed since; name the revision that made the features with --detector "
+                "(hf:NAME@REVISION), or extract them again"
+            )
         gives = f"{detector.fingerprint!r}"
     raise ModelError(
         f"the features were made by {fingerprint!r}, and {name!r} gives {gives}; a detector with weights of your own "
         f"is named with its argument: --detector {parts.name}:ARGUMENT"
     )
+
+
+class Renamed:
+    """A detector whose weights lie elsewhere than those that made some features, and are the same.
+
+    Attributes:
+        fingerprint: Of those features.
+        feature_size: The detector's.
+    """
+
+    def __init__(self, detector: Detector, fingerprint: str) -> None:
+        self._detector, self.fingerprint = detector, fingerprint
+        self.feature_size = detector.feature_size
+
+    def detect(self, photos: Sequence[Image.Image]) -> Sequence[Regions]:
+        """See ``Detector.detect``."""
+        return self._detector.detect(photos)

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from han_retrieval.errors import ModelError
+from han_retrieval.regions import pooling
 
 STRIDE = 32  # pixels a step of the feature map
 CHANNELS = 1280
 _LEVELS = (2, 4, 6)  # the last blocks of the network at strides 8, 16 and 32
 LEVEL_CHANNELS = (48, 120, 352)
-_SAMPLES = 8  # points a side whose mean is that of a box
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 
 
@@ -66,11 +66,12 @@ class EfficientNetLite2(nn.Module):
         return [*(maps[block] for block in _LEVELS), self.net.bn2(self.net.conv_head(features))]
 
 
-def shape_for(width: float, height: float, *, size: int) -> tuple[int, int]:
-    """The (w, h) to resize a photo to: about ``size`` squared pixels, its proportions, multiples of 32."""
+def shape_for(width: float, height: float, *, size: float, step: int = STRIDE) -> tuple[int, int]:
+    """The (w, h) to resize a photo to: about ``size`` squared pixels, its proportions, multiples of ``step``."""
     scale = size / (width * height) ** 0.5
+    most = int(8 * size) // step * step
     # Very long photos get at least one step of the feature map across, and at most eight sizes along.
-    w, h = (min(8 * size, max(STRIDE, round(side * scale / STRIDE) * STRIDE)) for side in (width, height))
+    w, h = (min(most, max(step, round(side * scale / step) * step)) for side in (width, height))
     return w, h
 
 
@@ -81,26 +82,9 @@ def pixels(photos: Sequence[Image.Image], shape: tuple[int, int], device: torch.
 
 
 def mean_in_boxes(feature_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    """(K, 1280): the mean of a map (B, 1280, h / 32, w / 32) in boxes (k, 4) of each photo, K in all, in pixels.
-
-    The mean of 8 x 8 points of a box, interpolated as RoI align does. It is linear in the map: each box has a weight
-    for each cell, the product of its row's and its column's, so that all means are one small matrix product.
-    """
-    h, w = feature_map.shape[-2:]
-    means = []
-    for of_photo, in_photo in zip(feature_map, boxes, strict=True):
-        left, top, right, bottom = (in_photo / STRIDE - 0.5).unbind(1)  # (k,), 0 at the centre of the first cell
-        weights = _share(top, bottom, h).unsqueeze(2) * _share(left, right, w).unsqueeze(1)  # (k, h, w)
-        means.append(weights.flatten(1) @ of_photo.flatten(1).mT)
-    return torch.cat(means)
-
-
-def _share(low: Tensor, high: Tensor, cells: int) -> Tensor:
-    """(k, cells): the weight of each cell of a line in the mean of points from ``low`` to ``high``, (k,) each."""
-    places = (torch.arange(_SAMPLES, device=low.device) + 0.5) / _SAMPLES
-    points = (low.unsqueeze(1) + (high - low).unsqueeze(1) * places).clamp(0, cells - 1)  # (k, samples)
-    distance = (points.unsqueeze(2) - torch.arange(cells, device=low.device)).abs()
-    return (1 - distance).clamp(min=0).mean(1)
+    """(K, 1280): the mean of a map (B, 1280, h / 32, w / 32) in boxes (k, 4) of each photo, K in all, in pixels."""
+    pairs = zip(feature_map, boxes, strict=True)
+    return torch.cat([pooling.mean_in_boxes(of_photo, in_photo / STRIDE) for of_photo, in_photo in pairs])
 
 
 def _weights() -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,8 +65,20 @@ class GridDetector:
         """
         self.boxes = pyramid(regions)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = EfficientNetLite2().to(self.device)
         self.fingerprint = f"grid-1-{regions}-efficientnet-lite2-{WEIGHTS_SHA256[:8]}-{'+'.join(map(str, _SIZES))}"
+
+    @cached_property
+    def network(self) -> EfficientNetLite2:
+        """The network, loaded when it first sees a photo; it is not where a backbone describes the boxes."""
+        return EfficientNetLite2().to(self.device)
+
+    def detect_boxes(self, photos: Sequence[Image.Image]) -> list[Regions]:
+        """The same boxes without features."""
+        nothing = np.zeros((len(self.boxes), 0), np.float16)
+        return [
+            Regions(nothing, self.boxes * np.array([*photo.size] * 2, np.float32), photo.width, photo.height)
+            for photo in photos
+        ]
 
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
         """See ``Detector.detect``; photos of one shape in both sizes pass the network together."""

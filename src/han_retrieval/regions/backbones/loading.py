@@ -1,0 +1,92 @@
+"""Backbones of other libraries: the library itself, its files, and what can be wrong with them, each in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from han_retrieval.errors import HANError, ModelError
+from han_retrieval.files import from_home
+
+_SHARED = "@proj"
+
+
+def library(module: str, *, wanted_by: str, extra: str) -> Any:
+    """Import a library that not everyone installs.
+
+    Raises:
+        ModelError: It is not installed; the message says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ModelError(f"{wanted_by}: needs {module} ({error}): pip install 'han-retrieval[{extra}]'") from None
+
+
+def shared_space(argument: str) -> tuple[str, bool]:
+    """A name without "@proj" at its end, and whether it was there: features in the space that texts share."""
+    return argument.removesuffix(_SHARED), argument.endswith(_SHARED)
+
+
+def local(argument: str) -> Path | None:
+    """The absolute path of a file or a folder that is meant by a name, or None where it is no path.
+
+    What begins with "/", "." or "~" is a path, whether it is there or not, and so is what is there.
+    """
+    path = from_home(argument)
+    return path.absolute() if argument.startswith((".", "~")) or path.is_absolute() or path.exists() else None
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """ "; did you mean A, B?" with the nearest of many names, or "" where none is near."""
+    found = difflib.get_close_matches(name, list(names), n=3)
+    return f"; did you mean {', '.join(found)}?" if found else ""
+
+
+@contextmanager
+def one_line(name: str, *, offline: str) -> Iterator[None]:
+    """Whatever is raised while a model is loaded becomes one line that begins with its name.
+
+    Args:
+        name: What is loaded, for the message.
+        offline: What to give instead where there is no network.
+
+    Raises:
+        HANError: Something was raised inside the block; a ``ModelError`` where it was no ``HANError`` before.
+    """
+    try:
+        yield
+    except HANError as error:
+        raise type(error)(f"{name}: {error}") from None
+    except Exception as error:  # of the network, the disk, the Hub, or a file that holds something else
+        raise ModelError(f"{name}: {_reason(error, offline)}") from None
+
+
+def _reason(error: Exception, offline: str) -> str:
+    causes = list(_causes(error))
+    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    if "GatedRepoError" in kinds:
+        return "its owner lets only some people in: accept its terms on its page on the Hub, then `hf auth login`"
+    if "RevisionNotFoundError" in kinds:
+        return "the Hub has no such revision of it"
+    if "RepositoryNotFoundError" in kinds:
+        return "the Hub has no model of that name, or it is private: then `hf auth login`"
+    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "URLError", "ConnectionError"}:
+        return f"is not in the cache, and the Hub cannot be reached; without a network, {offline}"
+    if any("trust_remote_code" in str(cause) for cause in causes):
+        return "its repository brings code of its own, which is not run here; choose a model that the library knows"
+    if isinstance(error, MemoryError):
+        return "is too large for this machine's memory"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"cannot be loaded ({line if len(line) <= 300 else f'{line[:300]}...'})"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
