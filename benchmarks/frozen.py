@@ -140,7 +140,10 @@ class Comparison:
         rows = rows_of(self.group, records, first_store=store_name)
         left_out = [f"{label} is left out: {reason}" for label, reason in reasons.items()]
         lines = [f"## {self.title}", *([table(self.group, rows)] if rows else [])]
-        notes = [*self.notes, *left_out]
+        around = environment()
+        machine, torch = around["machine"], around["versions"]["torch"]
+        measured = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {torch}."
+        notes = [*self.notes, *left_out, measured]
         lines += ["\n".join(f"- {note}" for note in notes)]
         write_whole(self.study.out / f"{self.name}.md", "\n\n".join(lines) + "\n")
         figures = [
@@ -154,7 +157,7 @@ class Comparison:
             for row in rows
         ]
         recipe = json.loads(self.group.settings[0].config(seed=0).model_dump_json())
-        facts = {"title": self.title, "notes": notes, "recipe": recipe, **environment(), "systems": figures}
+        facts = {"title": self.title, "notes": notes, "recipe": recipe, **around, "systems": figures}
         write_json(self.study.out / f"{self.name}.json", {**facts, "runs": list(records.values())})
 
 

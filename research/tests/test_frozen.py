@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from drawn_photos import ColourDetector, write_drawn_photos
+from tiny_language_models import tiny_language_model
 
 import frozen
 from han_retrieval.data import read_dataset
@@ -34,8 +35,8 @@ def no_vectors(monkeypatch) -> None:
     monkeypatch.setitem(study_settings.BASE, "word_vectors", None)
 
 
-def run(folder: Path, out: Path, *arguments: object) -> dict:
-    given = [folder / "photos", "--eyes", "colours:x/y", "--words", "bigru", "--features", folder / "features"]
+def run(folder: Path, out: Path, *arguments: object, words: str = "bigru") -> dict:
+    given = [folder / "photos", "--eyes", "colours:x/y", "--words", words, "--features", folder / "features"]
     given += ["--epochs", 1, "--out", out, *(part for each in SMALL for part in ("--set", each)), *arguments]
     result = CliRunner().invoke(frozen.main, [str(argument) for argument in given], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -62,6 +63,29 @@ def test_systems_are_run_once_and_written_side_by_side(folder: Path, tmp_path: P
     monkeypatch.setattr("research.study.runs.train", None)  # what is done is not trained again
     done = ["--seeds", 2, "--only", "HAN", "--only", "MaxSim"]
     assert run(folder, tmp_path, *done)["systems"] == found["systems"]
+
+
+def test_text_encoders_are_held_against_each_other(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("han_retrieval.text.frozen.cache_folder", lambda: tmp_path / "cache")
+    words = f"hf:{tiny_language_model(tmp_path / 'tiny')}"
+    wanted = ["--compare", "words", "--seeds", 1]
+    for label in ("Bi-GRU from GloVe", f"{words}, mix of layers, phrases"):
+        wanted += ["--only", label]
+    found = run(folder, tmp_path / "out", *wanted, words=words)
+    assert [row["system"] for row in found["systems"]] == ["Bi-GRU from GloVe", f"{words}, mix of layers, phrases"]
+    assert all(record["grounding"]["pointing"]["model"] > 0 for record in found["runs"])
+
+
+@pytest.mark.parametrize("phrases", [True, False])
+def test_every_system_is_another_configuration(phrases: bool) -> None:
+    encoders = frozen.text_encoders("minilm", {"epochs": 5}, pretrained_text=Path("/texts"), phrases=phrases)
+    for settings in (frozen.systems("minilm", {"epochs": 5}, zero_shot=True), encoders):
+        configs = [setting.config(seed=0) for setting in settings]
+        assert all(configs.index(config) == place for place, config in enumerate(configs))
+        assert {config.epochs for config in configs} == {5}
+        assert len({setting.name for setting in settings}) == len(settings)
+        assert len({setting.label for setting in settings}) == len(settings)
+    assert len(encoders) == (14 if phrases else 7)
 
 
 def test_a_system_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
