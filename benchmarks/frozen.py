@@ -7,8 +7,8 @@ EYES is a detector (``han plugins``), such as "bottom-up" or "grid+open_clip:ViT
 encoder, such as "bigru", "minilm" or "hf:NAME". Photos go through the eyes once; ``--features`` takes a region store
 that is there. Every system has the same recipe, which was settled on HAN with a Bi-GRU (research/study) and tuned for
 none of the others: it trains on the training photos but a tenth, on which its epoch is chosen, and is reported on the
-whole dev split, once. Where EYES and WORDS are two towers of one model, their own vectors and tokens are compared as
-well, without training. What is refused, as tokens of different sizes, is left out with the reason.
+whole dev split, once. Where EYES and WORDS are two towers of one model, their own vectors are compared as well, without
+training, and their tokens where both names end in "@proj". What is refused is left out with the reason.
 
 ``--compare words`` holds HAN's text encoders against each other: Bi-GRUs that start from GloVe and from captions
 (``--pretrained-text``, of ``han train-text``), and WORDS frozen and trained along; with Entities annotations, each with
@@ -51,14 +51,18 @@ from research.study.runs import Study, find, hold_out  # noqa: E402
 from research.study.settings import HELD_OUT, Group, Run, Setting, runs_of  # noqa: E402
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-ZERO_SHOT = ("MaxSim, zero-shot", "pooled, zero-shot")
+PROJECTED = "@proj"  # behind a name: tokens in the space that a model's towers share
 GRUS = ("bigru", "gru")  # encoders that word vectors can start
 _DIFFERENCE = ("mean", "low", "high", "p")
 FACTORS = (0.01, 0.1)  # of the learning rate, for a language model that is trained along
 
 
-def systems(words: str, recipe: Mapping[str, Any], *, zero_shot: bool) -> list[Setting]:
-    """The systems on the same tokens; the first is what the others are held against."""
+def systems(eyes: str, words: str, recipe: Mapping[str, Any], *, zero_shot: bool | None) -> list[Setting]:
+    """The systems on the same tokens; the first is what the others are held against.
+
+    Without training, towers of one model alone are compared, which ``zero_shot`` says; None goes by their names. Their
+    tokens are in one space where both are projected into it.
+    """
     text = {**recipe, **_encoder(words)}
     changes: dict[str, dict[str, Any]] = {
         "HAN": {},
@@ -67,9 +71,12 @@ def systems(words: str, recipe: Mapping[str, Any], *, zero_shot: bool) -> list[S
         "MaxSim": {"model.matcher": "maxsim"},
         "VSE-infinity": {"model.matcher": "vse-infinity"},
     }
+    if zero_shot is None:
+        zero_shot = words.partition("@")[0] in {part.partition("@")[0] for part in eyes.split("+")}
+    if zero_shot and eyes.endswith(PROJECTED) and words.endswith(PROJECTED):
+        changes["MaxSim, zero-shot"] = {"model.matcher": "maxsim", "model.shared_space": True}
     if zero_shot:
-        untrained = {"model.matcher": "maxsim", "model.shared_space": True}, {"model.matcher": "pooled"}
-        changes |= dict(zip(ZERO_SHOT, untrained, strict=True))
+        changes["pooled, zero-shot"] = {"model.matcher": "pooled"}
     return [Setting(label, {**text, **fields}) for label, fields in changes.items()]
 
 
@@ -116,7 +123,7 @@ class Comparison:
     notes: Sequence[str]
 
     def make(self, only: Sequence[str] = ()) -> int:
-        """Make what is not done, of systems of these labels alone; how many failed that need no shared space."""
+        """Make what is not done, of systems of these labels alone; how many systems failed."""
         (store,) = self.study.stores
         runs = runs_of(self.group, first_store=store)
         wanted = [run for run in runs if not only or run.setting.label in only]
@@ -128,7 +135,7 @@ class Comparison:
         )
         reasons = {run.setting.label: str(failed[run.key]) for run in wanted if run.key in failed}
         self.write(runs, reasons)
-        return sum(label not in ZERO_SHOT for label in reasons)
+        return len(reasons)
 
     def write(self, runs: Sequence[Run], reasons: Mapping[str, str]) -> None:
         """Write the table and the JSON from all runs that are done."""
@@ -172,8 +179,7 @@ class Comparison:
 @click.option(
     "--zero-shot/--no-zero-shot",
     default=None,
-    help="Whether EYES and WORDS are two towers of one model, so that their own vectors are compared, too; by default "
-    "where they have one name.",
+    help="Whether EYES and WORDS are two towers of one model; by default, where they have one name.",
 )
 @click.option("--pretrained-text", type=FOLDER, help="A folder of `han train-text`, for --compare words.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many seeds.")
@@ -207,8 +213,7 @@ def main(
     annotations = read_entities(boxes) if boxes.exists() else None
     recipe = {"epochs": epochs, **_changes(overrides)}
     if compare == "systems":
-        same = words.partition("@")[0] in eyes.split("+")
-        settings = systems(words, recipe, zero_shot=same if zero_shot is None else zero_shot)
+        settings = systems(eyes, words, recipe, zero_shot=zero_shot)
     else:
         settings = text_encoders(words, recipe, pretrained_text=pretrained_text, phrases=annotations is not None)
     if unknown := set(only) - {setting.label for setting in settings}:

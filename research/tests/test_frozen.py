@@ -35,18 +35,18 @@ def no_vectors(monkeypatch) -> None:
     monkeypatch.setitem(study_settings.BASE, "word_vectors", None)
 
 
-def run(folder: Path, out: Path, *arguments: object, words: str = "bigru") -> dict:
+def run(folder: Path, out: Path, *arguments: object, words: str = "bigru", code: int = 0) -> dict:
     given = [folder / "photos", "--eyes", "colours:x/y", "--words", words, "--features", folder / "features"]
     given += ["--epochs", 1, "--out", out, *(part for each in SMALL for part in ("--set", each)), *arguments]
     result = CliRunner().invoke(frozen.main, [str(argument) for argument in given], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     (file,) = out.glob("*.json")
     return json.loads(file.read_text())
 
 
 def test_systems_are_run_once_and_written_side_by_side(folder: Path, tmp_path: Path, monkeypatch) -> None:
     wanted = [*WANTED, "--zero-shot", "--note", "its captions were drawn"]
-    found = run(folder, tmp_path, *wanted)
+    found = run(folder, tmp_path, *wanted, code=1)
     assert [row["system"] for row in found["systems"]] == ["HAN", "MaxSim"]
     assert all(len(row["rsum"]) == 2 for row in found["systems"])
     assert found["systems"][0]["against_first"] is None
@@ -76,10 +76,23 @@ def test_text_encoders_are_held_against_each_other(folder: Path, tmp_path: Path,
     assert all(record["grounding"]["pointing"]["model"] > 0 for record in found["runs"])
 
 
+def test_towers_of_two_models_are_not_compared_without_training() -> None:
+    def untrained(eyes: str, words: str, zero_shot: bool | None = None) -> list[str]:
+        found = frozen.systems(eyes, words, {}, zero_shot=zero_shot)
+        return [setting.label for setting in found if "zero-shot" in setting.label]
+
+    assert untrained("bottom-up", "minilm") == untrained("hf:a/b", "hf:a/c") == []
+    assert untrained("grid+hf:a/b", "hf:a/b@v1") == ["pooled, zero-shot"]  # tokens are of two spaces
+    assert untrained("timm:x", "hf:a/b", zero_shot=True) == ["pooled, zero-shot"]
+    assert untrained("hf:a/b", "hf:a/b", zero_shot=False) == []
+
+
 @pytest.mark.parametrize("phrases", [True, False])
 def test_every_system_is_another_configuration(phrases: bool) -> None:
     encoders = frozen.text_encoders("minilm", {"epochs": 5}, pretrained_text=Path("/texts"), phrases=phrases)
-    for settings in (frozen.systems("minilm", {"epochs": 5}, zero_shot=True), encoders):
+    systems = frozen.systems("hf:a/b@proj", "hf:a/b@proj", {"epochs": 5}, zero_shot=None)
+    assert [setting.label for setting in systems[-2:]] == ["MaxSim, zero-shot", "pooled, zero-shot"]
+    for settings in (systems, encoders):
         configs = [setting.config(seed=0) for setting in settings]
         assert all(configs.index(config) == place for place, config in enumerate(configs))
         assert {config.epochs for config in configs} == {5}
