@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from han_retrieval.errors import DataError, ModelError
 from han_retrieval.files import from_home
-from han_retrieval.matchers import DEFAULT_MODEL, Matcher, hub, load_matcher
+from han_retrieval.matchers import DEFAULT_MODEL, Matcher, hub, load_matcher, model_folder
 from han_retrieval.text import pad_rows
 
 if TYPE_CHECKING:
@@ -195,6 +195,18 @@ class Retriever:
         sentence = text if isinstance(text, str) else text.sentence
         return evidence_from_regions(self.model, photo.regions, sentence, photo=photo.source)
 
+    def push_to_hub(self, name: str, *, private: bool = False, message: str | None = None, **metadata: Any) -> str:
+        """Upload the model's folder, with its calibration and its candidates' map; see ``Matcher.push_to_hub``.
+
+        Example:
+            >>> retriever.push_to_hub("user/name", private=True, license="cc-by-4.0", language="en")
+        """
+        from han_retrieval.matchers.sharing import push_folder
+
+        if self.folder is None:
+            return self.model.push_to_hub(name, private=private, message=message, **metadata)
+        return push_folder(model_folder(self.folder), name, private=private, message=message, **metadata)
+
     def _encode_images(self, photos: Sequence[Photo], *, first: int) -> list[EncodedPhoto]:
         from PIL import Image
 
@@ -251,7 +263,8 @@ def load(
     """Load a model with its detector and its words, ready for photos and sentences.
 
     Args:
-        name: "default", the HAN that ships; the folder of a model; or "user/name" on the Hugging Face Hub.
+        name: "default", the HAN that ships; the folder of a model; or "user/name" on the Hugging Face Hub, also
+            "user/name@REVISION".
         detector: What finds regions, by name or as an object, where the model does not say it or its weights are one's
             own, as "bottom-up:FOLDER".
         device: Where the matcher runs.

@@ -12,6 +12,7 @@ from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
 from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import load_matcher, model_folder
+from han_retrieval.matchers.hub import refuse_cached
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore
 from han_retrieval.search.calibration import SHOWN, Calibration
@@ -49,12 +50,14 @@ def calibrate(
     is searched for twice: among all photos of the split, and among all but its own.
     """
     photos = with_splits(read_dataset(dataset, format=format_name), splits).split(split)
-    matcher = load_matcher(model).to(find_device(device))
+    folder = model_folder(model)
+    refuse_cached(folder)
+    matcher = load_matcher(folder).to(find_device(device))
     found = evaluate(matcher, photos, RegionStore.open(features), allow_missing=allow_missing)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    fitted = fit(found.scores, found.relevance, model=folder_hash(model_folder(model)), split=found.split, shown=shown)
-    path = fitted.write(model)
+    fitted = fit(found.scores, found.relevance, model=folder_hash(folder), split=found.split, shown=shown)
+    path = fitted.write(folder)
     click.echo(fitted.model_dump_json(indent=2) if as_json else _table(fitted))
     click.echo(f"wrote {path}", err=True)
 

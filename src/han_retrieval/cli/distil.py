@@ -13,6 +13,7 @@ from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
 from han_retrieval.evaluation.protocols import check_regions
 from han_retrieval.matchers import load_aligning_matcher, model_folder
+from han_retrieval.matchers.hub import refuse_cached
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import RegionStore
 from han_retrieval.search.distil import PHOTOS, SENTENCES
@@ -45,12 +46,13 @@ def distil(
     `han search` then needs fewer candidates for the same results. Existing indexes need no change.
     """
     captioned = with_splits(read_dataset(dataset, format=format_name), splits).split(split)
-    matcher = load_aligning_matcher(model).to(find_device(device))
+    folder = model_folder(model)
+    refuse_cached(folder)
+    matcher = load_aligning_matcher(folder).to(find_device(device))
     store = RegionStore.open(features)
     for note in check_regions(matcher, store):
         click.echo(f"note: {note}", err=True)
     found = learn(matcher, captioned, store, photos=photos, sentences=sentences, progress=True)
-    folder = model_folder(model)
     path = found.text_map.write(folder, model=folder_hash(folder))
     if as_json:
         facts = {"photos": found.photos, "sentences": found.sentences, "before": found.before, "after": found.after}

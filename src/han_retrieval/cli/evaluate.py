@@ -16,7 +16,8 @@ from han_retrieval.errors import ConfigError
 from han_retrieval.evaluation import evaluate as evaluate_model
 from han_retrieval.evaluation import ground, write_runs
 from han_retrieval.evaluation.report import make_folder, results, table, write_json
-from han_retrieval.matchers import load_matcher
+from han_retrieval.matchers import load_matcher, model_folder
+from han_retrieval.matchers.hub import reference
 from han_retrieval.regions import RegionStore
 from han_retrieval.scoring import PRECISIONS, has_bfloat16
 
@@ -65,7 +66,8 @@ def evaluate(
     photos = dataset_read.split(split)
     annotations = read_entities(grounding) if grounding else None
     store = RegionStore.open(features)
-    matcher = load_matcher(model).to(find_device(device))
+    folder = model_folder(model)
+    matcher = load_matcher(folder).to(find_device(device))
     if precision == "bfloat16" and not has_bfloat16(matcher.device):
         raise ConfigError(
             "--precision bfloat16: this processor has no such products, they would be slower: leave it out"
@@ -83,7 +85,7 @@ def evaluate(
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     if json_file:
-        write_json(json_file, results(found, model=str(model), grounding=grounded))
+        write_json(json_file, results(found, model=reference(folder) or str(model), grounding=grounded))
     if run_file:
         files = write_runs(run_file, found.scores, found.relevance, folds=folds)
         click.echo("wrote " + ", ".join(str(file) for file in files), err=True)

@@ -32,6 +32,7 @@ SECTIONS = {
         "compare": "Compare two evaluations and test their difference.",
         "calibrate": "Fit probabilities to a model's scores.",
         "distil": "Fit the map that finds a search's candidates.",
+        "push": "Upload a model to the Hugging Face Hub.",
     },
     "Try and check": {
         "demo": "Index and search example photos.",

@@ -31,7 +31,7 @@ model_option = click.option(
     type=click.Path(),
     default=DEFAULT_MODEL,
     show_default=True,
-    help="The model's folder; default is the model that ships.",
+    help="The model's folder, or user/name[@REVISION] on the Hub; default is the model that ships.",
 )
 moved_model_option = click.option(
     "--model", type=click.Path(), help="The folder of the index's model, if it was moved."

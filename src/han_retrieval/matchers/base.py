@@ -9,6 +9,7 @@ Legend: I images, T texts, m regions, n words, D numbers a region feature, d the
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -293,6 +294,33 @@ class Matcher(nn.Module, ABC):
         With ``half``, weights are rounded to float16: half the size, for what is sent to others.
         """
         saving.save_folder(Path(folder), self.named_config(), self.state_dict(), self.vocabulary, card=card, half=half)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        message: str | None = None,
+        card: str | None = None,
+        **metadata: Any,
+    ) -> str:
+        """Upload the model to the Hugging Face Hub as ``user/name``; returns the commit's address.
+
+        Args:
+            name: ``user/name``.
+            private: Whether a repository that is made is private.
+            message: Of the commit.
+            card: The README.md; a short one by default.
+            metadata: Of the card: ``license``, ``language``, ``datasets``, ``results``.
+
+        Raises:
+            ModelError: The Hub refuses it, or cannot be reached.
+        """
+        from han_retrieval.matchers.sharing import push_folder
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, card=card)
+            return push_folder(Path(folder), name, private=private, message=message, **metadata)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = saving.DEFAULT_MODEL) -> Self:

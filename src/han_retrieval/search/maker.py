@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from han_retrieval.errors import ConfigError, ModelError
-from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, load_aligning_matcher, model_folder
+from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, hub, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search.encode import encode_photos
@@ -100,7 +100,9 @@ class Maker:
             pooling=MeanPooling.name,
             pooled_size=model.config.joint_size,
         )
-        return cls(DEFAULT_MODEL if str(name) == DEFAULT_MODEL else str(folder), model, detector, made_by)
+        # A model of the Hub by its commit: it is downloaded again where the cache is gone, and is the same one.
+        named = DEFAULT_MODEL if str(name) == DEFAULT_MODEL else hub.reference(folder) or str(folder)
+        return cls(named, model, detector, made_by)
 
     def encode(self, photos: Sequence[Image.Image]) -> list[Encoded | str]:
         """For each upright photo what the index stores, or the reason why it cannot be indexed."""
