@@ -265,8 +265,9 @@ def _recipe(setting: Setting) -> str:
     """What all systems have in common, in words."""
     config = setting.config(seed=0)
     drops = f"{config.region_drop:.0%} of the regions and {config.word_drop:.0%} of the words dropped"
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     return (
-        f"One recipe for all: {config.epochs} epochs in batches of {config.batch_size} captions, {config.optimizer} at "
+        f"One recipe for all: {epochs} in batches of {config.batch_size} captions, {config.optimizer} at "
         f"{config.learning_rate:g}, p = {config.power:g}, d = {config.model.joint_size}, {drops}; settled on "
         "HAN with a Bi-GRU, tuned for no other. The epoch is chosen on a tenth of the training photos that is held out."
     )

@@ -55,7 +55,7 @@ def test_systems_are_run_once_and_written_side_by_side(folder: Path, tmp_path: P
     document = (tmp_path / "photos,colours-x-y,bigru.md").read_text()
     assert document.startswith("## photos: eyes colours:x/y, words bigru\n\n| | image to text R@1/5/10 ")
     assert "nDCG@10 text to image | a step, s |" in document
-    assert "1 epochs in batches of 8" in document
+    assert "1 epoch in batches of 8" in document
     assert "- its captions were drawn" in document
     rows = [line.split(" | ") for line in document.splitlines() if line.startswith(("| HAN", "| MaxSim"))]
     assert all(len(row) == len(rows[0]) for row in rows)
