@@ -291,7 +291,7 @@ PARSERS = {
     ),
     "compare": Parser(valid.results, ("a.json", "b.json"), _compare, share=0.5),
     "query": Parser(
-        valid.text_file("text.txt", '2 * "a dog" - 0.5 * "a leash" + "snow"'),
+        valid.text_file("text.txt", '2 * "a dog" - 0.5 * "a leash" + a/b.jpg - photo:"c d.png" + photo:0f'),
         ("text.txt",),
         lambda folder: parse_query(_read_text(folder)),
     ),

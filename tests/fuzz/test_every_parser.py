@@ -73,12 +73,14 @@ def test_any_json_is_refused_in_a_line_or_read(tmp_path_factory, name: str, file
             PARSERS[name].read(folder)
 
 
-@given(st.text())
+@given(st.text() | st.text(alphabet='"+-*. photo:ab.jpg“−2'))
 def test_a_query_is_refused_or_says_what_was_asked(query: str) -> None:
     with contextlib.suppress(QueryError):
         parts = parse_query(query)
         if parts != [Part(query)]:
-            assert parse_query(" ".join(f'{part.weight:+.30f} * "{part.text}"' for part in parts)) == parts
+            written = (f'"{each.text}"' if each.photo is None else f'photo:"{each.photo}"' for each in parts)
+            signed = (f"{each.weight:+.30f} * {what}" for each, what in zip(parts, written, strict=True))
+            assert parse_query(" ".join(signed)) == parts
 
 
 @given(st.text(st.characters() | st.characters(categories=["Cs", "Cc", "Zl"]), min_size=1))

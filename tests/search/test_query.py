@@ -19,6 +19,9 @@ from han_retrieval.search import Part, parse_query
         "2 dogs + 3 cats",
         "3 * 4 = 12",
         "- a dog",
+        "dog.jpg is on the beach",
+        "a dog + dog.jpg",
+        "photograph: a dog",
         "",
         " ",
     ],
@@ -44,6 +47,31 @@ def test_parts_have_their_signs_and_weights(query, parts):
 
 
 @pytest.mark.parametrize(
+    ("query", "parts"),
+    [
+        ("dog.jpg", [("dog.jpg", 1.0)]),
+        ('"a dog" + photo.JPG - "a leash"', ["a dog", ("photo.JPG", 1.0), ("a leash", -1.0)]),
+        ('"a dog"+photo.jpg-"a leash"', ["a dog", ("photo.jpg", 1.0), ("a leash", -1.0)]),
+        ("2 * trips/2024/a-b.jpeg - 0.5*c.png", [("trips/2024/a-b.jpeg", 2.0), ("c.png", -0.5)]),
+        ('photo:"my trip/a b.jpg" + "snow"', [("my trip/a b.jpg", 1.0), "snow"]),
+        ('photo:00ff-"snow" + "dog"', [("00ff", 1.0), ("snow", -1.0), "dog"]),
+        (" - 2.jpg + photo:“a−b”", [("2.jpg", -1.0), ("a−b", 1.0)]),
+        (r'C:\Photos\a.jpg + "a dog"', [(r"C:\Photos\a.jpg", 1.0), "a dog"]),
+        ('"dog.jpg"', ["dog.jpg"]),
+    ],
+)
+def test_photos_are_parts(query, parts):
+    photos = ("jpg", "JPG", "jpeg", "png", "00ff", "a−b")
+    wanted = [(part, 1.0) if isinstance(part, str) else part for part in parts]
+    found = [(part.photo or part.text, part.weight) for part in parse_query(query)]
+    assert found == wanted
+    for given, part in zip(parts, parse_query(query), strict=True):
+        is_photo = not isinstance(given, str) and given[0].endswith(photos)
+        assert (part.photo is not None) == is_photo
+        assert not (is_photo and part.text)
+
+
+@pytest.mark.parametrize(
     ("query", "message"),
     [
         ('"a dog', "breaks off at '\"a dog', where a closing quotation mark"),
@@ -52,7 +80,11 @@ def test_parts_have_their_signs_and_weights(query, parts):
         ('"a dog" - a leash', "breaks off at '- a leash'"),
         ('"a dog" * 2', "breaks off at '* 2'"),
         ('1.2.3 * "a dog"', "breaks off at '1.2.3"),
+        ('"a dog" + my dog.jpg', "breaks off at '+ my dog.jpg', where + or - and a \"sentence\" or a photo should be"),
+        ('"a dog" -', 'parts are written so: "a dog" + beach.jpg - 0.5 * "a leash"'),
         ('- "a dog"', "asks for nothing"),
+        ("- dog.jpg", "asks for nothing"),
+        ("9999999 * dog.jpg", "the weight 1e+07 of a photo: a weight is 0"),
         ('0 * "a dog"', "asks for nothing"),
         (f'{"9" * 40} * "a dog"', "the weight 1e+40 of 'a dog': a weight is 0, or from 0.000001 to 1,000,000"),
         ('"a dog" - 0.0000001 * "a man"', "the weight 1e-07 of 'a man'"),

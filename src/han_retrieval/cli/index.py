@@ -18,6 +18,7 @@ from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
 from han_retrieval.search import IndexReport, index_photos, is_index
 from han_retrieval.search.maker import DEFAULT_STORAGE
+from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.rows import STORAGES
 from han_retrieval.search.settings import Settings
 
@@ -39,6 +40,12 @@ _SHOWN = 5
     "--tokens", type=click.Choice(list(STORAGES)), help=f"How tokens are stored [default: {DEFAULT_STORAGE}]."
 )
 @click.option(
+    "--candidates",
+    type=click.Choice(POOLINGS),
+    help="What chooses the candidates of a search: the mean of the tokens, or the vectors that the two towers of the "
+    f"model give [default: {POOLINGS[0]}].",
+)
+@click.option(
     "--rebuild", is_flag=True, help="Build the index anew beside the present one, then switch: for another model."
 )
 @detector_options
@@ -53,6 +60,7 @@ def index(
     exclude: tuple[str, ...],
     forget: tuple[Path, ...],
     tokens: str | None,
+    candidates: str | None,
     rebuild: bool,
     detector: str | None,
     regions: int,
@@ -85,6 +93,7 @@ def index(
             exclude=exclude,
             forget=forget,
             storage=tokens,
+            candidates=candidates,
             rebuild=rebuild,
             device=find_device(device),
             batch_size=batch_size,

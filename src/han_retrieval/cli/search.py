@@ -20,6 +20,7 @@ from han_retrieval.search import CANDIDATES, Hit, Index, Part, parse_query
 @click.argument("query")
 @click.option("--collapse", is_flag=True, help="Leave out near-duplicates of a better photo.")
 @click.option("--all", "show_all", is_flag=True, help="Print photos even if none is likely to match.")
+@click.option("--detector", help="The detector for photos of the query, if its weights are your own.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with boxes, labels and the evidence of each word.")
 def search(
     index: Path,
@@ -31,6 +32,7 @@ def search(
     collapse: bool,
     show_all: bool,
     model: str | None,
+    detector: str | None,
     device: str,
     paths: bool,
     null: bool,
@@ -38,7 +40,9 @@ def search(
 ) -> None:
     """Print the photos of INDEX that fit QUERY best, best first, with their scores.
 
-    QUERY is a sentence, or sentences in quotation marks with weights: '"a dog" - "a leash"', '2 * "red" + "a car"'.
+    QUERY is a sentence, or sentences in quotation marks and photos, with weights: '"a dog" - "a leash"',
+    '2 * "red" + "a car"', 'beach.jpg + "a dog"'. A photo is any photo file, or the path of a photo in the index from
+    its root; a path with spaces is written photo:"my beach.jpg".
     A query that begins with - comes last, after --: han search INDEX -- '- "a leash" + "a dog"'.
     If `han calibrate` has calibrated the model, each photo has the probability that it is the right one.
 
@@ -47,27 +51,30 @@ def search(
     """
     refuse_two_outputs(paths=paths, null=null, as_json=as_json)
     parts = parse_query(query)
-    with Index.open(index, model=model, device=find_device(device)) as photos:
-        known = {word: known for part in parts for word, known in photos.model.known_words(part.text).items()}
+    with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
+        sentences = [part for part in parts if part.photo is None]
+        known = {word: known for part in sentences for word, known in photos.model.known_words(part.text).items()}
         for word in known:
             if not known[word]:
                 click.echo(f"note: {word!r} is not in the model's vocabulary", err=True)
         found = photos.search(parts, k=k, candidates=candidates, where=where, exact=exact, collapse=collapse)
         if not len(photos):
             click.echo(f"note: {index} is empty", err=True)
-        elif not found:
+        elif not found and where is not None:
             click.echo(f"note: no photo meets {where}", err=True)
+        elif not found:
+            click.echo("note: no other photo is in the index", err=True)
         hits = likely_hits(found, photos.calibration, show_all=show_all)
         if not as_json:
             print_hits(hits, paths=paths, null=null)
             return
-        shown = [hit_as_json(hit) | {"evidence": _evidence(photos, hit, parts)} for hit in hits]
+        shown = [hit_as_json(hit) | {"evidence": _evidence(photos, hit, sentences)} for hit in hits]
     facts = {"query": query, "nothing": found.nothing_matches, "seconds": found.seconds, "hits": shown}
     click.echo(json.dumps(facts, ensure_ascii=False))
 
 
 def _evidence(index: Index, hit: Hit, parts: list[Part]) -> list[dict[str, Any]] | None:
-    """The evidence for each part of the query as JSON takes it; None where the photo's regions have no boxes."""
+    """The evidence for each sentence of the query as JSON takes it; None where the photo's regions have no boxes."""
     if hit.boxes is None:
         return None
     evidence = evidence_from_index(index, index.model, hit.row, [part.text for part in parts])

@@ -16,23 +16,23 @@ from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Detector, Regions
 from han_retrieval.regions.rows import batch_of
 from han_retrieval.scoring import Tokens
-from han_retrieval.search.pooling import MeanPooling
+from han_retrieval.search.pooling import Pooling
 from han_retrieval.search.rows import Encoded
 
 
 def encode_photos(
-    model: AligningMatcher, detector: Detector, photos: Sequence[Image.Image], *, storage: str
+    model: AligningMatcher, detector: Detector, photos: Sequence[Image.Image], *, storage: str, pooling: Pooling
 ) -> list[Encoded | str]:
     """For each upright photo what the index stores, or the reason why it cannot be indexed."""
     found = detector.detect(photos)
     some = [regions for regions in found if len(regions.features)]
-    encoded = iter(_encode(model, some, storage) if some else ())
+    encoded = iter(_encode(model, some, storage, pooling) if some else ())
     return [next(encoded) if len(regions.features) else "the detector found no region" for regions in found]
 
 
-def _encode(model: AligningMatcher, found: Sequence[Regions], storage: str) -> list[Encoded | str]:
+def _encode(model: AligningMatcher, found: Sequence[Regions], storage: str, pooling: Pooling) -> list[Encoded | str]:
     tokens, mask = encode_regions(model, found)
-    pooled = MeanPooling(model.config.joint_size).images(tokens, mask)  # (I, e)
+    pooled = pooling.photos(batch_of(found), tokens, mask)  # (I, e)
     rows: list[Encoded | str] = []
     for regions, padded, real, vector in zip(found, tokens, mask, pooled, strict=True):
         if not (padded.isfinite().all() and vector.isfinite().all()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -10,13 +11,14 @@ import torch
 from PIL import Image
 
 from han_retrieval.data import open_photo, upright_rgb
-from han_retrieval.errors import ModelError
+from han_retrieval.errors import DataError, ModelError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, Matcher, model_folder
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
-from han_retrieval.search.query import Part
+from han_retrieval.search.pooling import POOLINGS
+from han_retrieval.search.query import Part, check_parts, parse_query
 from han_retrieval.search.ranking import CANDIDATES, search
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult
@@ -101,13 +103,22 @@ class Index(IndexReader):
         return cls(path, model=model, detector=detector, device=device)
 
     @classmethod
-    def create(cls, path: str | Path, retriever: ModelAndDetector, *, storage: str = DEFAULT_STORAGE) -> Self:
+    def create(
+        cls,
+        path: str | Path,
+        retriever: ModelAndDetector,
+        *,
+        storage: str = DEFAULT_STORAGE,
+        candidates: str = POOLINGS[0],
+    ) -> Self:
         """Make an empty index.
 
         Args:
             path: A new or empty folder.
             retriever: A model with its detector, as ``han_retrieval.load`` gives it.
             storage: How tokens are stored: "int8", or "float16" at twice the size.
+            candidates: What chooses the candidates of a search: the "mean" of the tokens, or "pooled", the vectors that
+                the towers of the model give.
 
         Raises:
             StoreError: There is an index or something else at ``path``, or the folder cannot be made.
@@ -130,7 +141,9 @@ class Index(IndexReader):
             detector = retriever.detector
         else:
             detector = LazyDetector(fingerprint, model.config.region_size, lambda: retriever.detector)
-        create_index(path, model=retriever.folder, loaded=model, detector=detector, storage=storage)
+        create_index(
+            path, model=retriever.folder, loaded=model, detector=detector, storage=storage, candidates=candidates
+        )
         index = cls(path, detector=detector, device=model.device)
         index._keep(model)
         index.load_text_map(model_folder(retriever.folder))
@@ -223,7 +236,9 @@ class Index(IndexReader):
         """Find the photos that fit a query best.
 
         Args:
-            query: A sentence, or weighted sentences: ``'"a dog" - 0.5 * "a leash"'``; see ``parse_query``.
+            query: A sentence, or weighted sentences and photos: ``'"a dog" + beach.jpg - 0.5 * "a leash"'``, see
+                ``parse_query``; or its parts, whose photos may be whatever ``similar`` takes. Photos of the index that
+                are parts are left out of the result.
             k: The number of photos; all where there are fewer.
             candidates: The number of photos that are scored exactly; never less than ``k``.
             where: An SQL condition that photos must meet, such as ``"date >= '2024'"``; see ``filter``.
@@ -232,16 +247,19 @@ class Index(IndexReader):
 
         Raises:
             QueryError: The model knows no word of the query, or the query or the condition cannot be used.
+            DataError: A photo of the query cannot be read.
             ModelError: The model is not here.
 
         Example:
             >>> for hit in index.search("two dogs in the snow", k=10, where="folder = 'trips/'"):
             ...     print(hit.score, hit.probability, hit.path)
         """
+        parts = parse_query(query) if isinstance(query, str) else list(query)
+        check_parts(parts)
         return search(
             self,
             self.model,
-            query,
+            [self._with_regions(part) for part in parts],
             k=k,
             candidates=candidates,
             where=where,
@@ -291,6 +309,10 @@ class Index(IndexReader):
         self._calibration = Calibration.read(self._folder or self.settings.model)
         self._model, self._loaded = model, self.made_by.model
 
+    def _with_regions(self, part: Part) -> Part:
+        """The part with its photo's row, or its regions."""
+        return part if part.photo is None else replace(part, photo=self._row_or_regions(part.photo))
+
     def _row_or_regions(self, photo: str | Path | Image.Image | int | Regions | PhotoWithRegions) -> int | Regions:
         if isinstance(photo, int | Regions):
             return photo
@@ -298,6 +320,8 @@ class Index(IndexReader):
             row = self.find(from_home(photo))
             if row is not None:
                 return row
+            if not from_home(photo).exists():
+                raise DataError(f"{photo}: no such photo, neither a file nor in the index")
             image = open_photo(from_home(photo))
         elif isinstance(photo, Image.Image):
             image = upright_rgb(photo)

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, hub, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search.encode import encode_photos
-from han_retrieval.search.pooling import MeanPooling
+from han_retrieval.search.pooling import POOLINGS, TowerPooling, make_pooling
 from han_retrieval.search.rows import STORAGES, Encoded
 from han_retrieval.search.table import MadeBy
 
@@ -68,19 +68,23 @@ class Maker:
         model: AligningMatcher | None = None,
         detector: Detector | None = None,
         storage: str = DEFAULT_STORAGE,
+        candidates: str = POOLINGS[0],
         device: torch.device | str = "cpu",
     ) -> Maker:
         """Load a model, and check that a detector fits it; the arguments are those of ``index_photos``.
 
         Raises:
             ModelError: The model is missing or does not say which detector it needs, or the detector is another one.
-            ConfigError: There is no such storage.
+            ConfigError: There is no such storage or way to choose candidates, or the text encoder has no vector of a
+                sentence for ``candidates``.
         """
         folder = model_folder(name).absolute()
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such model; name its folder, or that to which it was moved: --model MODEL")
         if storage not in STORAGES:
             raise ConfigError(f"tokens are kept as one of {', '.join(STORAGES)}, not as {storage!r}")
+        if candidates not in POOLINGS:
+            raise ConfigError(f"candidates are chosen by one of {', '.join(POOLINGS)}, not by {candidates!r}")
         model = model or load_aligning_matcher(folder).to(device)
         fingerprint, size = model.config.detector_fingerprint, model.config.region_size
         if detector is None:
@@ -97,8 +101,8 @@ class Maker:
             detector=detector.fingerprint,
             joint_size=model.config.joint_size,
             storage=storage,
-            pooling=MeanPooling.name,
-            pooled_size=model.config.joint_size,
+            pooling=candidates,
+            pooled_size=_sentence_size(model) if candidates == TowerPooling.name else model.config.joint_size,
         )
         # A model of the Hub by its commit: it is downloaded again where the cache is gone, and is the same one.
         named = DEFAULT_MODEL if str(name) == DEFAULT_MODEL else hub.reference(folder) or str(folder)
@@ -106,4 +110,32 @@ class Maker:
 
     def encode(self, photos: Sequence[Image.Image]) -> list[Encoded | str]:
         """For each upright photo what the index stores, or the reason why it cannot be indexed."""
-        return encode_photos(self.model, self.detector, photos, storage=self.made_by.storage)
+        pooling = make_pooling(self.made_by.pooling, self.made_by.joint_size)
+        found = encode_photos(self.model, self.detector, photos, storage=self.made_by.storage, pooling=pooling)
+        size = next((len(each.pooled) for each in found if isinstance(each, Encoded)), self.made_by.pooled_size)
+        if size != self.made_by.pooled_size:
+            raise DataError(
+                f"the detector {self.detector.fingerprint!r} gives a photo a vector of {size} numbers, and the text "
+                f"encoder {self.model.config.text_encoder} gives a sentence one of {self.made_by.pooled_size}: they "
+                "are of two models; leave --candidates pooled out"
+            )
+        return found
+
+    def try_out(self) -> None:
+        """Load the detector, and see that it gives the vectors that candidates are chosen by.
+
+        Raises:
+            ModelError: It is not here.
+            DataError: It gives no such vectors, or they are of another model than the text encoder.
+        """
+        if isinstance(self.detector, LazyDetector):
+            self.detector.load()
+        if self.made_by.pooling == TowerPooling.name:
+            self.encode([Image.effect_noise((96, 96), 80).convert("RGB")])
+
+
+@torch.inference_mode()
+def _sentence_size(model: AligningMatcher) -> int:
+    """How many numbers the text encoder's own vector of a sentence has."""
+    words, mask = model.words(["a photo"])
+    return TowerPooling().sentences(model, words, mask, torch.empty(0)).shape[1]

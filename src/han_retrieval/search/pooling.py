@@ -1,4 +1,7 @@
-"""Pool tokens into one vector, so that a matrix product can choose candidates.
+"""One vector a photo and a sentence, so that a matrix product can choose candidates.
+
+They are the mean of the model's tokens, or, as ``han index --candidates pooled`` asks for, the vectors that the two
+towers of a vision-language model give: ``Regions.pooled`` and the text encoder's ``pooled``.
 
 Legend: N items of t tokens each, d numbers a token, e numbers a pooled vector.
 """
@@ -7,14 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
-from han_retrieval.errors import ModelError
+from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
+
+if TYPE_CHECKING:
+    from han_retrieval.matchers import Matcher
+    from han_retrieval.regions import RegionBatch
 
 TEXT_MAP = "candidates.safetensors"
 
@@ -66,6 +74,20 @@ class TextMap:
         return cls(weight, bias)
 
 
+class Pooling(Protocol):
+    """What gives photos and sentences their vectors; ``name`` is how an index remembers it."""
+
+    name: str
+
+    def photos(self, batch: RegionBatch, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The vectors (N, e), of unit length, of photos with these regions, tokens (N, m, d) and mask (N, m)."""
+        ...
+
+    def sentences(self, model: Matcher, words: Tensor, word_mask: Tensor, tokens: Tensor) -> Tensor:
+        """The vectors (N, e) of sentences: what the text encoder takes, its mask (N, n), and their tokens (N, n, d)."""
+        ...
+
+
 class MeanPooling:
     """The mean of the tokens that are no padding, scaled to unit length: e = d.
 
@@ -81,6 +103,14 @@ class MeanPooling:
     def __init__(self, joint_size: int, text_map: TextMap | None = None) -> None:
         self.size, self._map = joint_size, text_map
 
+    def photos(self, batch: RegionBatch, tokens: Tensor, mask: Tensor) -> Tensor:
+        """See ``Pooling.photos``."""
+        return self.images(tokens, mask)
+
+    def sentences(self, model: Matcher, words: Tensor, word_mask: Tensor, tokens: Tensor) -> Tensor:
+        """See ``Pooling.sentences``."""
+        return self.texts(tokens, word_mask)
+
     def images(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Tokens (N, t, d) and their mask (N, t) to vectors (N, d) of unit length."""
         return functional.normalize((tokens * mask.to(tokens.device).unsqueeze(2)).sum(1), dim=1)
@@ -91,3 +121,46 @@ class MeanPooling:
         if self._map is None:
             return means
         return functional.linear(means, self._map.weight.to(means), self._map.bias.to(means))
+
+
+class TowerPooling:
+    """The vectors of a model's image tower and text tower, of unit length."""
+
+    name = "pooled"
+
+    def photos(self, batch: RegionBatch, tokens: Tensor, mask: Tensor) -> Tensor:
+        """See ``Pooling.photos``.
+
+        Raises:
+            DataError: The detector gives no vector of the whole photo.
+        """
+        if batch.pooled is None:
+            raise DataError(
+                "the detector gives no vector of the whole photo to choose candidates by; leave --candidates pooled "
+                "out, or take a model whose detector is an image tower"
+            )
+        return functional.normalize(batch.pooled, dim=1)
+
+    def sentences(self, model: Matcher, words: Tensor, word_mask: Tensor, tokens: Tensor) -> Tensor:
+        """See ``Pooling.sentences``.
+
+        Raises:
+            ConfigError: The text encoder gives no vector of a sentence.
+        """
+        encoder = model.text_encoder
+        if not callable(getattr(encoder, "pooled", None)):
+            raise ConfigError(
+                f"the text encoder {model.config.text_encoder} gives no vector of a whole sentence to choose "
+                "candidates by; leave --candidates pooled out, or take a model with a text tower, such as "
+                "open_clip:NAME/PRETRAINED"
+            )
+        return functional.normalize(encoder.pooled(words, word_mask).float(), dim=1)  # type: ignore[operator]
+
+
+POOLINGS = (MeanPooling.name, TowerPooling.name)
+"""How an index can choose candidates, by name; the first by default."""
+
+
+def make_pooling(name: str, joint_size: int, text_map: TextMap | None = None) -> Pooling:
+    """The pooling of this name, for tokens of ``joint_size`` numbers; the map is used where means are."""
+    return TowerPooling() if name == TowerPooling.name else MeanPooling(joint_size, text_map)

@@ -1,13 +1,16 @@
-"""Queries: one sentence, or several sentences whose scores are added with weights.
+"""Queries: one sentence, or several sentences and photos whose scores are added with weights.
 
-A query that begins with a quotation mark, after an optional sign and weight, is made of parts:
+A query that begins with a quotation mark or a photo, after an optional sign and weight, is made of parts:
 
     query  = [sign] part { sign part }
-    part   = [ number "*" ] '"' sentence '"'
+    part   = [ number "*" ] ( '"' sentence '"' | photo )
+    photo  = path | "photo:" path | 'photo:"' path '"'
     sign   = "+" | "-"
 
-For example, `"a dog" - "a leash"` finds dogs without a leash, and `2 * "red" + "car in snow"` gives the colour more
-weight. Any other query is one sentence, whatever hyphens, apostrophes and quotation marks are in it.
+For example, `"a dog" - "a leash"` finds dogs without a leash, `2 * "red" + "car in snow"` gives the colour more weight,
+and `beach.jpg + "a dog"` finds photos that are like one and have a dog. A path without "photo:" has no space, ends as
+photos' files do, and stands alone or before a sign; one with spaces is written `photo:"my beach.jpg"`. Any other query
+is one sentence, whatever hyphens, apostrophes and quotation marks are in it.
 """
 
 from __future__ import annotations
@@ -15,15 +18,34 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES
 from han_retrieval.errors import QueryError
 from han_retrieval.parsing import shown
 from han_retrieval.text import tokenize
 from han_retrieval.text.tokenizer import MOST_WORDS
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from han_retrieval.regions import Regions
+
+    QueryPhoto = str | Path | Image.Image | int | Regions
+
+MOST_PHOTOS = 8  # in a query
+
 _QUOTES = str.maketrans("“”„‟", '""""')
-_BEGINS = re.compile(r'\s*[+-]?\s*(?:[\d.]+\s*\*\s*)?"')
-_PART = re.compile(r'\s*(?P<sign>[+-])?\s*(?:(?P<weight>\d+\.?\d*|\.\d+)\s*\*\s*)?"(?P<text>[^"]*)"\s*')
+_SUFFIXES = "|".join(sorted(suffix[1:] for suffix in PHOTO_SUFFIXES | HEIF_SUFFIXES))
+_WEIGHT = r"(?:(?P<weight>\d+\.?\d*|\.\d+)\s*\*\s*)?"
+_PHOTO = (
+    r'photo:"(?P<quoted>[^"]*)"|photo:(?P<named>[^\s"]+?)(?=\s|$|[+-]\s*(?:[\d.]+\s*\*\s*)?")'
+    rf'|(?P<path>[^\s"*]+\.(?i:{_SUFFIXES}))(?=\s*(?:$|[+-]))'
+)
+_BEGINS = re.compile(rf'\s*[+-]?\s*(?:[\d.]+\s*\*\s*)?(?:"|{_PHOTO})')
+_PART = re.compile(rf'\s*(?P<sign>[+-])?\s*{_WEIGHT}(?:"(?P<text>[^"]*)"|{_PHOTO})\s*')
+_FORM = 'parts are written so: "a dog" + beach.jpg - 0.5 * "a leash"'
 
 
 _LEAST, _MOST = 1e-6, 1e6  # limits of a weight without its sign
@@ -31,21 +53,31 @@ _LEAST, _MOST = 1e-6, 1e6  # limits of a weight without its sign
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A sentence and the weight of its score; a negative weight counts against a photo."""
+    """A sentence or a photo, and the weight of its score; a negative weight counts against a photo.
 
-    text: str
+    Attributes:
+        text: The sentence; "" where the part is a photo.
+        weight: The weight.
+        photo: The photo, as ``Index.similar`` takes one; None where the part is a sentence.
+
+    Example:
+        >>> [Part("a dog"), Part(photo="beach.jpg"), Part("a leash", -0.5)]
+    """
+
+    text: str = ""
     weight: float = 1.0
+    photo: QueryPhoto | None = None
 
 
 def parse_query(query: str) -> list[Part]:
-    """The parts of a query; a plain sentence is one part.
+    """The parts of a query; a plain sentence is one part. Photos are paths, as text.
 
     Raises:
         QueryError: The syntax of its parts is wrong, or no part has a positive weight.
 
     Example:
         >>> parse_query('"a dog" - 0.5 * "a leash"')
-        [Part(text='a dog', weight=1.0), Part(text='a leash', weight=-0.5)]
+        [Part(text='a dog', weight=1.0, photo=None), Part(text='a leash', weight=-0.5, photo=None)]
     """
     plain = query.translate(_QUOTES).replace("−", "-")
     if not _BEGINS.match(plain):
@@ -55,13 +87,16 @@ def parse_query(query: str) -> list[Part]:
     while at < len(plain):
         found = _PART.match(plain, at)
         if found is None or (parts and not found["sign"]):
-            wanted = "a closing quotation mark" if plain.count('"') % 2 else '+ or - and a "sentence"'
+            wanted = "a closing quotation mark" if plain.count('"') % 2 else '+ or - and a "sentence" or a photo'
             raise QueryError(
-                f"the query {shown(query)} breaks off at {shown(query[at:])}, where {wanted} should be; parts are "
-                'written so: "a dog" - 0.5 * "a leash"'
+                f"the query {shown(query)} breaks off at {shown(query[at:])}, where {wanted} should be; {_FORM}"
             )
-        weight = float(found["weight"] or 1)
-        parts.append(Part(found["text"].strip(), -weight if found["sign"] == "-" else weight))
+        weight = float(found["weight"] or 1) * (-1 if found["sign"] == "-" else 1)
+        if found["text"] is not None:
+            parts.append(Part(found["text"].strip(), weight))
+        else:
+            (name,) = (name for name in ("quoted", "named", "path") if found[name] is not None)
+            parts.append(Part(weight=weight, photo=query[found.start(name) : found.end(name)]))
         at = found.end()
     check_parts(parts)
     return parts
@@ -71,16 +106,26 @@ def check_parts(parts: Sequence[Part]) -> None:
     """Check the weights of parts, and how long they are together.
 
     Raises:
-        QueryError: No weight is positive, one is too small or too large for float32, or all sentences together have
-            more than ``MOST_WORDS`` words.
+        QueryError: A part is both a sentence and a photo, or a photo without a name; no weight is positive, one is too
+            small or too large for float32; all sentences together have more than ``MOST_WORDS`` words, or there are
+            more than ``MOST_PHOTOS`` photos.
     """
+    for part in parts:
+        if part.photo is not None and part.text:
+            raise QueryError("a part of a query is a sentence or a photo, not both: Part('a dog'), Part(photo='a.jpg')")
+        if isinstance(part.photo, str) and not part.photo.strip():
+            raise QueryError(f"a photo of the query has no name; {_FORM}")
     words = sum(len(tokenize(part.text)) for part in parts)
     if words > MOST_WORDS:
         raise QueryError(f"the query has {words:,} words; at most {MOST_WORDS} can be searched for at once")
+    photos = sum(part.photo is not None for part in parts)
+    if photos > MOST_PHOTOS:
+        raise QueryError(f"the query has {photos} photos; at most {MOST_PHOTOS} can be searched for at once")
     for part in parts:
         if part.weight != 0 and not _LEAST <= abs(part.weight) <= _MOST:
+            what = repr(part.text) if part.photo is None else "a photo"
             raise QueryError(
-                f"the weight {abs(part.weight):g} of {part.text!r}: a weight is 0, or from {_LEAST:f} to {_MOST:,.0f}"
+                f"the weight {abs(part.weight):g} of {what}: a weight is 0, or from {_LEAST:f} to {_MOST:,.0f}"
             )
     if not any(part.weight > 0 for part in parts):
         raise QueryError(

@@ -1,4 +1,4 @@
-"""Search by a sentence: pooled vectors choose candidates, the model's exact scores order them.
+"""Search by sentences and photos: pooled vectors choose candidates, the model's exact scores order them.
 
 Legend: N photos, K candidates, P parts of a query, n words, m regions, d numbers a token, e numbers a pooled vector.
 """
@@ -6,6 +6,7 @@ Legend: N photos, K candidates, P parts of a query, n words, m regions, d number
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from han_retrieval.matchers import AligningMatcher
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.near_duplicates import without_near_duplicates
+from han_retrieval.search.parts import encode_part, score_parts
 from han_retrieval.search.query import Part, check_parts, parse_query
 from han_retrieval.search.reader import IndexReader, Rows
 from han_retrieval.search.results import SearchResult, make_result
@@ -42,17 +44,19 @@ def search(
     """Find the photos that fit a query best.
 
     A query of several parts is ordered by the weighted sum of their exact scores; the weighted sum of their pooled
-    vectors chooses its candidates.
+    vectors chooses its candidates. Photos of the index that are parts are left out.
 
     Args:
         index: The photos.
         model: The model that made the index. Words that it does not know count as one unknown word.
-        query, k, candidates, where, exact, collapse: As in ``Index.search``.
+        query: A sentence, or parts; a part's photo is a row of the index, or regions.
+        k, candidates, where, exact, collapse: As in ``Index.search``.
         calibration: The model's; turns the scores of a single sentence into probabilities.
         clock: Measures the steps, and may limit them.
 
     Raises:
-        QueryError: The model knows no word of a sentence, or the query or the condition cannot be used.
+        QueryError: The model knows no word of a sentence, a photo has no region, or the query or the condition cannot
+            be used.
         StoreError: A score is not finite, or the index cannot be read any more.
         ValueError: ``k`` is less than 1, or the model's tokens have another size than the index's.
     """
@@ -61,22 +65,19 @@ def search(
     with clock("encode"):
         parts = parse_query(query) if isinstance(query, str) else list(query)
         check_parts(parts)
-        texts = [encode_sentence(model, part.text) for part in parts]
+        encoded = [encode_part(index, model, part) for part in parts]
         weights = np.array([part.weight for part in parts], np.float32)
-        vectors = [part.weight * _pooled(index, text) for part, text in zip(parts, texts, strict=True)]
-        pooled = torch.stack(vectors).sum(0)
-    rows, among = choose_rows(index, pooled, max(candidates, k), where=where, exact=exact, clock=clock)
-
-    def score(tokens: Tokens, mask: Tensor) -> list[Tensor]:
-        photos = model.store_images(tokens.to(model.device), mask)
-        return [photos.scores(text) for text in texts]
-
-    scores = weights @ score_rows(index, rows, score, clock=clock)  # (K,)
+        pooled = torch.stack([part.weight * part.vector.float().cpu() for part in encoded]).sum(0)
+    themselves = [part.row for part in encoded if part.row is not None]
+    wanted = max(candidates, k) + len(themselves)
+    rows, among = choose_rows(index, pooled, wanted, where=where, exact=exact, clock=clock)
+    rows = rows[~np.isin(rows, themselves)]
+    scores = weights @ score_rows(index, rows, partial(score_parts, model, encoded), clock=clock)  # (K,)
     order = np.argsort(-scores, kind="stable")
     with clock("fetch"):
         best = order[without_near_duplicates(index, rows[order], k)] if collapse else order[:k]
     probabilities = None
-    if calibration and len(parts) == 1:
+    if calibration and len(parts) == 1 and not encoded[0].is_photo:
         probabilities = calibration.probability(scores[best] / weights[0], among=among)
     return make_result(index, rows[best], scores[best], probabilities, calibration=calibration, clock=clock)
 
@@ -89,23 +90,6 @@ def check_model(index: IndexReader, model: AligningMatcher, k: int) -> None:
     """
     if k < 1 or model.config.joint_size != index.made_by.joint_size:
         raise ValueError(f"k is {k}, joint sizes {model.config.joint_size} and {index.made_by.joint_size}")
-
-
-@torch.no_grad()
-def encode_sentence(model: AligningMatcher, sentence: str) -> Tensor:
-    """The tokens (n, d) of a sentence.
-
-    Raises:
-        QueryError: The model knows no word of it.
-    """
-    model.known_words(sentence)
-    return model.encode_texts(*model.words([sentence]))[0]  # one sentence has no padding
-
-
-def _pooled(index: IndexReader, text: Tensor) -> Tensor:
-    """The pooled vector (1, e) of a sentence's tokens (n, d)."""
-    mask = torch.ones(1, len(text), dtype=torch.bool, device=text.device)
-    return index.pooling.texts(text.unsqueeze(0), mask)
 
 
 def choose_rows(

@@ -27,7 +27,7 @@ from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, folder_ha
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
-from han_retrieval.search.pooling import MeanPooling, TextMap
+from han_retrieval.search.pooling import TextMap, make_pooling
 from han_retrieval.search.rows import CHECKSUMS, COLUMNS, to_files, to_tokens, to_vectors
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary, summarise_index
@@ -134,8 +134,8 @@ class IndexReader(Closing):
     def find(self, path: str | Path) -> int | None:
         """The row of a photo by its path; None if the index does not have it.
 
-        A file is recognised by its content, wherever it is. A path without a file is looked up in the index, as an
-        absolute path or from its root.
+        A file is recognised by its content, wherever it is. A path without a file is looked up in the index; see
+        ``named``.
 
         Raises:
             DataError: The file cannot be read.
@@ -146,6 +146,16 @@ class IndexReader(Closing):
                 return self.row(hash_file(file))
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        return self.named(path)
+
+    def named(self, name: str | Path) -> int | None:
+        """The row of a photo by its id or by a path that the index has, absolute or from its root; None if it has none.
+
+        No file is looked at.
+        """
+        if (row := self.row(str(name))) is not None:
+            return row
+        file = Path(name)
         named, whole = file.as_posix(), file.absolute()
         for row, files in enumerate(to_files(self.photos).values()):
             if any(named == each.path or whole == Path(each.root, each.path) for each in files):
@@ -182,7 +192,7 @@ class IndexReader(Closing):
         """The k rows whose pooled vectors have the largest dot products with each query, best first.
 
         Args:
-            queries: (T, e), as ``pooling.texts`` gives them.
+            queries: (T, e), as ``pooling.sentences`` gives them.
             k: The number of rows; all where there are fewer.
             rows: Search only these.
 
@@ -255,7 +265,7 @@ class IndexReader(Closing):
             ModelError: The file cannot be read.
         """
         self._text_map = TextMap.read(folder, model=self.made_by.model, size=self.made_by.joint_size)
-        self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
+        self.pooling = make_pooling(self.made_by.pooling, self.made_by.joint_size, self._text_map)
 
     def describe(self) -> IndexSummary:
         """What the index holds, in numbers."""
@@ -299,7 +309,7 @@ class IndexReader(Closing):
             sound.require(new, rows)
         self._dataset, self._ids, self._table, self._sound = dataset, ids, self.path / settings.table, sound
         self.settings, self.made_by, self.pooled = settings, made_by, pooled
-        self.pooling = MeanPooling(self.made_by.joint_size, self._text_map)
+        self.pooling = make_pooling(made_by.pooling, made_by.joint_size, self._text_map)
         self.photos, self._photos_dataset = table.select(COLUMNS).combine_chunks(), None
 
     def _is_here(self, settings: Settings) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from han_retrieval.errors import QueryError, StoreError
 from han_retrieval.evaluation.scores import score_all
 from han_retrieval.matchers import AligningMatcher
-from han_retrieval.search.pooling import MeanPooling
+from han_retrieval.search.pooling import Pooling
 from han_retrieval.search.ranking import CANDIDATES
 from han_retrieval.search.reader import IndexReader
 
@@ -79,10 +79,10 @@ def share_kept(
 
 
 @torch.no_grad()
-def pool_sentences(model: AligningMatcher, sentences: Sequence[str], pooling: MeanPooling) -> Tensor:
+def pool_sentences(model: AligningMatcher, sentences: Sequence[str], pooling: Pooling) -> Tensor:
     """The pooled vectors (T, e) of sentences, float32 on the CPU."""
     words, mask = model.words(sentences)
-    return pooling.texts(model.encode_texts(words, mask), mask).float().cpu()
+    return pooling.sentences(model, words, mask, model.encode_texts(words, mask)).float().cpu()
 
 
 def frequent_words(model: AligningMatcher, count: int = WORDS) -> list[str]:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from han_retrieval.clock import Clock
-from han_retrieval.errors import QueryError
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.scoring import Tokens
-from han_retrieval.search.encode import encode_regions
+from han_retrieval.search.parts import encode_photo
 from han_retrieval.search.ranking import CANDIDATES, check_model, choose_rows, score_rows
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult, make_result
@@ -48,13 +47,7 @@ def similar(
     check_model(index, model, k)
     clock = clock or Clock()
     with clock("encode"):
-        if isinstance(photo, Regions):
-            if not len(photo.features):
-                raise QueryError("the detector found no region in the photo, so no photo can be similar to it")
-            tokens, mask = encode_regions(model, [photo])
-        else:
-            tokens, mask = index.tokens([photo])
-        pooled = index.pooling.images(tokens, mask)
+        tokens, pooled = encode_photo(index, model, photo)
     itself = None if keep_itself or isinstance(photo, Regions) else photo
     wanted = max(candidates, k) + (itself is not None)
     rows, _ = choose_rows(index, pooled, wanted, where=where, exact=exact, clock=clock)
@@ -62,7 +55,7 @@ def similar(
 
     @torch.no_grad()
     def score(others: Tokens, others_mask: Tensor) -> list[Tensor]:
-        return [model.compare_images(tokens[0], others.load().to(model.device), others_mask)]
+        return [model.compare_images(tokens, others.load().to(model.device), others_mask)]
 
     scores = score_rows(index, rows, score, clock=clock)[0]
     best = np.argsort(-scores, kind="stable")[:k]

@@ -16,7 +16,7 @@ from han_retrieval.data.files import field
 from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_json_lines
-from han_retrieval.search.pooling import MeanPooling
+from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.rows import CHECKSUMS, COLUMNS, PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
 from han_retrieval.search.scan import FileState, Place
 from han_retrieval.storage.checksums import json_checksum
@@ -41,7 +41,7 @@ class MadeBy:
         detector: The detector's fingerprint.
         joint_size: d.
         storage: How tokens are stored, one of ``STORAGES``.
-        pooling: The pooling's name.
+        pooling: How candidates are chosen, one of ``POOLINGS``.
         pooled_size: e.
     """
 
@@ -166,6 +166,6 @@ def read_made_by(path: Path, metadata: Mapping[str, str]) -> MadeBy:
         )
     except (KeyError, ValueError):
         raise StoreError(f"{path}: a Lance table, but not an index's; index the photos into another folder") from None
-    if made_by.pooling != MeanPooling.name:
+    if made_by.pooling not in POOLINGS:
         raise StoreError(f"{path}: its vectors are pooled by {made_by.pooling!r}, which this version does not have")
     return made_by

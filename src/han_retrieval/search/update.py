@@ -15,7 +15,8 @@ from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
 from han_retrieval.regions import Detector
 from han_retrieval.search.additions import Additions
-from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector, Maker
+from han_retrieval.search.maker import DEFAULT_STORAGE, Maker
+from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.scan import Place, Scan, resolve_roots, root_name, scan
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
@@ -62,6 +63,7 @@ def index_photos(
     exclude: Sequence[str] = (),
     forget: Sequence[str | Path] = (),
     storage: str | None = None,
+    candidates: str | None = None,
     rebuild: bool = False,
     device: torch.device | str = "cpu",
     batch_size: int = 8,
@@ -82,6 +84,8 @@ def index_photos(
         include, exclude: Patterns for ``roots``, see ``scan``; where neither is given, those of before hold.
         forget: Folders to remove from the index.
         storage: How tokens are stored, "int8" (the default) or "float16".
+        candidates: What chooses the candidates of a search, the "mean" of the tokens (the default) or the vectors that
+            the towers of the model give, "pooled".
         rebuild: Build the index anew beside the present one, then switch. A rebuild that was stopped is resumed.
         device: Where the model runs.
         batch_size: The most photos that the detector gets at once; twice as many are in memory. Large photos are fewer
@@ -112,13 +116,14 @@ def index_photos(
         rebuild = rebuild and before is not None
         scanned = follows if rebuild or not given else {root: follows[root] for root in given}
         found = _scan(scanned, before)
-        if storage is None:
-            storage = PhotoTable(out / before.table).made_by.storage if before else DEFAULT_STORAGE
+        made_by = PhotoTable(out / before.table).made_by if before and None in (storage, candidates) else None
+        storage = storage or (made_by.storage if made_by else DEFAULT_STORAGE)
+        candidates = candidates or (made_by.pooling if made_by else POOLINGS[0])
         name = model or (before.model if before else DEFAULT_MODEL)
-        maker = Maker.load(name, model=loaded, detector=detector, storage=storage, device=device)
+        maker = Maker.load(name, model=loaded, detector=detector, storage=storage, candidates=candidates, device=device)
+        if before is None or rebuild:
+            maker.try_out()  # refused before the index is begun
         if before is None:
-            if isinstance(maker.detector, LazyDetector):
-                maker.detector.load()  # refused before the index is begun
             settings, table = _begin(out, maker, follows, stack)
         else:
             remove_old(out, before.table)
@@ -158,6 +163,7 @@ def create_index(
     loaded: AligningMatcher | None = None,
     detector: Detector | None = None,
     storage: str = DEFAULT_STORAGE,
+    candidates: str = POOLINGS[0],
 ) -> None:
     """Make an empty index, to which ``index_photos`` adds photos; the arguments are those of ``index_photos``.
 
@@ -168,7 +174,7 @@ def create_index(
     out = from_home(out).absolute()
     if is_index(out):
         raise StoreError(f"{out}: is an index already; open it, or choose a new folder")
-    maker = Maker.load(model, model=loaded, detector=detector, storage=storage)
+    maker = Maker.load(model, model=loaded, detector=detector, storage=storage, candidates=candidates)
     with ExitStack() as stack:
         settings, _ = _begin(out, maker, {}, stack)
         settings.write(out)
@@ -225,10 +231,11 @@ def _require(path: Path, maker: Maker) -> PhotoTable:
         "model": f"{maker.name} is not the model that it was made with",
         "detector": f"it was made with the detector {was.detector!r}, not {now.detector!r}",
         "storage": f"it keeps tokens as {was.storage}, not {now.storage}",
+        "pooling": f"its candidates are chosen by {was.pooling}, not by {now.pooling}",
     }
     differs = [text for name, text in what.items() if getattr(was, name) != getattr(now, name)]
     raise StoreError(
-        f"{path.parent}: {differs[0] if differs else 'it was made with another pooling'}; --rebuild makes it anew, "
+        f"{path.parent}: {differs[0] if differs else 'its vectors are of another size'}; --rebuild makes it anew, "
         "beside the present one, and then switches"
     )
 
