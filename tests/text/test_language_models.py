@@ -7,6 +7,7 @@ import torch
 import transformers
 from tiny_language_models import KINDS, SENTENCES, tiny_language_model
 
+from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import HANConfig
 from han_retrieval.text import make_text_encoder, pad_rows, tokenize
 from han_retrieval.text.bert import BertBackbone
@@ -159,3 +160,20 @@ def test_minilm_means_what_words_mean():
     assert vectors.norm(dim=1) == pytest.approx(1, abs=1e-5)
     near, far = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
     assert near > far + 0.3
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_tokens_in_the_space_that_photos_share(folders, kind):
+    plain, shared = encoder(folders[kind]), encoder(f"{folders[kind]}@proj")
+    assert (plain.frozen_size, shared.frozen_size) == (16, 12)
+    assert plain.fingerprint != shared.fingerprint
+    words, mask = rows(shared, SENTENCES[:2])
+    ids, valid, _ = shared._sequences(words[:1, : mask[0].sum()], mask[:1, : mask[0].sum()])
+    states = shared.backbone.states(ids, valid, every=False)[0, 0]
+    if kind == "clip":  # the last sub-word's is the sentence's
+        assert (states[-1] - shared.pooled(words, mask)[0]).abs().max() < 1e-5
+    assert shared.frozen_tokens(words, mask).shape == (*mask.shape, 12)
+    with pytest.raises(ConfigError, match="one layer of tokens"):
+        encoder(f"{folders[kind]}@proj", text_layers="mix")
+    with pytest.raises(ConfigError, match="a bert shares no space with photos"):
+        encoder(f"{folders['bert']}@proj")

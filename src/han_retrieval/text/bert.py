@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.parsing import read_settings
-from han_retrieval.text.hub_folder import folder_fingerprint
+from han_retrieval.text.language_folder import folder_fingerprint
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
 from han_retrieval.text.sentence_pooling import SentencePooling
 from han_retrieval.text.subwords import SubwordTokenizer, TextSplitter, start_and_end

@@ -2,7 +2,8 @@
 
 Any model that gives a state a sub-word and has a fast tokenizer. Of two towers, as CLIP and SigLIP, the text tower; of
 an encoder and a decoder, as T5, the encoder. In a model that only reads forwards, as GPT-2, a word's token knows
-nothing of the words behind it.
+nothing of the words behind it. With "@proj" behind the name of a model of two towers, a word's token goes through the
+projection of sentences, into the space that photos share.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, ModelError
-from han_retrieval.text.hub_folder import find_folder, folder_fingerprint
+from han_retrieval.regions.backbones.loading import library, shared_space
+from han_retrieval.text.language_folder import find_folder, folder_fingerprint
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
 from han_retrieval.text.sentence_pooling import SentencePooling
 from han_retrieval.text.subwords import SubwordTokenizer, TextSplitter, start_and_end
@@ -33,35 +35,39 @@ def make_hf(argument: str, config: LanguageModelOptions) -> LanguageModel:
         ConfigError: Nothing is named behind the colon.
         ModelError: It is not there, or is nothing that can be read as a language model.
     """
-    if not argument:
+    short, shared = shared_space(argument)
+    if not short:
         raise ConfigError(
             "the text encoder hf needs a name behind a colon: hf:FOLDER, or hf:NAME of the Hugging Face Hub"
         )
-    folder, name = find_folder(argument)
-    return LanguageModel(TransformersBackbone(folder, name=f"hf:{name}"), config)
+    folder, name = find_folder(short)
+    return LanguageModel(TransformersBackbone(folder, name=f"hf:{name}", shared=shared), config)
 
 
 class TransformersBackbone(Backbone):
     """A language model from a folder as transformers writes it; ``name`` is what the fingerprint says."""
 
-    def __init__(self, folder: Path, *, name: str) -> None:
+    def __init__(self, folder: Path, *, name: str, shared: bool = False) -> None:
         super().__init__()
         if not list(folder.glob("*.safetensors")):
             raise ModelError(
                 f"{folder}: no .safetensors there; a language model is a folder with config.json, its weights "
                 "as safetensors, and its tokenizer"
             )
-        try:
-            import transformers
-        except ImportError:
-            raise ModelError(f"{name} needs transformers: pip install 'han-retrieval[hf]'") from None
-        self.name, self.fingerprint = name, folder_fingerprint(folder, name)
+        transformers = library("transformers", wanted_by=name, extra="hf")
+        self.name = f"{name}@proj" if shared else name
+        self.fingerprint = folder_fingerprint(folder, self.name)
         with _quiet(transformers), filled():
             self.model = _load_model(transformers, folder)
             tokenizer = _load_tokenizer(transformers, folder)
         self._features = getattr(self.model, "get_text_features", None)
         self.text = _text_tower(self.model)
         sizes = self.text.config
+        self._project: Any = None
+        if shared:
+            self._project = getattr(self.model, "text_projection", None) or getattr(self.text, "head", None)
+            if self._features is None or self._project is None:
+                raise ConfigError(f"{folder}: a {sizes.model_type} shares no space with photos; leave @proj out")
         split = TextSplitter(tokenizer.backend_tokenizer)
         self.start, self.end = start_and_end(tokenizer.backend_tokenizer)
         self.padding = next(id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if id_ is not None)
@@ -86,7 +92,9 @@ class TransformersBackbone(Backbone):
         length = ids.shape[1]
         out = self.text(**self._inputs(ids, mask), output_hidden_states=every, return_dict=True)
         last = out.last_hidden_state[:, :length]
-        if not every:
+        if self._project is not None:
+            last = self._project(last)
+        if not every or self._project is not None:
             return last.unsqueeze(0)
         # The last of the hidden states lacks the norm behind the last layer, where a model has one there.
         return torch.stack([*(states[:, :length] for states in out.hidden_states[:-1]), last])

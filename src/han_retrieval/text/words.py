@@ -37,7 +37,8 @@ def tokenize_in_place(sentence: str) -> tuple[str, list[tuple[int, int]]]:
     lowered = unicodedata.normalize("NFC", folded.lower())
     cased = unicodedata.normalize("NFC", folded)
     pattern = _ASCII_WORD if folded.isascii() else _unicode_word()
-    return cased if cased.lower() == lowered else lowered, [match.span() for match in pattern.finditer(lowered)]
+    same = cased.lower() == lowered and len(cased) == len(lowered)
+    return cased if same else lowered, [match.span() for match in pattern.finditer(lowered)]
 
 
 def tokenize_each(tokens: Iterable[str]) -> tuple[list[str], list[int]]:

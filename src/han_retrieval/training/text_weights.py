@@ -66,7 +66,7 @@ def frozen_tokens(
     encoder: nn.Module, sentences: Sequence[Ids], *, device: torch.device, progress: bool
 ) -> FrozenTokens | None:
     """Sentences' tokens by a text encoder with a frozen language model, which remembers them; None without one."""
-    if getattr(encoder, "frozen_size", None) is None:
+    if getattr(encoder, "frozen_size", None) is None or not any(each.requires_grad for each in encoder.parameters()):
         return None
     tokens = FrozenTokens.of(cast(FrozenEncoder, encoder), sentences, device=device, progress=progress)
     encoder.remembered = tokens  # type: ignore[assignment]

@@ -150,7 +150,7 @@ def make_backbone(argument: str) -> TowerBackbone:
     """Load ``NAME/PRETRAINED``, ``NAME/FILE``, ``hf-hub:USER/NAME`` or a folder, with "@proj"; see the docs."""
     name, shared = shared_space(argument)
     open_clip = library("open_clip", wanted_by=f"open_clip:{argument}", extra="open-clip")
-    name, pretrained, options = _resolve(name, open_clip)
+    name, pretrained, options = resolve_name(name, open_clip)
     told = "/".join([name.removeprefix("local-dir:"), *([pretrained] if pretrained else [])])
     offline = f"name its file or folder: open_clip:{name.partition(':')[0]}/FILE or open_clip:FOLDER"
     with one_line(f"open_clip:{argument}", offline=offline):
@@ -162,7 +162,7 @@ def make_backbone(argument: str) -> TowerBackbone:
     return TowerBackbone(tower, name=f"open_clip:{told}" + ("@proj" if shared else ""))
 
 
-def _resolve(argument: str, open_clip: Any) -> tuple[str, str | None, dict[str, Any]]:
+def resolve_name(argument: str, open_clip: Any) -> tuple[str, str | None, dict[str, Any]]:
     """Open_clip's name of a model, its weights' name or file, and options.
 
     Raises:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from han_retrieval.errors import ModelError
-from han_retrieval.files import from_home
+from han_retrieval.regions.backbones.loading import library, local, one_line
 
 VERSION = 1
 """Of the way in which tokens are made of a language model's states; raise it when they change."""
@@ -14,7 +13,6 @@ VERSION = 1
 # What is downloaded of a model: no pickle, no code.
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 _NOT_FILES = ("onnx/*", "openvino/*")
-_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model")
 
 
@@ -24,14 +22,14 @@ def find_folder(argument: str) -> tuple[Path, str]:
     A folder's name is its absolute path. A name on the Hub is pinned to the commit that was found.
 
     Raises:
-        ModelError: There is neither such a folder nor such a model on the Hub, or it cannot be had.
+        ModelError: There is neither such a folder nor such a model on the Hub, or it cannot be had. What begins with
+            "/", "." or "~" is a folder.
     """
-    folder = from_home(argument)
-    if folder.is_dir():
-        return folder, str(folder.resolve())
+    if (folder := local(argument)) is not None:
+        if not folder.is_dir():
+            raise ModelError(f"hf:{argument}: no such folder")
+        return folder, str(folder)
     name, _, revision = argument.partition("@")
-    if not _NAME.fullmatch(name):
-        raise ModelError(f"hf:{argument}: no such folder")
     folder = _download(name, revision or None)
     return folder, f"{name}@{folder.name}"
 
@@ -57,27 +55,7 @@ def folder_fingerprint(folder: Path, name: str) -> str:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-    except ImportError:
-        raise ModelError(
-            f"hf:{name}: no such folder; to take it from the Hugging Face Hub: pip install 'han-retrieval[hf]'"
-        ) from None
-    try:
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=list(_FILES), ignore_patterns=list(_NOT_FILES))
-        )
-    except GatedRepoError:
-        reason = "its owner lets only some people in: accept its terms on its page and log in with `hf auth login`"
-    except RevisionNotFoundError:
-        reason = f"it has no revision {revision!r}"
-    except RepositoryNotFoundError:
-        reason = "the Hub has none of that name, or it is private: log in with `hf auth login`"
-    except Exception as error:  # many kinds of network trouble, of several libraries
-        lines = str(error).strip().splitlines()
-        reason = (
-            f"the Hub cannot be reached and it is not in the cache ({lines[0] if lines else type(error).__name__}); "
-            "without a network, name a folder: hf:FOLDER"
-        )
-    raise ModelError(f"hf:{name}: no such folder, nor a model that can be had from the Hugging Face Hub: {reason}")
+    hub = library("huggingface_hub", wanted_by=f"hf:{name}", extra="hf")
+    with one_line(f"hf:{name}", offline="name its folder: hf:FOLDER"):
+        files, others = list(_FILES), list(_NOT_FILES)
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=files, ignore_patterns=others))

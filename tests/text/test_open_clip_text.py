@@ -1,0 +1,114 @@
+"""Text towers of open_clip: that they read what they were trained to read, padding, the shared space."""
+
+from __future__ import annotations
+
+import json
+
+import open_clip
+import pytest
+import torch
+from tiny_language_models import SENTENCES, tiny_language_model
+
+from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.matchers import HANConfig
+from han_retrieval.text import make_text_encoder, pad_rows, tokenize
+
+TEXT = {
+    "clip": {"context_length": 32, "vocab_size": 49408},
+    "siglip": {
+        "context_length": 32,
+        "vocab_size": 100,
+        "no_causal_mask": True,
+        "pool_type": "last",
+        "proj_bias": True,
+        "hf_tokenizer_name": "here",
+        "tokenizer_kwargs": {"clean": "canonicalize"},
+    },
+    "coca": {"context_length": 32, "vocab_size": 49408, "embed_cls": True, "pad_id": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {kind: tiny_model(tmp_path_factory.mktemp("open-clip") / kind, kind) for kind in TEXT}
+
+
+def tiny_model(folder, kind):
+    torch.manual_seed(0)
+    if kind == "siglip":
+        tiny_language_model(folder, "siglip")
+        (folder / "model.safetensors").unlink()
+    folder.mkdir(exist_ok=True)
+    vision = {"image_size": 8, "patch_size": 4, "width": 16, "layers": 1, "head_width": 8}
+    text = {"width": 16, "heads": 2, "layers": 2, **TEXT[kind]}
+    config = {
+        "embed_dim": 12,
+        "vision_cfg": vision,
+        "text_cfg": text,
+        **({"custom_text": True} if kind != "clip" else {}),
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    made = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    with torch.no_grad():
+        for weight in made.parameters():
+            if weight.ndim > 1:
+                weight.normal_(std=0.3)
+    torch.save(made.state_dict(), folder / "open_clip_pytorch_model.bin")
+    return folder
+
+
+def encoder(folder, **options):
+    torch.manual_seed(1)
+    config = HANConfig(joint_size=8, text_encoder=f"open_clip:{folder}", **options)
+    return make_text_encoder(config.text_encoder, config).eval()
+
+
+def rows(model, sentences):
+    return pad_rows([torch.tensor(model.tokenizer.encode(sentence).ids) for sentence in sentences])
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("layers", ["last", "mix"])
+def test_tokens_do_not_depend_on_padding_or_on_other_sentences(folders, kind, layers):
+    model = encoder(folders[kind], text_layers=layers)
+    words, mask = rows(model, SENTENCES)
+    with torch.no_grad():
+        together = model(words, mask)
+        for one, there, tokens in zip(words, mask, together, strict=True):
+            alone = model(one[there].unsqueeze(0), there[there].unsqueeze(0))[0]
+            assert (alone - tokens[there]).abs().max() < 1e-5
+            assert alone.std() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_sentences_are_read_as_open_clip_reads_them(folders, kind):
+    model, tokenizer = encoder(folders[kind]), open_clip.get_tokenizer(f"local-dir:{folders[kind]}")
+    theirs = open_clip.create_model(f"local-dir:{folders[kind]}").eval()
+    whole = [sentence for sentence in SENTENCES if not model.tokenizer.encode(sentence).left_out]
+    assert len(whole) >= 3
+    words, mask = rows(model, whole)
+    ids, valid, _ = model._sequences(words, mask)
+    expected = tokenizer(whole)
+    assert torch.equal(ids[valid], expected[:, : ids.shape[1]][valid])
+    with torch.no_grad():
+        assert (theirs.encode_text(expected) - model.pooled(words, mask)).abs().max() < 1e-5
+    for sentence in whole:
+        assert list(model.tokenizer.encode(sentence).words) == tokenize(sentence)
+
+
+def test_the_shared_space(folders):
+    model = encoder(f"{folders['clip']}@proj")
+    words, mask = rows(model, ["a red ball"])
+    ids, valid, _ = model._sequences(words, mask)
+    states = model.backbone.states(ids, valid, every=False)[0, 0]
+    assert (states[-1] - model.pooled(words, mask)[0]).abs().max() < 1e-5
+    assert model.frozen_tokens(words, mask).shape == (1, 3, 12)
+
+
+def test_what_is_not_known_is_told(folders):
+    with pytest.raises(ModelError, match="its text tower, a TextTransformer, is not known here"):
+        encoder(folders["coca"])
+    with pytest.raises(ConfigError, match="open_clip has no model 'ViT-B-17'; did you mean"):
+        encoder("ViT-B-17/openai")
+    with pytest.raises(ConfigError, match="no weights 'nobody', nor is that a file"):
+        encoder("ViT-B-16/nobody")
