@@ -23,6 +23,7 @@ from han_retrieval.evaluation.report import read_results
 from han_retrieval.matchers import load_matcher
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions.bottom_up.saving import load_network
+from han_retrieval.regions.boxes_file import FileBoxes
 from han_retrieval.regions.extraction import _read_skipped
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
 from han_retrieval.search import Calibration, parse_query
@@ -205,6 +206,15 @@ PARSERS = {
     ),
     "entities": Parser(valid.entities, ("entities.jsonl",), lambda folder: read_entities(folder / "entities.jsonl")),
     "entities xml": Parser(valid.original_entities, ("Annotations/1.xml", "Sentences/1.txt"), read_entities),
+    "boxes": Parser(
+        valid.text_file(
+            "a.jsonl",
+            '{"photo": "a.jpg", "boxes": [[0, 1, 20, 30.5], [4, 5, 6, 7]], "labels": ["a", "b"], "scores": [0.9, 1]}',
+            '{"photo": "b.jpg", "boxes": []}',
+        ),
+        ("a.jsonl",),
+        lambda folder: FileBoxes(folder / "a.jsonl", regions=9),
+    ),
     "features npy": Parser(valid.scan, ("dev_ims.npy", "dev_ids.txt"), _features("scan-npy")),
     "features tsv": Parser(valid.tsv, ("a.tsv", "b.tsv"), _features("bottom-up-tsv")),
     "features npz": Parser(valid.npz, ("1.npz",), _features("bottom-up-npz")),

@@ -51,6 +51,7 @@ MOST_PIXELS = 100_000_000
 _SLOW_DECODERS = frozenset({"ppm_plain", "bmp_rle"})  # which Pillow has in Python, byte by byte
 _MOST_SLOW_BYTES = 2**25
 _PIXELS_A_BAND = 2**22
+_NAMES = "han-retrieval: names"  # among what Pillow keeps with an image, and with its flipped copies
 MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and hashing this much takes seconds
 
 # Pillow warns on stderr about what open_photo reports or refuses, and about odd metadata, which does no harm.
@@ -126,7 +127,7 @@ def open_photo(
         if decoder in _SLOW_DECODERS and (size := file.seek(0, os.SEEK_END)) > _MOST_SLOW_BYTES:
             raise DataError(f"{path}: {size:,} bytes of a kind that takes minutes to read; save it as PNG")
         if decoder == "ppm":
-            return _upright_rgb(_load_ppm(photo, file))
+            return _named(_upright_rgb(_load_ppm(photo, file)), path)
         if shrink_to is not None:
             photo.draft(None, (shrink_to, shrink_to))
         try:
@@ -136,7 +137,23 @@ def open_photo(
             if cut is None:
                 raise
             photo = cut
-        return _upright_rgb(photo)
+        return _named(_upright_rgb(photo), path)
+
+
+def names_of(photo: Image.Image) -> tuple[str, ...]:
+    """What a photo is known by, the likeliest name first: its id in a dataset, its path; () where it is not known."""
+    names = photo.info.get(_NAMES)
+    return names if isinstance(names, tuple) else ()
+
+
+def add_name(photo: Image.Image, name: str) -> None:
+    """Let a photo be known by one more name, likelier than the others."""
+    photo.info[_NAMES] = (name, *names_of(photo))
+
+
+def _named(photo: Image.Image, path: Path | PhotoBytes) -> Image.Image:
+    photo.info[_NAMES] = (str(path),)
+    return photo
 
 
 def count_pixels(path: str | Path | PhotoBytes, *, max_pixels: int = MOST_PIXELS) -> int:

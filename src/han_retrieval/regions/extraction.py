@@ -18,6 +18,7 @@ from han_retrieval.data import (
     CaptionedPhoto,
     CaptionedPhotos,
     PhotoBytes,
+    add_name,
     count_pixels,
     is_text,
     open_photo,
@@ -222,6 +223,8 @@ def _detect(
 ) -> list[tuple[CaptionedPhoto, Regions | str]]:
     """The regions of each photo that could be read, and the reason for each that could not, or cannot be stored."""
     images = {photo.id: image for photo, image in batch if not isinstance(image, str)}
+    for name, image in images.items():
+        add_name(image, name)
     found = dict(zip(images, detector.detect([*images.values()]) if images else (), strict=True))
     return [
         (photo, image if isinstance(image, str) else _fault(found[photo.id]) or found[photo.id])

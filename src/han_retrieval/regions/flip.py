@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from han_retrieval.regions.detector import Detector
 
+FLIPPED = "han-retrieval: flipped"
+"""Among what Pillow keeps with an image: that it is flipped, for a detector that knows the photo's boxes."""
 _SUFFIX = "-mirrored"  # of the fingerprint; region stores keep it
 
 
@@ -32,7 +34,10 @@ class FlippedDetector:
         """See ``Detector.detect``; boxes are in pixels of the photos as given."""
         from PIL import ImageOps
 
-        return [_flip_boxes(regions) for regions in self._detector.detect([ImageOps.mirror(photo) for photo in photos])]
+        flipped = [ImageOps.mirror(photo) for photo in photos]
+        for photo in flipped:
+            photo.info[FLIPPED] = True
+        return [_flip_boxes(regions) for regions in self._detector.detect(flipped)]
 
 
 def same_detector(fingerprint: str, other: str) -> bool:

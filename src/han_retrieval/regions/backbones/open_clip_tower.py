@@ -169,6 +169,8 @@ def resolve_name(argument: str, open_clip: Any) -> tuple[str, str | None, dict[s
         ConfigError: Open_clip has no such model, or no such weights of it.
         ModelError: There is no such file or folder.
     """
+    if not argument:
+        raise ConfigError(f"open_clip has many models; name one with its weights, such as {_LIKE}")
     name, _, pretrained = argument.partition("/")
     models = open_clip.list_models()
     if argument.startswith("hf-hub:"):
@@ -177,8 +179,6 @@ def resolve_name(argument: str, open_clip: Any) -> tuple[str, str | None, dict[s
         if not (folder / "open_clip_config.json").is_file():
             raise ModelError(f"{folder}: no folder of an open_clip model, which has open_clip_config.json")
         return f"local-dir:{folder}", None, {}
-    if not argument:
-        raise ConfigError(f"open_clip has many models; name one with its weights, such as {_LIKE}")
     if name not in models:
         raise ConfigError(f"open_clip:{argument}: open_clip has no model {name!r}{near(name, models)}")
     tags = open_clip.list_pretrained_tags_by_model(name)

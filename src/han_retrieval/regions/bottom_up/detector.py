@@ -63,13 +63,21 @@ class BottomUpDetector:
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
         """See ``Detector.detect``; photos of one shape pass the network together."""
+        return self._grouped(photos, with_features=True)
+
+    @torch.inference_mode()
+    def detect_boxes(self, photos: Sequence[Image.Image]) -> list[Regions]:
+        """The same boxes, names and scores without features, for which the backbone sees each photo twice."""
+        return self._grouped(photos, with_features=False)
+
+    def _grouped(self, photos: Sequence[Image.Image], *, with_features: bool) -> list[Regions]:
         shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for place, photo in enumerate(photos):
             shapes[shape_for(*photo.size, size=self.network.config.size)].append(place)
         found: dict[int, Regions] = {}
         for shape, places in shapes.items():
-            for place, regions in zip(places, self._detect([photos[p] for p in places], shape), strict=True):
-                found[place] = regions
+            alike = self._detect([photos[p] for p in places], shape, with_features=with_features)
+            found.update(zip(places, alike, strict=True))
         return [found[place] for place in range(len(photos))]
 
     @torch.inference_mode()
@@ -81,14 +89,16 @@ class BottomUpDetector:
         of_photo = torch.from_numpy(boxes.astype(np.float32) * scale).to(self.device)
         return self.network.predict(self.network.maps(large), [of_photo], large)
 
-    def _detect(self, photos: Sequence[Image.Image], shape: tuple[int, int]) -> list[Regions]:
+    def _detect(self, photos: Sequence[Image.Image], shape: tuple[int, int], *, with_features: bool) -> list[Regions]:
         """The regions of photos resized to one (w, h)."""
         large = pixels(photos, shape, self.device)
         maps = self.network.maps(large)
         boxes, scores = self._boxes(large, maps)
         counts = [len(of_photo) for of_photo in boxes]
         predicted = self.network.predict(maps, boxes, large)
-        features = torch.cat([self._means(photos, maps["top"], shape, boxes), predicted.representation], dim=1)
+        features = predicted.representation[:, :0]
+        if with_features:
+            features = torch.cat([self._means(photos, maps["top"], shape, boxes), predicted.representation], dim=1)
         names = iter(self._names(predicted))
         found = []
         for photo, of_photo, in_large, score in zip(photos, features.split(counts), boxes, scores, strict=True):
