@@ -17,7 +17,7 @@ from han_retrieval.storage.folder_checksums import NAME, accept_files, check_fil
 
 _CALIBRATION, _TEXT_MAP, _TEXT_WEIGHTS = "calibration.json", "candidates.safetensors", "text_encoder.safetensors"
 # What programs read of a model, a detector or the weights of a text encoder.
-_FILES = (CONFIG, VOCABULARY, _CALIBRATION, _TEXT_MAP, WEIGHTS, _TEXT_WEIGHTS)
+_FILES = (CONFIG, VOCABULARY, _CALIBRATION, _TEXT_MAP, WEIGHTS, "text_encoder.json", _TEXT_WEIGHTS)
 
 _ABANDONED = 600  # seconds since a file was last written to
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from han_retrieval.text import tokenize
+from han_retrieval.text.words import tokenize_in_place
 
 # Letters with the signs that the tokenizer treats in its own way, so that hypothesis meets them often.
 SENTENCES = st.one_of(st.text(), st.text("abnst'’-.,0123 \u0301\u0327éİßΣ👍_\n", max_size=30))
@@ -71,3 +72,11 @@ def test_sentences_apart_or_joined_by_a_space_give_the_same_words(sentences: lis
 )
 def test_words(sentence: str, words: str) -> None:
     assert tokenize(sentence) == words.split()
+
+
+@pytest.mark.parametrize(
+    "sentence", ["Two men’s Hats, isn't it?", "İstanbul'da BİR köpek", "Ｆull-width ８", "é e\u0301 É", "ﬁne ΣΑΣ"]
+)
+def test_words_in_place_are_those_of_tokenize(sentence):
+    text, places = tokenize_in_place(sentence)
+    assert [text.lower()[start:end] for start, end in places] == tokenize(sentence)

@@ -152,3 +152,19 @@ def test_from_photos_to_evidence(folder, tmp_path):
         assert len(index.search("a red ball", k=5)) == 5
         with pytest.raises(HANError, match="knows none of the words"):
             index.search("狗")
+
+
+def test_a_language_model_may_lie_in_the_model_s_own_folder(folder, data, tmp_path):
+    own = shutil.copytree(folder, tmp_path / "own")
+    train(config(own, epochs=1), *data, tmp_path / "model", progress=False)
+    shutil.move(own, tmp_path / "model" / "own")
+    assert load_matcher(tmp_path / "model").reads("a red ball")
+
+
+def test_a_head_of_another_language_model_is_refused(folder, data, tmp_path):
+    pretrain_text(
+        config(folder, epochs=1), [photo.captions for photo in data[0].photos], tmp_path / "text", progress=False
+    )
+    other = tiny_language_model(tmp_path / "other", seed=1)
+    with pytest.raises(ModelError, match=r"was trained on the language model hf:.*tiny-1-.*, not on hf:.*other-1-"):
+        train(config(other, pretrained_text=str(tmp_path / "text")), *data, tmp_path / "model", progress=False)

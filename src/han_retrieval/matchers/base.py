@@ -25,6 +25,7 @@ from han_retrieval.errors import ConfigError, ModelError, QueryError
 from han_retrieval.matchers import saving
 from han_retrieval.parsing import shown
 from han_retrieval.text import EncodedSentence, Tokenizer, Vocabulary, WordTokenizer, pad_rows
+from han_retrieval.text.language_model import same_language_model
 from han_retrieval.text.tokenizer import check_length
 from han_retrieval.weights import Unfilled
 
@@ -196,7 +197,9 @@ class Matcher(nn.Module, ABC):
         """
         encoded = self.encode_sentence(sentence)
         if not any(encoded.known):
-            size = "" if self.vocabulary is None else f": its vocabulary has {len(self.vocabulary):,} words"
+            size = ""
+            if isinstance(self.tokenizer, WordTokenizer):
+                size = f": its vocabulary has {len(self.tokenizer.vocabulary):,} words"
             raise QueryError(f"the model knows none of the words in {sentence!r}{size}")
         return dict.fromkeys(encoded.left_out, False) | dict(zip(encoded.words, encoded.known, strict=True))
 
@@ -285,7 +288,8 @@ class Matcher(nn.Module, ABC):
         encoder = self.text_encoder
         if not hasattr(encoder, "fingerprint"):
             return self.config
-        named = {"text_encoder": encoder.name, "text_encoder_fingerprint": encoder.fingerprint}
+        name = getattr(encoder, "name", self.config.text_encoder)
+        named = {"text_encoder": name, "text_encoder_fingerprint": encoder.fingerprint}
         return self.config.model_copy(update=named)
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, half: bool = False) -> None:
@@ -334,9 +338,9 @@ class Matcher(nn.Module, ABC):
         """
         folder = saving.model_folder(folder)
         config, state, vocabulary = saving.load_folder(folder, cls.config_class)
-        model = cls._made_for_weights(folder, config, vocabulary)
+        model = cls._made_for_weights(folder, saving.with_language_model(folder, config), vocabulary)
         wanted, found = config.text_encoder_fingerprint, getattr(model.text_encoder, "fingerprint", None)
-        if wanted is not None and wanted != found:
+        if wanted is not None and not same_language_model(wanted, found):
             raise ModelError(
                 f"{folder}: its text encoder {config.text_encoder} has changed since the model was trained (then "
                 f"{wanted}, now {found}); get the former one back, or train anew"

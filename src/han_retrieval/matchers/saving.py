@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -22,12 +22,16 @@ from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 from han_retrieval.text import Vocabulary
 from han_retrieval.weights import read_tensors, tensor_bytes
 
+if TYPE_CHECKING:
+    from han_retrieval.matchers.base import MatcherConfig
+
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
 DEFAULT_MODEL = "default"
 """The name of the model that ships, wherever a model's folder can be given."""
 _SHIPPED = Path(__file__).parents[1] / "pretrained" / "han"
 
 C = TypeVar("C", bound=BaseModel)
+M = TypeVar("M", bound="MatcherConfig")
 
 # Fields of configurations that earlier versions saved: those that only decided how a training began, and renamed ones.
 _DROPPED = ("attention_start", "value_start")
@@ -139,6 +143,19 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
     refuse_damage(folder, [CONFIG, WEIGHTS, *([VOCABULARY] if words is not None else [])])
     state = read_tensors(folder / WEIGHTS)
     return config, state, None if words is None else Vocabulary.load(folder / VOCABULARY)
+
+
+def with_language_model(folder: Path, config: M) -> M:
+    """A matcher's configuration with the folder of its language model as it is here.
+
+    Where there is no such folder any more, as on another machine, one of that name inside the model's folder counts.
+    """
+    kind, _, path = config.text_encoder.partition(":")
+    own = folder / Path(path.removesuffix("@proj")).name
+    if kind != "hf" or not Path(path).is_absolute() or Path(path.removesuffix("@proj")).exists() or not own.is_dir():
+        return config
+    suffix = "@proj" if path.endswith("@proj") else ""
+    return config.model_copy(update={"text_encoder": f"hf:{own}{suffix}"})
 
 
 def folder_hash(folder: Path) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.parsing import read_settings
+from han_retrieval.regions.backbones.loading import library, one_line
 from han_retrieval.text.language_folder import folder_fingerprint
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
 from han_retrieval.text.sentence_pooling import SentencePooling
@@ -49,10 +51,12 @@ class BertBackbone(Backbone):
 
     def __init__(self, folder: Path, *, name: str) -> None:
         super().__init__()
-        try:
-            from tokenizers import Tokenizer
-        except ImportError:
-            raise ModelError(f"the text encoder {name} needs tokenizers: {_INSTALL}") from None
+        tokenizers = library("tokenizers", wanted_by=f"the text encoder {name}", extra="minilm")
+        with one_line(f"{name}, in {folder}", offline=""):
+            self._read(folder, name, tokenizers)
+        self.eval()
+
+    def _read(self, folder: Path, name: str, tokenizers: Any) -> None:
         self.name, self.fingerprint = name, folder_fingerprint(folder, name)
         sizes = read_settings(folder / "config.json", kind=ModelError)
         weights = read_tensors(folder / "model.safetensors")
@@ -67,13 +71,12 @@ class BertBackbone(Backbone):
         self.dropout = nn.Dropout(sizes["hidden_dropout_prob"])
         self.load_state_dict(_renamed(weights, count))
         self.pooling = SentencePooling.read(folder)
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         split = TextSplitter(tokenizer)
         self.start, self.end = start_and_end(tokenizer)
         self.padding = tokenizer.token_to_id("[PAD]") or 0
         most = sizes["max_position_embeddings"] - len(self.start) - len(self.end)
         self.tokenizer = SubwordTokenizer(split, most, tokenizer.token_to_id("[UNK]"))
-        self.eval()
 
     def states(self, ids: Tensor, mask: Tensor, *, every: bool) -> Tensor:
         """States (layers or 1, T, L, h) of (T, L) int64 ids with (T, L) bool mask: of every layer, or of the last."""

@@ -94,16 +94,19 @@ def _wide(places: Tensor, like: Tensor) -> Tensor:
 
 def make_bigru(argument: str, config: TextEncoderSizes) -> BiGRU:
     """The text encoder ``bigru``, HAN's; it takes no argument."""
-    _refuse_argument("bigru", argument)
+    _refuse_options("bigru", argument, config)
     return BiGRU(config.vocabulary_size, config.word_size, config.joint_size)
 
 
 def make_gru(argument: str, config: TextEncoderSizes) -> BiGRU:
     """The text encoder ``gru``, that of VSE++: the forward direction alone; it takes no argument."""
-    _refuse_argument("gru", argument)
+    _refuse_options("gru", argument, config)
     return BiGRU(config.vocabulary_size, config.word_size, config.joint_size, bidirectional=False)
 
 
-def _refuse_argument(name: str, argument: str) -> None:
+def _refuse_options(name: str, argument: str, config: TextEncoderSizes) -> None:
     if argument:
         raise ConfigError(f"the text encoder {name} takes nothing behind a colon; got {name}:{argument}")
+    for option, default in (("text_backbone", "frozen"), ("text_layers", "last"), ("text_head", "linear")):
+        if getattr(config, option, default) != default:
+            raise ConfigError(f"{option} is an option of language models, and the text encoder is {name}; leave it out")

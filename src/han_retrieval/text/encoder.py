@@ -47,6 +47,16 @@ class TextEncoder(Protocol):
       vocabulary that was counted from the training captions (0 padding, 1 start, 2 end, 3 unknown).
     - is saved with the matcher by its ``state_dict`` and made anew from its name when the matcher is loaded.
 
+    A language model gives a *row* of sub-words for each word: ids are then (T, n, s), and mask and tokens stay those of
+    words, (T, n) and (T, n, d). It may have, too:
+
+    - ``frozen_size: int`` and ``frozen_tokens(words, word_mask)``, (T, n, F) floats without gradients with F =
+      ``frozen_size``, zero at padding, where what comes before the trained part never changes. A training then computes
+      these once for each caption, and ``forward`` is given them, floats, in place of ids.
+    - ``pooled(words, word_mask)``, the language model's own vector (T, P) of each sentence.
+    - ``fingerprint``, ``NAME-VERSION-HASH`` with a hash of what is not saved, and ``name``, which finds exactly that
+      again. Both are saved with the matcher, which is refused when the fingerprint is another at loading.
+
     It may raise ``ModelError`` where weights cannot be had. ``examples/plugins`` has a complete one.
     """
 

@@ -27,7 +27,10 @@ def find_folder(argument: str) -> tuple[Path, str]:
     """
     if (folder := local(argument)) is not None:
         if not folder.is_dir():
-            raise ModelError(f"hf:{argument}: no such folder")
+            raise ModelError(
+                f"hf:{argument}: no such folder; put the language model there, or, for a model that was trained with "
+                f"it, into that model's own folder as {folder.name}"
+            )
         return folder, str(folder)
     name, _, revision = argument.partition("@")
     folder = _download(name, revision or None)

@@ -215,6 +215,12 @@ class LanguageModel(nn.Module):
         return backbone
 
 
+def same_language_model(one: str | None, other: str | None) -> bool:
+    """Whether two fingerprints, ``NAME-VERSION-HASH``, are of the same files, wherever these are."""
+    of_one, of_other = ((each or "").rsplit("-", 2) for each in (one, other))
+    return one == other or (len(of_one) == 3 and of_one[1:] == of_other[1:])
+
+
 def _present(words: Tensor, word_mask: Tensor) -> Tensor:
     """Which places (T, n, s) of rows hold a sub-word."""
     return (words != EMPTY) & word_mask.unsqueeze(-1)

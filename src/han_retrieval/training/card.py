@@ -125,7 +125,15 @@ def _data(config: TrainingConfig, shape: MatcherConfig, facts: dict[str, Any]) -
     )
     if config.vocabulary_expansion:
         source += f", and the {config.vocabulary_expansion:,} most frequent of {config.word_vectors}"
+    if shape.text_encoder_fingerprint is not None:
+        how = "its tokens are frozen" if shape.text_backbone == "frozen" else "it was trained along"
+        lines.append(
+            f"Text encoder: the language model `{shape.text_encoder}` (`{shape.text_encoder_fingerprint}`); {how}. "
+            "Loading this model needs it."
+        )
     lines.append(f"Vocabulary: {shape.vocabulary_size:,} words: {source}.")
+    if shape.text_encoder_fingerprint is not None and not config.pretrained_text:
+        return lines
     if config.pretrained_text:
         lines.append(f"Text encoder: pre-trained on captions alone, `{config.pretrained_text}`.")
     else:

@@ -79,7 +79,7 @@ def pretrain_text(
     task.facts["captions"] = len(every)
     with claimed_folder(folder, config) as run_folder:
         state = run_training(task, config, run_folder, resume=resume, progress=progress)
-        PretrainedText(vocabulary, state.average).save(folder)
+        PretrainedText(vocabulary, state.average, getattr(task.module, "fingerprint", None)).save(folder)
     return folder
 
 

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, DataError, ModelError
+from han_retrieval.parsing import read_settings
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 from han_retrieval.text import Vocabulary, word_vectors
 from han_retrieval.text.frozen import FrozenEncoder, FrozenTokens
-from han_retrieval.text.language_model import Backbone
+from han_retrieval.text.language_model import Backbone, same_language_model
 from han_retrieval.text.tokenizer import Ids
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.weights import read_tensors, tensor_bytes
 
-_VOCABULARY, _WEIGHTS = "vocabulary.json", "text_encoder.safetensors"
+_VOCABULARY, _WEIGHTS, _NAMED = "vocabulary.json", "text_encoder.safetensors", "text_encoder.json"
 
 
 class PretrainedText(NamedTuple):
-    """A pre-trained text encoder: its words, and its weights by name."""
+    """A pre-trained text encoder: its words, its weights by name, and the fingerprint of its language model, if any."""
 
     vocabulary: Vocabulary
     weights: dict[str, Tensor]
+    fingerprint: str | None = None
 
     def save(self, folder: Path) -> None:
         """Write it into a folder, with its checksums."""
-        write_files(folder, {_VOCABULARY: self.vocabulary.to_json().encode(), _WEIGHTS: tensor_bytes(self.weights)})
+        named = {} if self.fingerprint is None else {"fingerprint": self.fingerprint}
+        contents = {_NAMED: json.dumps(named).encode()} if named else {}
+        contents[_VOCABULARY] = self.vocabulary.to_json().encode()
+        write_files(folder, {**contents, _WEIGHTS: tensor_bytes(self.weights)})
 
 
 def load_pretrained_text(folder: str | Path) -> PretrainedText:
@@ -43,22 +49,30 @@ def load_pretrained_text(folder: str | Path) -> PretrainedText:
     path = Path(folder)
     if not (path / _WEIGHTS).is_file():
         raise ModelError(f"{path}: no {_WEIGHTS} there; `han train-text --out {path}` writes it at its end")
-    refuse_damage(path, [_VOCABULARY, _WEIGHTS])
-    return PretrainedText(Vocabulary.load(path / _VOCABULARY), read_tensors(path / _WEIGHTS))
+    named: Any = read_settings(path / _NAMED, kind=ModelError) if (path / _NAMED).is_file() else {}
+    refuse_damage(path, [*([_NAMED] if named else []), _VOCABULARY, _WEIGHTS])
+    fingerprint = named.get("fingerprint") if isinstance(named, dict) else None
+    return PretrainedText(Vocabulary.load(path / _VOCABULARY), read_tensors(path / _WEIGHTS), fingerprint)
 
 
 def start_from_text(encoder: nn.Module, pretrained: PretrainedText, folder: str) -> None:
     """Give a text encoder the weights of a pre-trained one.
 
     Raises:
-        ModelError: It has other sizes.
+        ModelError: It has other sizes, or another language model.
     """
+    own = getattr(encoder, "fingerprint", None)
+    if not same_language_model(own, pretrained.fingerprint):
+        raise ModelError(
+            f"{folder}: was trained on the language model {pretrained.fingerprint or 'none'}, not on {own or 'none'}: "
+            "set model.text_encoder to the same"
+        )
     try:
         encoder.load_state_dict(pretrained.weights)
     except RuntimeError:
         raise ModelError(
             f"{folder}: its text encoder has other sizes or parts than the model's; train it with the same "
-            "model.word_size and model.joint_size (a vse++ takes none, it reads in one direction)"
+            "options in model (a vse++ takes none, it reads in one direction)"
         ) from None
 
 
