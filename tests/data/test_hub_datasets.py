@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from dataset_files import refused
+from hub_server import HubServer, run_with_hub
 from packed_files import image, jpeg, write_parquet, write_shard
 
 from han_retrieval.data import CaptionedPhotos, hub_datasets, read_dataset
@@ -113,3 +114,36 @@ def test_what_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
 def test_without_the_library_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     refused(Path("hf:user/name"), r"pip install 'han-retrieval\[datasets\]'")
+
+
+def test_sets_of_the_hub_are_read_by_the_real_client(tmp_path: Path) -> None:
+    server = HubServer()
+    try:
+        server.serve("user/set", copy(tmp_path / "copy"))
+        for name, status in (("gated", (403, "GatedRepo")), ("shut", (403, ""))):
+            server.serve(f"user/{name}", tmp_path / "copy").status = status
+        code = (
+            "from han_retrieval.data import read_dataset\n"
+            "dataset = read_dataset('hf:user/set:validation')\n"
+            "print([(p.id, p.captions, p.split, len(p.packed.read().content)) for p in dataset.photos])\n"
+            "for name in ('none', 'gated', 'shut', 'set@none'):\n"
+            "    try: read_dataset(f'hf:user/{name}')\n"
+            "    except han.HANError as error: print(error)\n"
+        )
+        result = run_with_hub(code, tmp_path, server.endpoint, HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+    finally:
+        server.close()
+    found, none, gated, shut, revision = result.stdout.splitlines()
+    assert found == str([(f"{i}.jpg", ("0", "1"), "dev", len(jpeg(i))) for i in (6, 7)]), result.stderr
+    assert none.startswith("hf:user/none: no such folder, nor a set of the Hub that you may read"), result.stderr
+    assert gated.startswith("hf:user/gated: is gated: accept its terms")
+    assert shut.startswith("hf:user/shut: the Hub cannot be reached or does not give it")
+    assert "revision" in revision
+
+
+@pytest.mark.slow  # the client waits between its tries
+def test_a_set_without_a_network_is_one_line(tmp_path: Path) -> None:
+    code = "from han_retrieval.data import read_dataset\ntry: read_dataset('hf:user/away')\n"
+    gone = run_with_hub(f"{code}except han.HANError as error: print(error)", tmp_path, "http://127.0.0.1:9")
+    told = "hf:user/away: the Hub cannot be reached or does not give it, and it is not in the cache\n"
+    assert (gone.stdout, gone.stderr) == (told, "")

@@ -78,6 +78,11 @@ def test_ids_and_splits_come_from_their_columns(tmp_path: Path) -> None:
     assert told(dataset) == [("1.jpg", ["a", "c"], "train"), ("2.jpg", ["b"], "dev")]
     del columns["filename"]
     refused(write_parquet(tmp_path / "test.parquet", columns), r"row 1: photo id 'x.jpg' occurs twice; ids must be")
+    columns |= {"caption": [["a"], ["b", "c"], ["d", "e"]]}
+    del columns["split"]
+    dataset = read_dataset(write_parquet(tmp_path / "test.parquet", columns))
+    assert told(dataset)[:2] == [("test/0", ["a"], "test"), ("test/1", ["b", "c"], "test")]
+    assert contents(dataset) == [jpeg(i) for i in range(3)]
     columns |= {"filename": ["1.jpg", "2.jpg", "1.jpg"], "caption": [["a"], ["b"], ["c"]]}
     refused(write_parquet(tmp_path / "test.parquet", columns), r"row 2: photo id '1.jpg' occurs twice; ids must be")
     columns |= {"filename": ["1.jpg", "", "3.jpg"]}

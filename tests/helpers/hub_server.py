@@ -58,7 +58,9 @@ class HubServer:
     def serve(self, name: str, folder: Path) -> Repository:
         """A repository with the files of a folder as its first commit."""
         self.repositories[name] = Repository()
-        self.repositories[name].commit({file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()})
+        self.repositories[name].commit(
+            {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        )
         return self.repositories[name]
 
     def close(self) -> None:
@@ -91,12 +93,16 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[0] == "lfs":
             self.hub.lfs[parts[1]] = body
             return self._json({})
-        writes = self.command == "POST"
+        if parts[0] == "datasets":
+            parts = parts[1:]
+        writes = self.command == "POST" and "paths-info" not in parts
         if writes and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._json({"error": "Invalid username or password."}, 401)
         if path == "/api/repos/create":
             return self._create(json.loads(body))
-        name = "/".join(parts[2:4] if parts[:2] == ["api", "models"] else parts[:2]).removesuffix(".git")
+        name = "/".join(
+            parts[2:4] if parts[:2] in (["api", "models"], ["api", "datasets"]) else parts[:2]
+        ).removesuffix(".git")
         repository = self.hub.repositories.get(name)
         if repository is None:
             return self._json({"error": "Repository not found"}, 401, {"X-Error-Code": "RepoNotFound"})
@@ -106,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[0] == "api":
             return self._api(name, repository, parts[4:], body)
         if "resolve" in parts:
-            return self._file(repository, parts[3], parts[-1])
+            return self._file(repository, parts[3], "/".join(parts[4:]))
         return self._json({"objects": [self._lfs_action(each) for each in json.loads(body)["objects"]]})
 
     def _create(self, asked: dict[str, Any]) -> None:
@@ -138,9 +144,35 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             return self._json({"error": "Invalid rev id"}, 404, {"X-Error-Code": "RevisionNotFound"})
         commit, files = found
+        entries = [{"type": "file", "path": path, "size": len(data), "oid": commit} for path, data in files.items()]
         if parts[:1] == ["tree"]:
-            return self._json([{"type": "file", "path": n, "size": len(c), "oid": commit} for n, c in files.items()])
-        return self._json({"id": name, "sha": commit, "siblings": [{"rfilename": file} for file in files]})
+            return self._json(self._tree(entries, "/".join(parts[2:]), commit))
+        if parts[:1] == ["paths-info"]:
+            asked = body.decode()
+            return self._json([entry for entry in entries if entry["path"] in unquote(asked)])
+        return self._json(
+            {
+                "id": name,
+                "sha": commit,
+                "lastModified": "2026-01-01T00:00:00.000Z",
+                "siblings": [{"rfilename": file} for file in files],
+            }
+        )
+
+    def _tree(self, entries: list[dict[str, Any]], folder: str, commit: str) -> list[dict[str, Any]]:
+        """What is in a folder, and below it where the request says so."""
+        inside = [entry for entry in entries if not folder or entry["path"].startswith(f"{folder}/")]
+        parents = {
+            "/".join(entry["path"].split("/")[:k]) for entry in inside for k in range(1, entry["path"].count("/") + 1)
+        }
+        folders = [{"type": "directory", "path": path, "size": 0, "oid": commit} for path in sorted(parents)]
+        depth = folder.count("/") + 1 if folder else 0
+        whole = "recursive=true" in self.path.lower()
+        return [
+            each
+            for each in [*folders, *inside]
+            if each["path"] != folder and (whole or each["path"].count("/") == depth)
+        ]
 
     def _commit(self, name: str, repository: Repository, lines: list[dict[str, Any]]) -> None:
         files = {}

@@ -2,7 +2,8 @@
 
 What Parquet files, Lance tables and datasets of the Hub have in common. A photo's id is the first of these columns that
 is there: ``cocoid``, ``filename``, ``file_name``, ``image_id``, ``img_id``, ``key``, ``__key__``, ``id``; else the
-``path`` inside the image, else the number of its row. Rows with one caption each and the same id are one photo.
+``path`` inside the image where no two photos have the same, else the number of its row. Rows with one caption each and
+the same id are one photo.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from han_retrieval.data.builder import DatasetBuilder, split_of
+from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto
 from han_retrieval.errors import DataError
 from han_retrieval.parsing import shown
@@ -63,8 +65,20 @@ def image_column(schema: pa.Schema) -> str | None:
     return next((name for name in [*_IMAGES, *types] if name in types and _holds_photos(types[name])), None)
 
 
-def find_columns(schema: pa.Schema, where: str) -> Columns:
-    """The columns that hold photos and captions.
+class RepeatedPathError(DataError):
+    """Two photos have the same path inside their image, so that paths are no ids here."""
+
+
+def by_path_or_row(read: Callable[[bool], CaptionedPhotos]) -> CaptionedPhotos:
+    """A dataset whose ids may be the paths inside its images: read by them, or by rows where paths repeat."""
+    try:
+        return read(True)
+    except RepeatedPathError:
+        return read(False)
+
+
+def find_columns(schema: pa.Schema, where: str, *, paths: bool) -> Columns:
+    """The columns that hold photos and captions; ``paths`` says whether paths inside images may be ids.
 
     Raises:
         DataError: None holds photos, or none captions; the message names those there are.
@@ -89,7 +103,7 @@ def find_columns(schema: pa.Schema, where: str) -> Columns:
     usable = nested if in_json else types
     return Columns(
         image=image,
-        path=kinds.is_struct(types[image]) and types[image].get_field_index("path") >= 0,
+        path=paths and kinds.is_struct(types[image]) and types[image].get_field_index("path") >= 0,
         captions=captions,
         id=next((name for name in _IDS if name in usable and _is_id(usable[name])), None),
         split="split" if not in_json and "split" in types and _is_text(types["split"]) else None,
@@ -129,7 +143,9 @@ def add_rows(
             columns.id is not None and len(columns.captions) == 1 and isinstance(row.get(columns.captions[0]), str)
         )
         if photo_id in builder and not one_each:
-            raise DataError(f"{where}: photo id {photo_id!r} occurs twice; ids must be unique")
+            one = len(captions) == 1 and len(columns.captions) == 1
+            kind = DataError if columns.id is not None or one else RepeatedPathError
+            raise kind(f"{where}: photo id {photo_id!r} occurs twice; ids must be unique")
         here = split if columns.split is None else _split(row[columns.split], where)
         builder.photo(photo_id, photo_id, split=here, where=where, packed=photo)
         for caption in captions:

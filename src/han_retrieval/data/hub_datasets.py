@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from han_retrieval.data.builder import DatasetBuilder, split_of
-from han_retrieval.data.columns import add_rows, find_columns, plain_rows
+from han_retrieval.data.columns import add_rows, by_path_or_row, find_columns, plain_rows
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto, RowReader
 from han_retrieval.data.parquet import content
@@ -25,6 +25,7 @@ PREFIX = "hf:"
 _PHOTOS_AT_ONCE = 4
 _ROWS_AT_ONCE = 1024
 _SOURCE = re.compile(r"(?P<name>[^:@]+)(@(?P<revision>[^:]+))?(:(?P<split>.+))?")
+_NO_NETWORK = {"ConnectionError", "ConnectError", "TimeoutError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}
 
 
 class _Datasets:
@@ -38,6 +39,9 @@ class _Datasets:
 
     def read(self, source: Path) -> CaptionedPhotos:
         """The photos of one split, or of all, in the order of their rows."""
+        return by_path_or_row(lambda paths: self._read(source, paths=paths))
+
+    def _read(self, source: Path, *, paths: bool) -> CaptionedPhotos:
         text = source.as_posix().removeprefix(PREFIX)
         found = _SOURCE.fullmatch(text)
         if not found:
@@ -49,7 +53,7 @@ class _Datasets:
                 where = f"{PREFIX}{found['name']}:{name}"
                 if rows.features is None:
                     raise DataError(f"{where}: does not say its columns when it is streamed; make room for it")
-                columns = find_columns(rows.features.arrow_schema, where)
+                columns = find_columns(rows.features.arrow_schema, where, paths=paths)
                 photos = RowPhotos(rows, columns.image, where)
                 add_rows(
                     builder,
@@ -155,6 +159,8 @@ def _quiet() -> Iterator[None]:
     """Without the messages that the libraries log before they raise."""
     import logging
 
+    import datasets  # noqa: F401, which sets levels when it is imported
+
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -177,6 +183,6 @@ def _reason(error: Exception) -> str:
         return f"has no such revision ({said})"
     if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError"}:
         return "no such folder, nor a set of the Hub that you may read; a private one needs `hf auth login`"
-    if kinds & {"ConnectionError", "ConnectError", "TimeoutError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}:
-        return f"the Hub cannot be reached and it is not in the cache ({said})"
+    if "LocalEntryNotFoundError" in str(error) or kinds & _NO_NETWORK:
+        return "the Hub cannot be reached or does not give it, and it is not in the cache"
     return f"the library datasets cannot read it ({said})"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from han_retrieval.data.builder import DatasetBuilder, split_in
-from han_retrieval.data.columns import Columns, add_rows, find_columns, plain_rows
+from han_retrieval.data.columns import Columns, add_rows, by_path_or_row, find_columns, plain_rows
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto
 from han_retrieval.data.parquet import content
@@ -32,6 +32,9 @@ class _Lance:
 
     def read(self, source: Path) -> CaptionedPhotos:
         """The photos in the order of the tables' names and of their rows."""
+        return by_path_or_row(lambda paths: self._read(source, paths=paths))
+
+    def _read(self, source: Path, *, paths: bool) -> CaptionedPhotos:
         builder = DatasetBuilder("lance", source)
         tables = _tables(source) or [source]
         for path in tables:
@@ -39,7 +42,7 @@ class _Lance:
                 import lance
 
                 table = lance.dataset(str(path))
-                columns = find_columns(table.schema, str(path))
+                columns = find_columns(table.schema, str(path), paths=paths)
                 photos = LancePhotos(path, table, columns)
                 add_rows(
                     builder,

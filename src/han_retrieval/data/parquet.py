@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from han_retrieval.data.builder import DatasetBuilder, split_in, split_of
-from han_retrieval.data.columns import Columns, add_rows, find_columns, plain_rows
+from han_retrieval.data.columns import Columns, add_rows, by_path_or_row, find_columns, plain_rows
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto, RowReader
 from han_retrieval.errors import DataError
@@ -38,6 +38,9 @@ class _Parquet:
 
     def read(self, source: Path) -> CaptionedPhotos:
         """The photos in the order of the files' names and of their rows."""
+        return by_path_or_row(lambda paths: self._read(source, paths=paths))
+
+    def _read(self, source: Path, *, paths: bool) -> CaptionedPhotos:
         files = shards(source, ".parquet")
         if not files:
             raise DataError(f"{source}: expected {self.description}, found none")
@@ -45,7 +48,7 @@ class _Parquet:
         for path in files:
             name = path.relative_to(source if source.is_dir() else path.parent).with_suffix("").as_posix()
             with opened(path) as file:
-                columns = find_columns(file.schema_arrow, str(path))
+                columns = find_columns(file.schema_arrow, str(path), paths=paths)
                 photos = ParquetPhotos(path, columns.image)
                 add_rows(
                     builder,

@@ -162,8 +162,11 @@ def _errors(name: str, *, sending: bool = False) -> Iterator[None]:
     """A context in which what huggingface_hub raises is a ModelError, and the only line of it."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)
     try:
+        import huggingface_hub  # noqa: F401, which sets the level when it is imported
+
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
         yield
         return
     except ImportError:
