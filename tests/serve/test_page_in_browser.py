@@ -373,6 +373,13 @@ def test_a_photo_asks_for_others_like_it_and_for_sentences(open_page, tmp_path):
     assert "quagga" in page.locator("#rank-status").inner_text()
     alike = tiles(page)
 
+    page.locator("#q").fill("a dog")  # words beside the photo
+    page.locator("#status", has_text="90 photos, best match first").wait_for()
+    assert page.locator("#by-photo img").is_visible()
+    page.locator("#q").fill("")
+    page.locator("#status", has_text="90 photos, most similar first").wait_for()
+    assert tiles(page) == alike
+
     page.locator("#grid a").first.click()
     page.get_by_role("button", name="Similar photos").click()
     page.locator("#status", has_text="89 photos, most similar first").wait_for()

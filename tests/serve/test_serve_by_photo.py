@@ -11,7 +11,9 @@ from PIL import Image
 from served import NAMES, SENTENCE, calibrate, client, jpeg, make_index
 from tiny_index import FakeDetector, make_model, update
 
-from han_retrieval.search import Index, similar
+from han_retrieval.data import open_photo
+from han_retrieval.data.packed import PhotoBytes
+from han_retrieval.search import Index, Part, similar
 from han_retrieval.serve import Limits, SearchService, search_routes
 from han_retrieval.serve import service as service_module
 from han_retrieval.serve.uploads import read_upload
@@ -44,6 +46,13 @@ def web(index, detector):
         yield web
 
 
+@pytest.fixture
+def asked(index, detector):
+    """A client that may ask longer queries."""
+    with client(SearchService(index, detector=detector)) as asked:
+        yield asked
+
+
 def error(answer, status: int) -> str:
     assert answer.status_code == status, answer.text
     assert list(answer.json()) == ["error"]
@@ -68,6 +77,64 @@ def test_photos_like_one_of_the_index_are_those_of_similar(web, index):
     some = web.get(f"/api/photos/{photo_id}/similar", params={"folder": "trips/", "k": 1, "first": 1}).json()
     assert some["total"] == 3 - own.startswith("trips/")
     assert "no photo" in error(web.get("/api/photos/none/similar"), 404)
+
+
+def test_a_photo_of_the_index_is_a_part_of_a_query(asked, index):
+    with Index.open(index) as opened:
+        ids, paths = opened.photos["id"].to_pylist(), opened.photos["path"].to_pylist()
+        wanted = opened.search([Part("a red dog"), Part(photo=2, weight=-0.5)], exact=True)
+        added = opened.search([Part("a dog"), Part(photo=2)], exact=True)
+    for name in (ids[2], f'"{paths[2]}"'):
+        answer = asked.get("/api/search", params={"q": f'"a red dog" - 0.5 * photo:{name}'})
+        assert [each for each, _ in found(answer)] == [hit.id for hit in wanted]
+        assert [score for _, score in found(answer)] == pytest.approx([hit.score for hit in wanted], abs=1e-5)
+        assert answer.json()["total"] == 5  # without itself
+    assert [each for each, _ in found(asked.get("/api/search", params={"q": "a dog", "like": ids[2]}))] == [
+        hit.id for hit in added
+    ]
+    assert "no photo" in error(asked.get("/api/search", params={"q": "a dog", "like": "none"}), 404)
+
+    best = wanted[0]
+    evidence = asked.get(f"/api/photos/{best.id}/evidence", params={"q": f'"a red dog" - 0.5 * photo:{ids[2]}'}).json()
+    assert evidence["score"] == pytest.approx(best.score, abs=1e-5)
+    assert [part["sentence"] for part in evidence["parts"]] == ["a red dog"]
+    assert [(part["id"], part["weight"]) for part in evidence["photos"]] == [(ids[2], -0.5)]
+    assert evidence["probability"] is None
+
+
+def test_no_file_of_the_server_is_looked_at(asked, index, tmp_path):
+    own = tmp_path / "own.jpg"
+    own.write_bytes(jpeg(7))
+    copy = next(path for path in (index.parent / "photos").rglob("a.jpg"))
+    (tmp_path / "copy.jpg").write_bytes(copy.read_bytes())  # which find() would know by its content
+    for name in (own, tmp_path / "copy.jpg", "/etc/passwd", "upload", "gone.jpg"):
+        for route in ("/api/search", "/api/photos/{}/evidence"):
+            path = route.format(asked.get("/api/photos").json()["hits"][0]["id"])
+            said = error(asked.get(path, params={"q": f'"a dog" + photo:"{name}"'}), 422)
+            assert said.startswith("the index has no photo")
+
+
+def test_a_photo_that_is_sent_is_a_part_of_a_query(asked, index, detector):
+    file = {"photo": ("mine.jpg", jpeg(1))}
+    regions = FakeDetector().detect([open_photo(PhotoBytes("mine.jpg", jpeg(1)))])[0]
+    with Index.open(index) as opened:
+        added = opened.search([Part("a dog"), Part(photo=regions)], exact=True)
+        named = opened.search([Part("a dog"), Part(photo=regions, weight=-0.5)], exact=True)
+    answer = asked.post("/api/search", files=file, data={"q": "a dog"})
+    assert [score for _, score in found(answer)] == pytest.approx([hit.score for hit in added], abs=1e-5)
+    assert "detect" in answer.json()["seconds"]
+    answer = asked.post(
+        "/api/search", files=file, data={"q": '"a dog" - 0.5 * photo:upload'}, params={"k": 2, "first": 1}
+    )
+    assert [each for each, _ in found(answer)] == [hit.id for hit in named][1:3]
+    assert detector.seen == 1
+    with Index.open(index) as opened:
+        own, photo_id = opened.files(2)[0].read_bytes(), opened.photos["id"][2].as_py()
+    answer = asked.post("/api/search", files={"photo": ("same.jpg", own)}, data={"q": "a dog"})
+    assert found(answer) == found(asked.get("/api/search", params={"q": "a dog", "like": photo_id}))
+    assert "broken.jpg: not an image" in error(
+        asked.post("/api/search", files={"photo": ("broken.jpg", b"x")}, data={"q": "a dog"}), 422
+    )
 
 
 def test_a_photo_that_is_sent_is_looked_at_once(web, detector):

@@ -92,6 +92,13 @@ def score_parts(model: AligningMatcher, parts: Sequence[EncodedPart], tokens: To
     return scores
 
 
+@torch.no_grad()
+def score_photo(index: IndexReader, model: AligningMatcher, photo: int, row: int) -> float:
+    """The score of one photo of an index for another, ``photo``, as a part of a query."""
+    (query, there), (tokens, mask) = index.tokens([photo]), index.tokens([row])
+    return float(photo_score(model.compare_images(query[0][there[0]], tokens.to(model.device), mask)))
+
+
 def photo_score(similarity: Tensor) -> Tensor:
     """The score of a photo as a part of a query, from its similarity."""
     return 2 * similarity - 1

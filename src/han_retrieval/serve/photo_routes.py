@@ -18,7 +18,7 @@ from han_retrieval.search import Part
 from han_retrieval.serve import jpegs
 from han_retrieval.serve.catalogue import Catalogue, unchanged_file
 from han_retrieval.serve.context import Context
-from han_retrieval.serve.schemas import EvidenceResponse, PhotoDetails, RegionColour, SentenceEvidence
+from han_retrieval.serve.schemas import EvidenceResponse, PhotoDetails, PhotoScore, RegionColour, SentenceEvidence
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe")
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "the photo"}}
@@ -101,14 +101,20 @@ def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Path
 
 
 def _response(
-    photo_id: str, query: str, evidence: list[tuple[Part, Evidence]], probability: float | None
+    photo_id: str,
+    query: str,
+    evidence: list[tuple[Part, Evidence]],
+    photos: list[tuple[Part, float]],
+    probability: float | None,
 ) -> EvidenceResponse:
     colours = region_colours(*(each for _, each in evidence))  # of all parts together: a region has one colour
     return EvidenceResponse(
         id=photo_id,
         query=query,
-        score=sum(part.weight * each.score for part, each in evidence),
+        score=sum(part.weight * each.score for part, each in evidence)
+        + sum(part.weight * score for part, score in photos),
         probability=probability,
         shown=[RegionColour(region=region, colour=colour) for region, colour in colours.items()],
         parts=[SentenceEvidence(weight=part.weight, **each.to_dict()) for part, each in evidence],
+        photos=[PhotoScore(weight=part.weight, id=str(part.photo), score=score) for part, score in photos],
     )

@@ -103,6 +103,14 @@ class RegionColour(BaseModel):
     colour: str = Field(description="'#rrggbb'")
 
 
+class PhotoScore(BaseModel):
+    """A photo that is part of a query, and its score."""
+
+    weight: float = Field(description="the part's weight in the query")
+    id: str = Field(description="hash of the photo's content")
+    score: float = Field(description="2 s - 1, where s is the similarity of the two photos; not weighted")
+
+
 class EvidenceResponse(BaseModel):
     """Why a photo and a query have their score."""
 
@@ -111,7 +119,8 @@ class EvidenceResponse(BaseModel):
     score: float = Field(description="the weighted sum of the parts' scores")
     probability: float | None = Field(default=None, description="that the photo is a match; of one sentence alone")
     shown: list[RegionColour] = Field(description="the regions to draw, of all parts, in the order of their words")
-    parts: list[SentenceEvidence] = Field(description="the parts of the query; one where it is a plain sentence")
+    parts: list[SentenceEvidence] = Field(description="the query's sentences; one where it is a plain sentence")
+    photos: list[PhotoScore] = Field(default=[], description="the photos that are parts of the query")
 
 
 class RankedSentence(BaseModel):

@@ -21,6 +21,7 @@ from han_retrieval.serve.schemas import (
 from han_retrieval.serve.uploads import Upload, read_upload
 
 _PAGE_SIZE = 60
+_QUERY = 'a sentence, or parts: \'"a dog" - "a leash"\'; a photo of the index is photo:ID, or photo:"its path"'
 
 
 def search_routes(context: Context) -> APIRouter:
@@ -44,11 +45,25 @@ def search_routes(context: Context) -> APIRouter:
     @router.get("/search", tags=["search"])
     async def search(
         request: Request,
-        q: str = Query(max_length=limits.query, description='a sentence, or parts: \'"a dog" - "a leash"\''),
+        q: str = Query(max_length=limits.query, description=_QUERY),
+        like: str | None = Query(None, description="the id of a photo of the index, as one more part of the query"),
         page: PageRequest = Depends(ranked_page),
     ) -> SearchResponse:
         """The photos that match a query best, by the model's exact scores."""
-        return await respond(request, lambda: service.search(q, page))
+        return await respond(request, lambda: service.search(q, page, None if like is None else read(like)))
+
+    @router.post("/search", tags=["by a photo"])
+    async def search_with_upload(
+        request: Request,
+        q: str = Form(max_length=limits.query, description=_QUERY),
+        photo: UploadFile = File(description="an image file: `photo:upload` in the query, or one more part of it"),
+        page: PageRequest = Depends(ranked_page),
+    ) -> SearchResponse:
+        """The photos that match a query and an uploaded photo best."""
+        try:
+            return await respond(request, lambda: service.search(q, page, read(photo)))
+        finally:
+            context.pixels.give_memory_back_soon()
 
     @router.get("/photos", tags=["search"])
     async def photos(request: Request, page: PageRequest = Depends(dated_page)) -> SearchResponse:

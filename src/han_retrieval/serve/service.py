@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import numpy as np
 import torch
 
 from han_retrieval.clock import Clock
-from han_retrieval.errors import HANError, StoreError
+from han_retrieval.errors import HANError, QueryError, StoreError
 from han_retrieval.evidence import Evidence, evidence_from_index
 from han_retrieval.matchers import AligningMatcher, model_folder
+from han_retrieval.parsing import shown
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search import (
     Calibration,
@@ -33,11 +35,16 @@ from han_retrieval.search import (
     similar,
 )
 from han_retrieval.search.calibration import NAME as CALIBRATION
+from han_retrieval.search.parts import score_photo
 from han_retrieval.search.pooling import TEXT_MAP
+from han_retrieval.search.query import check_parts
 from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.ranking import PageRequest, Ranking
 from han_retrieval.serve.schemas import SearchResponse
 from han_retrieval.serve.uploads import Upload
+
+UPLOAD = "upload"
+"""What a query calls the photo that is sent with it."""
 
 _CHECK_SECONDS = 2.0  # between two checks for changes of the index
 _LONGEST_SECONDS = 10.0  # of ranking for one request
@@ -128,24 +135,36 @@ class SearchService:
             return
         self.problem = None
 
-    def search(self, query: str, page: PageRequest) -> SearchResponse:
+    def search(self, query: str, page: PageRequest, photo: int | Upload | None = None) -> SearchResponse:
         """A page of the photos that match a query best: a sentence, or weighted parts (see ``parse_query``).
 
+        Photos of the query are ids or paths of the index; no file is looked at. ``photo``, a row or an upload, is one
+        more part: what the query calls ``photo:upload``, else a part with the weight 1. Photos of the index that are
+        parts are left out.
+
         Raises:
-            HANError: The model knows none of the words of a sentence, or the query or the condition cannot be used.
+            HANError: The model knows none of the words of a sentence, the index lacks a photo, no region is found in
+                the upload, or the query or the condition cannot be used.
         """
         self._check_model()
+        began = time.perf_counter()
+        parts, names = self._parts(query, photo)
+        detected = {"detect": time.perf_counter() - began} if any(isinstance(p.photo, Regions) for p in parts) else {}
         known = {
-            word: there for part in parse_query(query) for word, there in self._model.known_words(part.text).items()
+            word: there
+            for part in parts
+            if part.photo is None
+            for word, there in self._model.known_words(part.text).items()
         }
-        ranking = self._ranking(query, page.where)
+        key = tuple((part.text, part.weight, name) for part, name in zip(parts, names, strict=True))
+        ranking = self._ranking(key, page.where, without=tuple({p.photo for p in parts if isinstance(p.photo, int)}))
         clock = _limited_clocks()
 
         def rank(depth: int) -> SearchResult:
             return search(
                 self._index,
                 self._model,
-                query,
+                parts,
                 k=depth,
                 candidates=depth,
                 where=page.where,
@@ -154,6 +173,7 @@ class SearchService:
             )
 
         found = self._page(ranking, rank, page)
+        found.seconds |= detected
         found.unknown = [word for word, there in known.items() if not there]
         return found
 
@@ -170,7 +190,7 @@ class SearchService:
         like = self._row_or_regions(photo)
         detected = {"detect": time.perf_counter() - began} if isinstance(like, Regions) else {}
         key = like if isinstance(like, int) else photo.id  # type: ignore[union-attr]
-        itself = like if isinstance(like, int) else None
+        itself = (like,) if isinstance(like, int) else ()
         ranking = self._ranking(key, page.where, without=itself)
         clock = _limited_clocks()
 
@@ -205,19 +225,58 @@ class SearchService:
         hits = [self.catalogue.summary(row) for row in order[page.first : page.first + page.count].tolist()]
         return SearchResponse(hits=hits, first=page.first, total=len(order), photos=len(self.catalogue))
 
-    def evidence(self, row: int, query: str) -> tuple[list[tuple[Part, Evidence]], float | None]:
-        """The evidence for a photo and each part of a query, and the probability of a match, where it is known.
+    def evidence(
+        self, row: int, query: str
+    ) -> tuple[list[tuple[Part, Evidence]], list[tuple[Part, float]], float | None]:
+        """The evidence for a photo and each sentence of a query, the scores of the query's photos, and the probability.
+
+        The probability, that the photo is a match, is None where it is not known. Photos are as in ``search``.
 
         Raises:
-            HANError: The model knows none of the words of a part, the query cannot be used, or the photo has no boxes.
+            HANError: The model knows none of the words of a part, the index lacks a photo, the query cannot be used, or
+                the photo has no boxes.
         """
         self._check_model()
+        parts, names = self._parts(query, None)
+        sentences = [part for part in parts if part.photo is None]
+        evidence = evidence_from_index(self._index, self._model, row, [part.text for part in sentences])
+        pairs = list(zip(sentences, evidence, strict=True))
+        photos = [
+            (replace(part, photo=name), score_photo(self._index, self._model, part.photo, row))
+            for part, name in zip(parts, names, strict=True)
+            if isinstance(part.photo, int)
+        ]
+        if self._calibration is None or len(parts) > 1 or photos:
+            return pairs, photos, None
+        return pairs, photos, float(self._calibration.probability(pairs[0][1].score, among=len(self._index)))
+
+    def _parts(self, query: str, photo: int | Upload | None) -> tuple[list[Part], list[str]]:
+        """The parts of a query, photos being rows or regions, and the ids of these photos, "" for sentences.
+
+        Raises:
+            HANError: As ``search``.
+        """
         parts = parse_query(query)
-        evidence = evidence_from_index(self._index, self._model, row, [part.text for part in parts])
-        pairs = list(zip(parts, evidence, strict=True))
-        if self._calibration is None or len(pairs) > 1:
-            return pairs, None
-        return pairs, float(self._calibration.probability(pairs[0][1].score, among=len(self._index)))
+        if photo is not None and all(part.photo != UPLOAD for part in parts):
+            parts.append(Part(photo=UPLOAD))
+            check_parts(parts)
+        found, names = [], []
+        for part in parts:
+            name, like = "", part.photo
+            if part.photo == UPLOAD and photo is not None:
+                like = self._row_or_regions(photo)
+                name = self._index.photos["id"][like].as_py() if isinstance(like, int) else photo.id  # type: ignore[union-attr]
+            elif isinstance(part.photo, str):
+                like = self._index.named(part.photo)
+                if like is None:
+                    raise QueryError(
+                        f"the index has no photo {shown(part.photo)}; name one by its id or by its path from the "
+                        "indexed folder, or send a file"
+                    )
+                name = self._index.photos["id"][like].as_py()
+            found.append(replace(part, photo=like))
+            names.append(name)
+        return found, names
 
     def _load_model(self) -> None:
         self._model: AligningMatcher = self._index.load_model(self._model_folder, device=self._device)
@@ -246,12 +305,12 @@ class SearchService:
         if self._index.made_by.model != self._loaded:
             raise NotReady(self.problem or "the index was rebuilt with another model")
 
-    def _new_ranking(self, _: str | int, where: str | None, *, without: int | None = None) -> Ranking:
-        """An empty ranking of the photos that meet a condition, but for the row ``without``."""
+    def _new_ranking(self, _: Hashable, where: str | None, *, without: tuple[int, ...] = ()) -> Ranking:
+        """An empty ranking of the photos that meet a condition, but for the rows ``without``."""
         if where is None:
-            return Ranking(len(self._index) - (without is not None))
+            return Ranking(len(self._index) - len(without))
         rows = self._index.filter(where)
-        return Ranking(len(rows) - (without is not None and without in rows))
+        return Ranking(len(rows) - int(np.isin(without, rows).sum()))
 
     def _page(self, ranking: Ranking, rank: Callable[[int], SearchResult], page: PageRequest) -> SearchResponse:
         end = page.first + page.count

@@ -6,6 +6,7 @@ const GREY = "#b0b4ba";
 // `figure` holds a .photo, a .chips and a .hint; `evidence` is the response of /api/photos/ID/evidence.
 export function showEvidence(figure, evidence) {
   hideEvidence(figure);
+  if (!evidence.parts.length) return; // a query of photos alone
   const colours = new Map(evidence.shown.map(({ region, colour }) => [region, colour]));
   const parts = evidence.parts.map((part) => ({ ...part, colours, strengths: strengths(part) }));
   figure.dataset.alignment = JSON.stringify(parts.flatMap((part) => part.alignment)); // a row for each chip

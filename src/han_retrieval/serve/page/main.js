@@ -12,6 +12,8 @@ const NEW_ENTRY_PAUSE = 1500; // ms without typing after which a search makes a 
 const ERROR_DELAY = 600; // ms before an error about words typed so far is shown: the next letter may mend it
 const LOAD_AHEAD = 1.5; // window heights above the end at which more photos are loaded
 
+const PLACEHOLDER = $("q").placeholder;
+
 let state = address.read();
 let loadedFor = null; // the query and filters of the photos that are shown
 let typed = { timer: 0, at: 0 };
@@ -56,6 +58,7 @@ function render() {
   if (document.activeElement !== $("q")) $("q").value = state.q;
   document.title = state.q ? `${state.q} – Photos` : "Photos";
   if (state.upload !== "" && !byPhoto.file(state.upload)) state.upload = ""; // of an earlier visit
+  $("q").placeholder = state.like || state.upload !== "" ? "Add words to the photo: in the snow" : PLACEHOLDER;
   filters.show(state);
   byPhoto.show(state);
   const { photo, ...asked } = state;
@@ -75,13 +78,15 @@ function load(asked) {
 }
 
 function request({ q, like, upload, ...chosen }) {
+  const sentence = q.trim();
   if (upload !== "") {
     const body = new FormData();
     body.set("photo", byPhoto.file(upload));
-    return { path: "/api/similar", params: chosen, body };
+    if (sentence) body.set("q", sentence);
+    return { path: sentence ? "/api/search" : "/api/similar", params: chosen, body };
   }
+  if (like && sentence) return { path: "/api/search", params: { q: sentence, like, ...chosen } };
   if (like) return { path: `/api/photos/${encodeURIComponent(like)}/similar`, params: chosen };
-  const sentence = q.trim();
   return sentence ? { path: "/api/search", params: { q: sentence, ...chosen } } : { path: "/api/photos", params: chosen };
 }
 
@@ -110,8 +115,8 @@ function showStatus({ unknown, nothing }) {
 }
 
 function order() {
-  if (state.like || state.upload !== "") return "most similar";
-  return state.q.trim() ? "best match" : "newest";
+  if (state.q.trim()) return "best match";
+  return state.like || state.upload !== "" ? "most similar" : "newest";
 }
 
 function showNothing({ photos }) {
@@ -169,7 +174,7 @@ function type() {
   typed.timer = setTimeout(() => {
     const push = Date.now() - typed.at > NEW_ENTRY_PAUSE;
     typed.at = Date.now();
-    change({ q: $("q").value, like: "", upload: "", photo: "" }, { push });
+    change({ q: $("q").value, photo: "" }, { push });
   }, TYPING_PAUSE);
 }
 
@@ -190,7 +195,7 @@ $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   clearTimeout(typed.timer);
   typed.at = 0;
-  change({ q: $("q").value, like: "", upload: "", photo: "" }, { push: true });
+  change({ q: $("q").value, photo: "" }, { push: true });
 });
 $("grid").addEventListener("leave", () => $("q").focus());
 addEventListener("keydown", (event) => {
