@@ -68,7 +68,6 @@ class SearchModel:
             {
                 "name": name if hub.is_hub_name(name) else f"han-retrieval/{Path(name).name}",
                 "revision": hashlib.blake2b(content, digest_size=16).hexdigest(),
-                "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "embed_dim": model.config.joint_size,
                 "framework": ["PyTorch"],
                 "similarity_fn_name": ScoringFunction.CUSTOM,
