@@ -32,6 +32,7 @@ from han_retrieval.search.settings import Patterns, Settings
 from han_retrieval.search.table import read_broken
 from han_retrieval.storage import hashes
 from han_retrieval.text import Vocabulary, word_vectors
+from han_retrieval.text.sentence_pooling import SentencePooling
 from han_retrieval.text.vectors import frequent_words
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training.detector.config import DetectorTrainingConfig
@@ -264,8 +265,13 @@ PARSERS = {
     "detector": Parser(valid.detector, ("config.json", "model.safetensors"), load_network, share=0.003),
     "text encoder": Parser(
         valid.text_encoder,
-        ("vocabulary.json", "text_encoder.safetensors"),
+        ("vocabulary.json", "text_encoder.json", "text_encoder.safetensors"),
         load_pretrained_text,
+    ),
+    "sentence encoder": Parser(
+        valid.sentence_modules,
+        ("modules.json", "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"),
+        SentencePooling.read,
     ),
     "index.json": Parser(
         lambda folder: Settings(table="photos-1", model="m", roots={"/a": Patterns(include=("*.jpg",))}).write(folder),

@@ -23,6 +23,7 @@ from han_retrieval.text import Vocabulary
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training.state import RunState
 from han_retrieval.training.text_weights import PretrainedText
+from han_retrieval.weights import tensor_bytes
 
 M, D = 3, 4
 
@@ -159,8 +160,24 @@ def detector(folder: Path) -> None:
 
 
 def text_encoder(folder: Path) -> None:
-    PretrainedText(Vocabulary.from_sentences(["a dog"]), {"a": torch.ones(2)}).save(folder)
+    PretrainedText(Vocabulary.from_sentences(["a dog"]), {"a": torch.ones(2)}, "minilm-1-0123").save(folder)
     without_checksums(folder)
+
+
+def sentence_modules(folder: Path) -> None:
+    """What a sentence-transformers folder has behind its language model."""
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Dense": "Dense", "3_Normalize": "Normalize"}
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": path} for path, kind in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    configs = {
+        "1_Pooling": {"word_embedding_dimension": 4, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
+        "2_Dense": {"in_features": 4, "out_features": 2, "activation_function": "torch.nn.modules.activation.Tanh"},
+    }
+    for name, config in configs.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config))
+    weights = {"linear.weight": torch.ones(2, 4), "linear.bias": torch.zeros(2)}
+    (folder / "2_Dense/model.safetensors").write_bytes(tensor_bytes(weights))
 
 
 def run_config(folder: Path) -> None:

@@ -9,8 +9,10 @@ Legend: T texts, n rows of sub-words, s places of a row, R rows of all sentences
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -22,12 +24,13 @@ import xxhash
 from torch import Tensor
 from tqdm import tqdm
 
-from han_retrieval.files import move
+from han_retrieval.files import leftovers, move
 from han_retrieval.text.tokenizer import Ids, pad_rows
 
 MOST_BYTES = 16 * 2**30
 _AT_ONCE = 1024  # sentences of like length that a text encoder is given together
 _DIGEST = 16  # bytes
+_ABANDONED = 3600  # seconds since a file that is not whole was last written to
 
 
 class FrozenEncoder(Protocol):
@@ -154,6 +157,9 @@ def _write(folder: Path, name: str, rows: np.ndarray) -> None:
             opened.write(rows.data)
             opened.write(xxhash.xxh3_128(rows.data).digest())
         move(temporary, folder / name)
+        for file in leftovers(folder):  # of processes that were killed
+            if time.time() - file.stat().st_mtime > _ABANDONED:
+                file.unlink(missing_ok=True)
         files = sorted((file.stat().st_mtime, file) for file in folder.iterdir() if not file.name.startswith("."))
         left = MOST_BYTES
         for _, file in reversed(files):
@@ -161,6 +167,8 @@ def _write(folder: Path, name: str, rows: np.ndarray) -> None:
             if left < 0:
                 file.unlink(missing_ok=True)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         reason = error.strerror or error
         tqdm.write(f"warning: {folder}: the captions' tokens cannot be kept there ({reason})", file=sys.stderr)
+    finally:
+        with contextlib.suppress(OSError):  # it has the file's name by now, or never was
+            temporary.unlink()

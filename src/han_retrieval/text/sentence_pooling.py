@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from han_retrieval.errors import ModelError
 from han_retrieval.parsing import read_settings
-from han_retrieval.weights import read_tensors
+from han_retrieval.weights import Unfilled, read_tensors
 
 _POOLINGS = {
     "pooling_mode_cls_token": "cls",
@@ -22,6 +22,7 @@ _POOLINGS = {
     "pooling_mode_max_tokens": "max",
     "pooling_mode_lasttoken": "last",
 }
+_WRONG = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"Tanh": nn.Tanh, "Identity": nn.Identity, "GELU": nn.GELU, "ReLU": nn.ReLU}
 
 
@@ -47,7 +48,7 @@ class SentencePooling(nn.Module):
         """
         if not (folder / "modules.json").is_file():
             return cls(["mean"], [])
-        modules = read_settings(folder / "modules.json", kind=ModelError)
+        modules: Any = read_settings(folder / "modules.json", kind=ModelError)
         poolings, behind = ["mean"], []
         try:
             for module in modules[1:]:
@@ -60,7 +61,7 @@ class SentencePooling(nn.Module):
                     behind.append(_Normalize())
                 else:
                     raise ModelError(f"{folder / 'modules.json'}: the module {kind} is not known here")
-        except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        except _WRONG as error:
             raise ModelError(f"{folder / 'modules.json'}: not as sentence-transformers writes it ({error!r})") from None
         return cls(poolings, behind)
 
@@ -85,15 +86,18 @@ class _Normalize(nn.Module):
 
 
 def _poolings(config: Any) -> list[str]:
-    wanted = [key for key, value in config.items() if key.startswith("pooling_mode") and value is True]
     if isinstance(mode := config.get("pooling_mode"), str):  # of newer versions
-        return [{"lasttoken": "last"}.get(mode, mode)]
-    return [_POOLINGS[key] for key in wanted]
+        return [{"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}[mode]]
+    wanted = [_POOLINGS[key] for key, value in config.items() if key.startswith("pooling_mode") and value is True]
+    if not wanted:
+        raise ValueError("no pooling is named")
+    return wanted
 
 
 def _dense(folder: Path) -> list[nn.Module]:
     config = read_settings(folder / "config.json", kind=ModelError)
-    linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+    with Unfilled():
+        linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
     weights = read_tensors(folder / "model.safetensors")
     linear.load_state_dict({name.removeprefix("linear."): value for name, value in weights.items()})
     return [linear, _ACTIVATIONS[str(config.get("activation_function", "Tanh")).rpartition(".")[2]]()]

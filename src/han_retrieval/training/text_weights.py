@@ -51,7 +51,9 @@ def load_pretrained_text(folder: str | Path) -> PretrainedText:
         raise ModelError(f"{path}: no {_WEIGHTS} there; `han train-text --out {path}` writes it at its end")
     named: Any = read_settings(path / _NAMED, kind=ModelError) if (path / _NAMED).is_file() else {}
     refuse_damage(path, [*([_NAMED] if named else []), _VOCABULARY, _WEIGHTS])
-    fingerprint = named.get("fingerprint") if isinstance(named, dict) else None
+    fingerprint = named.get("fingerprint") if isinstance(named, dict) else named
+    if not isinstance(fingerprint, str | None):
+        raise ModelError(f"{path / _NAMED}: must give the language model's fingerprint as text")
     return PretrainedText(Vocabulary.load(path / _VOCABULARY), read_tensors(path / _WEIGHTS), fingerprint)
 
 
