@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from han_retrieval.errors import ConfigError
-from han_retrieval.regions.backbones.loading import library, local, one_line
+from han_retrieval.regions.backbones.loading import library, local, one_line, quiet
 from han_retrieval.regions.backbones.tower import weights_hash
 from han_retrieval.regions.choose import choose, photo_first
 from han_retrieval.regions.detector import Fingerprint
@@ -75,7 +75,7 @@ class _Factory:
         folder = local(argument)
         name, _, revision = (str(folder), "", "") if folder else argument.partition("@")
         options = {"revision": revision} if revision else {}
-        with one_line(f"hf:{argument}", offline="name its folder: hf:FOLDER+FEATURES"):
+        with one_line(f"hf:{argument}", offline="name its folder: hf:FOLDER+FEATURES"), quiet(transformers):
             config = transformers.AutoConfig.from_pretrained(name, **options)
             if type(config) not in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING:
                 raise ConfigError(

@@ -8,8 +8,6 @@ projection of sentences, into the space that photos share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, ModelError
-from han_retrieval.regions.backbones.loading import library, shared_space
+from han_retrieval.regions.backbones.loading import library, quiet, shared_space
 from han_retrieval.text.language_folder import find_folder, folder_fingerprint
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
 from han_retrieval.text.sentence_pooling import SentencePooling
@@ -57,7 +55,7 @@ class TransformersBackbone(Backbone):
         transformers = library("transformers", wanted_by=name, extra="hf")
         self.name = f"{name}@proj" if shared else name
         self.fingerprint = folder_fingerprint(folder, self.name)
-        with _quiet(transformers), filled():
+        with quiet(transformers), filled():
             self.model = _load_model(transformers, folder)
             tokenizer = _load_tokenizer(transformers, folder)
         self._features = getattr(self.model, "get_text_features", None)
@@ -168,21 +166,6 @@ def _positions(text: Any, tokenizer: Any) -> int:
     offset = getattr(getattr(text, "embeddings", None), "padding_idx", None)  # RoBERTa counts positions from behind it
     most -= 0 if offset is None else offset + 1
     return min(most, tokenizer.model_max_length, _LONGEST)
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without the bar and the notes of transformers while a model is loaded."""
-    logging = transformers.utils.logging
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, ModelError
-from han_retrieval.regions.backbones.loading import library, local, one_line, shared_space
+from han_retrieval.regions.backbones.loading import library, local, one_line, quiet, shared_space
 from han_retrieval.regions.backbones.tower import Preprocessing, TowerBackbone, patch_map
 
 _NORMS = ("post_layernorm", "layernorm", "norm", "layer_norm", "pooler.layernorm")  # what a tower calls its last one
@@ -145,7 +145,7 @@ def make_backbone(argument: str) -> TowerBackbone:
     if folder and not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: no folder of a transformers model, which has config.json and model.safetensors")
     options = {"revision": revision} if revision else {}
-    with one_line(f"hf:{argument}", offline="name its folder: hf:FOLDER"):
+    with one_line(f"hf:{argument}", offline="name its folder: hf:FOLDER"), quiet(transformers):
         config = transformers.AutoConfig.from_pretrained(name, **options)
         _refuse_detectors(config, argument)
         model = _load(transformers, name, config, options)

@@ -48,6 +48,21 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 @contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """Without the bar and the notes of transformers while a model is loaded."""
+    logging = transformers.utils.logging
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+@contextmanager
 def one_line(name: str, *, offline: str) -> Iterator[None]:
     """Whatever is raised while a model is loaded becomes one line that begins with its name.
 
