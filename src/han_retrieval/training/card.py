@@ -62,7 +62,7 @@ def card(
         "",
         f"- Command: `{command}`" if command else "- Made through the Python interface.",
         f"- Seed {config.seed}; torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.",
-        "- Configuration: `training/config.json` beside this file, and `config.json`.",
+        "- Configuration: `config.json`; of the training: `training/config.json` in the folder that it wrote.",
     ]
     return "\n".join(lines) + "\n"
 
