@@ -14,10 +14,11 @@ training, and their tokens where both names end in "@proj". What is refused is l
 (``--pretrained-text``, of ``han train-text``), and WORDS frozen and trained along; with Entities annotations, each with
 and without the boxes of phrases.
 
-OUT/DATASET,EYES,WORDS.md and .json hold the tables, renewed after each run: recalls, rSum, intervals and paired tests
-over photos against the first row, nDCG@10, grounding where DATASET has ``entities.jsonl`` (or ``--entities``), the
-seconds of a training step. The same command goes on after an interrupt, skips what is done, and may run several times
-at once. Times are of the machine as it was: say what else it did with ``--note``, which goes below the table.
+OUT/DATASET,EYES,WORDS.md and .json (what ``--set`` changes stands behind WORDS) hold the tables, renewed after each
+run: recalls, rSum, intervals and paired tests over photos against the first row, nDCG@10, grounding where DATASET has
+``entities.jsonl`` (or ``--entities``), the seconds of a training step. The same command goes on after an interrupt,
+skips what is done, and may run several times at once. Times are of the machine as it was: say what else it did with
+``--note``, which goes below the table.
 """
 
 from __future__ import annotations
@@ -221,7 +222,8 @@ def main(
         raise ConfigError(f"--only {', '.join(sorted(unknown))}: no system; there are {labels}")
     try:
         store = RegionStore.open(features) if features else extracted(photos, eyes, out, regions=regions)
-        name = ",".join(map(_file_name, [dataset.resolve().stem, eyes, words, *["encoders"] * (compare == "words")]))
+        parts = [dataset.resolve().stem, eyes, words, *["encoders"] * (compare == "words"), *overrides]
+        changed = [f"Changed for all: {', '.join(overrides)}."] if overrides else []
         dev = photos.split("dev")
         comparison = Comparison(
             Study(
@@ -232,9 +234,9 @@ def main(
                 device=find_device(device),
             ),
             Group(compare, "", tuple(settings), tuple(range(seeds))),
-            name,
+            ",".join(map(_file_name, parts)),
             f"{dataset.resolve().stem}: eyes {eyes}, words {words}",
-            [f"{len(dev)} photos and {dev.caption_count} captions of dev.", _recipe(settings[0]), *notes],
+            [f"{len(dev)} photos and {dev.caption_count} captions of dev.", _recipe(settings[0]), *changed, *notes],
         )
         sys.exit(1 if comparison.make(only) else 0)
     except KeyboardInterrupt:

@@ -52,7 +52,9 @@ def test_systems_are_run_once_and_written_side_by_side(folder: Path, tmp_path: P
     assert found["systems"][0]["against_first"] is None
     assert 0 < found["systems"][1]["against_first"]["p"] <= 1
     assert any("pooled, zero-shot is left out: the text encoder bigru has no" in note for note in found["notes"])
-    document = (tmp_path / "photos,colours-x-y,bigru.md").read_text()
+    (file,) = tmp_path.glob("photos,colours-x-y,bigru,batch_size=8,*.md")
+    document = file.read_text()
+    assert "- Changed for all: batch_size=8, min_count=1, " in document
     assert document.startswith("## photos: eyes colours:x/y, words bigru\n\n| | image to text R@1/5/10 ")
     assert "nDCG@10 text to image | a step, s |" in document
     assert "1 epoch in batches of 8" in document
