@@ -13,6 +13,7 @@ from tiny_language_models import tiny_language_model
 from training_data import EVERY_STEP, interrupted_at, same_run, small_config
 
 import han_retrieval as han
+from han_retrieval.cli.main import main
 from han_retrieval.data import read_dataset, read_entities
 from han_retrieval.errors import ConfigError, HANError, ModelError
 from han_retrieval.evaluation import evaluate
@@ -53,7 +54,7 @@ def test_a_saved_model_holds_what_was_trained(folder, data, tmp_path):
     assert evaluate(load_matcher(tmp_path / "again"), dataset.split("dev"), store, progress=False).rsum == before.rsum
 
 
-@pytest.mark.parametrize("options", [{}, {"text_head": "gru", "text_layers": "mix"}, {"text_backbone": "trained"}])
+@pytest.mark.parametrize("options", [{"text_head": "gru", "text_layers": "mix"}, {"text_backbone": "trained"}])
 def test_a_stopped_run_resumes_exactly(folder, data, tmp_path, options):
     wanted = config(folder, checkpoint_minutes=EVERY_STEP, **options)
     train(wanted, *data, tmp_path / "unbroken", progress=False)
@@ -131,7 +132,7 @@ def test_word_vectors_are_refused(folder, data, tmp_path):
             train(config(folder, **changes), *data, tmp_path / "model", progress=False)
 
 
-def test_from_photos_to_evidence(folder, tmp_path):
+def test_from_photos_to_evidence(folder, tmp_path, capsys):
     photos = tmp_path / "photos"
     write_drawn_photos(photos, train=16, dev=8)
     extract(read_dataset(photos), ColourDetector(), tmp_path / "features")
@@ -149,9 +150,16 @@ def test_from_photos_to_evidence(folder, tmp_path):
     assert evidence.score == pytest.approx(float(retriever.similarity([photo], [text])), abs=1e-5)
     with han.Index.create(tmp_path / "index", retriever) as index:
         assert index.add(photos / "dev").added == 8
+        index.add(photos / "train")
         assert len(index.search("a red ball", k=5)) == 5
         with pytest.raises(HANError, match="knows none of the words"):
             index.search("狗")
+    main(["search", str(tmp_path / "index"), "a red 狗"])
+    assert "'狗' is not in the model's vocabulary" in capsys.readouterr().err
+    main(["info", str(tmp_path / "index"), "--recall"])
+    main(["info", str(tmp_path / "model")])
+    assert "tiny-1-" in capsys.readouterr().out
+    assert "the language model `hf:" in (tmp_path / "model/README.md").read_text()
 
 
 def test_a_language_model_may_lie_in_the_model_s_own_folder(folder, data, tmp_path):
