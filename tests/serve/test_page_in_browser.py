@@ -373,13 +373,6 @@ def test_a_photo_asks_for_others_like_it_and_for_sentences(open_page, tmp_path):
     assert "quagga" in page.locator("#rank-status").inner_text()
     alike = tiles(page)
 
-    page.locator("#q").fill("a dog")  # words beside the photo
-    page.locator("#status", has_text="90 photos, best match first").wait_for()
-    assert page.locator("#by-photo img").is_visible()
-    page.locator("#q").fill("")
-    page.locator("#status", has_text="90 photos, most similar first").wait_for()
-    assert tiles(page) == alike
-
     page.locator("#grid a").first.click()
     page.get_by_role("button", name="Similar photos").click()
     page.locator("#status", has_text="89 photos, most similar first").wait_for()
@@ -395,6 +388,20 @@ def test_a_photo_asks_for_others_like_it_and_for_sentences(open_page, tmp_path):
     (tmp_path / "broken.jpg").write_text("no photo")
     page.locator("#file").set_input_files(tmp_path / "broken.jpg")
     page.locator("#message", has_text="broken.jpg: not an image").wait_for()
+
+
+def test_words_count_together_with_a_photo(open_page, tmp_path):
+    page = open_page()
+    page.locator("#grid a").first.wait_for()
+    page.locator("#file").set_input_files(make_picture(tmp_path / "mine.jpg", 200))
+    page.locator("#status", has_text="90 photos, most similar first").wait_for()
+    alike = tiles(page)
+    page.locator("#q").fill("a dog")
+    page.locator("#status", has_text="90 photos, best match first").wait_for()
+    assert page.locator("#by-photo img").is_visible()
+    page.locator("#q").fill("")
+    page.locator("#status", has_text="90 photos, most similar first").wait_for()
+    assert tiles(page) == alike
 
 
 def test_a_photo_can_be_dropped(open_page):
