@@ -84,6 +84,9 @@ def test_a_file_of_weights_gives_what_the_folder_gives(tmp_path):
 def test_weights_that_lie_elsewhere_now_are_known_again_and_others_are_refused(tmp_path):
     old = load_detector(f"timm:{save_timm(tmp_path / 'old', 'vit_tiny_patch16_224', **VIT)}", regions=5)
     save_timm(tmp_path / "new", "vit_tiny_patch16_224", **VIT)
+    (tmp_path / "old").rename(tmp_path / "gone")
+    with pytest.raises(ModelError, match=r"/old: no folder of a timm model.*; if the weights lie elsewhere now, say"):
+        detector_for(old.fingerprint)
     moved = detector_for(old.fingerprint, name=f"timm:{tmp_path / 'new'}")
     assert moved.fingerprint == old.fingerprint
     photos = [noise(100, 50)]

@@ -196,6 +196,10 @@ def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:
             detector = load_detector(name, regions=parts.regions)
         except ConfigError as error:
             raise ModelError(f"the features were made by {fingerprint!r}: {error}") from None
+        except ModelError as error:
+            if not backbones:
+                raise
+            raise ModelError(f"{error}; if the weights lie elsewhere now, say where: --detector {name}") from None
         if detector.fingerprint == fingerprint:
             return detector
         if backbones and differ_in_places(detector.fingerprint, fingerprint):
