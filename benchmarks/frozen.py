@@ -90,9 +90,9 @@ def text_encoders(
     if pretrained_text is not None:
         changes["Bi-GRU from captions"] = {**bigru, "pretrained_text": str(pretrained_text)}
     changes |= {
-        f"{words}, last layer": frozen,
-        f"{words}, mix of layers": {**frozen, "model.text_layers": "mix"},
-        f"{words}, last layer, Bi-GRU on top": {**frozen, "model.text_head": "gru"},
+        words: frozen,
+        f"{words}, last layer": {**frozen, "model.text_layers": "last"},
+        f"{words}, linear map": {**frozen, "model.text_head": "linear"},
     }
     for factor in FACTORS:
         trained = {"model.text_backbone": "trained", "text_lr_factor": factor}

@@ -71,10 +71,10 @@ def test_text_encoders_are_held_against_each_other(folder: Path, tmp_path: Path,
     monkeypatch.setattr("han_retrieval.text.frozen.cache_folder", lambda: tmp_path / "cache")
     words = f"hf:{tiny_language_model(tmp_path / 'tiny')}"
     wanted = ["--compare", "words", "--seeds", 1]
-    for label in ("Bi-GRU from GloVe", f"{words}, mix of layers, phrases"):
+    for label in ("Bi-GRU from GloVe", f"{words}, linear map, phrases"):
         wanted += ["--only", label]
     found = run(folder, tmp_path / "out", *wanted, words=words)
-    assert [row["system"] for row in found["systems"]] == ["Bi-GRU from GloVe", f"{words}, mix of layers, phrases"]
+    assert [row["system"] for row in found["systems"]] == ["Bi-GRU from GloVe", f"{words}, linear map, phrases"]
     assert all(record["grounding"]["pointing"]["model"] > 0 for record in found["runs"])
 
 

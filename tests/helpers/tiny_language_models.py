@@ -86,7 +86,8 @@ def _bytes() -> tuple[Tokenizer, dict[str, str]]:
         SENTENCES,
         trainers.BpeTrainer(
             vocab_size=320,
-            special_tokens=list(special.values()),
+            # Transformers reads a CLIP whose end has the id 2 in another way.
+            special_tokens=["<s>", "<pad>", "<mask>", "</s>"],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),

@@ -59,7 +59,8 @@ def tiny_model(folder, kind):
 
 def encoder(folder, **options):
     torch.manual_seed(1)
-    config = HANConfig(joint_size=8, text_encoder=f"open_clip:{folder}", **options)
+    plain = {"text_layers": "last", "text_head": "linear"}
+    config = HANConfig(joint_size=8, text_encoder=f"open_clip:{folder}", **(plain | options))
     return make_text_encoder(config.text_encoder, config).eval()
 
 

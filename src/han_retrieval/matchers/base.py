@@ -47,8 +47,8 @@ class MatcherConfig(BaseModel):
         text_encoder: The text encoder, by its registered name: "bigru", "gru", or a language model, "minilm",
             "hf:NAME" or "open_clip:NAME/PRETRAINED". The next four are of language models alone.
         text_backbone: Whether the language model is "frozen" or "trained" along.
-        text_layers: What its tokens come from: its "last" layer, or a learned "mix" of all.
-        text_head: What maps its tokens to d numbers: a "linear" map, or a Bi-"gru".
+        text_layers: What its tokens come from: a learned "mix" of all its layers, or the "last" alone.
+        text_head: What maps its tokens to d numbers: a Bi-"gru", or a "linear" map.
         text_encoder_fingerprint: The language model, with a hash of its files; filled in when the model is made.
         bos_eos: Whether <start> and <end> surround the words of a sentence.
         detector_fingerprint: The detector whose features it was trained on; None when unknown.
@@ -71,8 +71,8 @@ class MatcherConfig(BaseModel):
     joint_size: int = Field(default=1024, gt=0)
     text_encoder: str = "bigru"
     text_backbone: Literal["frozen", "trained"] = "frozen"
-    text_layers: Literal["last", "mix"] = "last"
-    text_head: Literal["linear", "gru"] = "linear"
+    text_layers: Literal["mix", "last"] = "mix"
+    text_head: Literal["gru", "linear"] = "gru"
     text_encoder_fingerprint: str | None = None
     bos_eos: bool = False
     detector_fingerprint: str | None = None

@@ -41,7 +41,10 @@ def make_untrained_text_encoder(config: MatcherConfig, *, gives: str) -> nn.Modu
         ConfigError: It has no such method.
     """
     # What is trained of it, its head, is not used: one number wide, it takes no room in a saved model.
-    encoder = make_text_encoder(config.text_encoder, config.model_copy(update={"joint_size": 1}))
+    smallest: dict[str, object] = {"joint_size": 1}
+    if config.text_encoder not in ("bigru", "gru"):  # which have no such options
+        smallest |= {"text_layers": "last", "text_head": "linear"}
+    encoder = make_text_encoder(config.text_encoder, config.model_copy(update=smallest))
     if not callable(getattr(encoder, gives, None)):
         raise ConfigError(
             f"the text encoder {config.text_encoder} {_WANTED[gives]}, which a {config.matcher} model compares as it "

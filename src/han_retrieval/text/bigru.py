@@ -107,6 +107,6 @@ def make_gru(argument: str, config: TextEncoderSizes) -> BiGRU:
 def _refuse_options(name: str, argument: str, config: TextEncoderSizes) -> None:
     if argument:
         raise ConfigError(f"the text encoder {name} takes nothing behind a colon; got {name}:{argument}")
-    for option, default in (("text_backbone", "frozen"), ("text_layers", "last"), ("text_head", "linear")):
+    for option, default in (("text_backbone", "frozen"), ("text_layers", "mix"), ("text_head", "gru")):
         if getattr(config, option, default) != default:
             raise ConfigError(f"{option} is an option of language models, and the text encoder is {name}; leave it out")

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from han_retrieval.errors import ConfigError
 from han_retrieval.text.bigru import gru_states
 from han_retrieval.text.encoder import TextEncoderSizes
 from han_retrieval.text.subwords import EMPTY, SubwordTokenizer, beside
@@ -100,8 +99,6 @@ class LanguageModel(nn.Module):
     def __init__(self, backbone: Backbone, config: LanguageModelOptions):
         super().__init__()
         self.tokenizer, self.name, self.fingerprint = backbone.tokenizer, backbone.name, backbone.fingerprint
-        if config.text_layers == "mix" and backbone.layers == 1:
-            raise ConfigError(f"{backbone.name} has one layer of tokens; leave out text_layers = 'mix'")
         self.layers = backbone.layers if config.text_layers == "mix" else 1
         self.hidden_size = backbone.hidden_size
         self.frozen_size: int | None = self.layers * self.hidden_size
