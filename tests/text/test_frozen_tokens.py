@@ -75,10 +75,14 @@ def test_the_oldest_files_go_first(cache, monkeypatch):
     assert len(list(cache.iterdir())) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_told_and_harms_nothing(cache, capsys):
+def test_what_cannot_be_kept_is_told(cache, capsys, monkeypatch):
     cache.write_bytes(b"")
-    assert tokens_of(Encoder())[SENTENCES[1]].tolist() == [[8, -8]]
-    assert "cannot be kept there" in capsys.readouterr().err
+    assert tokens_of(Encoder()) is None
+    assert "frozen-tokens: the captions' tokens cannot be kept there (" in capsys.readouterr().err
+    cache.unlink()
+    monkeypatch.setattr(frozen, "MOST_BYTES", 2)
+    assert tokens_of(Encoder()) is None
+    assert "each step computes its own" in capsys.readouterr().err
 
 
 def test_no_sentence(cache):

@@ -1,8 +1,9 @@
-"""Tokens of a frozen language model for many sentences: computed once, kept in memory and in a folder of the user's.
+"""Tokens of a frozen language model for many sentences: computed once, kept in a folder of the user's.
 
 The folder is ``han-retrieval/frozen-tokens`` in the user's cache folder. A file there is named by a hash of the text
 encoder's fingerprint and of all sentences; it holds their tokens in float16 and ends with a checksum. A damaged one is
-computed anew, and the oldest are deleted so that all together have at most ``MOST_BYTES``.
+computed anew, and the oldest are deleted so that all together have at most ``MOST_BYTES``. Files are mapped, so that
+memory need not hold them.
 
 Legend: T texts, n rows of sub-words, s places of a row, R rows of all sentences, F numbers a token.
 """
@@ -13,10 +14,10 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -64,21 +65,34 @@ class FrozenTokens:
     @classmethod
     def of(
         cls, encoder: FrozenEncoder, sentences: Iterable[Ids], *, device: torch.device, progress: bool = True
-    ) -> FrozenTokens:
-        """Take the tokens of sentences, given as rows of ids, from the folder, or compute them and write them there."""
+    ) -> FrozenTokens | None:
+        """Take the tokens of sentences, given as rows of ids, from the folder, or compute them and write them there.
+
+        Returns:
+            None, with a warning, where the folder cannot keep them.
+        """
         found = {_key(ids): ids for ids in (np.asarray(each, np.int64) for each in sentences)}
-        keys = sorted(found)
+        keys = sorted(found, key=lambda key: ((found[key] >= 0).sum(), key))  # those of like length together
         ends = list(accumulate((len(found[key]) for key in keys), initial=0))
         places = {key: slice(*span) for key, span in zip(keys, pairwise(ends), strict=True)}
         name = xxhash.xxh3_128(f"{encoder.fingerprint} {encoder.frozen_size} ".encode() + b"".join(keys)).hexdigest()
-        folder, shape = cache_folder() / "frozen-tokens", (ends[-1], encoder.frozen_size)
-        kept = _read(folder / name, shape)
-        if kept is not None:
-            return cls(kept, places)
-        tokens = cls(np.empty(shape, np.float16), places)
-        tokens._compute(encoder, found, device, progress)
-        _write(folder, name, tokens._rows)
-        return tokens
+        file, shape = cache_folder() / "frozen-tokens" / name, (ends[-1], encoder.frozen_size)
+        if not ends[-1]:
+            return cls(np.empty(shape, np.float16), places)
+        rows = _read(file, shape)
+        if rows is None:
+            try:
+                if (size := 2 * shape[0] * shape[1]) > MOST_BYTES:
+                    raise OSError(f"{size / 2**30:,.0f} GiB are more than {MOST_BYTES / 2**30:.0f}")
+                _write(file, _computed(encoder, [found[key] for key in keys], device, progress))
+                rows = _read(file, shape)
+            except OSError as error:
+                tqdm.write(
+                    f"warning: {file.parent}: the captions' tokens cannot be kept there ({error.strerror or error}), "
+                    "so that each step computes its own",
+                    file=sys.stderr,
+                )
+        return None if rows is None else cls(rows, places)
 
     def __getitem__(self, ids: Ids) -> Tensor:
         """The tokens (n, F) float32 of a sentence's rows of ids."""
@@ -103,17 +117,6 @@ class FrozenTokens:
 
     def _get(self, key: bytes) -> Tensor:
         return torch.from_numpy(self._rows[self._places[key]].astype(np.float32))
-
-    def _compute(self, encoder: FrozenEncoder, found: dict[bytes, Any], device: torch.device, progress: bool) -> None:
-        keys = sorted(found, key=lambda key: (found[key] >= 0).sum())
-        with tqdm(total=len(keys), desc="encoding captions", unit="caption", disable=not progress) as bar:
-            for first in range(0, len(keys), _AT_ONCE):
-                some = keys[first : first + _AT_ONCE]
-                words, mask = pad_rows([torch.from_numpy(found[key]) for key in some])
-                tokens = encoder.frozen_tokens(words.to(device), mask.to(device)).cpu()
-                for key, row, there in zip(some, tokens, mask, strict=True):
-                    self._rows[self._places[key]] = row[there].half().numpy()
-                bar.update(len(some))
 
 
 def cache_folder() -> Path:
@@ -148,27 +151,42 @@ def _read(file: Path, shape: tuple[int, int]) -> np.ndarray | None:
     return rows
 
 
-def _write(folder: Path, name: str, rows: np.ndarray) -> None:
-    """Keep rows in a file, and delete the oldest files beyond ``MOST_BYTES``; what cannot be kept is told."""
-    temporary = folder / f".{name}.{os.getpid()}"
+def _computed(
+    encoder: FrozenEncoder, sentences: Sequence[np.ndarray], device: torch.device, progress: bool
+) -> Iterator[np.ndarray]:
+    """The tokens (rows, F) float16 of sentences, some at a time."""
+    with tqdm(total=len(sentences), desc="encoding captions", unit="caption", disable=not progress) as bar:
+        for first in range(0, len(sentences), _AT_ONCE):
+            some = sentences[first : first + _AT_ONCE]
+            words, mask = pad_rows([torch.from_numpy(ids) for ids in some])
+            yield encoder.frozen_tokens(words.to(device), mask.to(device)).cpu()[mask].half().numpy()
+            bar.update(len(some))
+
+
+def _write(file: Path, parts: Iterable[np.ndarray]) -> None:
+    """Write rows into a file, and delete the oldest files beyond ``MOST_BYTES``.
+
+    Raises:
+        OSError: The folder or the file cannot be written.
+    """
+    temporary, digest = file.with_name(f".{file.name}.{os.getpid()}"), xxhash.xxh3_128()
+    file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as opened:
-            opened.write(rows.data)
-            opened.write(xxhash.xxh3_128(rows.data).digest())
-        move(temporary, folder / name)
-        for file in leftovers(folder):  # of processes that were killed
-            if time.time() - file.stat().st_mtime > _ABANDONED:
-                file.unlink(missing_ok=True)
-        files = sorted((file.stat().st_mtime, file) for file in folder.iterdir() if not file.name.startswith("."))
-        left = MOST_BYTES
-        for _, file in reversed(files):
-            left -= file.stat().st_size
-            if left < 0:
-                file.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        tqdm.write(f"warning: {folder}: the captions' tokens cannot be kept there ({reason})", file=sys.stderr)
+            for rows in parts:
+                opened.write(rows.data)
+                digest.update(rows.data)
+            opened.write(digest.digest())
+        move(temporary, file)
     finally:
         with contextlib.suppress(OSError):  # it has the file's name by now, or never was
             temporary.unlink()
+    for left_over in leftovers(file.parent):  # of processes that were killed
+        if time.time() - left_over.stat().st_mtime > _ABANDONED:
+            left_over.unlink(missing_ok=True)
+    files = sorted((each.stat().st_mtime, each) for each in file.parent.iterdir() if not each.name.startswith("."))
+    left = MOST_BYTES
+    for _, each in reversed(files):
+        left -= each.stat().st_size
+        if left < 0:
+            each.unlink(missing_ok=True)

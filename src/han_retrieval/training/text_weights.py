@@ -81,7 +81,10 @@ def start_from_text(encoder: nn.Module, pretrained: PretrainedText, folder: str)
 def frozen_tokens(
     encoder: nn.Module, sentences: Sequence[Ids], *, device: torch.device, progress: bool
 ) -> FrozenTokens | None:
-    """Sentences' tokens by a text encoder with a frozen language model, which remembers them; None without one."""
+    """Sentences' tokens by a text encoder with a frozen language model, which remembers them.
+
+    None without one, or where they cannot be kept.
+    """
     if getattr(encoder, "frozen_size", None) is None or not any(each.requires_grad for each in encoder.parameters()):
         return None
     tokens = FrozenTokens.of(cast(FrozenEncoder, encoder), sentences, device=device, progress=progress)
