@@ -26,9 +26,9 @@ import os, time
 from han_retrieval.cli.main import main
 from han_retrieval.serve import SearchService
 search = SearchService.search
-def slow(self, query, page):
+def slow(self, query, page, photo=None):
     time.sleep(float(os.environ["SECONDS"]) * (query == "red dog"))
-    return search(self, query, page)
+    return search(self, query, page, photo)
 SearchService.search = slow
 main()
 """]  # fmt: skip
