@@ -74,7 +74,7 @@ def test_train_takes_a_matcher_by_its_name(capsys, tmp_path):
     assert json.loads(run(capsys, "train", *paths)[1])["model"]["matcher"] == "han"
     code, out, err = run(capsys, "train", *paths, "--matcher", "clip")
     assert (code, out) == (2, "")
-    assert "han, scan, vse++, vse-infinity" in err
+    assert "han, maxsim, pooled, scan, vse++, vse-infinity" in err
 
 
 def test_doctor_finds_nothing_wrong(capsys):

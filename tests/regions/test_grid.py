@@ -94,7 +94,7 @@ def test_detectors_by_name_and_by_fingerprint(detector):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("gird", "no detector is called 'gird'; did you mean 'grid'. .*bottom-up, grid, .*torchvision"),
+        ("gird", "no detector is called 'gird'; did you mean 'grid'. .*bottom-up, boxes, grid, .*torchvision"),
         ("", "no detector is called ''"),
         ("grid:36", "the grid detector takes no argument"),
         ("torchvision", "name one, such as --detector torchvision:fasterrcnn_resnet50_fpn"),

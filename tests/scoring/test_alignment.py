@@ -218,7 +218,7 @@ def test_han_without_blocks_is_its_plain_forward(alignment, pooling, dtype, tole
 def test_clipped_attention_is_for_no_blocks():
     items = (*random_tokens(2, 3, 4), *random_tokens(2, 3, 4))
     block = HAN(HANConfig(region_size=2, vocabulary_size=5, word_size=2, joint_size=4)).blocks[0]
-    with pytest.raises(ValueError, match="without blocks, 'clipped'; got 'clipped'"):
+    with pytest.raises(ValueError, match="without blocks, 'clipped' or 'max'; got 'clipped'"):
         score_all_pairs(*items, blocks=[block], matching=Matching(1.0, "words", MEAN, "clipped"))
     with pytest.raises(ValueError, match="got 'clip'"):
         engine(items, direction="words", attention="clip")

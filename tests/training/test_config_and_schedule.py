@@ -62,7 +62,9 @@ def test_the_matcher_decides_which_options_there_are():
         assert part in str(error.value)
     with pytest.raises(HANError, match=r"model\.blocks is no field; fields: matcher, region_size"):
         load_config(TrainingConfig, overrides=["model.matcher=vse++", "model.blocks=2"])
-    with pytest.raises(HANError, match=r"model\.matcher = .clip.: no matcher .* han, scan, vse\+\+, vse-infinity"):
+    with pytest.raises(
+        HANError, match=r"model\.matcher = .clip.: no matcher .* maxsim, pooled, scan, vse\+\+, vse-infinity"
+    ):
         load_config(TrainingConfig, overrides=["model.matcher=clip"])
 
 

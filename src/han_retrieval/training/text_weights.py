@@ -74,7 +74,7 @@ def start_from_text(encoder: nn.Module, pretrained: PretrainedText, folder: str)
     except RuntimeError:
         raise ModelError(
             f"{folder}: its text encoder has other sizes or parts than the model's; train it with the same "
-            "options in model (a vse++ takes none, it reads in one direction)"
+            "options, such as model.word_size (a vse++ takes none, it reads in one direction)"
         ) from None
 
 
