@@ -82,7 +82,7 @@ def test_it_draws_and_prints_a_line_a_word(
     main(["explain", str(photo), "a red zebra", "--model", str(model), "--out", str(tmp_path / name)])
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2 + 3
-    assert "'zebra' is not in the model's vocabulary" in err
+    assert "the model does not know 'zebra'" in err
     if name.endswith("html"):
         assert (tmp_path / name).read_text().startswith("<!doctype html>")
     else:

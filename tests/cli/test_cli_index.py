@@ -52,7 +52,7 @@ def test_index_search_info(han, tmp_path):
 
     code, out, err = han("search", "index", "a red zebra", "-k", 3)
     assert code == 0
-    assert "'zebra' is not in the model's vocabulary" in err
+    assert "the model does not know 'zebra'" in err
     lines = [line.split() for line in out.splitlines()]
     scores = [float(score) for score, _ in lines]
     assert len(lines) == 3

@@ -14,6 +14,7 @@ from han_retrieval.errors import HANError, ModelError
 from han_retrieval.matchers import HAN, HANConfig, hub
 from han_retrieval.matchers.hub import is_hub_name
 from han_retrieval.matchers.sharing import push_folder
+from han_retrieval.storage.folder_checksums import accept_files
 from han_retrieval.text import Vocabulary
 
 pytest.importorskip("huggingface_hub")
@@ -188,7 +189,10 @@ def test_a_model_is_pushed_in_one_commit_and_loaded_again(server: HubServer, tmp
 
 
 def test_what_cannot_be_pushed_is_one_line(server: HubServer, tmp_path: Path) -> None:
-    mine, damaged, bad = (save_model(tmp_path / name) for name in ("mine", "damaged", "bad"))
+    mine, damaged, bad, local = (save_model(tmp_path / name) for name in ("mine", "damaged", "bad", "local"))
+    config = json.loads((local / "config.json").read_text()) | {"text_encoder": "hf:/home/me/bert"}
+    (local / "config.json").write_text(json.dumps(config))
+    accept_files(local, ["config.json"])
     (damaged / "model.safetensors").write_bytes(b"x")
     (bad / "README.md").write_text("---\ntags: [a\n---\n\n# Bad\n")
     (tmp_path / "empty").mkdir()
@@ -196,6 +200,7 @@ def test_what_cannot_be_pushed_is_one_line(server: HubServer, tmp_path: Path) ->
         (mine, "mine", {}, "'mine': not a name on the Hub; give user/name"),
         (damaged, "user/mine", {}, "model.safetensors: is cut off or was changed"),
         (tmp_path / "empty", "user/mine", {}, "config.json is missing"),
+        (local, "user/mine", {}, r"text_encoder is hf:/home/me/bert, a place on this machine"),
         (bad, "user/mine", {}, "the card's metadata, between the lines --- of README.md, cannot be read"),
         (mine, "user/mine", {"results": [{"rsum": 1.0}]}, "the results lack recalls or rSum"),
     ):

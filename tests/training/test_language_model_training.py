@@ -158,7 +158,7 @@ def test_from_photos_to_evidence(folder, tmp_path, capsys):
         with pytest.raises(HANError, match="knows none of the words"):
             index.search("狗")
     main(["search", str(tmp_path / "index"), "a red 狗"])
-    assert "'狗' is not in the model's vocabulary" in capsys.readouterr().err
+    assert "the model does not know '狗'" in capsys.readouterr().err
     main(["info", str(tmp_path / "index"), "--recall"])
     main(["info", str(tmp_path / "model")])
     assert "tiny-1-" in capsys.readouterr().out

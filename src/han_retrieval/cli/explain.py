@@ -48,7 +48,7 @@ def explain(
     finder = find_detector(matcher.config, model, name=detector, regions=regions)
     evidence = evidence_from_regions(matcher, finder.detect([picture])[0], sentence, photo=photo)
     for word in evidence.unknown_words:
-        click.echo(f"note: {word!r} is not in the model's vocabulary", err=True)
+        click.echo(f"note: the model does not know {word!r}", err=True)
     if out:
         evidence.draw(out, width=width, font=font)
     click.echo(json.dumps({"photo": str(photo)} | evidence.to_dict()) if as_json else _table(evidence))

@@ -56,7 +56,7 @@ def search(
         known = {word: known for part in sentences for word, known in photos.model.known_words(part.text).items()}
         for word in known:
             if not known[word]:
-                click.echo(f"note: {word!r} is not in the model's vocabulary", err=True)
+                click.echo(f"note: the model does not know {word!r}", err=True)
         found = photos.search(parts, k=k, candidates=candidates, where=where, exact=exact, collapse=collapse)
         if not len(photos):
             click.echo(f"note: {index} is empty", err=True)

@@ -95,10 +95,10 @@ def matcher_name(folder: Path) -> str:
     Raises:
         ModelError: As ``load_folder``.
     """
-    return str(_fields(folder)["matcher"])
+    return str(config_fields(folder)["matcher"])
 
 
-def _fields(folder: Path) -> dict[str, Any]:
+def config_fields(folder: Path) -> dict[str, Any]:
     """The fields of config.json; one that names no matcher is a HAN's."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder")
@@ -125,7 +125,7 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
         ModelError: The folder or a file is missing, a file is not what it should be, or it is another matcher's; the
             message names it.
     """
-    fields = _fields(folder)
+    fields = config_fields(folder)
     wanted = kind.model_fields["matcher"].default
     if fields["matcher"] != wanted:
         raise ModelError(

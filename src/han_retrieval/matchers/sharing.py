@@ -8,7 +8,7 @@ from typing import Any
 
 from han_retrieval.errors import DataError, ModelError
 from han_retrieval.matchers import hub
-from han_retrieval.matchers.saving import CARD, matcher_name
+from han_retrieval.matchers.saving import CARD, CONFIG, config_fields
 from han_retrieval.parsing import read_text
 
 LIBRARY = "han-retrieval"
@@ -27,11 +27,18 @@ def push_folder(folder: Path, name: str, *, private: bool = False, message: str 
         metadata: Of the card: ``license``, ``language``, ``datasets``, ``results``; see ``hub_card``.
 
     Raises:
-        ModelError: It is no model's folder, damaged, or cannot be uploaded.
+        ModelError: It is no model's folder, damaged, names a folder of this machine, or cannot be uploaded.
         ConfigError: ``name`` is no name on the Hub.
         DataError: The results are not those of an evaluation.
     """
-    matcher = matcher_name(folder)
+    fields = config_fields(folder)
+    matcher = str(fields["matcher"])
+    for field in ("text_encoder", "detector_fingerprint"):
+        if ":/" in str(fields.get(field)):
+            raise ModelError(
+                f"{folder / CONFIG}: {field} is {fields[field]}, a place on this machine, where nobody else finds it; "
+                "train with a name of the Hub"
+            )
     hub.check_name(name)
     file = folder / CARD
     card = read_text(file, kind=ModelError) if file.is_file() else _plain_card(name, matcher)
