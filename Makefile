@@ -13,8 +13,9 @@ demo: $(STAMP)
 train-demo: $(STAMP)
 	$(BIN)/python -m research.scenes.demo --out train-demo
 
+# One process a core, with one thread each; a file's tests stay together.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The page, in Debian's Chromium or any other: apt-get install chromium
 test-browser: $(STAMP)
