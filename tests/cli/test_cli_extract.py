@@ -251,7 +251,8 @@ def test_ctrl_c_in_a_real_process(photos, tmp_path):
         """
     )
     command = [sys.executable, "-c", program, str(photos), "--out", str(tmp_path / "out"), "--batch-size", "1"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent / "helpers")])}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
