@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,11 +29,19 @@ from han_retrieval.text.tokenizer import MOST_WORDS
 from han_retrieval.weights import tensor_bytes
 
 if TYPE_CHECKING:
-    from han_retrieval.regions import Regions
-    from han_retrieval.retriever import Retriever
+    from han_retrieval.matchers import Matcher
+    from han_retrieval.regions import Detector, Regions
 
 _PHOTOS_AT_ONCE = 512
 _DECODED_AT_ONCE = 8
+
+
+class ModelAndDetector(Protocol):
+    """A model with its detector and its name; ``han_retrieval.load`` gives one."""
+
+    model: Matcher
+    detector: Detector
+    name: str
 
 
 class SearchModel:
@@ -52,7 +60,7 @@ class SearchModel:
             mteb keeps results.
     """
 
-    def __init__(self, retriever: Retriever, *, photos_at_once: int = _PHOTOS_AT_ONCE) -> None:
+    def __init__(self, retriever: ModelAndDetector, *, photos_at_once: int = _PHOTOS_AT_ONCE) -> None:
         self.retriever = retriever
         self.photos_at_once = photos_at_once
         self._corpus: Any = None

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from han_retrieval.errors import ConfigError, DataError, ModelError
-from han_retrieval.matchers.base import Matcher, MatcherConfig, check_items
-from han_retrieval.scoring import PRECISIONS
+from han_retrieval.matchers.base import Matcher, MatcherConfig
+from han_retrieval.matchers.vse import score_vectors
 from han_retrieval.text import Vocabulary, make_text_encoder
 
 if TYPE_CHECKING:
@@ -117,18 +117,13 @@ class Pooled(Matcher):
         Raises:
             ModelError: The vectors of images and of texts have different sizes.
         """
-        if backend not in ("gram", "reference"):
-            raise ValueError(f"backend must be 'gram' or 'reference'; got {backend!r}")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-        check_items("image", image_tokens, region_mask, (len(region_mask), 1, image_tokens.shape[-1]))
-        check_items("text", text_tokens, word_mask, (len(word_mask), 1, text_tokens.shape[-1]))
+        sizes = image_tokens.shape[-1], text_tokens.shape[-1]
         if not len(image_tokens) or not len(text_tokens):
             return image_tokens.new_zeros(len(image_tokens), len(text_tokens))
-        if image_tokens.shape[-1] != text_tokens.shape[-1]:
+        if sizes[0] != sizes[1]:
             raise ModelError(
-                f"the photos' vectors have {image_tokens.shape[-1]} numbers and those of {self.config.text_encoder} "
-                f"{text_tokens.shape[-1]}: they are of two models; take the text tower of the model that made the "
-                "features"
+                f"the photos' vectors have {sizes[0]} numbers and those of {self.config.text_encoder} {sizes[1]}: they "
+                "are of two models; take the text tower of the model that made the features"
             )
-        return image_tokens[:, 0] @ text_tokens[:, 0].to(image_tokens.dtype).mT
+        texts, masks = text_tokens.to(image_tokens.dtype), (region_mask, word_mask)
+        return score_vectors(image_tokens, texts, masks, size=sizes[0], backend=backend, precision=precision)

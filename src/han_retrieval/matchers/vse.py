@@ -89,6 +89,25 @@ class ImageProjection(nn.Module):
         return torch.where(there, tokens, 0)
 
 
+def score_vectors(
+    images: Tensor, texts: Tensor, masks: tuple[Tensor, Tensor], *, size: int, backend: str, precision: str
+) -> Tensor:
+    """The products (I, T) of a vector an image (I, 1, ``size``) and a vector a text (T, 1, ``size``).
+
+    Backend and precision are those of ``Matcher.score``; one small product is the same for all of them.
+
+    Raises:
+        ValueError: An unknown backend or precision, or shapes that do not fit the masks of regions and words.
+    """
+    if backend not in ("gram", "reference"):
+        raise ValueError(f"backend must be 'gram' or 'reference'; got {backend!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    for kind, tokens, mask in zip(("image", "text"), (images, texts), masks, strict=True):
+        check_items(kind, tokens, mask, (len(mask), 1, size))
+    return images[:, 0] @ texts[:, 0].mT
+
+
 class PooledMatcher(Matcher):
     """A matcher whose images and texts are one token each, of unit length.
 
@@ -127,14 +146,8 @@ class PooledMatcher(Matcher):
 
         See ``Matcher.score``.
         """
-        if backend not in ("gram", "reference"):
-            raise ValueError(f"backend must be 'gram' or 'reference'; got {backend!r}")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-        d = self.config.joint_size
-        check_items("image", image_tokens, region_mask, (len(region_mask), 1, d))
-        check_items("text", text_tokens, word_mask, (len(word_mask), 1, d))
-        return image_tokens[:, 0] @ text_tokens[:, 0].mT
+        masks, size = (region_mask, word_mask), self.config.joint_size
+        return score_vectors(image_tokens, text_tokens, masks, size=size, backend=backend, precision=precision)
 
 
 class VSE(PooledMatcher):
