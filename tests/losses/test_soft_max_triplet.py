@@ -62,6 +62,20 @@ def test_other_captions_of_an_image_are_no_negatives():
     assert float(crossed) > 0  # the second caption now belongs to another image than its row's
 
 
+def test_pairs_that_match_as_well_are_no_negatives():
+    scores = torch.tensor([[0.5, 0.9, 0.1], [0.4, 0.9, 0.1], [0.1, 0.1, 0.9]])
+    matching = torch.eye(3, dtype=torch.bool)
+    matching[0, 1] = True  # the first image has the second caption, too
+    assert float(soft_max_triplet_loss(scores, margin=0.2, power=2)) > 0.1
+    assert float(soft_max_triplet_loss(scores, margin=0.2, power=2, matching=matching)) < 0.04
+    # What is left: the second image is within the margin of the first for its caption.
+    expected = (0.4 - 0.5 + 0.2) / 3
+    assert float(soft_max_triplet_loss(scores, margin=0.2, power=2, matching=matching)) == pytest.approx(expected)
+    for wrong in (matching[:2], matching.float()):
+        with pytest.raises(ValueError, match="matching"):
+            soft_max_triplet_loss(scores, margin=0.2, power=2, matching=wrong)
+
+
 @pytest.mark.parametrize("power", [1, 1.0001, 2, 50, 1e4, 1e8, math.inf])
 @pytest.mark.parametrize(
     "scores",

@@ -18,6 +18,7 @@ def soft_max_triplet_loss(
     power: float,
     image_ids: Tensor | None = None,
     caption_image_ids: Tensor | None = None,
+    matching: Tensor | None = None,
 ) -> Tensor:
     """Rank the matching caption of each image, and the matching image of each caption, above all others by a margin.
 
@@ -39,6 +40,8 @@ def soft_max_triplet_loss(
         image_ids: (I,) ints, the image of each row; rows are different images when not given.
         caption_image_ids: (I,) ints, the image that each column's caption belongs to; ``image_ids`` when not given.
             A caption of the row's own image is never a negative.
+        matching: (I, I) bool, true where a column's caption matches a row's image as well, such as a sentence that
+            several images have; these pairs are no negatives either.
 
     Recommendations:
         A margin of 0.2 for scores that are cosines; p from 4 to 8; batches of about 100 pairs, each of another image.
@@ -58,7 +61,8 @@ def soft_max_triplet_loss(
         for finite scores, and 0 in rows and columns without a violation.
 
     Raises:
-        ValueError: The scores are not square or there are none, ids have another length, or the power is below 1.
+        ValueError: The scores are not square or there are none, ids or ``matching`` have another shape, or the power is
+            below 1.
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
         raise ValueError(f"scores must be (I, I), a matching caption a row, I >= 1; got {tuple(scores.shape)}")
@@ -70,10 +74,14 @@ def soft_max_triplet_loss(
     if rows.shape != (count,) or columns.shape != (count,):
         raise ValueError(f"ids must be ({count},); got {tuple(rows.shape)} and {tuple(columns.shape)}")
 
-    same_image = (rows.unsqueeze(1) == columns.unsqueeze(0)) | torch.eye(count, dtype=torch.bool, device=scores.device)
+    no_negative = (rows.unsqueeze(1) == columns.unsqueeze(0)) | torch.eye(count, dtype=torch.bool, device=scores.device)
+    if matching is not None:
+        if matching.shape != scores.shape or matching.dtype != torch.bool:
+            raise ValueError(f"matching must be {(count, count)} bool; got {tuple(matching.shape)} {matching.dtype}")
+        no_negative |= matching
     positive = scores.diagonal()
-    of_images = (scores - positive.unsqueeze(1) + margin).relu().masked_fill(same_image, 0)
-    of_captions = (scores - positive.unsqueeze(0) + margin).relu().masked_fill(same_image, 0)
+    of_images = (scores - positive.unsqueeze(1) + margin).relu().masked_fill(no_negative, 0)
+    of_captions = (scores - positive.unsqueeze(0) + margin).relu().masked_fill(no_negative, 0)
     return (_norm(of_images, power).sum() + _norm(of_captions.mT, power).sum()) / count
 
 

@@ -44,6 +44,8 @@ class Batch(NamedTuple):
         word_mask: (B, n) bool.
         image_ids: (B,) int64, the photo's place in the dataset.
         shown: (B, n, m) bool, the regions that show what a word names; None where that is not known.
+        matching: (B, B) bool, true where a column's caption is one of a row's photo as well; None where no two photos
+            share one, or that does not count.
     """
 
     regions: Tensor
@@ -52,6 +54,7 @@ class Batch(NamedTuple):
     word_mask: Tensor
     image_ids: Tensor
     shown: Tensor | None = None
+    matching: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         spans: Phrases with boxes, by photo and caption, as spans of ids; None where no annotations are used.
         augmentations: Further stores of the photos: each time a photo is used, one of its stores is drawn at random.
         inputs: What the matcher takes of them.
+        having: The photos that have a caption, by photo and caption; empty where no two share one, or where that does
+            not count.
         tokens: The captions' tokens, of a text encoder that is frozen.
     """
 
@@ -76,6 +81,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
     spans: Sequence[Sequence[Sequence[Span]]] | None = None
     augmentations: Sequence[RegionStore] = ()
     inputs: Inputs = regions_of
+    having: Sequence[Sequence[frozenset[int]]] = ()
     tokens: FrozenTokens | None = None
 
     @classmethod
@@ -99,7 +105,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
             DataError: A caption has more than ``MOST_WORDS`` words.
             ModelError: The tokenizer finds other words in an annotated caption than the annotations have.
         """
-        photo_ids, captions, spans = [], [], []
+        photo_ids, captions, sentences, spans = [], [], [], []
         sizes = {photo.id: (photo.width, photo.height) for photo in store.photos()} if annotations is not None else {}
         for photo in dataset.photos:
             if photo.id in store:
@@ -110,18 +116,26 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
                 if worded:
                     photo_ids.append(photo.id)
                     captions.append([encoded[s].ids for s in worded])
+                    sentences.append([tuple(tokenize(s)) for s in worded])
                     if annotations is not None:
                         width, height = sizes[photo.id]
                         found = caption_spans(photo, annotations, width=width, height=height)
                         for s in found.keys() & worded:
                             check_words(encoded[s], tokenize(s))
                         spans.append([id_spans(found.get(s, ()), encoded[s].spans) for s in worded])
-        return cls(photo_ids, captions, store, config, None if annotations is None else spans, augmentations, inputs)
+        having = _having(sentences) if config.equal_captions == "ignored" else ()
+        given = None if annotations is None else spans
+        return cls(photo_ids, captions, store, config, given, augmentations, inputs, having)
 
     @property
     def caption_count(self) -> int:
         """Captions in an epoch."""
         return sum(map(len, self.captions))
+
+    @property
+    def shared_count(self) -> int:
+        """Captions in an epoch that other photos have as well."""
+        return sum(len(photos) > 1 for of_photo in self.having for photos in of_photo)
 
     @property
     def grounded_count(self) -> int:
@@ -176,7 +190,11 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         features, region_mask = compact(inputs, kept_regions)
         words, word_mask = compact(words, kept_words)
         image_ids = torch.tensor([photo for photo, _ in part])
-        return Batch(features, region_mask, words, word_mask, image_ids, shown)
+        matching = None
+        if self.having:
+            having = [self.having[photo][caption] for photo, caption in part]
+            matching = torch.tensor([[photo in photos for photos in having] for photo, _ in part])
+        return Batch(features, region_mask, words, word_mask, image_ids, shown, matching)
 
     def _regions(self, ids: Sequence[str], random: torch.Generator) -> RegionBatch:
         if not self.augmentations:  # nothing is drawn: what is dropped stays what it is without augmentation
@@ -187,6 +205,18 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
             having = [self.store, *(store for store in self.augmentations if photo_id in store)]
             chosen.setdefault(having[int(share * len(having))], []).append(place)
         return interleave([(places, store.batch([ids[i] for i in places])) for store, places in chosen.items()])
+
+
+def _having(sentences: Sequence[Sequence[tuple[str, ...]]]) -> list[list[frozenset[int]]]:
+    """The photos that have a sentence, by photo and sentence; empty where no two photos share one."""
+    photos: dict[tuple[str, ...], set[int]] = {}
+    for photo, of_photo in enumerate(sentences):
+        for sentence in of_photo:
+            photos.setdefault(sentence, set()).add(photo)
+    if all(len(having) == 1 for having in photos.values()):
+        return []
+    found = {sentence: frozenset(having) for sentence, having in photos.items()}
+    return [[found[sentence] for sentence in of_photo] for of_photo in sentences]
 
 
 def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:

@@ -82,6 +82,8 @@ class TrainingConfig(LoopConfig):
             start can make the scores collapse to one value.
         alignment_weight: Weight of the alignment loss beside the triplet loss: words of an annotated phrase learn to
             attend to the regions that show it. Needs Entities annotations of the training photos; 0 for none.
+        equal_captions: What a caption that several photos have is to each of them: "ignored" by the loss, or a
+            "negative" as any other photo's.
         region_drop: Share of an image's regions that each step leaves out.
         word_drop: Share of a caption's words that each step leaves out; one always stays.
         text_lr_factor: The learning rate of a language model that is trained along (``model.text_backbone``), as a
@@ -107,6 +109,7 @@ class TrainingConfig(LoopConfig):
     power: Power = 4.0
     power_warm_up: Share = 0.0
     alignment_weight: Weight = 0.0
+    equal_captions: Literal["ignored", "negative"] = "ignored"
     region_drop: Share = 0.25
     word_drop: Share = 0.15
     text_lr_factor: Positive = 0.05

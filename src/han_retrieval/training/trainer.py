@@ -204,6 +204,11 @@ class MatcherTraining(TrainingTask[Batch]):
             "captions": data.caption_count,
             "content_hash": data.content_hash(vocabulary, dev),
         }
+        if data.shared_count:
+            self.facts["shared_captions"] = data.shared_count
+            if progress:
+                share = f"{data.shared_count:,} of {data.caption_count:,} captions stand under several photos"
+                tqdm.write(f"{share}: to none of them they are negatives (equal_captions)", file=sys.stderr)
         if model.config.text_encoder_fingerprint is not None:
             self.facts["text_encoder"] = model.config.text_encoder_fingerprint
         if augmentations:
@@ -234,7 +239,11 @@ class MatcherTraining(TrainingTask[Batch]):
         scores = self.module.score(*tokens)
         power = loss_power(config, step, steps=steps)
         loss = soft_max_triplet_loss(
-            scores, margin=config.margin, power=power, image_ids=batch.image_ids.to(scores.device)
+            scores,
+            margin=config.margin,
+            power=power,
+            image_ids=batch.image_ids.to(scores.device),
+            matching=None if batch.matching is None else batch.matching.to(scores.device),
         )
         total, parts = loss, {"loss": loss}
         if batch.shown is not None:
