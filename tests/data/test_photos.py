@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from heic import HEIC
 from PIL import EpsImagePlugin, Image
 
-from han_retrieval.data import open_photo, upright_rgb
-from han_retrieval.errors import HANError
+from han_retrieval.data import open_photo, photo_files, read_exif, upright_rgb
+from han_retrieval.errors import DataError, HANError
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # as open_photo has it, which pytest undoes
 
@@ -251,3 +252,28 @@ def test_turned_tiffs_of_every_mode(tmp_path: Path, mode: str) -> None:
     assert photo.size == (32, 16)
     if mode != "L":
         assert np.abs(middles(photo) - COLOURS).max() <= 40
+
+
+@pytest.mark.parametrize("name", ["phone.heic", "PHONE.HEIC", "phone.jpg"])
+def test_a_phone_s_heic_is_a_photo(tmp_path, name):
+    (tmp_path / name).write_bytes(HEIC)
+    photo = open_photo(tmp_path / name)
+    assert photo.size == (24, 16)
+    left, right = photo.getpixel((2, 8)), photo.getpixel((21, 8))
+    assert left[0] > 150 > 90 > left[2]
+    assert right[2] > 150 > 90 > right[0]
+    assert read_exif(photo).date == "2024-01-31 12:00:00"
+    assert [file.name for file in photo_files(tmp_path)] == [name]
+
+
+def test_a_broken_heic_is_named(tmp_path):
+    path = tmp_path / "broken.heic"
+    path.write_bytes(HEIC[:-40])
+    with pytest.raises(DataError, match=r"broken\.heic: "):
+        open_photo(path)
+
+
+def test_a_jpeg_that_is_called_heic_is_a_photo(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.HEIC", "JPEG")
+    assert open_photo(tmp_path / "a.HEIC").size == (8, 8)
+    assert [file.name for file in photo_files(tmp_path)] == ["a.HEIC"]

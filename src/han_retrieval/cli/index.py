@@ -119,8 +119,6 @@ def _show_notes(report: IndexReport) -> None:
             click.echo(f"  {printable(f'{name}: {reason}')}", err=True)
         if len(files) > _SHOWN:
             click.echo("  ... (--json lists them all)", err=True)
-    if report.heif:
-        click.echo(f"note: {report.heif} .heic or .heif photos were left out: pip install pillow-heif", err=True)
     for folder in report.unreadable:
         click.echo(f"note: {printable(folder)}: cannot be listed; the photos below it stay in the index", err=True)
 

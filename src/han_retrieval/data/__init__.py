@@ -11,7 +11,6 @@ from han_retrieval.data.folder import photo_files
 from han_retrieval.data.joined import with_splits_of
 from han_retrieval.data.packed import PackedPhoto, PhotoBytes, PhotoContainer
 from han_retrieval.data.photos import (
-    HEIF_SUFFIXES,
     PHOTO_READER,
     PHOTO_SUFFIXES,
     ExifInfo,
@@ -31,7 +30,6 @@ from han_retrieval.data.sentences import read_sentences
 from han_retrieval.parsing import read_lines
 
 __all__ = [
-    "HEIF_SUFFIXES",
     "PHOTO_READER",
     "PHOTO_SUFFIXES",
     "PIXELS_AT_ONCE",

@@ -51,7 +51,6 @@ ADAPTER = _PhotoFolder()
 def photo_files(
     folder: Path,
     *,
-    suffixes: frozenset[str] = PHOTO_SUFFIXES,
     enter: Callable[[str], bool] | None = None,
     unreadable: Callable[[OSError], None] | None = None,
     odd: Callable[[Path, OSError | None], None] | None = None,
@@ -60,7 +59,6 @@ def photo_files(
 
     Args:
         folder: Where to begin.
-        suffixes: File name endings, in lower case.
         enter: Whether to go into a folder, given its path; all by default.
         unreadable: Called with the error of each folder that cannot be listed or entered, whose ``filename`` is the
             folder; such folders are left out.
@@ -75,7 +73,7 @@ def photo_files(
         ]
         for name in names:
             path = Path(where, name)
-            if name.startswith(".") or path.suffix.lower() not in suffixes:
+            if name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
                 continue
             error = None
             try:

@@ -17,34 +17,26 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import PIL
+from pi_heif import register_heif_opener
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from han_retrieval.data.jpegs import check_scans, decode_cut
 from han_retrieval.data.packed import PhotoBytes
 from han_retrieval.errors import DataError, HANError, one_line
 
-try:
-    from pillow_heif import register_heif_opener
-except ImportError:
-    register_heif_opener = None
+register_heif_opener()
 
-HEIF_SUFFIXES = frozenset({".heic", ".heif"})
-"""Endings of HEIF files, which Pillow reads where pillow-heif is installed."""
-
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
-if register_heif_opener is not None:
-    register_heif_opener()
-    PHOTO_SUFFIXES |= HEIF_SUFFIXES
+PHOTO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".heic", ".heif"}
+)
 """File name endings, in lower case, that are taken for photos when a folder is walked."""
 
 # No other formats: Pillow goes by content, and starts other programs for some of them (EPS).
-_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "HEIF"]
 if find_spec("PIL.AvifImagePlugin") is not None:  # Pillow 11.3 or newer
     _FORMATS.append("AVIF")
-if register_heif_opener is not None:
-    _FORMATS.append("HEIF")
 
-PHOTO_READER = f"2, Pillow {PIL.__version__}{'' if register_heif_opener is None else ', HEIF'}"
+PHOTO_READER = f"2, Pillow {PIL.__version__}, HEIF"
 """Names what reads photos: what one version cannot read, another one may."""
 
 MOST_PIXELS = 100_000_000
@@ -107,8 +99,7 @@ def open_photo(
     The size is read from the header and checked before any pixel is decoded.
 
     Args:
-        path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF, or HEIF where pillow-heif is installed; or the
-            content of one.
+        path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF or HEIF; or the content of one.
         max_pixels: The largest width x height that is decoded; Pillow's own limit, 178,956,970, holds too.
         shrink_to: The pixels that are needed on either side: a JPEG is then decoded at a smaller scale where that is
             faster, other files as they are.

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES
+from han_retrieval.data import PHOTO_SUFFIXES
 from han_retrieval.errors import QueryError
 from han_retrieval.parsing import shown
 from han_retrieval.text import tokenize
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MOST_PHOTOS = 8  # in a query
 
 _QUOTES = str.maketrans("“”„‟", '""""')
-_SUFFIXES = "|".join(sorted(suffix[1:] for suffix in PHOTO_SUFFIXES | HEIF_SUFFIXES))
+_SUFFIXES = "|".join(sorted(suffix[1:] for suffix in PHOTO_SUFFIXES))
 _WEIGHT = r"(?:(?P<weight>\d+\.?\d*|\.\d+)\s*\*\s*)?"
 _PHOTO = (
     r'photo:"(?P<quoted>[^"]*)"|photo:(?P<named>[^\s"]+?)(?=\s|$|[+-]\s*(?:[\d.]+\s*\*\s*)?")'

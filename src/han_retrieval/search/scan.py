@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from han_retrieval.data import HEIF_SUFFIXES, PHOTO_SUFFIXES, is_text, photo_files
+from han_retrieval.data import is_text, photo_files
 from han_retrieval.errors import DataError
 from han_retrieval.files import from_home
 from han_retrieval.search.settings import Patterns
@@ -37,7 +37,6 @@ class Scan:
         unread: Photos whose files cannot be read now, such as links to a disk that is away, and the reason in words.
         unsure: Whether one of them may be any photo at all.
         unreadable: Folders that could not be listed, so that the files below them are not known.
-        heif: The number of .heic and .heif files left out because pillow-heif is not installed.
     """
 
     roots: frozenset[str]
@@ -46,7 +45,6 @@ class Scan:
     unread: dict[Place, str] = field(default_factory=dict)
     unsure: bool = False
     unreadable: list[Path] = field(default_factory=list)
-    heif: int = 0
 
     def overlooks(self, place: Place) -> bool:
         """Whether nothing is known of a file: it cannot be read, or is below a folder that could not be listed."""
@@ -119,9 +117,6 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
         path = file.relative_to(root).as_posix()
         if _fits(path, patterns.exclude) or (patterns.include and not _fits(path, patterns.include)):
             return None
-        if file.suffix.lower() not in PHOTO_SUFFIXES:
-            found.heif += 1
-            return None
         if not is_text(path):
             found.left_out.append((os.fsencode(file).decode(errors="replace"), "its name is not UTF-8; rename it"))
             return None
@@ -138,8 +133,7 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
         found.unread[root, path] = "is a link to nothing" if is_dangling else f"cannot be read ({error.strerror})"
         found.unsure |= not is_dangling
 
-    suffixes = PHOTO_SUFFIXES | HEIF_SUFFIXES
-    for file in photo_files(Path(root), suffixes=suffixes, enter=enter, unreadable=unreadable, odd=odd):
+    for file in photo_files(Path(root), enter=enter, unreadable=unreadable, odd=odd):
         path = wanted(file)
         if path is None:
             continue

@@ -36,7 +36,6 @@ class IndexReport:
         broken: Files that could not be indexed, with the reason; those of earlier updates included.
         unread: Files that cannot be read now, with the reason, as where a disk is away. The next update tries them
             again, and what the index has of them stays.
-        heif: The number of .heic and .heif photos left out because pillow-heif is not installed.
         unreadable: Folders that could not be listed; the photos below them stay in the index.
         seconds: Wall-clock time.
     """
@@ -47,7 +46,6 @@ class IndexReport:
     removed: int
     broken: list[tuple[str, str]]
     unread: list[tuple[str, str]]
-    heif: int
     unreadable: list[str]
     seconds: float
 
@@ -150,7 +148,6 @@ def index_photos(
             removed=additions.removed,
             broken=additions.broken + found.left_out,
             unread=[(str(Path(*place)), reason) for place, reason in sorted(additions.unread.items())],
-            heif=found.heif,
             unreadable=[str(folder) for folder in found.unreadable],
             seconds=time.perf_counter() - started,
         )
@@ -213,10 +210,9 @@ def _scan(roots: dict[str, Patterns], before: Settings | None) -> Scan:
         patterns = roots[root]
         through = " that --include and --exclude let through" if patterns.include or patterns.exclude else ""
         what = f"no photo in it or below it{through}" if Path(root).is_dir() else "no such folder"
-        heif = "; .heic and .heif are read with pillow-heif: pip install pillow-heif" if found.heif else ""
         # New patterns may be mistaken, which is no reason to remove photos.
         known = before is not None and root in before.roots and (not through or before.roots[root] == patterns)
-        mend = "; if its photos are to leave the index: --forget" if known else heif
+        mend = "; if its photos are to leave the index: --forget" if known else ""
         raise DataError(f"{root}: {what}{mend}")
     return found
 
