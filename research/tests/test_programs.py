@@ -87,6 +87,9 @@ def test_calibration(folder: Path) -> None:
     fitted.write(folder / "model")
     lines = run(folder, "calibration").splitlines()
     assert [line.split()[1] for line in lines[2:]] == ["25", "50", "100", "300", "30"]
+    answered = run(folder, "refusals", "--sentences", 20).splitlines()
+    assert [len(line.split("|")) for line in answered] == [4] * 6  # one size: there are few photos
+    assert answered[-1].startswith("| sentences in six other languages | 0.0 |")
     main = importlib.import_module("research.reliability").main
     result = CliRunner().invoke(main, [str(folder / "model"), str(folder / "reliability.png")], catch_exceptions=False)
     assert result.exit_code == 0

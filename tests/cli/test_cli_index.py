@@ -123,18 +123,17 @@ def test_probabilities_and_nothing_matches(han, tmp_path):
     fitted.write(tmp_path / "model")
     code, out, err = han("search", "index", "a dog")
     for line, score in zip(out.splitlines(), scores, strict=True):
-        assert line.split()[1] == f"{100 / (1 + math.exp(-score)):.1f}%"
+        assert line.split()[:2] == [f"{score:.4f}", "strong" if 1 / (1 + math.exp(-score)) >= 0.25 else "likely"]
     assert (code, err) == (0, "")
     fitted.model_copy(update={"threshold": 0.9}).write(tmp_path / "model")
     code, out, err = han("search", "index", "a dog")
     assert (code, out) == (0, "")
-    assert err.startswith("nothing here matches: ")
-    assert "90.0% would be enough; --all" in err
+    assert err == "nothing here is likely to match; --all shows the nearest photos\n"
     answer = json.loads(han("search", "index", "a dog", "--json")[1])
     assert (answer["nothing"], answer["hits"]) == (True, [])
     code, out, err = han("search", "index", "a dog", "--all")
     assert [float(line.split()[0]) for line in out.splitlines()] == scores
-    assert err.startswith("nothing here matches: ")
+    assert err == "nothing here is likely to match\n"
 
 
 @pytest.fixture
@@ -183,7 +182,7 @@ def test_caption(han, finder, tmp_path):
     assert scores == sorted(scores, reverse=True)
     ranked = json.loads(han("caption", "lines.txt", "photos/002.png", "--model", "model", "--json")[1])["captions"]
     assert {each["caption"] for each in ranked} == {"a red dog", "a blue cat", "a"}
-    assert all(each["probability"] is None for each in ranked)
+    assert all(each["match"] is None for each in ranked)
     code, out, err = han("caption", "index", "photos/002.png")
     assert (code, out) == (2, "")
     assert "knows no word of any of the" in err  # "thing 0" and the like

@@ -9,7 +9,7 @@ import pytest
 from damaging import without_checksums
 from made_up import small_model
 from pydantic import ValidationError
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Relevance
@@ -133,7 +133,10 @@ def test_probability_is_the_logistic_of_the_score():
     odds = [p / (1 - p) for p in (fitted.probability(scores, among=n) for n in (fitted.photos, 2 * fitted.photos))]
     assert odds[1] == pytest.approx(odds[0] / 2)
     assert fitted.probability(scores, among=fitted.photos) == pytest.approx(fitted.probability(scores))
-    assert list(fitted.passes([fitted.threshold - 1e-9, fitted.threshold])) == [False, True]
+    score = (logit(fitted.threshold) - fitted.intercept) / fitted.slope
+    assert list(fitted.passes([score - 1e-6, score + 1e-6])) == [False, True]
+    for probability, match in ((0.24, "likely"), (0.26, "strong"), (0.07, "weak"), (0.09, "likely")):
+        assert fitted.match((logit(probability) - fitted.intercept) / fitted.slope) == match
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,23 @@ def test_probabilities_are_those_of_the_scores_of_one_sentence(index, model):
     assert several.hits[0].probability is None
 
 
+def test_a_sentence_of_unknown_words_matches_nothing(index, model):
+    fitted = calibration(photos=len(index))
+    assert not search(index, model, SENTENCE, calibration=fitted).nothing_matches
+    other = search(index, model, "ein a Hund Schnee", calibration=fitted)
+    assert other.nothing_matches
+    assert other.hits
+    assert not search(index, model, "ein a Hund Schnee").nothing_matches  # nothing is claimed without a calibration
+
+
+def test_how_many_photos_are_searched_does_not_make_a_match(index, model):
+    fitted = calibration(photos=len(index))
+    hits = search(index, model, SENTENCE, calibration=fitted).hits
+    few = search(index, model, SENTENCE, calibration=calibration(photos=1000 * len(index))).hits
+    assert [hit.match for hit in few] == [hit.match for hit in hits]
+    assert few[0].probability > hits[0].probability
+
+
 def test_stages_are_timed(index, model):
     seconds = search(index, model, SENTENCE).seconds
     assert list(seconds) == ["encode", "filter", "candidates", "fetch", "rank"]

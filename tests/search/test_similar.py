@@ -113,7 +113,7 @@ def test_captions_are_ranked_by_their_scores(index, model, k):
     assert [each.caption for each in ranked] == sorted(readable, key=wanted.__getitem__, reverse=True)[:k]
     for each in ranked:
         assert each.score == pytest.approx(wanted[each.caption], abs=1e-5)
-        assert each.probability is None
+        assert each.match is None
 
 
 def test_captions_of_regions_are_those_of_their_tokens(folder, index, model):

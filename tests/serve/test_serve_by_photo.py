@@ -246,11 +246,12 @@ def test_a_calibrated_model_gives_probabilities(tmp_path):
         calibrate(tmp_path / "model", threshold=1.0, photos=len(opened))
     with client(SearchService(index)) as web:
         said = web.get("/api/search", params={"q": SENTENCE}).json()
-        assert (said["nothing"], said["threshold"]) == (True, 1.0)
+        assert said["nothing"]
         for hit in said["hits"]:
             assert hit["probability"] == pytest.approx(1 / (1 + np.exp(-2 * hit["score"])))
+            assert hit["match"] == ("strong" if hit["probability"] >= 0.25 else "likely")
         pair = web.get(f"/api/photos/{said['hits'][0]['id']}/evidence", params={"q": SENTENCE}).json()
         assert pair["probability"] == pytest.approx(said["hits"][0]["probability"], abs=1e-4)
         parts = web.get("/api/search", params={"q": '"a dog" - "a quagga cat"'}).json()
-        assert (parts["threshold"], parts["nothing"], parts["unknown"]) == (None, False, ["quagga"])
+        assert (parts["hits"][0]["match"], parts["nothing"], parts["unknown"]) == (None, False, ["quagga"])
         assert "closing quotation mark" in error(web.get("/api/search", params={"q": '"a dog'}), 422)

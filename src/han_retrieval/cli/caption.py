@@ -9,7 +9,7 @@ import click
 
 from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import find_device
-from han_retrieval.cli.hits import probability_column
+from han_retrieval.cli.hits import match_column
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, cpu_option, detector_options, json_option, k_option, model_option
 from han_retrieval.data import open_photo, read_sentences
@@ -50,10 +50,12 @@ def caption(
         matcher = load_aligning_matcher(model).to(find_device(device))
         finder = find_detector(matcher.config, model, name=detector, regions=regions)
     found = finder.detect([open_photo(photo)])[0]
-    ranked = rank_captions(matcher, sentences, found, k=k, calibration=Calibration.read(model))
+    ranked = rank_captions(matcher, sentences, found, k=k, calibration=Calibration.read(model), progress=True)
+    if unread := sum(not matcher.reads(sentence) for sentence in sentences):
+        click.echo(f"note: {unread:,} of {len(sentences):,} sentences have no word that the model knows", err=True)
     if as_json:
         facts = {"photo": str(photo), "captions": [each._asdict() for each in ranked]}
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
     for each in ranked:
-        click.echo(f"{each.score:7.4f}{probability_column(each.probability)}  {printable(each.caption)}")
+        click.echo(f"{each.score:7.4f}{match_column(each.match)}  {printable(each.caption)}")

@@ -10,7 +10,7 @@ import click
 
 from han_retrieval.cli.names import path_line
 from han_retrieval.errors import ConfigError
-from han_retrieval.search import Calibration, Hit, SearchResult
+from han_retrieval.search import Hit, SearchResult
 
 
 def refuse_two_outputs(*, paths: bool, null: bool, as_json: bool) -> None:
@@ -24,35 +24,29 @@ def refuse_two_outputs(*, paths: bool, null: bool, as_json: bool) -> None:
         raise ConfigError(f"{given[0]} and {given[1]} are two ways to print: choose one")
 
 
-def likely_hits(found: SearchResult, calibration: Calibration | None, *, show_all: bool) -> list[Hit]:
+def likely_hits(found: SearchResult, *, show_all: bool) -> list[Hit]:
     """The hits to print: where nothing matches, a note on stderr and none of them, unless all are asked for."""
     if not (found.nothing_matches and found):
         return found.hits
-    assert calibration is not None
-    best = max(hit.probability or 0 for hit in found)
     more = "" if show_all else "; --all shows the nearest photos"
-    click.echo(
-        f"nothing here matches: the best photo has a probability of {best:.1%}, and {calibration.threshold:.1%} would "
-        f"be enough{more}",
-        err=True,
-    )
+    click.echo(f"nothing here is likely to match{more}", err=True)
     return found.hits if show_all else []
 
 
 def print_hits(hits: Sequence[Hit], *, paths: bool, null: bool) -> None:
-    """Print a line a hit: score, probability if it is known, and path; or only the path, or paths that end in NUL."""
+    """Print a line a hit: score, how well it fits where that is known, path; or only paths, ended by NUL on wish."""
     for hit in hits:
         if null:
             click.echo(os.fsencode(hit.path) + b"\0", nl=False)  # of text, it would drop codes for terminals
             continue
         more = f"  (and {len(hit.copies)} more of the same content)" if hit.copies else ""
-        line = f"{hit.score:7.4f}{probability_column(hit.probability)}  {path_line(hit.path)}{more}"
+        line = f"{hit.score:7.4f}{match_column(hit.match)}  {path_line(hit.path)}{more}"
         click.echo(path_line(hit.path) if paths else line)
 
 
-def probability_column(probability: float | None) -> str:
-    """A probability as a column of a line; nothing where it is not known."""
-    return "" if probability is None else f"  {probability:6.1%}"
+def match_column(match: str | None) -> str:
+    """How well something fits, as a column of a line; nothing where it is not known."""
+    return "" if match is None else f"  {match:6}"
 
 
 def hit_as_json(hit: Hit) -> dict[str, Any]:
@@ -63,6 +57,7 @@ def hit_as_json(hit: Hit) -> dict[str, Any]:
         "id": hit.id,
         "score": hit.score,
         "probability": hit.probability,
+        "match": hit.match,
         "width": hit.width,
         "height": hit.height,
         "date": hit.date,

@@ -13,6 +13,7 @@ from han_retrieval.cli.hits import hit_as_json, likely_hits, print_hits, refuse_
 from han_retrieval.cli.options import index_options
 from han_retrieval.evidence import evidence_from_index
 from han_retrieval.search import CANDIDATES, Hit, Index, Part, parse_query
+from han_retrieval.search.unknown import spelt_alike
 
 
 @click.command()
@@ -44,7 +45,7 @@ def search(
     '2 * "red" + "a car"', 'beach.jpg + "a dog"'. A photo is any photo file, or the path of a photo in the index from
     its root; a path with spaces is written photo:"my beach.jpg".
     A query that begins with - comes last, after --: han search INDEX -- '- "a leash" + "a dog"'.
-    If `han calibrate` has calibrated the model, each photo has the probability that it is the right one.
+    If `han calibrate` has calibrated the model, each photo is said to be a strong, a likely or a weak match.
 
     --where takes an SQL condition on id, root, path, folder, mtime, size, width, height, date, camera and regions. date
     is '2024-01-31 12:00:00' from EXIF, folder is 'trips/2024/' with its slash. Of copies, the first path counts.
@@ -54,9 +55,10 @@ def search(
     with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
         sentences = [part for part in parts if part.photo is None]
         known = {word: known for part in sentences for word, known in photos.model.known_words(part.text).items()}
-        for word in known:
-            if not known[word]:
-                click.echo(f"note: the model does not know {word!r}", err=True)
+        for word in (word for word, there in known.items() if not there):
+            alike = spelt_alike(word, photos.model.vocabulary) if photos.model.vocabulary else None
+            instead = f"; it knows {alike!r}" if alike else ""
+            click.echo(f"note: the model does not know {word!r}{instead}", err=True)
         found = photos.search(parts, k=k, candidates=candidates, where=where, exact=exact, collapse=collapse)
         if not len(photos):
             click.echo(f"note: {index} is empty", err=True)
@@ -64,7 +66,7 @@ def search(
             click.echo(f"note: no photo meets {where}", err=True)
         elif not found:
             click.echo("note: no other photo is in the index", err=True)
-        hits = likely_hits(found, photos.calibration, show_all=show_all)
+        hits = likely_hits(found, show_all=show_all)
         if not as_json:
             print_hits(hits, paths=paths, null=null)
             return

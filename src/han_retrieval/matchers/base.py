@@ -191,6 +191,8 @@ class Matcher(nn.Module, ABC):
     def known_words(self, sentence: str) -> dict[str, bool]:
         """The sentence's words, each once and in order, and whether the model knows them.
 
+        MiniLM guesses what a word means that no training caption had; it counts as one that the model does not know.
+
         Raises:
             ModelError: The model has no tokenizer.
             QueryError: The sentence has no words or too many, or the model knows none of them.
@@ -201,7 +203,10 @@ class Matcher(nn.Module, ABC):
             if isinstance(self.tokenizer, WordTokenizer):
                 size = f": its vocabulary has {len(self.tokenizer.vocabulary):,} words"
             raise QueryError(f"the model knows none of the words in {sentence!r}{size}")
-        return dict.fromkeys(encoded.left_out, False) | dict(zip(encoded.words, encoded.known, strict=True))
+        known = encoded.known
+        if self.vocabulary is not None and self.config.text_encoder == "minilm":
+            known = tuple(word in self.vocabulary for word in encoded.words)
+        return dict.fromkeys(encoded.left_out, False) | dict(zip(encoded.words, known, strict=True))
 
     def reads(self, sentence: str) -> bool:
         """Whether the model can read sentences and knows a word of this one."""

@@ -11,7 +11,7 @@ Legend: I photos, T sentences, P pairs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,10 @@ RECALL = 0.95
 BINS = 10
 _SENTENCES_AT_ONCE = 1024
 
+Match = Literal["strong", "likely", "weak"]
+"""How well a photo fits a sentence."""
+_STRONG, _LIKELY = 0.25, 0.08  # the least probability, among as many photos as the calibration had
+
 
 class Bin(BaseModel):
     """Pairs of similar probability: their mean probability, the share that is right, and their number."""
@@ -51,7 +55,7 @@ class Calibration(BaseModel):
 
     Attributes:
         slope, intercept: Fitted to all pairs.
-        threshold: Where no photo shown has at least this probability, nothing matches.
+        threshold: Where no photo shown has at least this probability among ``photos`` photos, nothing matches.
         precision: The share of answered searches that show the right photo. In half of all searches that photo is not
             in the collection.
         recall: The share of searches with the right photo among those shown that are answered.
@@ -92,9 +96,18 @@ class Calibration(BaseModel):
         prior = 0.0 if among is None else np.log(self.photos / max(among, 1))
         return _sigmoid(self.slope * np.asarray(scores, np.float64) + self.intercept + prior)
 
-    def passes(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """Which probabilities reach the threshold, bool in their shape."""
-        return np.asarray(probabilities) >= self.threshold
+    def passes(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Which scores reach the threshold, bool in their shape.
+
+        How many photos are searched does not count: that a photo is likelier to be meant where there are few says
+        nothing of whether it fits.
+        """
+        return self.probability(scores) >= self.threshold
+
+    def match(self, score: float) -> Match:
+        """How well a photo fits a sentence; as in ``passes``, how many photos are searched does not count."""
+        probability = self.probability(score)
+        return "strong" if probability >= _STRONG else "likely" if probability >= _LIKELY else "weak"
 
     @classmethod
     def read(cls, folder: str | Path) -> Self | None:

@@ -15,16 +15,16 @@ from han_retrieval.errors import QueryError
 from han_retrieval.evaluation.scores import score_all
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
-from han_retrieval.search.calibration import Calibration
+from han_retrieval.search.calibration import Calibration, Match
 from han_retrieval.search.encode import encode_regions
 
 
 class RankedCaption(NamedTuple):
-    """A caption, its score, and its probability by ``Calibration``; None where that is not known."""
+    """A caption, its score, and how well it fits by ``Calibration``; None where that is not known."""
 
     caption: str
     score: float
-    probability: float | None
+    match: Match | None
 
 
 @torch.no_grad()
@@ -35,6 +35,7 @@ def rank_captions(
     *,
     k: int = 10,
     calibration: Calibration | None = None,
+    progress: bool = False,
 ) -> list[RankedCaption]:
     """The captions that fit a photo best, best first; captions of which the model knows no word are left out.
 
@@ -43,8 +44,8 @@ def rank_captions(
         captions: Sentences.
         photo: Its regions, or its tokens (m, d) if it is encoded already.
         k: The number of captions; all where there are fewer.
-        calibration: The model's. It is fitted to photos for a sentence, so its probabilities are only a rough guide
-            here.
+        calibration: The model's. It is fitted to photos for a sentence, so it is only a rough guide here.
+        progress: Show progress on standard error.
 
     Raises:
         QueryError: The model knows no word of any caption, or the photo has no region.
@@ -62,12 +63,10 @@ def rank_captions(
         tokens, mask = encode_regions(model, [photo])
     else:
         tokens, mask = photo.unsqueeze(0), torch.ones(1, len(photo), dtype=torch.bool)
-    scores = score_all(model, [(tokens.to(model.device), mask)], readable, photo_ids=["the photo"])[0]
+    images = [(tokens.to(model.device), mask)]
+    scores = score_all(model, images, readable, photo_ids=["the photo"], progress=progress)[0]
     best = np.argsort(-scores, kind="stable")[:k]
-    probabilities = [None] * len(best)
-    if calibration is not None:
-        probabilities = calibration.probability(scores[best], among=len(scores)).tolist()
     return [
-        RankedCaption(readable[i], float(scores[i]), probability)
-        for i, probability in zip(best, probabilities, strict=True)
+        RankedCaption(readable[i], float(scores[i]), None if calibration is None else calibration.match(scores[i]))
+        for i in best
     ]

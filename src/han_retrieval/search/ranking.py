@@ -23,6 +23,7 @@ from han_retrieval.search.parts import encode_part, score_parts
 from han_retrieval.search.query import Part, check_parts, parse_query
 from han_retrieval.search.reader import IndexReader, Rows
 from han_retrieval.search.results import SearchResult, make_result
+from han_retrieval.search.unknown import is_mostly_unknown
 
 CANDIDATES = 200
 _PHOTOS_AT_ONCE = 256
@@ -76,10 +77,18 @@ def search(
     order = np.argsort(-scores, kind="stable")
     with clock("fetch"):
         best = order[without_near_duplicates(index, rows[order], k)] if collapse else order[:k]
-    probabilities = None
-    if calibration and len(parts) == 1 and not encoded[0].is_photo:
-        probabilities = calibration.probability(scores[best] / weights[0], among=among)
-    return make_result(index, rows[best], scores[best], probabilities, calibration=calibration, clock=clock)
+    if calibration is None or len(parts) > 1 or encoded[0].is_photo:
+        return make_result(index, rows[best], scores[best], clock=clock)
+    return make_result(
+        index,
+        rows[best],
+        scores[best],
+        clock=clock,
+        calibration=calibration,
+        weight=float(weights[0]),
+        among=among,
+        nothing_matches=is_mostly_unknown(model, parts[0].text),
+    )
 
 
 def check_model(index: IndexReader, model: AligningMatcher, k: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from han_retrieval.clock import Clock
-from han_retrieval.search.calibration import Calibration
+from han_retrieval.search.calibration import Calibration, Match
 from han_retrieval.search.reader import IndexReader, Rows
 
 
@@ -26,6 +26,7 @@ class Hit:
         copies: Further files with the same content.
         score: The model's score; for a query of parts, the weighted sum of theirs.
         probability: That the photo is the one that was meant; None where it is not known.
+        match: How well the photo fits: "strong", "likely" or "weak"; None where no probability is known.
         width, height: Of the upright photo, in pixels.
         date: When it was taken, "2024-01-31 12:00:00", or None.
         boxes: (m, 4) float32 x0 y0 x1 y1 of its regions in pixels, or None.
@@ -38,6 +39,7 @@ class Hit:
     copies: tuple[Path, ...]
     score: float
     probability: float | None
+    match: Match | None
     width: int
     height: int
     date: str | None
@@ -51,7 +53,8 @@ class SearchResult(Sequence[Hit]):
 
     Attributes:
         hits: The same hits as a list. They are there whether or not one of them is likely to be meant.
-        nothing_matches: Whether no hit has a probability that is high enough; False where probabilities are not known.
+        nothing_matches: Whether no hit fits well enough, or the model knows too few of the sentence's words; False
+            where probabilities are not known.
         seconds: By stage: encode, filter, candidates, fetch, rank.
 
     Example:
@@ -80,12 +83,20 @@ def make_result(
     index: IndexReader,
     rows: Rows,
     scores: NDArray[np.float32],
-    probabilities: NDArray[np.float64] | None,
     *,
-    calibration: Calibration | None,
     clock: Clock,
+    calibration: Calibration | None = None,
+    weight: float = 1.0,
+    among: int = 1,
+    nothing_matches: bool = False,
 ) -> SearchResult:
-    """The result of a search that found these rows, best first."""
+    """The result of a search that found these rows, best first.
+
+    With a calibration, hits have the probabilities of their scores, each ``weight`` times a sentence's, among so many
+    photos.
+    """
+    plain = scores / weight
+    probabilities = None if calibration is None else calibration.probability(plain, among=among)
     with clock("fetch"):
         photos, regions = index.photos.take(rows).to_pylist(), index.regions(rows)
         files = [index.files(int(row)) for row in rows]
@@ -97,6 +108,7 @@ def make_result(
             copies=tuple(copies),
             score=float(scores[i]),
             probability=None if probabilities is None else float(probabilities[i]),
+            match=None if calibration is None else calibration.match(float(plain[i])),
             width=photo["width"],
             height=photo["height"],
             date=photo["date"],
@@ -105,5 +117,5 @@ def make_result(
         )
         for i, (row, photo, (path, *copies)) in enumerate(zip(rows, photos, files, strict=True))
     ]
-    unlikely = calibration is not None and probabilities is not None and not calibration.passes(probabilities).any()
-    return SearchResult(hits, bool(unlikely), clock.seconds)
+    unlikely = calibration is not None and not calibration.passes(plain).any()
+    return SearchResult(hits, bool(nothing_matches or unlikely), clock.seconds)

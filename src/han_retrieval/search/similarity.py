@@ -59,4 +59,4 @@ def similar(
 
     scores = score_rows(index, rows, score, clock=clock)[0]
     best = np.argsort(-scores, kind="stable")[:k]
-    return make_result(index, rows[best], scores[best], None, calibration=None, clock=clock)
+    return make_result(index, rows[best], scores[best], clock=clock)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from han_retrieval.search import Hit
 from han_retrieval.search.rows import PhotoFile, to_files
 from han_retrieval.serve.schemas import FolderFacet, PhotoSummary
 
@@ -39,10 +40,11 @@ class Catalogue:
         (facts,) = self._photos.slice(row, 1).to_pylist()
         return dict(facts)
 
-    def summary(self, row: int, *, score: float | None = None, probability: float | None = None) -> PhotoSummary:
-        """The photo as lists of results show it."""
+    def summary(self, row: int, hit: Hit | None = None) -> PhotoSummary:
+        """The photo as lists of results show it; with ``hit``, where a query found it."""
         facts = self.facts(row)
-        return PhotoSummary(**{**facts, "name": facts["path"], "score": score, "probability": probability})
+        found = {} if hit is None else {"score": hit.score, "probability": hit.probability, "match": hit.match}
+        return PhotoSummary(**{**facts, "name": facts["path"], **found})
 
     def files(self, row: int) -> tuple[PhotoFile, ...]:
         """All files with the photo's content, as they were when they were indexed."""

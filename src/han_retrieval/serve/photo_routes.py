@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from han_retrieval.evidence import Evidence
 from han_retrieval.evidence.colours import region_colours
 from han_retrieval.search import Part
+from han_retrieval.search.calibration import Match
 from han_retrieval.serve import jpegs
 from han_retrieval.serve.catalogue import Catalogue, unchanged_file
 from han_retrieval.serve.context import Context
@@ -106,6 +107,7 @@ def _response(
     evidence: list[tuple[Part, Evidence]],
     photos: list[tuple[Part, float]],
     probability: float | None,
+    match: Match | None,
 ) -> EvidenceResponse:
     colours = region_colours(*(each for _, each in evidence))  # of all parts together: a region has one colour
     return EvidenceResponse(
@@ -114,6 +116,7 @@ def _response(
         score=sum(part.weight * each.score for part, each in evidence)
         + sum(part.weight * score for part, score in photos),
         probability=probability,
+        match=match,
         shown=[RegionColour(region=region, colour=colour) for region, colour in colours.items()],
         parts=[SentenceEvidence(weight=part.weight, **each.to_dict()) for part, each in evidence],
         photos=[PhotoScore(weight=part.weight, id=str(part.photo), score=score) for part, score in photos],

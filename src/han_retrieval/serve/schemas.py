@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from han_retrieval.search.calibration import Match
+
 Box = Annotated[tuple[float, float, float, float], Field(description="x0 y0 x1 y1 in pixels of the upright photo")]
 
 
@@ -32,6 +34,7 @@ class PhotoSummary(BaseModel):
     date: str | None = Field(description="when it was taken, '2024-01-31 12:00:00', or null")
     score: float | None = Field(default=None, description="the model's score; null where there is no query")
     probability: float | None = Field(default=None, description="that it is a match; null without a calibration")
+    match: Match | None = Field(default=None, description="how well it fits; null without a calibration")
 
 
 class SearchResponse(BaseModel):
@@ -41,8 +44,8 @@ class SearchResponse(BaseModel):
     first: int = Field(description="position of the first hit in the whole list, from 0")
     total: int = Field(description="length of the whole list: all photos, or those that pass the filters")
     nothing: bool = Field(default=False, description="true if no photo is likely to match; needs a calibration")
-    threshold: float | None = Field(default=None, description="the probability below which no match is likely")
-    unknown: list[str] = Field(default=[], description="words of the query that the model's vocabulary does not have")
+    unknown: list[str] = Field(default=[], description="words of the query that the model does not know")
+    alike: dict[str, str] = Field(default={}, description="for unknown words, known ones that are spelt alike")
     photos: int = Field(description="number of photos in the index")
     seconds: dict[str, float] = Field(default={}, description="time of each stage; empty for a cached result")
 
@@ -118,6 +121,7 @@ class EvidenceResponse(BaseModel):
     query: str
     score: float = Field(description="the weighted sum of the parts' scores")
     probability: float | None = Field(default=None, description="that the photo is a match; of one sentence alone")
+    match: Match | None = Field(default=None, description="how well the photo fits; of one sentence alone")
     shown: list[RegionColour] = Field(description="the regions to draw, of all parts, in the order of their words")
     parts: list[SentenceEvidence] = Field(description="the query's sentences; one where it is a plain sentence")
     photos: list[PhotoScore] = Field(default=[], description="the photos that are parts of the query")
@@ -128,7 +132,7 @@ class RankedSentence(BaseModel):
 
     sentence: str
     score: float
-    probability: float | None = Field(default=None, description="rough: it was calibrated on photos for a sentence")
+    match: Match | None = Field(default=None, description="how well it fits; null without a calibration")
 
 
 class CaptionsResponse(BaseModel):

@@ -103,10 +103,7 @@ def search_routes(context: Context) -> APIRouter:
             ranked = service.captions(read(photo or id or ""), lines)
             scored = {each.caption for each in ranked}
             return CaptionsResponse(
-                captions=[
-                    RankedSentence(sentence=each.caption, score=each.score, probability=each.probability)
-                    for each in ranked
-                ],
+                captions=[RankedSentence(sentence=each.caption, score=each.score, match=each.match) for each in ranked],
                 left_out=[line for line in lines if line not in scored],
             )
 

@@ -35,9 +35,11 @@ from han_retrieval.search import (
     similar,
 )
 from han_retrieval.search.calibration import NAME as CALIBRATION
+from han_retrieval.search.calibration import Match
 from han_retrieval.search.parts import score_photo
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.search.query import check_parts
+from han_retrieval.search.unknown import spelt_alike
 from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.ranking import PageRequest, Ranking
 from han_retrieval.serve.schemas import SearchResponse
@@ -175,6 +177,9 @@ class SearchService:
         found = self._page(ranking, rank, page)
         found.seconds |= detected
         found.unknown = [word for word, there in known.items() if not there]
+        if (vocabulary := self._model.vocabulary) is not None:
+            alike = {word: spelt_alike(word, vocabulary) for word in found.unknown}
+            found.alike = {word: other for word, other in alike.items() if other is not None}
         return found
 
     def similar(self, photo: int | Upload, page: PageRequest) -> SearchResponse:
@@ -227,10 +232,11 @@ class SearchService:
 
     def evidence(
         self, row: int, query: str
-    ) -> tuple[list[tuple[Part, Evidence]], list[tuple[Part, float]], float | None]:
-        """The evidence for a photo and each sentence of a query, the scores of the query's photos, and the probability.
+    ) -> tuple[list[tuple[Part, Evidence]], list[tuple[Part, float]], float | None, Match | None]:
+        """The evidence for a photo and each sentence of a query, the scores of the query's photos, and how it fits.
 
-        The probability, that the photo is a match, is None where it is not known. Photos are as in ``search``.
+        That is the probability that the photo is meant, and a word for it; None where that is not known. Photos are as
+        in ``search``.
 
         Raises:
             HANError: The model knows none of the words of a part, the index lacks a photo, the query cannot be used, or
@@ -247,8 +253,9 @@ class SearchService:
             if isinstance(part.photo, int)
         ]
         if self._calibration is None or len(parts) > 1 or photos:
-            return pairs, photos, None
-        return pairs, photos, float(self._calibration.probability(pairs[0][1].score, among=len(self._index)))
+            return pairs, photos, None, None
+        score, calibration = pairs[0][1].score, self._calibration
+        return pairs, photos, float(calibration.probability(score, among=len(self._index))), calibration.match(score)
 
     def _parts(self, query: str, photo: int | Upload | None) -> tuple[list[Part], list[str]]:
         """The parts of a query, photos being rows or regions, and the ids of these photos, "" for sentences.
@@ -315,16 +322,11 @@ class SearchService:
     def _page(self, ranking: Ranking, rank: Callable[[int], SearchResult], page: PageRequest) -> SearchResponse:
         end = page.first + page.count
         seconds = ranking.grow(end, rank)
-        likely = any(hit.probability is not None for hit in ranking.hits[:1])
         return SearchResponse(
-            hits=[
-                self.catalogue.summary(hit.row, score=hit.score, probability=hit.probability)
-                for hit in ranking.hits[page.first : end]
-            ],
+            hits=[self.catalogue.summary(hit.row, hit) for hit in ranking.hits[page.first : end]],
             first=page.first,
             total=ranking.total,
             nothing=ranking.nothing,
-            threshold=self._calibration.threshold if likely and self._calibration else None,
             photos=len(self.catalogue),
             seconds=seconds,
         )

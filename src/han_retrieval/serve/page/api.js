@@ -48,7 +48,10 @@ function sentence(line) {
 
 export const thumbnail = (id) => `/thumbnails/${id}.jpg`;
 export const picture = (id) => `/photos/${id}.jpg`;
-export const percent = (probability) => `${Math.round(100 * probability)}%`;
+const percent = (probability) => `${Math.round(100 * probability)}%`;
+
+// What people read of a match, and of its probability where they point at it.
+export const fit = ({ match, probability }) => (match ? { text: `${match} match`, title: probability == null ? "" : `${percent(probability)} likely to be the photo that is meant` } : null);
 
 // The day of "2024-01-31 12:00:00" in the browser's language.
 export function day(date) {

@@ -1,5 +1,5 @@
 // Search with a photo that is dropped, pasted or chosen, or one of the index: similar photos, and sentences for it.
-import { ask, percent, thumbnail } from "./api.js";
+import { ask, thumbnail } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -79,12 +79,13 @@ export class ByPhoto {
   }
 }
 
-function line({ sentence, score, probability }) {
+function line({ sentence, score, match }) {
   const item = document.createElement("li");
   const value = document.createElement("span");
   value.className = "value";
-  value.textContent = probability == null ? score.toFixed(2) : percent(probability);
-  item.style.setProperty("--share", Math.max(0, Math.min(1, probability ?? score)));
+  value.textContent = match ?? score.toFixed(2);
+  value.title = `score ${score.toFixed(3)}`;
+  item.style.setProperty("--share", Math.max(0, Math.min(1, score)));
   item.append(sentence, value);
   return item;
 }

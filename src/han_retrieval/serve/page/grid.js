@@ -1,10 +1,12 @@
 // Photos in rows of equal height that fill the page's width. Sizes are known beforehand, so nothing moves while photos load.
-import { day, percent, thumbnail } from "./api.js";
+import { day, fit, thumbnail } from "./api.js";
 
 export class Grid {
   // `address(hit)` returns the address of a photo; `open(place)` is called when a photo is opened.
   constructor(list, { address, open }) {
-    Object.assign(this, { list, address, open, hits: [], tiles: [] });
+    Object.assign(this, { list, address, open, hits: [], tiles: [], line: document.createElement("li") });
+    this.line.className = "weaker";
+    this.line.textContent = "Weaker matches";
     new ResizeObserver(() => list.clientWidth === this.width || requestAnimationFrame(() => this.layOut())).observe(list);
     list.addEventListener("click", (event) => this.#click(event));
     list.addEventListener("keydown", (event) => this.#move(event));
@@ -13,7 +15,7 @@ export class Grid {
   clear() {
     this.hits = [];
     this.tiles = [];
-    this.list.replaceChildren();
+    this.list.replaceChildren(this.line);
     this.layOut();
   }
 
@@ -45,10 +47,17 @@ export class Grid {
     const narrow = width < 640;
     const [tall, gap] = narrow ? [140, 6] : [Math.min(280, 150 + width / 12), 10];
     const ratios = this.hits.map((hit) => Math.min(3.2, Math.max(0.45, hit.width / hit.height)));
+    const weak = this.hits.findIndex((hit) => hit.match === "weak"); // from here on, below a line
+    this.line.hidden = weak < 0;
     let top = 0;
     for (let start = 0, end; start < ratios.length; start = end) {
+      if (start === weak) {
+        this.line.style.top = `${top}px`;
+        top += this.line.offsetHeight;
+      }
+      const last = start < weak ? weak : ratios.length;
       let across = 0;
-      for (end = start; end < ratios.length && across * tall + gap * (end - start - 1) < width; end++) across += ratios[end];
+      for (end = start; end < last && across * tall + gap * (end - start - 1) < width; end++) across += ratios[end];
       const room = width - gap * (end - start - 1);
       const full = across * tall >= room;
       const height = full ? room / across : Math.min(tall, room / across);
@@ -66,6 +75,11 @@ export class Grid {
     this.list.style.height = `${Math.max(0, top - gap)}px`;
   }
 
+  // Whether the last photos are weak matches, so that more of them are worth little.
+  get isWeak() {
+    return this.hits.at(-1)?.match === "weak";
+  }
+
   #tile(hit, place) {
     const tile = document.createElement("li");
     const link = document.createElement("a");
@@ -73,7 +87,7 @@ export class Grid {
     link.href = this.address(hit);
     link.tabIndex = place ? -1 : 0;
     link.dataset.place = place;
-    link.setAttribute("aria-label", [hit.name, hit.date && day(hit.date), hit.probability != null && percent(hit.probability)].filter(Boolean).join(", "));
+    link.setAttribute("aria-label", [hit.name, hit.date && day(hit.date), fit(hit)?.text].filter(Boolean).join(", "));
     image.alt = "";
     image.loading = "lazy";
     image.decoding = "async";
@@ -81,10 +95,11 @@ export class Grid {
     image.addEventListener("error", () => link.classList.add("gone"));
     image.src = thumbnail(hit.id);
     link.append(image);
-    if (hit.probability != null) {
+    if (hit.match) {
       const badge = document.createElement("span");
-      badge.className = "badge";
-      badge.textContent = percent(hit.probability);
+      badge.className = `badge ${hit.match}`;
+      badge.title = fit(hit).title;
+      badge.textContent = hit.match;
       link.append(badge);
     }
     tile.append(link);

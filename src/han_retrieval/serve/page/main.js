@@ -98,21 +98,35 @@ function showResults(answer, isFirst) {
   }
   total = answer.total;
   grid.add(answer.hits);
+  $("more").hidden = !(grid.isWeak && results.more);
   showStatus(answer);
   if (viewer.id) showPhoto(viewer.id, { again: true });
   if (!grid.hits.length) showNothing(answer);
   loadNearEnd();
 }
 
-function showStatus({ unknown, nothing }) {
-  const quoted = unknown.map((word) => `“${word}”`).join(", ");
+function showStatus({ unknown, alike, nothing }) {
   const parts = [];
   if (nothing) parts.push(`No photo is likely to match “${state.q.trim()}”. These are the closest.`);
   else if (grid.hits.length) parts.push(`${total.toLocaleString()} ${total === 1 ? "photo" : "photos"}, ${order()} first`);
-  if (quoted) parts.push(`The model does not know the ${unknown.length === 1 ? "word" : "words"} ${quoted}`);
+  if (unknown.length) {
+    const quoted = unknown.map((word) => `“${word}”`).join(", ");
+    parts.push(`The model does not know the ${unknown.length === 1 ? "word" : "words"} ${quoted}`);
+  }
   $("status").textContent = parts.join(nothing ? " " : " · ");
-  $("status").classList.toggle("notable", nothing || Boolean(quoted));
+  const better = Object.entries(alike).reduce((query, [word, other]) => query.replace(new RegExp(`(?<![\\p{L}\\p{N}])${escaped(word)}(?![\\p{L}\\p{N}])`, "giu"), other), state.q);
+  if (better !== state.q) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "link";
+    button.textContent = better.trim();
+    button.onclick = () => change({ q: ($("q").value = better), photo: "" }, { push: true });
+    $("status").append(" · Did you mean ", button, "?");
+  }
+  $("status").classList.toggle("notable", nothing || unknown.length > 0);
 }
+
+const escaped = (word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 function order() {
   if (state.q.trim()) return "best match";
@@ -180,9 +194,10 @@ function type() {
 
 function loadNearEnd() {
   const end = $("end").getBoundingClientRect().top;
-  if (end < innerHeight * (1 + LOAD_AHEAD)) results.loadMore();
+  if (end < innerHeight * (1 + LOAD_AHEAD) && !grid.isWeak) results.loadMore();
 }
 
+$("more").addEventListener("click", () => results.loadMore());
 $("q").addEventListener("input", type);
 $("q").addEventListener("keydown", (event) => {
   if (event.key === "ArrowDown" && grid.hits.length) (event.preventDefault(), grid.focus(0));

@@ -1,5 +1,5 @@
 // One photo in full size, with the evidence for a query.
-import { ask, day, percent, picture, thumbnail } from "./api.js";
+import { ask, day, fit, picture, thumbnail } from "./api.js";
 import { hideEvidence, showEvidence } from "./evidence.js";
 
 const $ = (id) => document.getElementById(id);
@@ -103,8 +103,9 @@ export class Viewer {
       const evidence = await ask(`/api/photos/${this.hit.id}/evidence`, { params: { q: sentence }, signal: asking.signal });
       if (asking !== this.asking) return;
       showEvidence($("figure"), evidence);
-      const likely = evidence.probability == null ? "" : `${percent(evidence.probability)} likely to match · `;
-      $("explained").textContent = `${likely}score ${evidence.score.toFixed(3)}`;
+      const fits = fit(evidence);
+      $("explained").textContent = `${fits ? `${fits.text} · ` : ""}score ${evidence.score.toFixed(3)}`;
+      $("explained").title = fits?.title ?? "";
     } catch (error) {
       if (asking !== this.asking) return;
       hideEvidence($("figure"));
