@@ -91,8 +91,8 @@ def main(model: Path, dataset: Path, features: Path, other: Path | None, sentenc
         scores = score_all(matcher, encoded, asked, photo_ids=ids, progress=True)
         return scores, np.array([not is_mostly_unknown(matcher, sentence) for sentence in asked])
 
-    def answered(best: np.ndarray, readable: np.ndarray) -> float:
-        return float((calibration.passes(best) & readable).mean())
+    def answered(best: np.ndarray, readable: np.ndarray, size: int) -> float:
+        return float((calibration.passes(best, among=size) & readable).mean())
 
     sizes = [size for size in SIZES if size < len(photos)] + [len(photos)]
     rows: dict[str, list[float]] = {}
@@ -106,13 +106,13 @@ def main(model: Path, dataset: Path, features: Path, other: Path | None, sentenc
             with_it = scores[np.append(others[: size - 1], row), column]
             best[column], without[column] = with_it.max(), scores[others[:size], column].max()
             found[column] = (with_it > scores[row, column]).sum() < SHOWN
-        there.append(answered(best[found], readable[found]))
-        gone.append(answered(without, readable))
+        there.append(answered(best[found], readable[found], size))
+        gone.append(answered(without, readable, size))
     rows[f"captions whose photo is among the first {SHOWN}"], rows["captions whose photo was taken out"] = there, gone
     for kind, asked in strange.items():
         scores, readable = scored(asked)
         parts = [random.permutation(len(photos))[:size] for size in sizes]
-        rows[kind] = [answered(scores[part].max(0), readable) for part in parts]
+        rows[kind] = [answered(scores[part].max(0), readable, len(part)) for part in parts]
     click.echo(f"| answered, % | {' | '.join(f'{size:,} photos' for size in sizes)} |\n|---|{'---|' * len(sizes)}")
     for kind, shares in rows.items():
         click.echo(f"| {kind} | {' | '.join(f'{100 * share:.1f}' for share in shares)} |")

@@ -26,14 +26,23 @@ def test_the_share_counts_rare_words_more():
 
 
 @pytest.mark.parametrize(
-    ("word", "alike"), [("runing", "running"), ("baech", "beach"), ("selfie", None), ("dgo", None), ("zzz", None)]
+    ("words", "alike"),
+    [
+        (["runing"], {"runing": "running"}),
+        (["runing", "baech"], {"runing": "running", "baech": "beach"}),
+        (["selfie"], {}),
+        (["dgo"], {}),
+        (["runing", "hund", "schnee"], {}),  # no slip of the pen
+        ([], {}),
+    ],
 )
-def test_a_known_word_that_is_spelt_alike(word, alike):
-    assert spelt_alike(word, VOCABULARY) == alike
+def test_known_words_that_are_spelt_alike(words, alike):
+    assert spelt_alike(words, VOCABULARY) == alike
+    assert spelt_alike(words, None) == {}
 
 
 def test_a_vocabulary_of_one_word():
     one = Vocabulary.from_sentences(["dog"])
     assert unknown_share({"dog": True}, one) == 0
     assert unknown_share({"cat": False}, one) == 1
-    assert spelt_alike("dogs", one) == "dog"
+    assert spelt_alike(["dogs"], one) == {"dogs": "dog"}

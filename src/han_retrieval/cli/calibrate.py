@@ -68,6 +68,7 @@ def _table(fitted: Calibration) -> str:
         f"{fitted.photos - 1} without its own; the first {fitted.shown} count",
         f"probability  sigmoid({fitted.slope:.3f} * score {fitted.intercept:+.3f})",
         f"threshold    {fitted.threshold:.2%}; below it nothing matches",
+        f"growth       {fitted.growth:.2f}: among n times as many photos, its odds are n to this power higher",
         f"precision    {fitted.precision:.1%} of the answered searches show the right photo",
         f"recall       {fitted.recall:.1%} of the searches that find the right photo are answered",
         f"without it   {fitted.answered_without:.1%} of the searches without the right photo are answered all the same",

@@ -55,9 +55,10 @@ def search(
     with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
         sentences = [part for part in parts if part.photo is None]
         known = {word: known for part in sentences for word, known in photos.model.known_words(part.text).items()}
-        for word in (word for word, there in known.items() if not there):
-            alike = spelt_alike(word, photos.model.vocabulary) if photos.model.vocabulary else None
-            instead = f"; it knows {alike!r}" if alike else ""
+        unknown = [word for word, there in known.items() if not there]
+        alike = spelt_alike(unknown, photos.model.vocabulary)
+        for word in unknown:
+            instead = f"; it knows {alike[word]!r}" if alike else ""
             click.echo(f"note: the model does not know {word!r}{instead}", err=True)
         found = photos.search(parts, k=k, candidates=candidates, where=where, exact=exact, collapse=collapse)
         if not len(photos):

@@ -39,7 +39,7 @@ if find_spec("PIL.AvifImagePlugin") is not None:  # Pillow 11.3 or newer
 PHOTO_READER = f"2, Pillow {PIL.__version__}, HEIF"
 """Names what reads photos: what one version cannot read, another one may."""
 
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 178_956_970  # Pillow's own limit; phones make photos of 108 megapixels
 _SLOW_DECODERS = frozenset({"ppm_plain", "bmp_rle"})  # which Pillow has in Python, byte by byte
 _MOST_SLOW_BYTES = 2**25
 _PIXELS_A_BAND = 2**22
@@ -100,7 +100,7 @@ def open_photo(
 
     Args:
         path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF or HEIF; or the content of one.
-        max_pixels: The largest width x height that is decoded; Pillow's own limit, 178,956,970, holds too.
+        max_pixels: The largest width x height that is decoded; Pillow refuses more than the default.
         shrink_to: The pixels that are needed on either side: a JPEG is then decoded at a smaller scale where that is
             faster, other files as they are.
 

@@ -30,6 +30,7 @@ NAME = "calibration.json"
 SHOWN = 10
 RECALL = 0.95
 BINS = 10
+_PARTS = 10  # of the photos, for searches among fewer
 _SENTENCES_AT_ONCE = 1024
 
 Match = Literal["strong", "likely", "weak"]
@@ -56,6 +57,8 @@ class Calibration(BaseModel):
     Attributes:
         slope, intercept: Fitted to all pairs.
         threshold: Where no photo shown has at least this probability among ``photos`` photos, nothing matches.
+        growth: How fast the threshold grows with the number of photos searched: its odds, for one score, as the number
+            to this power.
         precision: The share of answered searches that show the right photo. In half of all searches that photo is not
             in the collection.
         recall: The share of searches with the right photo among those shown that are answered.
@@ -72,7 +75,8 @@ class Calibration(BaseModel):
 
     slope: float
     intercept: float
-    threshold: float
+    threshold: float = Field(ge=0, le=1)
+    growth: float = Field(default=0.5, ge=0, le=1)
     precision: float
     recall: float
     answered_without: float
@@ -96,16 +100,26 @@ class Calibration(BaseModel):
         prior = 0.0 if among is None else np.log(self.photos / max(among, 1))
         return _sigmoid(self.slope * np.asarray(scores, np.float64) + self.intercept + prior)
 
-    def passes(self, scores: ArrayLike) -> NDArray[np.bool_]:
+    def passes(self, scores: ArrayLike, *, among: int | None = None) -> NDArray[np.bool_]:
         """Which scores reach the threshold, bool in their shape.
+
+        Among many photos, some score high by chance, so the threshold grows with their number.
+
+        Args:
+            scores: Of one sentence with photos.
+            among: The number of photos searched; that of the fit by default.
+        """
+        grown = 0.0 if among is None else self.growth * np.log(max(among, 1) / self.photos)
+        with np.errstate(divide="ignore"):  # thresholds of 0 and 1 are infinitely far
+            least = np.log(self.threshold) - np.log1p(-self.threshold) + grown
+        return self.slope * np.asarray(scores, np.float64) + self.intercept >= least
+
+    def match(self, score: float) -> Match:
+        """How well a photo fits a sentence.
 
         How many photos are searched does not count: that a photo is likelier to be meant where there are few says
         nothing of whether it fits.
         """
-        return self.probability(scores) >= self.threshold
-
-    def match(self, score: float) -> Match:
-        """How well a photo fits a sentence; as in ``passes``, how many photos are searched does not count."""
         probability = self.probability(score)
         return "strong" if probability >= _STRONG else "likely" if probability >= _LIKELY else "weak"
 
@@ -178,6 +192,7 @@ def calibrate(
         slope=slope,
         intercept=intercept,
         threshold=threshold,
+        growth=_growth(scores, relevance.caption_image, shown, slope),
         precision=float((answered[0] & there).sum() / answered.sum()),
         recall=float(answered[0][there].mean()),
         answered_without=float(answered[1].mean()),
@@ -213,6 +228,29 @@ def _searches(
                 right[row, some] = np.take_along_axis(places, order, axis=1) == own[some, None]
                 np.put_along_axis(block, own[some, None], -np.inf, axis=1)
     return found, right
+
+
+def _growth(scores: NDArray[np.float32], own: NDArray[np.int64], shown: int, slope: float) -> float:
+    """How fast the threshold grows with the number of photos.
+
+    Photos are dealt into parts, and each sentence searches the part of its photo. The threshold is lower there, by so
+    much that as many of the searches that find their photo are answered as among all photos.
+    """
+    photos = len(scores)
+    count = min(_PARTS, photos // (2 * shown))
+    if count < 2:
+        return 0.5
+    parts = np.random.default_rng(0).permutation(photos) % count  # (I,) the part of each photo
+    best = np.empty(len(own), np.float32)
+    best_of_part, found, found_in_part = best.copy(), np.empty(len(own), bool), np.empty(len(own), bool)
+    for column, row in enumerate(own):
+        its = scores[:, column]
+        of_part = its[parts == parts[row]]
+        best[column], best_of_part[column] = its.max(), of_part.max()
+        found[column] = (its > its[row]).sum() < shown
+        found_in_part[column] = (of_part > its[row]).sum() < shown
+    least, least_of_part = (np.quantile(each, 1 - RECALL) for each in (best[found], best_of_part[found_in_part]))
+    return float(np.clip(slope * (least - least_of_part) / np.log(count), 0, 1))
 
 
 def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, float]:

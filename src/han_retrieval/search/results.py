@@ -117,5 +117,5 @@ def make_result(
         )
         for i, (row, photo, (path, *copies)) in enumerate(zip(rows, photos, files, strict=True))
     ]
-    unlikely = calibration is not None and not calibration.passes(plain).any()
+    unlikely = calibration is not None and not calibration.passes(plain, among=among).any()
     return SearchResult(hits, bool(nothing_matches or unlikely), clock.seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from han_retrieval.matchers import Matcher
 from han_retrieval.text import Vocabulary
@@ -16,6 +16,7 @@ MOST_UNKNOWN = 0.5
 Of the captions of Flickr8k's dev photos, 0.3 % have more; of 1,000 made-up sentences in six other languages, all.
 """
 _ALIKE = 0.8  # of difflib's ratio: one letter more or less in "running"
+_SHORT = 3  # letters of a word that is spelt like too many others
 
 
 def unknown_share(known: Mapping[str, bool], vocabulary: Vocabulary) -> float:
@@ -33,10 +34,19 @@ def unknown_share(known: Mapping[str, bool], vocabulary: Vocabulary) -> float:
     return sum(weights[word] for word, there in known.items() if not there) / sum(weights.values())
 
 
-def spelt_alike(word: str, vocabulary: Vocabulary) -> str | None:
-    """The known word that is spelt most like an unknown one, such as "running" for "runing"; None where none is."""
-    found = difflib.get_close_matches(word, vocabulary.words[len(SPECIAL_WORDS) :], n=1, cutoff=_ALIKE)
-    return found[0] if found and len(word) > 3 else None
+def spelt_alike(unknown: Iterable[str], vocabulary: Vocabulary | None) -> dict[str, str]:
+    """For each unknown word of a sentence the known one that is spelt most like it, such as "running" for "runing".
+
+    Empty where one of them has none: a sentence in another language has likely no spelling mistake.
+    """
+    words = vocabulary.words[len(SPECIAL_WORDS) :] if vocabulary else ()
+    found = {}
+    for word in unknown:
+        alike = difflib.get_close_matches(word, words, n=1, cutoff=_ALIKE) if len(word) > _SHORT else []
+        if not alike:
+            return {}
+        found[word] = alike[0]
+    return found
 
 
 def is_mostly_unknown(model: Matcher, sentence: str) -> bool:

@@ -177,9 +177,7 @@ class SearchService:
         found = self._page(ranking, rank, page)
         found.seconds |= detected
         found.unknown = [word for word, there in known.items() if not there]
-        if (vocabulary := self._model.vocabulary) is not None:
-            alike = {word: spelt_alike(word, vocabulary) for word in found.unknown}
-            found.alike = {word: other for word, other in alike.items() if other is not None}
+        found.alike = spelt_alike(found.unknown, self._model.vocabulary)
         return found
 
     def similar(self, photo: int | Upload, page: PageRequest) -> SearchResponse:
