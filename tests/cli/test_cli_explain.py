@@ -66,11 +66,11 @@ def test_json_agrees_with_the_model(photo: Path, model: Path, capsys: pytest.Cap
     (regions,) = DETECTOR.detect([Image.open(photo)])
     han = HAN.from_pretrained(model)
     evidence = han.explain(torch.tensor(regions.features, dtype=torch.float32), han.words(["A red ball."])[0][0])
-    assert found["score"] == pytest.approx(evidence.score)
+    assert found["score"] == pytest.approx(evidence.score, rel=1e-5)
     assert [word["word"] for word in found["words"]] == ["a", "red", "ball"]
     for i, word in enumerate(found["words"]):
-        assert word["match"] == pytest.approx(float(evidence.match[i]))
-        assert word["weight"] == pytest.approx(float(evidence.alignment[i].max()))
+        assert word["match"] == pytest.approx(float(evidence.match[i]), rel=1e-5)
+        assert word["weight"] == pytest.approx(float(evidence.alignment[i].max()), rel=1e-5)
         assert word["region"] == int(evidence.alignment[i].argmax())
         assert word["box"] == pytest.approx(regions.boxes[word["region"]].tolist(), abs=0.06)
 

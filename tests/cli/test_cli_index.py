@@ -253,3 +253,11 @@ def test_an_interrupt_before_anything_was_written_says_so(han, monkeypatch):
     monkeypatch.setattr("han_retrieval.search.update.scan", interrupted)
     code, _, err = han("index", "photos", "--out", "new", "--model", "model")
     assert (code, err) == (130, "stopped; nothing was written\n")
+
+
+def test_a_query_may_begin_with_a_minus(han):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    code, out, _ = han("search", "index", '- "a blue cat" + "a red dog"', "-k", 2)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert out == han("search", "index", "-k", 2, 'a red dog -"a blue cat"')[1]
+    assert han("search", "index", "--nonsense")[0] == 2

@@ -10,6 +10,7 @@ import click
 import pytest
 from commands import run_han as run
 
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.main import COMMANDS, cli
 from han_retrieval.matchers import HAN, VSE, HANConfig, VSEConfig
 
@@ -120,3 +121,10 @@ def test_help_needs_no_torch():
         "cli(['--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_json_has_as_many_digits_as_mean_something(capsys):
+    print_json({"share": 1 / 3, "rows": [{"size": 123_456_789, "score": -12345.678901}], "ö": (None, True, "é")})
+    assert capsys.readouterr().out == (
+        '{"share": 0.333333, "rows": [{"size": 123456789, "score": -12345.7}], "ö": [null, true, "é"]}\n'
+    )

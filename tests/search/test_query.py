@@ -95,3 +95,14 @@ def test_what_is_wrong_is_one_line(query, message):
         parse_query(query)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_words_to_leave_out():
+    assert parse_query("a dog -leash") == [Part("a dog"), Part("leash", -1.0)]
+    assert parse_query('a dog -ball in snow −"red ball"') == [
+        Part("a dog in snow"),
+        Part("ball", -1),
+        Part("red ball", -1),
+    ]
+    for whole in ("a t-shirt", "a dog - ball", "-ball", "a dog -", "a dog -5-", "dog--ball", "the year -"):
+        assert parse_query(whole) == [Part(whole)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import match_column
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, cpu_option, detector_options, json_option, k_option, model_option
 from han_retrieval.data import open_photo, read_sentences
@@ -55,7 +55,7 @@ def caption(
         click.echo(f"note: {unread:,} of {len(sentences):,} sentences have no word that the model knows", err=True)
     if as_json:
         facts = {"photo": str(photo), "captions": [each._asdict() for each in ranked]}
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        print_json(facts)
         return
     for each in ranked:
         click.echo(f"{each.score:7.4f}{match_column(each.match)}  {printable(each.caption)}")

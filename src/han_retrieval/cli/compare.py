@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import FOLDER, json_option
 from han_retrieval.errors import one_line
 from han_retrieval.evaluation import compare as compare_systems
@@ -29,7 +29,7 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
     (of_a, queries_a), (of_b, queries_b) = read_results(a), read_results(b)
     differences = compare_systems(queries_a, queries_b)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in differences], indent=2))
+        print_json([asdict(row) for row in differences], indent=2)
     else:
         names = _name(a, of_a), _name(b, of_b)
         click.echo(difference_table(differences, names=names))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import json_option, scored_dataset_options
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
@@ -56,7 +56,7 @@ def distil(
     path = found.text_map.write(folder, model=folder_hash(folder))
     if as_json:
         facts = {"photos": found.photos, "sentences": found.sentences, "before": found.before, "after": found.after}
-        click.echo(json.dumps(facts))
+        print_json(facts)
     else:
         click.echo(f"{found.photos} photos, {found.sentences} sentences; of the exact best ten, candidates keep")
         click.echo("candidates  before   after")

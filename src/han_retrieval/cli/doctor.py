@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -10,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.errors import ConfigError
 from han_retrieval.version import __version__
@@ -63,7 +63,7 @@ def _check_folder(path: str, *, repair: bool, accept: bool, as_json: bool) -> No
     if as_json:
         damages = [{"path": str(each.path), "what": each.what, "mend": each.mend} for each in found.damages]
         facts = {"path": str(found.path), "kind": found.kind, "done": done, "damages": damages}
-        click.echo(json.dumps({**facts, "checked": found.checked, "unchecked": found.unchecked}, indent=2))
+        print_json({**facts, "checked": found.checked, "unchecked": found.unchecked}, indent=2)
     else:
         for line in done:
             click.echo(printable(line))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from han_retrieval.cli.detectors import find_detector
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import detector_options, json_option, model_option
 from han_retrieval.data import open_photo
 from han_retrieval.evidence import Evidence, evidence_from_regions
@@ -51,7 +51,10 @@ def explain(
         click.echo(f"note: the model does not know {word!r}", err=True)
     if out:
         evidence.draw(out, width=width, font=font)
-    click.echo(json.dumps({"photo": str(photo)} | evidence.to_dict()) if as_json else _table(evidence))
+    if as_json:
+        print_json({"photo": str(photo)} | evidence.to_dict())
+    else:
+        click.echo(_table(evidence))
     if out:
         click.echo(f"wrote {out}", err=True)
 

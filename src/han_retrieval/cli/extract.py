@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import reading_options, splits_option
 from han_retrieval.cli.pace import added_in
@@ -120,7 +120,10 @@ def extract(
     _show_skipped(report, out)
     if report.unmatched:
         click.echo(f"note: images left out because {ids} has no such id: {report.unmatched}", err=True)
-    click.echo(_as_json(report, out) if as_json else _summary(report, out))
+    if as_json:
+        print_json(_facts(report, out))
+    else:
+        click.echo(_summary(report, out))
 
 
 def _finder(name: str | None, *, regions: int, horizontal_flip: bool) -> Detector:
@@ -150,17 +153,15 @@ def _preview(photo: Path, out: Path | None, detector: Detector, *, as_json: bool
         for i, box in enumerate(regions.boxes)
     ]
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "photo": str(photo),
-                    "width": picture.width,
-                    "height": picture.height,
-                    "detector": detector.fingerprint,
-                    "picture": str(out),
-                    "regions": rows,
-                }
-            )
+        print_json(
+            {
+                "photo": str(photo),
+                "width": picture.width,
+                "height": picture.height,
+                "detector": detector.fingerprint,
+                "picture": str(out),
+                "regions": rows,
+            }
         )
     else:
         click.echo(f"{'region':>6} {'score':>6}  {'x0 y0 x1 y1':<20} name")
@@ -188,15 +189,13 @@ def _summary(report: ExtractReport, out: Path) -> str:
     )
 
 
-def _as_json(report: ExtractReport, out: Path) -> str:
-    return json.dumps(
-        {
-            "features": str(out),
-            "done": report.done,
-            "already_there": report.already_there,
-            "skipped": [{"photo": name, "reason": reason} for name, reason in report.skipped],
-            "unmatched": report.unmatched,
-            "seconds": report.seconds,
-            **asdict(RegionStore.open(out).describe()),
-        }
-    )
+def _facts(report: ExtractReport, out: Path) -> dict[str, Any]:
+    return {
+        "features": str(out),
+        "done": report.done,
+        "already_there": report.already_there,
+        "skipped": [{"photo": name, "reason": reason} for name, reason in report.skipped],
+        "unmatched": report.unmatched,
+        "seconds": report.seconds,
+        **asdict(RegionStore.open(out).describe()),
+    }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, detector_options, json_option, reading_options
 from han_retrieval.cli.pace import added_in
@@ -105,7 +106,10 @@ def index(
         click.echo(f"stopped; {kept if is_index(out) else 'nothing was written'}", err=True)
         sys.exit(130)
     _show_notes(report)
-    click.echo(_as_json(report, out) if as_json else _summary(report, out))
+    if as_json:
+        print_json(_facts(report, out))
+    else:
+        click.echo(_summary(report, out))
 
 
 def _show_notes(report: IndexReport) -> None:
@@ -130,9 +134,9 @@ def _summary(report: IndexReport, out: Path) -> str:
     )
 
 
-def _as_json(report: IndexReport, out: Path) -> str:
+def _facts(report: IndexReport, out: Path) -> dict[str, Any]:
     files = {
         what: [{"photo": name, "reason": reason} for name, reason in listed]
         for what, listed in (("broken", report.broken), ("unread", report.unread))
     }
-    return json.dumps({"index": str(out), **asdict(report), **files})
+    return {"index": str(out), **asdict(report), **files}

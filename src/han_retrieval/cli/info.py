@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.errors import ConfigError
 
@@ -39,7 +39,7 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
             raise ConfigError(f"{path}: --recall is of an index, and this is a {facts['kind']}")
         facts |= _recall(Path(path), queries, model)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts, indent=2)
         return
     width = max(map(len, facts))
     for name, value in facts.items():

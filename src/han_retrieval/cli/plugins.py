@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.errors import ConfigError
 from han_retrieval.plugins import GROUPS, Plugin, installed
 
@@ -24,7 +23,7 @@ def plugins(as_json: bool) -> None:
         for part in installed(kind).values()
     ]
     if as_json:
-        click.echo(json.dumps(rows))
+        print_json(rows)
         return
     width = max((len(str(row["name"])) for row in rows), default=0)
     for kind in GROUPS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,26 @@ import click
 
 from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import hit_as_json, likely_hits, print_hits, refuse_two_outputs
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
 from han_retrieval.evidence import evidence_from_index
 from han_retrieval.search import CANDIDATES, Hit, Index, Part, parse_query
+from han_retrieval.search.query import begins_with_sign
 from han_retrieval.search.unknown import spelt_alike
 
 
-@click.command()
+class _QueryCommand(click.Command):
+    """A command whose last argument may begin with a minus, as in '- "a leash" + "a dog"'."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        queries = [place for place, arg in enumerate(args) if begins_with_sign(arg)]
+        if "--" not in args and len(queries) == 1:
+            (place,) = queries
+            args = [*args[:place], *args[place + 1 :], "--", args[place]]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_QueryCommand)
 @index_options(candidates=CANDIDATES)
 @click.argument("query")
 @click.option("--collapse", is_flag=True, help="Leave out near-duplicates of a better photo.")
@@ -41,10 +53,9 @@ def search(
 ) -> None:
     """Print the photos of INDEX that fit QUERY best, best first, with their scores.
 
-    QUERY is a sentence, or sentences in quotation marks and photos, with weights: '"a dog" - "a leash"',
-    '2 * "red" + "a car"', 'beach.jpg + "a dog"'. A photo is any photo file, or the path of a photo in the index from
-    its root; a path with spaces is written photo:"my beach.jpg".
-    A query that begins with - comes last, after --: han search INDEX -- '- "a leash" + "a dog"'.
+    QUERY is a sentence, which may leave out words: 'a dog -leash'. Or it is sentences in quotation marks and photos,
+    with weights: '"a dog" - "a leash"', '2 * "red" + "a car"', 'beach.jpg + "a dog"'. A photo is any photo file, or the
+    path of a photo in the index from its root; a path with spaces is written photo:"my beach.jpg".
     If `han calibrate` has calibrated the model, each photo is said to be a strong, a likely or a weak match.
 
     --where takes an SQL condition on id, root, path, folder, mtime, size, width, height, date, camera and regions. date
@@ -73,7 +84,7 @@ def search(
             return
         shown = [hit_as_json(hit) | {"evidence": _evidence(photos, hit, sentences)} for hit in hits]
     facts = {"query": query, "nothing": found.nothing_matches, "seconds": found.seconds, "hits": shown}
-    click.echo(json.dumps(facts, ensure_ascii=False))
+    print_json(facts)
 
 
 def _evidence(index: Index, hit: Hit, parts: list[Part]) -> list[dict[str, Any]] | None:

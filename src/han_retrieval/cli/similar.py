@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import hit_as_json, print_hits, refuse_two_outputs
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
 from han_retrieval.search import CANDIDATES, Index
 
@@ -54,6 +54,6 @@ def similar(
         click.echo("note: no other photo is in the index" + (f" that meets {where}" if where else ""), err=True)
     if as_json:
         facts = {"photo": photo, "indexed": row is not None, "seconds": found.seconds}
-        click.echo(json.dumps(facts | {"hits": [hit_as_json(hit) for hit in found]}, ensure_ascii=False))
+        print_json(facts | {"hits": [hit_as_json(hit) for hit in found]})
     else:
         print_hits(found.hits, paths=paths, null=null)

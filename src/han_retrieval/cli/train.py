@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, features_option, format_option, splits_option
 from han_retrieval.cli.run_options import run_options, stopping
@@ -94,4 +94,4 @@ def train(
         "watched_rsum": result.rsum,
         "seconds": round(result.seconds, 1),
     }
-    click.echo(json.dumps(found))
+    print_json(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import FOLDER, format_option, splits_option
 from han_retrieval.cli.run_options import run_options, stopping
 from han_retrieval.cli.splits import with_splits
@@ -72,4 +72,4 @@ def train_detector(
         "dev": asdict(result.figures) if result.figures else None,
         "seconds": round(result.seconds, 1),
     }
-    click.echo(json.dumps(found))
+    print_json(found)

@@ -9,8 +9,10 @@ A query that begins with a quotation mark or a photo, after an optional sign and
 
 For example, `"a dog" - "a leash"` finds dogs without a leash, `2 * "red" + "car in snow"` gives the colour more weight,
 and `beach.jpg + "a dog"` finds photos that are like one and have a dog. A path without "photo:" has no space, ends as
-photos' files do, and stands alone or before a sign; one with spaces is written `photo:"my beach.jpg"`. Any other query
-is one sentence, whatever hyphens, apostrophes and quotation marks are in it.
+photos' files do, and stands alone or before a sign; one with spaces is written `photo:"my beach.jpg"`.
+
+Any other query is one sentence, whatever hyphens, apostrophes and quotation marks are in it, but for words to leave
+out: `a dog -leash -"red ball"` is `"a dog" - "leash" - "red ball"`, with a space before each minus and none behind it.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ _PHOTO = (
 )
 _BEGINS = re.compile(rf'\s*[+-]?\s*(?:[\d.]+\s*\*\s*)?(?:"|{_PHOTO})')
 _PART = re.compile(rf'\s*(?P<sign>[+-])?\s*{_WEIGHT}(?:"(?P<text>[^"]*)"|{_PHOTO})\s*')
+_LEFT_OUT = re.compile(r'(?<!\S)-(?:"(?P<quoted>[^"]+)"|(?P<word>[^\W\d_][\w\'’-]*))(?!\S)')
 _FORM = 'parts are written so: "a dog" + beach.jpg - 0.5 * "a leash"'
 
 
@@ -70,7 +73,7 @@ class Part:
 
 
 def parse_query(query: str) -> list[Part]:
-    """The parts of a query; a plain sentence is one part. Photos are paths, as text.
+    """The parts of a query; a plain sentence is one part, and so is each word to leave out. Photos are paths, as text.
 
     Raises:
         QueryError: The syntax of its parts is wrong, or no part has a positive weight.
@@ -81,7 +84,7 @@ def parse_query(query: str) -> list[Part]:
     """
     plain = query.translate(_QUOTES).replace("−", "-")
     if not _BEGINS.match(plain):
-        return [Part(query)]
+        return _sentence(query, plain)
     parts: list[Part] = []
     at = 0
     while at < len(plain):
@@ -100,6 +103,20 @@ def parse_query(query: str) -> list[Part]:
         at = found.end()
     check_parts(parts)
     return parts
+
+
+def _sentence(query: str, plain: str) -> list[Part]:
+    """A plain sentence, and what is to be left out."""
+    left_out = list(_LEFT_OUT.finditer(plain))
+    kept = " ".join(_LEFT_OUT.sub(" ", plain).split())
+    if not left_out or not kept:
+        return [Part(query)]
+    return [Part(kept), *(Part(found["quoted"] or found["word"], -1.0) for found in left_out)]
+
+
+def begins_with_sign(argument: str) -> bool:
+    """Whether an argument of a command line is a query that begins with a minus, and not an option."""
+    return argument.startswith("-") and _BEGINS.match(argument.translate(_QUOTES)) is not None
 
 
 def check_parts(parts: Sequence[Part]) -> None:
