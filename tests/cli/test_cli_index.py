@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import run_han
+from PIL import Image
 from tiny_index import FakeDetector, make_model, make_photo, make_photos
 
 from han_retrieval.matchers.saving import folder_hash
@@ -261,3 +262,24 @@ def test_a_query_may_begin_with_a_minus(han):
     assert (code, len(out.splitlines())) == (0, 2)
     assert out == han("search", "index", "-k", 2, 'a red dog -"a blue cat"')[1]
     assert han("search", "index", "--nonsense")[0] == 2
+
+
+def test_info_of_a_photo(han, tmp_path):
+    photo = next(iter(sorted((tmp_path / "photos").iterdir())))
+    code, out, _ = han("info", photo, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["kind"], found["bytes"]) == ("photo", photo.stat().st_size)
+    assert (found["width"], found["height"]) == Image.open(photo).size
+    (tmp_path / "text.jpg").write_text("no photo")
+    code, _, err = han("info", "text.jpg")
+    assert code == 2
+    assert "text.jpg: not an image" in err
+
+
+def test_photos_that_patterns_exclude_leave_with_a_word(han):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    code, out, err = han("index", "photos", "--out", "index", "--exclude", "*1*")
+    assert code == 0
+    assert "1 removed" in out
+    assert "note: 1 photos left the index" in err

@@ -180,6 +180,16 @@ def test_pictures_are_upright_small_and_kept_by_browsers(changing):
         assert (again.status_code, again.content) == (304, b"")
 
 
+def test_an_original_is_the_file_itself(changing):
+    folder, web = changing
+    (photo_id,) = ids(web.get("/api/photos", params={"where": f"path = '{NAMES[1]}'"}))
+    answer = web.get(f"/originals/{photo_id}")
+    assert answer.content == (folder / "photos" / NAMES[1]).read_bytes()
+    assert answer.headers["content-disposition"].startswith("attachment; ")  # nothing of it is run as a page
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert "no photo" in error(web.get("/originals/nonsense"), 404)
+
+
 def test_a_photo_that_is_gone_or_another_is_said_to_be(changing):
     folder, web = changing
     gone, changed = (web.get("/api/photos", params={"where": f"path = '{name}'"}) for name in (NAMES[0], NAMES[2]))
@@ -191,9 +201,14 @@ def test_a_photo_that_is_gone_or_another_is_said_to_be(changing):
     (folder / "photos" / NAMES[0]).unlink()
     make_picture(folder / "photos" / NAMES[2], 99)
     copy.unlink()
+    # Also what was made and kept before.
     for photo_id, name in ((ids(gone)[0], NAMES[0]), (ids(changed)[0], NAMES[2])):
-        for kind in ("thumbnails", "photos"):  # also what was made and kept before
-            assert f"{name}: gone or changed" in error(web.get(f"/{kind}/{photo_id}.jpg"), 410)
+        for address in (
+            f"thumbnails/{photo_id}.jpg",
+            f"photos/{photo_id}.jpg",
+            f"originals/{photo_id}",
+        ):
+            assert f"{name}: gone or changed" in error(web.get(f"/{address}"), 410)
     assert web.get(f"/thumbnails/{kept}.jpg").status_code == 200  # from its other file
     assert len(ids(web.get("/api/search", params={"q": SENTENCE}))) == 6
 

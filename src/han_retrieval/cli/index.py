@@ -28,7 +28,13 @@ _SHOWN = 5
 
 @click.command()
 @click.argument("photos", nargs=-1, type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The folder of the index; brought up to date if it exists.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default="index",
+    show_default=True,
+    help="The folder of the index; brought up to date if it exists.",
+)
 @click.option(
     "--model", type=click.Path(), help="The model's folder [default: the model of the index, else the one that ships]."
 )
@@ -106,6 +112,12 @@ def index(
         click.echo(f"stopped; {kept if is_index(out) else 'nothing was written'}", err=True)
         sys.exit(130)
     _show_notes(report)
+    if report.removed and (include or exclude):
+        click.echo(
+            f"note: {report.removed:,} photos left the index, those that the patterns leave out among them; patterns "
+            "hold until others are given",
+            err=True,
+        )
     if as_json:
         print_json(_facts(report, out))
     else:

@@ -24,7 +24,7 @@ from han_retrieval.errors import ConfigError
 @click.option("--model", type=click.Path(), help="With --recall: the index's model, if it was moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(path: str, recall: bool, queries: Path | None, model: str | None, as_json: bool) -> None:
-    """Print what PATH is and what it holds: a model's folder, an index, a region store, or a dataset.
+    """Print what PATH is and what it holds: a model's folder, an index, a region store, a dataset, or a photo.
 
     "default" is the model that ships. --recall scores every photo of an index for each query; without --queries it
     takes frequent words of the model.
@@ -89,6 +89,8 @@ def _facts(name: str) -> dict[str, Any]:
         from han_retrieval.regions import RegionStore
 
         return {"kind": "region store", **asdict(RegionStore.open(path).describe())}
+    if path.is_file() and (photo := _photo(path)):
+        return {"kind": "photo", **photo}
     return {"kind": "dataset", **_dataset(path)}
 
 
@@ -97,6 +99,16 @@ def _model(path: Path) -> dict[str, Any]:
 
     model = load_matcher(path)
     return {"parameters": sum(parameter.numel() for parameter in model.parameters()), **model.config.model_dump()}
+
+
+def _photo(path: Path) -> dict[str, Any] | None:
+    """What a photo is; None where a file is none by its name."""
+    from han_retrieval.data import PHOTO_SUFFIXES, open_photo, read_exif
+
+    if path.suffix.lower() not in PHOTO_SUFFIXES:
+        return None
+    photo = open_photo(path)
+    return {"width": photo.width, "height": photo.height, "bytes": path.stat().st_size, **read_exif(photo)._asdict()}
 
 
 def _dataset(path: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ SECTIONS = {
     },
     "Try and check": {
         "demo": "Index and search example photos.",
-        "info": "Describe a model, an index, a region store or a dataset.",
+        "info": "Describe a model, an index, a store, a dataset or a photo.",
         "plugins": "List the installed parts, also of other packages.",
         "doctor": "Check this installation, or an index, a store or a model.",
     },

@@ -17,18 +17,24 @@ from han_retrieval.search.query import begins_with_sign
 from han_retrieval.search.unknown import spelt_alike
 
 
-class _QueryCommand(click.Command):
+class QueryCommand(click.Command):
     """A command whose last argument may begin with a minus, as in '- "a leash" + "a dog"'."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As of any command, with such a query wherever it stands."""
+        return super().parse_args(ctx, self.query_last(args))
+
+    @staticmethod
+    def query_last(args: list[str]) -> list[str]:
+        """The arguments with such a query at their end, behind "--"."""
         queries = [place for place, arg in enumerate(args) if begins_with_sign(arg)]
-        if "--" not in args and len(queries) == 1:
-            (place,) = queries
-            args = [*args[:place], *args[place + 1 :], "--", args[place]]
-        return super().parse_args(ctx, args)
+        if "--" in args or len(queries) != 1:
+            return args
+        (place,) = queries
+        return [*args[:place], *args[place + 1 :], "--", args[place]]
 
 
-@click.command(cls=_QueryCommand)
+@click.command(cls=QueryCommand)
 @index_options(candidates=CANDIDATES)
 @click.argument("query")
 @click.option("--collapse", is_flag=True, help="Leave out near-duplicates of a better photo.")

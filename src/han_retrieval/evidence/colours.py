@@ -15,14 +15,17 @@ def region_colours(*evidence: Evidence, regions: int = 6) -> dict[int, str]:
     """Choose the regions to draw, at most ``regions`` of them, and a colour for each, in the order of their words.
 
     The evidence is of one sentence, or of several sentences and the same photo. Regions are ranked by the alignment
-    weights of their words, each multiplied by the word's match: words that match nothing do not draw boxes.
+    weights of their words, each multiplied by the word's match: words that match nothing do not draw boxes. Nor do
+    function words, such as "the", unless there are no others.
     """
+    function = np.concatenate([each.function_words for each in evidence])
+    counts = ~function | function.all()
     alignment = np.concatenate([each.alignment for each in evidence])
     match = np.concatenate([each.match for each in evidence])
     word_regions = alignment.argmax(1)
     sums = np.zeros(alignment.shape[1])
     for word, region in enumerate(word_regions):
-        sums[region] += alignment[word, region] * max(float(match[word]), 1e-6)
+        sums[region] += counts[word] * alignment[word, region] * max(float(match[word]), 1e-6)
     best = np.argsort(-sums, kind="stable")[: min(regions, len(PALETTE))]
     drawn = {int(region) for region in best if sums[region] >= _LEAST_SHARE * sums[best[0]]}
     in_order = dict.fromkeys(int(region) for region in word_regions if int(region) in drawn)

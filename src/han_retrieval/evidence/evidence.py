@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
+from han_retrieval.evidence.function_words import FUNCTION_WORDS
 from han_retrieval.files import write_whole
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Evidence:
         return np.asarray(self.alignment.argmax(1))
 
     @property
+    def function_words(self) -> tuple[bool, ...]:
+        """For each word whether it is an English function word, such as "the": it says little of the photo."""
+        return tuple(word in FUNCTION_WORDS for word in self.words)
+
+    @property
     def unknown_words(self) -> list[str]:
         """The words that the model's vocabulary does not have, each once and in order."""
         return list(dict.fromkeys(word for word, known in zip(self.words, self.known, strict=True) if not known))
@@ -106,6 +112,7 @@ class Evidence:
                 {
                     "word": self.words[i],
                     "known": self.known[i],
+                    "function": self.function_words[i],
                     "match": float(self.match[i]),
                     "region": int(region),
                     "weight": float(self.alignment[i, region]),

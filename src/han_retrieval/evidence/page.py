@@ -166,6 +166,7 @@ def _word(evidence: Evidence, i: int, region: int, colours: dict[int, str], stre
     return {
         "text": evidence.words[i],
         "known": evidence.known[i],
+        "function": evidence.function_words[i],
         "match": f"{evidence.match[i]:.2f}",
         "weight": f"{evidence.alignment[i, region]:.0%}",
         "colour": colours.get(region, NEUTRAL),

@@ -10,7 +10,7 @@ from typing import Any
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 
 from han_retrieval.evidence import Evidence
 from han_retrieval.evidence.colours import region_colours
@@ -53,6 +53,13 @@ def photo_routes(context: Context) -> APIRouter:
     async def photo(request: Request, photo_id: str) -> Response:
         """The photo for a screen, at most 2048 pixels wide or high."""
         return await jpeg(request, photo_id, "screen", lambda _, path: jpegs.make_jpeg(path, jpegs.Size.SCREEN))
+
+    @router.get("/originals/{photo_id}", response_class=FileResponse, responses={200: {"description": "the file"}})
+    async def original(photo_id: str) -> FileResponse:
+        """The photo's file as it is, to download."""
+        _, facts = known_photo(service.catalogue, photo_id)
+        path = await run_sync(_file_of, service.catalogue, photo_id, facts)
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     @router.get("/api/photos/{photo_id}")
     async def facts(photo_id: str) -> PhotoDetails:

@@ -66,6 +66,7 @@ class WordEvidence(BaseModel):
 
     word: str
     known: bool = Field(description="whether the model's vocabulary has the word")
+    function: bool = Field(description="whether it is a function word, such as 'the', which says little of a photo")
     match: float = Field(description="how well the word matches the regions it is aligned with: a cosine, -1 to 1")
     region: int = Field(description="the region with the word's greatest alignment weight: a row of boxes")
     weight: float = Field(description="that alignment weight, 0 to 1")

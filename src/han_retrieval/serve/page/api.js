@@ -48,6 +48,7 @@ function sentence(line) {
 
 export const thumbnail = (id) => `/thumbnails/${id}.jpg`;
 export const picture = (id) => `/photos/${id}.jpg`;
+export const original = (id) => `/originals/${id}`;
 const percent = (probability) => `${Math.round(100 * probability)}%`;
 
 // What people read of a match, and of its probability where they point at it.

@@ -76,12 +76,12 @@ function chips({ words, phrases, colours, strengths }) {
     const phrase = document.createElement("span");
     phrase.className = "phrase";
     for (let i = start; i < end; i++) {
-      const { word, known, match, region, weight } = words[i];
+      const { word, known, function: isFunction, match, region, weight } = words[i];
       const chip = document.createElement("button");
       const fit = document.createElement("small");
       fit.textContent = known ? match.toFixed(2) : "?";
       chip.type = "button";
-      chip.className = known ? "chip" : "chip unknown";
+      chip.className = `chip${known ? "" : " unknown"}${isFunction ? " function" : ""}`;
       chip.append(word, fit);
       chip.style.setProperty("--colour", colours.get(region) ?? GREY);
       chip.style.setProperty("--strength", strengths[i]);

@@ -1,5 +1,5 @@
 // One photo in full size, with the evidence for a query.
-import { ask, day, fit, picture, thumbnail } from "./api.js";
+import { ask, day, fit, original, picture, thumbnail } from "./api.js";
 import { hideEvidence, showEvidence } from "./evidence.js";
 
 const $ = (id) => document.getElementById(id);
@@ -14,6 +14,8 @@ export class Viewer {
     $("similar").addEventListener("click", () => similar(this.hit.id));
     $("previous").addEventListener("click", () => moved(-1));
     $("next").addEventListener("click", () => moved(1));
+    $("copy").addEventListener("click", () => this.#copy());
+    this.#swipe(moved);
     this.dialog.addEventListener("cancel", (event) => (event.preventDefault(), closed()));
     this.dialog.addEventListener("close", closed); // browsers close it themselves when Escape is pressed twice
     this.dialog.addEventListener("keydown", (event) => {
@@ -40,6 +42,8 @@ export class Viewer {
     this.count({ place, total });
     $("viewer-name").textContent = this.hit.name ?? "";
     $("facts").textContent = "";
+    $("copy").hidden = true;
+    $("download").href = original(id);
     hideEvidence($("figure"));
     $("explained").textContent = "";
     if (hit) this.#draw(hit);
@@ -63,6 +67,22 @@ export class Viewer {
     this.dialog.close();
   }
 
+  async #copy() {
+    await navigator.clipboard.writeText(this.path);
+    $("copy").textContent = "Copied";
+  }
+
+  // A finger that moves to a side takes the next photo or the one before.
+  #swipe(moved) {
+    let from = null;
+    $("photo").addEventListener("touchstart", ({ touches }) => (from = touches.length === 1 ? touches[0] : null), { passive: true });
+    $("photo").addEventListener("touchend", ({ changedTouches: [to] }) => {
+      const across = from ? to.clientX - from.clientX : 0;
+      if (Math.abs(across) > 60 && Math.abs(across) > 2 * Math.abs(to.clientY - from.clientY)) moved(across < 0 ? 1 : -1);
+      from = null;
+    });
+  }
+
   #draw({ id, width, height, name }) {
     const photo = $("photo");
     const image = new Image(width, height);
@@ -84,6 +104,9 @@ export class Viewer {
       const parts = [facts.date && day(facts.date), facts.camera, `${facts.width} × ${facts.height}`, bytes(facts.size), facts.path];
       if (facts.copies.length) parts.push(`${facts.copies.length} ${facts.copies.length === 1 ? "copy" : "copies"}`);
       $("facts").textContent = parts.filter(Boolean).join(" · ");
+      this.path = facts.path;
+      $("copy").hidden = !navigator.clipboard; // which browsers have on this machine and over HTTPS
+      $("copy").textContent = "Copy the path";
     } catch (error) {
       if (this.hit.id === id) $("facts").textContent = error.message;
     }
