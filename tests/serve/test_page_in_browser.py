@@ -114,7 +114,7 @@ def test_typing_finds_opens_and_explains_by_keyboard_alone(open_page):
     page.keyboard.type(SENTENCE)
     wait_for_search(page, SENTENCE)
     assert tiles(page)[:60] == first_hits(page, "q=a+red+dog")
-    assert page.title() == f"{SENTENCE} – Photos"
+    assert page.title() == f"{SENTENCE} – han-retrieval"
 
     badge = page.locator(".badge").first
     assert badge.inner_text() in ("strong", "likely")
@@ -428,10 +428,24 @@ def test_a_photo_can_be_dropped(open_page):
     assert page.locator("#by-photo img").get_attribute("alt") == "dropped.png"
 
 
+def test_the_page_begins_with_months_and_examples(open_page):
+    page = open_page()
+    page.locator("#grid .heading").first.wait_for()
+    headings = page.locator("#grid .heading").all_inner_texts()
+    dates = page.evaluate("async () => (await (await fetch('/api/photos?k=60')).json()).hits.map(hit => hit.date)")
+    months = list(dict.fromkeys(date and date[:7] for date in dates))
+    assert len(headings) == len(months) > 1
+    assert headings[0].endswith(months[0][:4])
+    assert "Without a date" not in headings[:-1]
+    assert [link.inner_text() for link in page.locator("#status .link").all()] == page.evaluate(
+        "async () => (await (await fetch('/api/facets')).json()).examples"
+    )
+
+
 def test_weak_matches_stand_below_a_line(open_page):
     page = open_page("?q=a+red+dog")
     page.locator("#grid[aria-busy=false]").wait_for()
-    assert page.locator(".weaker").is_hidden()  # the calibration of these tests calls nothing weak
+    assert page.locator(".heading").is_hidden()  # the calibration of these tests calls nothing weak
     page.evaluate(
         """async () => {
           const { Grid } = await import("/static/grid.js");
@@ -442,8 +456,8 @@ def test_weak_matches_stand_below_a_line(open_page):
           grid.add(hits.map((hit, place) => ({ ...hit, match: place < 2 ? "likely" : "weak" })));
         }"""
     )
-    line = page.locator(".weaker").bounding_box()
-    tops = [tile["y"] for tile in (tile.bounding_box() for tile in page.locator("#grid li:not(.weaker)").all())]
+    line = page.locator(".heading").bounding_box()
+    tops = [tile["y"] for tile in (tile.bounding_box() for tile in page.locator("#grid li:not(.heading)").all())]
     assert max(tops[:2]) < line["y"] < min(tops[2:])
     assert page.locator(".badge:visible").count() == 2
 

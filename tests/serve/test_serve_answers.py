@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from damaging import without_checksums
@@ -21,6 +22,7 @@ from han_retrieval.search import Index, search
 from han_retrieval.search.pooling import TextMap
 from han_retrieval.serve import Limits, SearchService, ranking
 from han_retrieval.serve import service as service_module
+from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.text import Vocabulary
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
 
@@ -116,6 +118,7 @@ def test_facets_count_folders_with_what_is_below(web, index):
         ("", 6), ("trips/", 3), ("trips/2024/", 2), ("trips_not/", 1)
     ]  # fmt: skip
     assert said["months"] == {"2024-01": 1, "2024-03": 1, "2024-05": 1}
+    assert said["examples"] == []  # the model knows no name that this detector gives
     assert {each["root"] for each in said["folders"]} == {str(index.parent / "photos")}
 
 
@@ -178,6 +181,12 @@ def test_pictures_are_upright_small_and_kept_by_browsers(changing):
         assert "max-age" in answer.headers["cache-control"]
         again = web.get(address, headers={"If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
+
+
+def test_examples_are_of_different_things():
+    names = ["thing", "brown dog", "black dog", "shirt", "blue shirt", "young man"]
+    assert Catalogue(pa.table({"id": []}), names).examples == ["brown dog", "blue shirt", "young man"]
+    assert Catalogue(pa.table({"id": []}), names[:3]).examples == ["brown dog", "thing"]
 
 
 def test_an_original_is_the_file_itself(changing):
@@ -377,7 +386,7 @@ def test_an_empty_index_answers(tmp_path):
         for path in ("/api/search", "/api/photos"):
             said = web.get(path, params={"q": SENTENCE}).json()
             assert (said["hits"], said["photos"], said["total"]) == ([], 0, 0)
-        assert web.get("/api/facets").json() == {"photos": 0, "folders": [], "months": {}}
+        assert web.get("/api/facets").json() == {"photos": 0, "folders": [], "months": {}, "examples": []}
         assert web.get("/ready").json() == {"status": "ready", "photos": 0}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ class Catalogue:
 
     Args:
         photos: ``Index.photos``.
+        names: What the detector calls regions, the most frequent first.
     """
 
-    def __init__(self, photos: pa.Table) -> None:
-        self._photos = photos
+    def __init__(self, photos: pa.Table, names: Sequence[str] = ()) -> None:
+        self._photos, self._names = photos, names
         self._rows: dict[str, int] = {photo_id: row for row, photo_id in enumerate(photos["id"].to_pylist())}
 
     def __len__(self) -> int:
@@ -73,6 +74,14 @@ class Catalogue:
         """Number of photos by month, "2024-01", in order; photos without a date are not counted."""
         counts = Counter(date[:7] for date in self._photos["date"].to_pylist() if date)
         return dict(sorted(counts.items()))
+
+    @cached_property
+    def examples(self) -> list[str]:
+        """Up to three queries for what the detector found often, of different things: "brown dog", "blue shirt"."""
+        found: dict[str, str] = {}
+        for name in sorted(self._names, key=lambda name: " " not in name):  # longer names say more
+            found.setdefault(name.split()[-1], name)
+        return list(found.values())[:3]
 
 
 def unchanged_file(files: tuple[PhotoFile, ...], size: int) -> Path | None:

@@ -157,3 +157,4 @@ class FacetsResponse(BaseModel):
     photos: int
     folders: list[FolderFacet]
     months: dict[str, int] = Field(description="number of photos by month, '2024-01'")
+    examples: list[str] = Field(description="up to three queries for what the detector found often")

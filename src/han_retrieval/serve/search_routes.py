@@ -114,11 +114,16 @@ def search_routes(context: Context) -> APIRouter:
 
     @router.get("/facets", tags=["search"])
     async def facets(request: Request) -> FacetsResponse:
-        """The folders and months that photos can be filtered by."""
+        """The folders and months that photos can be filtered by, and examples of queries."""
 
         def work() -> FacetsResponse:
             catalogue = service.catalogue
-            return FacetsResponse(photos=len(catalogue), folders=catalogue.folders, months=catalogue.months)
+            return FacetsResponse(
+                photos=len(catalogue),
+                folders=catalogue.folders,
+                months=catalogue.months,
+                examples=catalogue.examples,
+            )
 
         return await queue.run(request, work)
 

@@ -49,6 +49,8 @@ UPLOAD = "upload"
 """What a query calls the photo that is sent with it."""
 
 _CHECK_SECONDS = 2.0  # between two checks for changes of the index
+_MOST_NAMED = 20_000  # photos whose names of regions are read for examples
+_NAMES = 100  # of regions, for examples
 _LONGEST_SECONDS = 10.0  # of ranking for one request
 _CACHED_RANKINGS = 32
 _CACHED_UPLOADS = 16
@@ -95,9 +97,13 @@ class SearchService:
         self._ranking = lru_cache(_CACHED_RANKINGS)(self._new_ranking)
         self._uploads: OrderedDict[tuple[str, str], Regions] = OrderedDict()  # by the detector and the photo
         self._checked = time.monotonic()
-        self.catalogue = Catalogue(self._index.photos)
+        self.catalogue = self._catalogue()
         self.refreshes = 0
         self.problem: str | None = None
+
+    def _catalogue(self) -> Catalogue:
+        names = self._index.region_names() if len(self._index) <= _MOST_NAMED else []
+        return Catalogue(self._index.photos, list(filter(self._model.reads, names[:_NAMES])))
 
     def close(self) -> None:
         """Close the index."""
@@ -123,7 +129,7 @@ class SearchService:
         try:
             if self._index.refresh():
                 self._ranking.cache_clear()
-                self.catalogue = Catalogue(self._index.photos)
+                self.catalogue = self._catalogue()
                 self.refreshes += 1
             if self._index.made_by.model != self._loaded:
                 self._load_model()

@@ -54,6 +54,13 @@ const percent = (probability) => `${Math.round(100 * probability)}%`;
 // What people read of a match, and of its probability where they point at it.
 export const fit = ({ match, probability }) => (match ? { text: `${match} match`, title: probability == null ? "" : `${percent(probability)} likely to be the photo that is meant` } : null);
 
+// The month of a photo in the browser's language.
+export function month({ date }) {
+  if (!date) return "Without a date";
+  const [year, its] = date.slice(0, 7).split("-").map(Number);
+  return new Date(year, its - 1, 1).toLocaleDateString(undefined, { month: "long", year: "numeric" });
+}
+
 // The day of "2024-01-31 12:00:00" in the browser's language.
 export function day(date) {
   const [year, month, its] = date.slice(0, 10).split("-").map(Number);

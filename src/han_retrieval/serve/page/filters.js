@@ -8,6 +8,7 @@ export class Filters {
   constructor({ changed }) {
     this.fields = [$("folder"), $("since"), $("until")];
     this.wanted = {};
+    this.examples = []; // of queries, once they are loaded
     $("show-filters").addEventListener("click", () => this.#open($("filters").hidden));
     for (const field of this.fields) field.addEventListener("change", () => changed(this.#read()));
     $("clear-filters").addEventListener("click", () => changed({ root: "", folder: "", since: "", until: "" }));
@@ -28,7 +29,8 @@ export class Filters {
   }
 
   async load() {
-    const { folders, months } = await ask("/api/facets");
+    const { folders, months, examples } = await ask("/api/facets");
+    this.examples = examples;
     const roots = new Set(folders.map((each) => each.root));
     const options = folders
       .filter((each) => each.folder || roots.size > 1)

@@ -1,12 +1,10 @@
 // Photos in rows of equal height that fill the page's width. Sizes are known beforehand, so nothing moves while photos load.
-import { day, fit, thumbnail } from "./api.js";
+import { day, fit, month, thumbnail } from "./api.js";
 
 export class Grid {
   // `address(hit)` returns the address of a photo; `open(place)` is called when a photo is opened.
   constructor(list, { address, open }) {
-    Object.assign(this, { list, address, open, hits: [], tiles: [], line: document.createElement("li") });
-    this.line.className = "weaker";
-    this.line.textContent = "Weaker matches";
+    Object.assign(this, { list, address, open, hits: [], tiles: [], headings: new Map() });
     new ResizeObserver(() => list.clientWidth === this.width || requestAnimationFrame(() => this.layOut())).observe(list);
     list.addEventListener("click", (event) => this.#click(event));
     list.addEventListener("keydown", (event) => this.#move(event));
@@ -15,7 +13,8 @@ export class Grid {
   clear() {
     this.hits = [];
     this.tiles = [];
-    this.list.replaceChildren(this.line);
+    this.headings = new Map(); // by the place of the photo below
+    this.list.replaceChildren();
     this.layOut();
   }
 
@@ -23,6 +22,8 @@ export class Grid {
   add(hits) {
     const there = new Set(this.hits.map((hit) => hit.id));
     for (const hit of hits.filter((each) => !there.has(each.id))) {
+      const above = this.#heading(hit, this.hits.at(-1));
+      if (above) this.headings.set(this.hits.length, above);
       const tile = this.#tile(hit, this.hits.length);
       this.hits.push(hit);
       this.tiles.push(tile);
@@ -47,15 +48,16 @@ export class Grid {
     const narrow = width < 640;
     const [tall, gap] = narrow ? [140, 6] : [Math.min(280, 150 + width / 12), 10];
     const ratios = this.hits.map((hit) => Math.min(3.2, Math.max(0.45, hit.width / hit.height)));
-    const weak = this.hits.findIndex((hit) => hit.match === "weak"); // from here on, below a line
-    this.line.hidden = weak < 0;
+    const ends = [...this.headings.keys(), ratios.length].reverse();
     let top = 0;
     for (let start = 0, end; start < ratios.length; start = end) {
-      if (start === weak) {
-        this.line.style.top = `${top}px`;
-        top += this.line.offsetHeight;
+      const heading = this.headings.get(start);
+      if (heading) {
+        heading.style.top = `${top}px`;
+        top += heading.offsetHeight;
       }
-      const last = start < weak ? weak : ratios.length;
+      while (ends.at(-1) <= start) ends.pop();
+      const last = ends.at(-1);
       let across = 0;
       for (end = start; end < last && across * tall + gap * (end - start - 1) < width; end++) across += ratios[end];
       const room = width - gap * (end - start - 1);
@@ -73,6 +75,19 @@ export class Grid {
       top += height + gap;
     }
     this.list.style.height = `${Math.max(0, top - gap)}px`;
+  }
+
+  // The line above a photo: before the first weak match, and before each month of a list by date.
+  #heading(hit, before) {
+    let text = "";
+    if (hit.match) text = hit.match === "weak" && !this.headings.size ? "Weaker matches" : "";
+    else if (hit.score == null && (before ? month(hit) !== month(before) : hit.date)) text = month(hit);
+    if (!text) return null;
+    const heading = document.createElement("li");
+    heading.className = "heading";
+    heading.textContent = text;
+    this.list.append(heading);
+    return heading;
   }
 
   // Whether the last photos are weak matches, so that more of them are worth little.

@@ -19,6 +19,7 @@ let loadedFor = null; // the query and filters of the photos that are shown
 let typed = { timer: 0, at: 0 };
 let errorTimer = 0;
 let total = 0;
+let answered = null; // the answer that is shown
 let closing = false;
 
 const grid = new Grid($("grid"), {
@@ -56,7 +57,7 @@ function change(changes, { push }) {
 
 function render() {
   if (document.activeElement !== $("q")) $("q").value = state.q;
-  document.title = state.q ? `${state.q} – Photos` : "Photos";
+  document.title = state.q ? `${state.q} – han-retrieval` : "han-retrieval";
   if (state.upload !== "" && !byPhoto.file(state.upload)) state.upload = ""; // of an earlier visit
   $("q").placeholder = state.like || state.upload !== "" ? "Add words to the photo: in the snow" : PLACEHOLDER;
   filters.show(state);
@@ -98,6 +99,7 @@ function showResults(answer, isFirst) {
   }
   total = answer.total;
   grid.add(answer.hits);
+  answered = answer;
   $("more").hidden = !(grid.isWeak && results.more);
   showStatus(answer);
   if (viewer.id) showPhoto(viewer.id, { again: true });
@@ -114,16 +116,24 @@ function showStatus({ unknown, alike, nothing }) {
     parts.push(`The model does not know the ${unknown.length === 1 ? "word" : "words"} ${quoted}`);
   }
   $("status").textContent = parts.join(nothing ? " " : " · ");
+  if (!state.q.trim() && !state.like && state.upload === "" && filters.examples.length) {
+    $("status").append(" · Try ", ...filters.examples.flatMap((query, i) => [i ? ", " : "", link(query, query)]));
+  }
   const better = Object.entries(alike).reduce((query, [word, other]) => query.replace(new RegExp(`(?<![\\p{L}\\p{N}])${escaped(word)}(?![\\p{L}\\p{N}])`, "giu"), other), state.q);
   if (better !== state.q) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "link";
-    button.textContent = better.trim();
-    button.onclick = () => change({ q: ($("q").value = better), photo: "" }, { push: true });
-    $("status").append(" · Did you mean ", button, "?");
+    $("status").append(" · Did you mean ", link(better.trim(), better), "?");
   }
   $("status").classList.toggle("notable", nothing || unknown.length > 0);
+}
+
+// A button within a sentence that searches for a query.
+function link(text, query) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "link";
+  button.textContent = text;
+  button.onclick = () => change({ q: ($("q").value = query), photo: "" }, { push: true });
+  return button;
 }
 
 const escaped = (word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
@@ -228,4 +238,4 @@ addEventListener("popstate", () => {
 
 $("q").value = state.q;
 render();
-filters.load().catch(() => {}); // if the server does not respond, the photos show the error
+filters.load().then(() => answered && showStatus(answered)).catch(() => {}); // if the server does not respond, the photos show the error
