@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from han_retrieval.cli.options import FOLDER, detector_options, json_option, rea
 from han_retrieval.cli.pace import added_in
 from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
+from han_retrieval.regions import RegionStore, detector_for
+from han_retrieval.regions.stored import StoredRegions
 from han_retrieval.search import IndexReport, index_photos, is_index
-from han_retrieval.search.maker import DEFAULT_STORAGE
+from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
 from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.rows import STORAGES
 from han_retrieval.search.settings import Settings
@@ -44,6 +47,11 @@ _SHOWN = 5
     "--forget", multiple=True, type=FOLDER, metavar="FOLDER", help="Remove this folder's photos from the index."
 )
 @click.option(
+    "--features",
+    type=FOLDER,
+    help="Regions of PHOTOS that `han extract` stored: only photos that are not among them go through the detector.",
+)
+@click.option(
     "--tokens", type=click.Choice(list(STORAGES)), help=f"How tokens are stored [default: {DEFAULT_STORAGE}]."
 )
 @click.option(
@@ -66,6 +74,7 @@ def index(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     forget: tuple[Path, ...],
+    features: Path | None,
     tokens: str | None,
     candidates: str | None,
     rebuild: bool,
@@ -88,6 +97,13 @@ def index(
     if detector is not None:
         folder = model_folder(model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL))
         finder = find_detector(load_aligning_matcher(folder).config, folder, name=detector, regions=regions)
+    stored = None
+    if features is not None:
+        if len(photos) != 1:
+            raise ConfigError("--features holds the regions of one folder: give that folder as PHOTOS")
+        store = RegionStore.open(features)
+        others = finder or LazyDetector(store.fingerprint, store.feature_size, partial(detector_for, store.fingerprint))
+        finder = stored = StoredRegions(store, photos[0], others)
     if (include or exclude) and not photos:
         raise ConfigError("--include and --exclude are for folders that are named: give PHOTOS too")
     try:
@@ -112,6 +128,8 @@ def index(
         click.echo(f"stopped; {kept if is_index(out) else 'nothing was written'}", err=True)
         sys.exit(130)
     _show_notes(report)
+    if stored is not None:
+        click.echo(f"note: {stored.taken:,} photos had their regions in {features}", err=True)
     if report.removed and (include or exclude):
         click.echo(
             f"note: {report.removed:,} photos left the index, those that the patterns leave out among them; patterns "
