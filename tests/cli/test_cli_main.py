@@ -112,7 +112,7 @@ def test_what_the_system_has_against_it_is_one_line(capsys, monkeypatch, error, 
         raise error
 
     monkeypatch.setattr("han_retrieval.cli.info._facts", info)
-    assert run(capsys, "info", "x") == (2, "", f"han: error: {says}\n")
+    assert run(capsys, "info", "default") == (2, "", f"han: error: {says}\n")
 
 
 def test_help_needs_no_torch():

@@ -7,6 +7,7 @@ import pytest
 from dataset_files import photos, refused, summary, write
 
 from han_retrieval.data import read_dataset
+from han_retrieval.errors import DataError
 
 
 def test_metadata_jsonl(tmp_path: Path) -> None:
@@ -63,11 +64,22 @@ def test_a_csv_of_any_name(tmp_path: Path) -> None:
     assert summary(read_dataset(file)) == [("a.png", "a.png", ["A"], None)]
 
 
+def test_captions_csv_is_read_as_well(tmp_path):
+    photos(tmp_path, "a.png", "b.png")
+    (tmp_path / "captions.csv").write_text("file,caption\na.png,a dog\nb.png,a cat\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.format == "metadata"
+    assert [photo.captions for photo in dataset.photos] == [("a dog",), ("a cat",)]
+    (tmp_path / "metadata.csv").write_text("file_name,caption\na.png,a dog\n")
+    with pytest.raises(DataError, match=r"metadata\.csv and captions\.csv are both there"):
+        read_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
         (["file_name,title", "a.png,A"], "line 1: no column caption or captions or text; .* are file_name, title"),
-        (["name,caption", "a.png,A"], "line 1: no column file_name or image; the columns are name, caption"),
+        (["name,caption", "a.png,A"], "line 1: no column file_name or image or file; the columns are name, caption"),
         (
             ["file_name,caption", "a.png,A, B"],
             "line 2: 3 fields, the first line has 2; a caption",

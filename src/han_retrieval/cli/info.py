@@ -10,7 +10,7 @@ import click
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
-from han_retrieval.errors import ConfigError
+from han_retrieval.errors import ConfigError, DataError
 
 
 @click.command()
@@ -33,6 +33,8 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
         raise ConfigError("--queries and --model go with --recall")
     if not path:
         raise ConfigError("PATH is empty; name a model, an index, a region store or a dataset")
+    if not (Path(path).exists() or path == "default" or "/" in path):  # said before torch is imported
+        raise DataError(f"{path}: no such file or folder")
     facts = _facts(path)
     if recall:
         if facts["kind"] != "index":

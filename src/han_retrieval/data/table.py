@@ -1,7 +1,7 @@
-"""A folder of photos with ``metadata.jsonl`` or ``metadata.csv``, as Hugging Face's imagefolder has it.
+"""A folder of photos with ``metadata.csv`` or ``.jsonl``, as Hugging Face's imagefolder has it, or ``captions.csv``.
 
-Each row has ``file_name`` (or ``image``), a path beside the table, and ``caption``, ``captions`` or ``text``: one
-sentence, or in ``captions`` a list of them, which a CSV cell holds as JSON. Several rows may be about one photo. The
+Each row has ``file_name`` (or ``image``, ``file``), a path beside the table, and ``caption``, ``captions`` or ``text``:
+one sentence, or in ``captions`` a list of them, which a CSV cell holds as JSON. Several rows may be about one photo. The
 split is the column ``split`` where there is one, else the folder train, validation or test that the photo is in; the
 tables may lie in those folders too. A photo's id is its path below the source. Photos that no table names are not part
 of the dataset.
@@ -21,14 +21,15 @@ from han_retrieval.data.files import field, read_csv, sentences
 from han_retrieval.errors import DataError
 from han_retrieval.parsing import read_json_lines, shown
 
-_PHOTO_FIELDS = ("file_name", "image")
+_PHOTO_FIELDS = ("file_name", "image", "file")
 _CAPTION_FIELDS = ("caption", "captions", "text")
 
 
 def _add(builder: DatasetBuilder, files: Sequence[Path]) -> None:
     for path in files:
-        if path.with_suffix(".csv" if path.suffix == ".jsonl" else ".jsonl") in files:
-            raise DataError(f"{path.parent}: metadata.csv and metadata.jsonl are both there; give one of them itself")
+        others = [other.name for other in files if other.parent == path.parent and other != path]
+        if others:
+            raise DataError(f"{path.parent}: {path.name} and {others[0]} are both there; give one of them itself")
         json_lines = path.suffix == ".jsonl"
         for where, row in read_json_lines(path) if json_lines else read_csv(path, (_PHOTO_FIELDS, _CAPTION_FIELDS)):
             name = field(row, _one_of(row, _PHOTO_FIELDS), str, where)
@@ -45,7 +46,8 @@ def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if source.suffix in (".csv", ".jsonl") else []
     folders = [source, *sorted(path for path in source.iterdir() if split_of(path.name) and path.is_dir())]
-    paths = [folder / f"metadata{suffix}" for folder in folders for suffix in (".csv", ".jsonl")]
+    names = [f"{stem}{suffix}" for stem in ("metadata", "captions") for suffix in (".csv", ".jsonl")]
+    paths = [folder / name for folder in folders for name in names]
     return [path for path in paths if path.is_file()]
 
 
@@ -78,7 +80,7 @@ def _captions(row: Any, key: str, where: str) -> Any:
 
 ADAPTER = FileFormat(
     name="metadata",
-    description="metadata.jsonl or .csv with file_name and caption(s), also in train/, test/",
+    description="metadata.csv or captions.csv (or .jsonl) with file_name and caption(s), also in train/, test/",
     files=_files,
     add=_add,
     exact_paths=True,

@@ -38,11 +38,23 @@ def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
     other = f"{folder}: was begun with another configuration ({file}"
     fields = read_settings(file, kind=ConfigError)
     try:
-        same = type(config).model_validate(fields) == config
+        begun = type(config).model_validate(fields)
     except ValidationError as error:
         raise ConfigError(f"{other}: {explain_errors(type(config), error, fields)})") from None
-    if not same:
-        raise ConfigError(f"{other}); resume with that one")
+    if begun != config:
+        raise ConfigError(f"{other}: {_difference(begun.model_dump(), config.model_dump())}); resume with that one")
+
+
+def _difference(begun: dict[str, Any], given: dict[str, Any], prefix: str = "") -> str:
+    """The fields in which two configurations differ, with their values."""
+    found = []
+    for name in begun.keys() | given.keys():
+        then, now = begun.get(name), given.get(name)
+        if isinstance(then, dict) and isinstance(now, dict):
+            found.append(_difference(then, now, f"{prefix}{name}."))
+        elif then != now:
+            found.append(f"{prefix}{name} was {then!r} and is {now!r}")
+    return ", ".join(sorted(filter(None, found)))
 
 
 def _refuse_others(place: Path, folder: Path) -> None:
