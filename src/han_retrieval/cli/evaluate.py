@@ -24,6 +24,9 @@ from han_retrieval.scoring import PRECISIONS, has_bfloat16
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+_FEW = 500  # photos
+
+
 @click.command()
 @scored_dataset_options
 @click.option("--split", required=True, help="The photos to rank: dev, test, ...")
@@ -82,6 +85,11 @@ def evaluate(
     except KeyboardInterrupt:
         click.echo("stopped; nothing was written", err=True)
         sys.exit(130)
+    images = found.counts["images"]
+    if images < _FEW:
+        click.echo(
+            f"note: recalls among {images:,} photos are much higher than among the usual 1,000 or 5,000", err=True
+        )
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     if json_file:

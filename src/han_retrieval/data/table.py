@@ -1,10 +1,10 @@
 """A folder of photos with ``metadata.csv`` or ``.jsonl``, as Hugging Face's imagefolder has it, or ``captions.csv``.
 
-Each row has ``file_name`` (or ``image``, ``file``), a path beside the table, and ``caption``, ``captions`` or ``text``:
-one sentence, or in ``captions`` a list of them, which a CSV cell holds as JSON. Several rows may be about one photo. The
-split is the column ``split`` where there is one, else the folder train, validation or test that the photo is in; the
-tables may lie in those folders too. A photo's id is its path below the source. Photos that no table names are not part
-of the dataset.
+Each row has ``file_name`` (or ``image``, ``file``), a path beside the table, and ``caption``, ``captions`` or
+``text``: one sentence, or in ``captions`` a list of them, which a CSV cell holds as JSON. Several rows may be about
+one photo. The split is the column ``split`` where there is one, else the folder train, validation or test that the
+photo is in; the tables may lie in those folders too. A photo's id is its path below the source. Photos that no table
+names are not part of the dataset.
 """
 
 from __future__ import annotations
