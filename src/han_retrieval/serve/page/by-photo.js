@@ -45,6 +45,8 @@ export class ByPhoto {
     if (!key) return;
     const image = new Image();
     image.alt = upload === "" ? "The photo to search with" : this.file(upload).name;
+    $("rank").hidden = false;
+    image.addEventListener("error", () => (image.remove(), ($("rank").hidden = true))); // no photo: the answer says so
     image.src = this.url ?? thumbnail(like);
     $("by-photo-image").append(image);
     this.body = () => {

@@ -19,6 +19,7 @@ let loadedFor = null; // the query and filters of the photos that are shown
 let typed = { timer: 0, at: 0 };
 let errorTimer = 0;
 let total = 0;
+let uploaded = ""; // the photo of the last search
 let answered = null; // the answer that is shown
 let closing = false;
 
@@ -75,6 +76,11 @@ function render() {
 function load(asked) {
   loadedFor = JSON.stringify(asked);
   clearTimeout(errorTimer);
+  if (asked.upload !== "" && asked.upload !== uploaded) {
+    grid.clear(); // it takes a while, in which others would seem to be the answer
+    $("status").textContent = "Looking at the photo…";
+  }
+  uploaded = asked.upload;
   results.load(request(asked));
 }
 
