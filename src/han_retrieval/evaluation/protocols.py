@@ -14,7 +14,7 @@ import numpy as np
 from han_retrieval.clock import Clock
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.errors import DataError, ModelError
-from han_retrieval.evaluation.metrics import Metrics, PerQuery, fold_results, recall_sum, summarise
+from han_retrieval.evaluation.metrics import CUTOFFS, Metrics, PerQuery, fold_results, recall_sum, summarise
 from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.evaluation.scores import BATCH, encode_photos, score_all
 from han_retrieval.evaluation.significance import intervals
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from han_retrieval.matchers import Matcher
     from han_retrieval.regions import RegionStore
 
+SHARED_SHARE = 0.01  # of the captions may stand under several photos without a word of it
 MISSING_SHARE = 0.01  # of the photos may lack regions without being asked for; a smaller gallery flatters the recalls
 
 
@@ -135,6 +136,13 @@ def evaluate(
         notes.append(f"{missing} of {len(dataset)} photos are not in the features and were left out")
     if empty:
         notes.append(f"{empty} captions without a word were left out")
+    having = photos_having(sentences, relevance)
+    if (shared := int((having > 1).sum())) > SHARED_SHARE * len(sentences) and folds == 1:
+        most = "/".join(f"{100 * np.minimum(1, cutoff / having).mean():.1f}" for cutoff in CUTOFFS)
+        notes.append(
+            f"{shared:,} of {len(sentences):,} captions stand under several photos, of which only one counts: text to "
+            f"image R@1/5/10 can be expected to reach {most} at most"
+        )
     return Evaluation(
         dataset=str(dataset.source),
         split="+".join(dataset.splits) or None,
@@ -155,6 +163,15 @@ def evaluate(
         seconds=clock.seconds,
         notes=tuple(notes),
     )
+
+
+def photos_having(sentences: Sequence[str], relevance: Relevance) -> np.ndarray:
+    """(T,) int64, how many photos have each caption, word by word."""
+    words = [tuple(tokenize(sentence)) for sentence in sentences]
+    photos: dict[tuple[str, ...], set[int]] = {}
+    for sentence, row in zip(words, relevance.caption_image.tolist(), strict=True):
+        photos.setdefault(sentence, set()).add(row)
+    return np.array([len(photos[sentence]) for sentence in words], dtype=np.int64)
 
 
 def check_regions(model: Matcher, store: RegionStore) -> list[str]:
