@@ -87,9 +87,13 @@ def main(model: Path, dataset: Path, features: Path, other: Path | None, sentenc
     encoded = encode_photos(matcher, RegionStore.open(features), ids)
 
     def scored(asked: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(I, T) scores of all photos, and (T,) whether the sentence can be read."""
-        scores = score_all(matcher, encoded, asked, photo_ids=ids, progress=True)
-        return scores, np.array([not is_mostly_unknown(matcher, sentence) for sentence in asked])
+        """(I, T) scores of all photos, and (T,) whether the model knows most of the sentence; else a score is 0."""
+        known = np.array([matcher.reads(sentence) and not is_mostly_unknown(matcher, sentence) for sentence in asked])
+        scores = np.zeros((len(ids), len(asked)), np.float32)
+        if known.any():
+            sentences = [str(sentence) for sentence in np.array(asked)[known]]
+            scores[:, known] = score_all(matcher, encoded, sentences, photo_ids=ids, progress=True)
+        return scores, known
 
     def answered(best: np.ndarray, readable: np.ndarray, size: int) -> float:
         return float((calibration.passes(best, among=size) & readable).mean())
