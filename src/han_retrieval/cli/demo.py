@@ -88,7 +88,7 @@ def _search(index: Index, sentence: str) -> QueryResults:
     results = []
     for hit in index.search(sentence, k=PHOTOS_A_SENTENCE).hits:
         (evidence,) = evidence_from_index(index, index.model, hit.row, [sentence])
-        note = "" if hit.probability is None else f"{hit.probability:.0%} likely to match"
+        note = "" if hit.match is None else f"{hit.match} match"
         results.append(PhotoResult(hit.path.name, evidence, note))
     return QueryResults(sentence, results)
 
