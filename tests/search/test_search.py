@@ -186,11 +186,14 @@ def test_a_sentence_of_unknown_words_matches_nothing(index, model):
     assert not search(index, model, "ein a Hund Schnee").nothing_matches  # nothing is claimed without a calibration
 
 
-def test_how_many_photos_are_searched_does_not_make_a_match(index, model):
-    fitted = calibration(photos=len(index))
-    hits = search(index, model, SENTENCE, calibration=fitted).hits
+def test_among_few_photos_a_score_says_more(index, model):
+    hits = search(index, model, SENTENCE, calibration=calibration(photos=len(index))).hits
     few = search(index, model, SENTENCE, calibration=calibration(photos=1000 * len(index))).hits
-    assert [hit.match for hit in few] == [hit.match for hit in hits]
+    many = search(index, model, SENTENCE, calibration=calibration(photos=max(1, len(index) // 1000), growth=1.0)).hits
+    order = ("weak", "likely", "strong")
+    for least, middle, most in zip(many, hits, few, strict=True):
+        assert order.index(least.match) <= order.index(middle.match) <= order.index(most.match)
+    assert few[0].match == "strong"
     assert few[0].probability > hits[0].probability
 
 

@@ -57,8 +57,8 @@ class Calibration(BaseModel):
     Attributes:
         slope, intercept: Fitted to all pairs.
         threshold: Where no photo shown has at least this probability among ``photos`` photos, nothing matches.
-        growth: How fast the threshold grows with the number of photos searched: its odds, for one score, as the number
-            to this power.
+        growth: How fast the threshold, and what makes a strong or a likely match, grow with the number of photos
+            searched: their odds, for one score, as the number to this power.
         precision: The share of answered searches that show the right photo. In half of all searches that photo is not
             in the collection.
         recall: The share of searches with the right photo among those shown that are answered.
@@ -109,19 +109,19 @@ class Calibration(BaseModel):
             scores: Of one sentence with photos.
             among: The number of photos searched; that of the fit by default.
         """
+        return self._reaches(self.threshold, scores, among)
+
+    def match(self, score: float, *, among: int | None = None) -> Match:
+        """How well a photo fits a sentence; what makes a strong or a likely match grows as the threshold does."""
+        if self._reaches(_STRONG, score, among):
+            return "strong"
+        return "likely" if self._reaches(_LIKELY, score, among) else "weak"
+
+    def _reaches(self, probability: float, scores: ArrayLike, among: int | None) -> NDArray[np.bool_]:
         grown = 0.0 if among is None else self.growth * np.log(max(among, 1) / self.photos)
-        with np.errstate(divide="ignore"):  # thresholds of 0 and 1 are infinitely far
-            least = np.log(self.threshold) - np.log1p(-self.threshold) + grown
-        return self.slope * np.asarray(scores, np.float64) + self.intercept >= least
-
-    def match(self, score: float) -> Match:
-        """How well a photo fits a sentence.
-
-        How many photos are searched does not count: that a photo is likelier to be meant where there are few says
-        nothing of whether it fits.
-        """
-        probability = self.probability(score)
-        return "strong" if probability >= _STRONG else "likely" if probability >= _LIKELY else "weak"
+        with np.errstate(divide="ignore"):  # probabilities of 0 and 1 are infinitely far
+            least = np.log(probability) - np.log1p(-probability) + grown
+        return np.asarray(self.slope * np.asarray(scores, np.float64) + self.intercept >= least)
 
     @classmethod
     def read(cls, folder: str | Path) -> Self | None:

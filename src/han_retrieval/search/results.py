@@ -108,7 +108,7 @@ def make_result(
             copies=tuple(copies),
             score=float(scores[i]),
             probability=None if probabilities is None else float(probabilities[i]),
-            match=None if calibration is None else calibration.match(float(plain[i])),
+            match=None if calibration is None else calibration.match(float(plain[i]), among=among),
             width=photo["width"],
             height=photo["height"],
             date=photo["date"],

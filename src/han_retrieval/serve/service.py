@@ -259,7 +259,9 @@ class SearchService:
         if self._calibration is None or len(parts) > 1 or photos:
             return pairs, photos, None, None
         score, calibration = pairs[0][1].score, self._calibration
-        return pairs, photos, float(calibration.probability(score, among=len(self._index))), calibration.match(score)
+        among = len(self._index)
+        probability = float(calibration.probability(score, among=among))
+        return pairs, photos, probability, calibration.match(score, among=among)
 
     def _parts(self, query: str, photo: int | Upload | None) -> tuple[list[Part], list[str]]:
         """The parts of a query, photos being rows or regions, and the ids of these photos, "" for sentences.
