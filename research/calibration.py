@@ -32,14 +32,9 @@ SHOWN = 10
 @click.option("--sentences", default=600, show_default=True)
 def main(model: Path, dataset: Path, features: Path, sentences: int) -> None:
     """Print a table of sizes."""
-    calibration = Calibration.read(model)
-    if calibration is None:
-        raise HANError(f"{model}: not calibrated; han calibrate does it")
-    random = np.random.default_rng(0)
-    photos = read_dataset(dataset).split("dev").photos
-    pairs = [(place, caption) for place, photo in enumerate(photos) for caption in photo.captions]
-    chosen = [pairs[i] for i in random.permutation(len(pairs))[:sentences]]
-    scores = _scores(model, RegionStore.open(features), [p.id for p in photos], [caption for _, caption in chosen])
+    calibration, random = read_calibration(model), np.random.default_rng(0)
+    photos, chosen = dev_captions(dataset, sentences, random)
+    scores = _scores(model, RegionStore.open(features), photos, [caption for _, caption in chosen])
     click.echo("| photos | said | right | said without regard to their number |\n|---|---|---|---|")
     for size in (25, 50, 100, 300, len(photos)):
         shown, right = [], []
@@ -54,6 +49,24 @@ def main(model: Path, dataset: Path, features: Path, sentences: int) -> None:
         said = calibration.probability(found[top], among=size).mean()
         plain = expit(calibration.slope * found[top] + calibration.intercept).mean()
         click.echo(f"| {size} | {said:.1%} | {hits[top].mean():.1%} | {plain:.1%} |")
+
+
+def read_calibration(model: Path) -> Calibration:
+    """The calibration of a model.
+
+    Raises:
+        HANError: It has none.
+    """
+    if (calibration := Calibration.read(model)) is None:
+        raise HANError(f"{model}: not calibrated; han calibrate does it")
+    return calibration
+
+
+def dev_captions(dataset: Path, count: int, random: np.random.Generator) -> tuple[list[str], list[tuple[int, str]]]:
+    """The ids of the dev photos, and captions drawn from theirs, at most so many, each with the place of its photo."""
+    photos = read_dataset(dataset).split("dev").photos
+    pairs = [(place, caption) for place, photo in enumerate(photos) for caption in photo.captions]
+    return [photo.id for photo in photos], [pairs[i] for i in random.permutation(len(pairs))[:count]]
 
 
 @torch.no_grad()

@@ -16,12 +16,12 @@ import click
 import numpy as np
 
 from han_retrieval.data import read_dataset
-from han_retrieval.errors import HANError
 from han_retrieval.evaluation.scores import encode_photos, score_all
 from han_retrieval.matchers import load_aligning_matcher
 from han_retrieval.regions import RegionStore
-from han_retrieval.search.calibration import SHOWN, Calibration
+from han_retrieval.search.calibration import SHOWN
 from han_retrieval.search.unknown import is_mostly_unknown
+from research.calibration import dev_captions, read_calibration
 
 FOLDER = click.Path(exists=True, path_type=Path)
 SIZES = (100, 300)
@@ -67,13 +67,8 @@ LANGUAGES = {
 @click.option("--sentences", default=1000, show_default=True, help="Of each kind, at most.")
 def main(model: Path, dataset: Path, features: Path, other: Path | None, sentences: int) -> None:
     """Print a table: kinds of sentences, by the number of photos searched."""
-    calibration = Calibration.read(model)
-    if calibration is None:
-        raise HANError(f"{model}: not calibrated; han calibrate does it")
-    random = np.random.default_rng(0)
-    photos = read_dataset(dataset).split("dev").photos
-    pairs = [(place, caption) for place, photo in enumerate(photos) for caption in photo.captions]
-    chosen = [pairs[i] for i in random.permutation(len(pairs))[:sentences]]
+    calibration, random = read_calibration(model), np.random.default_rng(0)
+    ids, chosen = dev_captions(dataset, sentences, random)
     captions, own = [caption for _, caption in chosen], np.array([place for place, _ in chosen])
     foreign = [" ".join(parts) for lists in LANGUAGES.values() for parts in itertools.product(*lists)]
     strange = {
@@ -83,7 +78,7 @@ def main(model: Path, dataset: Path, features: Path, other: Path | None, sentenc
     if other is not None:
         every = [caption for photo in read_dataset(other).split("train").photos for caption in photo.captions]
         strange[f"captions of {other.resolve().name}"] = list(random.permutation(sorted(set(every)))[:sentences])
-    matcher, ids = load_aligning_matcher(model), [photo.id for photo in photos]
+    matcher = load_aligning_matcher(model)
     encoded = encode_photos(matcher, RegionStore.open(features), ids)
 
     def scored(asked: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +93,7 @@ def main(model: Path, dataset: Path, features: Path, other: Path | None, sentenc
     def answered(best: np.ndarray, readable: np.ndarray, size: int) -> float:
         return float((calibration.passes(best, among=size) & readable).mean())
 
-    sizes = [size for size in SIZES if size < len(photos)] + [len(photos)]
+    sizes = [size for size in SIZES if size < len(ids)] + [len(ids)]
     rows: dict[str, list[float]] = {}
     scores, readable = scored(captions)
     there, gone = [], []
@@ -106,7 +101,7 @@ def main(model: Path, dataset: Path, features: Path, other: Path | None, sentenc
         found, without = np.zeros(len(own), bool), np.empty(len(own))
         best = np.empty(len(own))
         for column, row in enumerate(own):
-            others = random.permutation(np.delete(np.arange(len(photos)), row))
+            others = random.permutation(np.delete(np.arange(len(ids)), row))
             with_it = scores[np.append(others[: size - 1], row), column]
             best[column], without[column] = with_it.max(), scores[others[:size], column].max()
             found[column] = (with_it > scores[row, column]).sum() < SHOWN
@@ -115,7 +110,7 @@ def main(model: Path, dataset: Path, features: Path, other: Path | None, sentenc
     rows[f"captions whose photo is among the first {SHOWN}"], rows["captions whose photo was taken out"] = there, gone
     for kind, asked in strange.items():
         scores, readable = scored(asked)
-        parts = [random.permutation(len(photos))[:size] for size in sizes]
+        parts = [random.permutation(len(ids))[:size] for size in sizes]
         rows[kind] = [answered(scores[part].max(0), readable, len(part)) for part in parts]
     click.echo(f"| answered, % | {' | '.join(f'{size:,} photos' for size in sizes)} |\n|---|{'---|' * len(sizes)}")
     for kind, shares in rows.items():

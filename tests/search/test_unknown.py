@@ -33,6 +33,7 @@ def test_the_share_counts_rare_words_more():
         (["selfie"], {}),
         (["dgo"], {}),
         (["runing", "hund", "schnee"], {}),  # no slip of the pen
+        (["quaga", "quagg", "qagga", "quaggas", "quagaa", "quugga"], {}),  # nor are six of them
         ([], {}),
     ],
 )

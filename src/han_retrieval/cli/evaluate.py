@@ -22,8 +22,6 @@ from han_retrieval.regions import RegionStore
 from han_retrieval.scoring import PRECISIONS, has_bfloat16
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-
-
 _FEW = 500  # photos
 
 
@@ -87,9 +85,7 @@ def evaluate(
         sys.exit(130)
     images = found.counts["images"]
     if images < _FEW:
-        click.echo(
-            f"note: recalls among {images:,} photos are much higher than among the usual 1,000 or 5,000", err=True
-        )
+        click.echo(f"note: among {images:,} photos, recalls are much higher than among the usual 1,000", err=True)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     if json_file:

@@ -20,6 +20,7 @@ from han_retrieval.evaluation.scores import BATCH, encode_photos, score_all
 from han_retrieval.evaluation.significance import intervals
 from han_retrieval.text import tokenize
 from han_retrieval.text.tokenizer import check_length
+from han_retrieval.text.words import owners_of
 
 if TYPE_CHECKING:
     from han_retrieval.matchers import Matcher
@@ -136,7 +137,7 @@ def evaluate(
         notes.append(f"{missing} of {len(dataset)} photos are not in the features and were left out")
     if empty:
         notes.append(f"{empty} captions without a word were left out")
-    having = photos_having(sentences, relevance)
+    having = np.array([len(photos) for photos in owners_of(sentences, relevance.caption_image.tolist())])
     if (shared := int((having > 1).sum())) > SHARED_SHARE * len(sentences) and folds == 1:
         most = "/".join(f"{100 * np.minimum(1, cutoff / having).mean():.1f}" for cutoff in CUTOFFS)
         notes.append(
@@ -163,15 +164,6 @@ def evaluate(
         seconds=clock.seconds,
         notes=tuple(notes),
     )
-
-
-def photos_having(sentences: Sequence[str], relevance: Relevance) -> np.ndarray:
-    """(T,) int64, how many photos have each caption, word by word."""
-    words = [tuple(tokenize(sentence)) for sentence in sentences]
-    photos: dict[tuple[str, ...], set[int]] = {}
-    for sentence, row in zip(words, relevance.caption_image.tolist(), strict=True):
-        photos.setdefault(sentence, set()).add(row)
-    return np.array([len(photos[sentence]) for sentence in words], dtype=np.int64)
 
 
 def check_regions(model: Matcher, store: RegionStore) -> list[str]:

@@ -191,7 +191,7 @@ class Matcher(nn.Module, ABC):
     def known_words(self, sentence: str) -> dict[str, bool]:
         """The sentence's words, each once and in order, and whether the model knows them.
 
-        MiniLM guesses what a word means that no training caption had; it counts as one that the model does not know.
+        A word that no training caption had is unknown as well where the text encoder only ``guesses`` at it.
 
         Raises:
             ModelError: The model has no tokenizer.
@@ -204,7 +204,7 @@ class Matcher(nn.Module, ABC):
                 size = f": its vocabulary has {len(self.tokenizer.vocabulary):,} words"
             raise QueryError(f"the model knows none of the words in {sentence!r}{size}")
         known = encoded.known
-        if self.vocabulary is not None and self.config.text_encoder == "minilm":
+        if self.vocabulary is not None and getattr(self.text_encoder, "guesses", False):
             known = tuple(word in self.vocabulary for word in encoded.words)
         return dict.fromkeys(encoded.left_out, False) | dict(zip(encoded.words, known, strict=True))
 

@@ -16,6 +16,7 @@ MOST_UNKNOWN = 0.5
 Of the captions of Flickr8k's dev photos, 0.3 % have more; of 1,000 made-up sentences in six other languages, all.
 """
 _ALIKE = 0.8  # of difflib's ratio: one letter more or less in "running"
+_MOST_SLIPS = 5  # in a sentence; comparing a word with thousands takes milliseconds
 _SHORT = 3  # letters of a word that is spelt like too many others
 
 
@@ -37,13 +38,14 @@ def unknown_share(known: Mapping[str, bool], vocabulary: Vocabulary) -> float:
 def spelt_alike(unknown: Iterable[str], vocabulary: Vocabulary | None) -> dict[str, str]:
     """For each unknown word of a sentence the known one that is spelt most like it, such as "running" for "runing".
 
-    Empty where one of them has none: a sentence in another language has likely no spelling mistake.
+    Empty where one of them has none, or there are many: a sentence in another language has no slips of the pen.
     """
     words = vocabulary.words[len(SPECIAL_WORDS) :] if vocabulary else ()
-    found = {}
+    found: dict[str, str] = {}
     for word in unknown:
-        alike = difflib.get_close_matches(word, words, n=1, cutoff=_ALIKE) if len(word) > _SHORT else []
-        if not alike:
+        near = [other for other in words if abs(len(other) - len(word)) <= 1]  # which "self" is not for "selfie"
+        alike = difflib.get_close_matches(word, near, n=1, cutoff=_ALIKE) if len(word) > _SHORT else []
+        if not alike or len(found) == _MOST_SLIPS:
             return {}
         found[word] = alike[0]
     return found

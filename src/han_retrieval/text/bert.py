@@ -48,6 +48,8 @@ class BertBackbone(Backbone):
         ModelError: A file is missing, damaged or no BERT's.
     """
 
+    guesses = True
+
     def __init__(self, folder: Path, *, name: str) -> None:
         super().__init__()
         with one_line(f"{name}, in {folder}", offline=""):

@@ -59,6 +59,8 @@ class Backbone(nn.Module, ABC):
         layers: How many layers of states ``states`` can give.
         start, end: The ids that begin and end every sentence.
         padding: The id at padding.
+        guesses: Whether it only guesses at words that no training caption had, so that they count as unknown: a model
+            of one language does, at words of another.
         name: What finds the same again, as "hf:user/name@REVISION".
         fingerprint: Its name and a hash of its files.
     """
@@ -69,6 +71,7 @@ class Backbone(nn.Module, ABC):
     start: tuple[int, ...]
     end: tuple[int, ...]
     padding: int
+    guesses: bool = False
     name: str
     fingerprint: str
 
@@ -92,13 +95,14 @@ class LanguageModel(nn.Module):
         backbone: As given; its weights are this module's only where it is trained along.
         tokenizer: Sentences to rows of sub-words.
         frozen_size: F; None where the backbone is trained along.
-        name, fingerprint: The backbone's.
+        name, fingerprint, guesses: The backbone's.
         remembered: Tokens that a training has computed before; None for none.
     """
 
     def __init__(self, backbone: Backbone, config: LanguageModelOptions):
         super().__init__()
         self.tokenizer, self.name, self.fingerprint = backbone.tokenizer, backbone.name, backbone.fingerprint
+        self.guesses = backbone.guesses
         self.layers = backbone.layers if config.text_layers == "mix" else 1
         self.hidden_size = backbone.hidden_size
         self.frozen_size: int | None = self.layers * self.hidden_size

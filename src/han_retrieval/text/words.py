@@ -27,6 +27,25 @@ def tokenize(sentence: str) -> list[str]:
     return _unicode_word().findall(unicodedata.normalize("NFC", text.lower()))
 
 
+def owners_of(sentences: Iterable[str], owners: Iterable[int]) -> list[frozenset[int]]:
+    """For each sentence the owners of all that are the same, word by word, such as the photos that have a caption.
+
+    Args:
+        sentences: The sentences.
+        owners: The owner of each.
+
+    Example:
+        >>> owners_of(["A dog.", "a cat", "a dog"], [0, 0, 1])
+        [frozenset({0, 1}), frozenset({0}), frozenset({0, 1})]
+    """
+    words = [tuple(tokenize(sentence)) for sentence in sentences]
+    found: dict[tuple[str, ...], set[int]] = {}
+    for sentence, owner in zip(words, owners, strict=True):
+        found.setdefault(sentence, set()).add(owner)
+    frozen = {sentence: frozenset(each) for sentence, each in found.items()}
+    return [frozen[sentence] for sentence in words]
+
+
 def tokenize_in_place(sentence: str) -> tuple[str, list[tuple[int, int]]]:
     """The text in which ``tokenize`` finds the words of a sentence, and where: the words are ``text[start:end]``.
 

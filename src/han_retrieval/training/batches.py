@@ -20,6 +20,7 @@ from han_retrieval.regions.rows import interleave
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows, tokenize
 from han_retrieval.text.frozen import FrozenTokens
 from han_retrieval.text.tokenizer import Ids, check_length, check_words
+from han_retrieval.text.words import owners_of
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
 from han_retrieval.training.run_folder import content_hash
@@ -116,7 +117,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
                 if worded:
                     photo_ids.append(photo.id)
                     captions.append([encoded[s].ids for s in worded])
-                    sentences.append([tuple(tokenize(s)) for s in worded])
+                    sentences.append(worded)
                     if annotations is not None:
                         width, height = sizes[photo.id]
                         found = caption_spans(photo, annotations, width=width, height=height)
@@ -207,16 +208,12 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         return interleave([(places, store.batch([ids[i] for i in places])) for store, places in chosen.items()])
 
 
-def _having(sentences: Sequence[Sequence[tuple[str, ...]]]) -> list[list[frozenset[int]]]:
+def _having(sentences: Sequence[Sequence[str]]) -> list[list[frozenset[int]]]:
     """The photos that have a sentence, by photo and sentence; empty where no two photos share one."""
-    photos: dict[tuple[str, ...], set[int]] = {}
-    for photo, of_photo in enumerate(sentences):
-        for sentence in of_photo:
-            photos.setdefault(sentence, set()).add(photo)
-    if all(len(having) == 1 for having in photos.values()):
-        return []
-    found = {sentence: frozenset(having) for sentence, having in photos.items()}
-    return [[found[sentence] for sentence in of_photo] for of_photo in sentences]
+    flat = [(sentence, photo) for photo, of_photo in enumerate(sentences) for sentence in of_photo]
+    having = iter(owners_of([sentence for sentence, _ in flat], [photo for _, photo in flat]))
+    found = [[next(having) for _ in of_photo] for of_photo in sentences]
+    return found if any(len(photos) > 1 for of_photo in found for photos in of_photo) else []
 
 
 def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:

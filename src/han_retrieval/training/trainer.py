@@ -208,7 +208,7 @@ class MatcherTraining(TrainingTask[Batch]):
             self.facts["shared_captions"] = data.shared_count
             if progress:
                 share = f"{data.shared_count:,} of {data.caption_count:,} captions stand under several photos"
-                tqdm.write(f"{share}: to none of them they are negatives (equal_captions)", file=sys.stderr)
+                tqdm.write(f"{share}; none of these counts as a negative (equal_captions)", file=sys.stderr)
         if model.config.text_encoder_fingerprint is not None:
             self.facts["text_encoder"] = model.config.text_encoder_fingerprint
         if augmentations:
