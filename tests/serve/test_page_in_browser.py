@@ -5,105 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import threading
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import uvicorn
-from axe_playwright_python.sync_playwright import Axe
-from served import SENTENCE, calibrate, make_index, make_picture
-from tiny_index import FakeDetector
+from pages import PHOTOS, first_hits, tiles, wait_for_search
+from served import SENTENCE, make_picture
 
-from han_retrieval.serve import Limits, SearchService, create_app
+from han_retrieval.serve import Limits
 
 pytestmark = pytest.mark.browser
-
-PHOTOS = 90
-SHIFTS = (
-    "new PerformanceObserver(l => { for (const e of l.getEntries()) window.shifted = (window.shifted ?? 0) + e.value })"
-)
-SHIFTS += ".observe({ type: 'layout-shift', buffered: true })"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator:
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None and not os.environ.get("CI"):
-        pytest.skip("there is no Chromium here")
-    assert path is not None, "install chromium"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page")
-    make_index(folder, photos=PHOTOS)
-    calibrate(folder / "model", threshold=0.0, photos=10)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(folder) -> Iterator[str]:
-    service = SearchService(folder / "index", detector=FakeDetector())
-    service.warm_up()
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture
-def open_page(chromium, address) -> Iterator:
-    """Opens pages; when the test is over, none of them may have complained, but of answers that it asked for."""
-    complaints: list[str] = []
-    contexts = []
-
-    def open_page(path: str = "", **options: object):
-        context = chromium.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
-        contexts.append(context)
-        context.set_default_timeout(30_000)
-        page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
-        page.add_init_script(SHIFTS)
-        page.goto(address + path)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [each for each in complaints if "Failed to load resource" not in each] == []
-
-
-def tiles(page) -> list[str]:
-    return page.locator("#grid a").evaluate_all(
-        "links => links.map(link => new URL(link.href).searchParams.get('photo'))"
-    )
-
-
-def first_hits(page, query: str) -> list[str]:
-    said = page.evaluate("async (query) => (await fetch('/api/search?' + query)).json()", query)
-    return [hit["id"] for hit in said["hits"]]
-
-
-def wait_for_search(page, query: str) -> None:
-    page.wait_for_function("query => new URLSearchParams(location.search).get('q') === query", arg=query)
-    page.locator("#grid[aria-busy=false]").wait_for()
-    page.locator("#status", has_text="best match first").wait_for()
 
 
 def test_typing_finds_opens_and_explains_by_keyboard_alone(open_page):
@@ -426,78 +336,3 @@ def test_a_photo_can_be_dropped(open_page):
     assert page.locator("#drop").is_hidden()
     page.locator("#status", has_text="most similar first").wait_for()
     assert page.locator("#by-photo img").get_attribute("alt") == "dropped.png"
-
-
-def test_the_page_begins_with_months_and_examples(open_page):
-    page = open_page()
-    page.locator("#grid .heading").first.wait_for()
-    headings = page.locator("#grid .heading").all_inner_texts()
-    dates = page.evaluate("async () => (await (await fetch('/api/photos?k=60')).json()).hits.map(hit => hit.date)")
-    months = list(dict.fromkeys(date and date[:7] for date in dates))
-    assert len(headings) == len(months) > 1
-    assert headings[0].endswith(months[0][:4])
-    assert "Without a date" not in headings[:-1]
-    assert [link.inner_text() for link in page.locator("#status .link").all()] == page.evaluate(
-        "async () => (await (await fetch('/api/facets')).json()).examples"
-    )
-
-
-def test_weak_matches_stand_below_a_line(open_page):
-    page = open_page("?q=a+red+dog")
-    page.locator("#grid[aria-busy=false]").wait_for()
-    assert page.locator(".heading").is_hidden()  # the calibration of these tests calls nothing weak
-    page.evaluate(
-        """async () => {
-          const { Grid } = await import("/static/grid.js");
-          const list = document.getElementById("grid");
-          const { hits } = await (await fetch("/api/search?q=a+red+dog&k=6")).json();
-          const grid = new Grid(list, { address: (hit) => `?photo=${hit.id}`, open() {} });
-          grid.clear();
-          grid.add(hits.map((hit, place) => ({ ...hit, match: place < 2 ? "likely" : "weak" })));
-        }"""
-    )
-    line = page.locator(".heading").bounding_box()
-    tops = [tile["y"] for tile in (tile.bounding_box() for tile in page.locator("#grid li:not(.heading)").all())]
-    assert max(tops[:2]) < line["y"] < min(tops[2:])
-    assert page.locator(".badge:visible").count() == 2
-
-
-def test_a_known_word_is_offered_for_one_that_is_spelt_alike(open_page):
-    page = open_page("?q=a+redd+dog")
-    page.get_by_role("button", name="a red dog").click()
-    wait_for_search(page, "a red dog")
-    assert page.locator("#q").input_value() == "a red dog"
-
-
-def test_a_photo_can_be_downloaded(open_page, folder):
-    page = open_page("?q=a+red+dog")
-    page.locator("#grid a").first.click()
-    page.locator("dialog[open] .chip").first.wait_for()
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Download this photo").click()
-    name = download.value.suggested_filename
-    (there,) = (folder / "photos").rglob(name)
-    assert Path(download.value.path()).read_bytes() == there.read_bytes()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-def test_nothing_serious_stands_in_the_way_of_anyone(open_page, scheme, size):
-    page = open_page("?q=a+redd+dog", color_scheme=scheme, viewport={"width": size[0], "height": size[1]})
-    page.locator("#grid .loaded").first.wait_for()
-    found = serious(page)
-    page.locator("#grid a").first.click()
-    page.locator("dialog[open] .chip").first.wait_for()
-    page.wait_for_function("document.querySelector('#photo img').complete")
-    assert found + serious(page) == []
-
-
-def serious(page) -> list[str]:
-    """What axe finds that is serious or worse, and where."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{each['id']}: {node['target']} {node['failureSummary']}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
-    ]
