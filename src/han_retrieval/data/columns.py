@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _IMAGES = ("image", "jpg", "jpeg", "png", "webp", "photo", "img", "picture", "image_bytes", "bytes")
 _CAPTIONS = ("captions", "sentences", "sentences_raw", "caption", "text", "txt", "raw")
+_PATHS = ("url", "image_url", "uri", "path", "file_path", "file_name", "filename", "file")
 _NUMBERED = re.compile(r"(?:captions?|sentence|text)_?\d+")
 _IDS = ("cocoid", "filename", "file_name", "image_id", "img_id", "key", "__key__", "id")
 # The text in an object that a caption is, and the object that a WebDataset's .json becomes.
@@ -63,6 +64,12 @@ def image_column(schema: pa.Schema) -> str | None:
     """The column with the bytes of photos."""
     types = {field.name: field.type for field in schema}
     return next((name for name in [*_IMAGES, *types] if name in types and _holds_photos(types[name])), None)
+
+
+def path_column(schema: pa.Schema) -> str | None:
+    """The column with paths or URLs of photos; case does not matter."""
+    texts = {field.name.lower(): field.name for field in schema if _is_text(field.type)}
+    return next((texts[name] for name in _PATHS if name in texts), None)
 
 
 class RepeatedPathError(DataError):

@@ -39,13 +39,13 @@ class CaptionedPhotos:
 
     Attributes:
         format: The name of the adapter that read it ("flickr", "karpathy", ...).
-        source: The file or folder that was read.
+        source: The file or folder that was read, or its URL.
         photos: The photos; ids are unique.
         skipped: How many things were left out, by reason ("empty caption": 3, "photo file missing": 1).
     """
 
     format: str
-    source: Path
+    source: Path | str
     photos: tuple[CaptionedPhoto, ...]
     skipped: Counter[str] = field(default_factory=Counter)
 

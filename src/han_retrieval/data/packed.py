@@ -79,6 +79,12 @@ class RowReader:
         self._next = 0
         self._lock = Lock()
 
+    def __getstate__(self) -> Callable[[int], Iterator[tuple[int, Sequence[Any]]]]:
+        return self._batches_from  # in another process, reading begins anew
+
+    def __setstate__(self, batches_from: Callable[[int], Iterator[tuple[int, Sequence[Any]]]]) -> None:
+        self.__init__(batches_from)  # type: ignore[misc]
+
     def read(self, row: int) -> Any:
         """The row of a number; IndexError where there is none. Other errors are those of the batches."""
         with self._lock:

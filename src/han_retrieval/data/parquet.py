@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from han_retrieval.data.builder import DatasetBuilder, split_in, split_of
-from han_retrieval.data.columns import Columns, add_rows, by_path_or_row, find_columns, plain_rows
+from han_retrieval.data.columns import (
+    Columns,
+    add_rows,
+    by_path_or_row,
+    find_columns,
+    image_column,
+    path_column,
+    plain_rows,
+)
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto, RowReader
 from han_retrieval.errors import DataError
@@ -32,9 +40,9 @@ class _Parquet:
     description = "*.parquet with image (bytes) and caption(s)"
 
     def recognises(self, source: Path) -> bool:
-        """A Parquet file, or a folder with some in it or in its folders, but for the three tables of a benchmark."""
+        """A Parquet file, or a folder with some in it or in its folders, but for lists and the tables of a benchmark."""
         files = shards(source, ".parquet")
-        return bool(files) and not any("qrels" in (path.parent.name, path.name.split("-")[0]) for path in files)
+        return bool(files) and not has_paths(source) and not any("qrels" in (path.parent.name, path.name.split("-")[0]) for path in files)
 
     def read(self, source: Path) -> CaptionedPhotos:
         """The photos in the order of the files' names and of their rows."""
@@ -107,6 +115,19 @@ def shards(source: Path, suffix: str) -> list[Path]:
     return sorted(p for p in [*source.glob(f"*{suffix}"), *source.glob(f"*/*{suffix}")] if not p.name.startswith("."))
 
 
+def has_paths(source: Path) -> bool:
+    """Whether a source is Parquet files with the paths of photos instead of their bytes."""
+    files = shards(source, ".parquet")
+    if not files:
+        return False
+    try:
+        with opened(files[0]) as file:
+            schema = file.schema_arrow
+    except DataError:
+        return False
+    return image_column(schema) is None and path_column(schema) is not None
+
+
 def split_of_file(path: Path) -> str | None:
     """The split in a file's name, or that which its folder is called."""
     return split_in(path.stem) or split_of(path.absolute().parent.name)
@@ -131,13 +152,13 @@ def _rows(file: pq.ParquetFile, columns: Columns) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """A Parquet file that is open; what goes wrong with it is a DataError."""
+def opened(path: Path | str, content: IO[bytes] | None = None) -> Iterator[pq.ParquetFile]:
+    """A Parquet file that is open, or the content of one; what goes wrong with it is a DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        with pq.ParquetFile(content or path, buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:  # also UnicodeDecodeError
         if isinstance(error, OSError) and error.errno is not None:

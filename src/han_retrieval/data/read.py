@@ -10,6 +10,7 @@ from han_retrieval import plugins
 from han_retrieval.data.adapter import DatasetAdapter
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.files import reading
+from han_retrieval.data.manifest import is_listing, read_listing
 from han_retrieval.errors import ConfigError, DataError
 
 # A folder of photos is only that where no other format is in it.
@@ -21,7 +22,8 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
     """Read captioned photos from a file or folder in any known format.
 
     Args:
-        source: The folder, or the file that describes the photos; or ``hf:NAME[:SPLIT]``, see ``hub_datasets``.
+        source: The folder, or the file that describes the photos; ``hf:NAME[:SPLIT]``, see ``hub_datasets``; a pattern
+            or a URL, see ``manifest``.
         format: The name of the format; by default it is recognised by content.
 
     Raises:
@@ -30,6 +32,8 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
             field.
         ConfigError: No format has that name, or its plug-in cannot be imported.
     """
+    if format in (None, "manifest") and is_listing(source):
+        return read_listing(source)
     source = Path(source)
     with reading(source):
         if source.as_posix().startswith(_HUB) and not source.exists():

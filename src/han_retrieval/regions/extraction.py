@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -90,9 +91,25 @@ def extract(
         DataError: No photo can be read.
         StoreError: ``out`` is of another detector, being written to, or no region store; the disk is full.
     """
+    find = partial(find_regions, detector, batch_size=batch_size, threads=threads)
+    return extract_with(find, dataset, out, made_by=detector, progress=progress)
+
+
+def extract_with(
+    find: Callable[[Sequence[CaptionedPhoto]], Generator[list[tuple[CaptionedPhoto, Regions | str]]]],
+    dataset: CaptionedPhotos,
+    out: str | Path,
+    *,
+    made_by: Detector,
+    progress: bool,
+) -> ExtractReport:
+    """As ``extract``, with what finds the regions of photos, or says why it cannot: some photos at a time, in any order.
+
+    This process is the one that writes to the store, wherever ``find`` works.
+    """
     started = time.perf_counter()
     skipped: list[tuple[str, str]] = []
-    with RegionStore.resume(out, fingerprint=detector.fingerprint, feature_size=detector.feature_size) as store:
+    with RegionStore.resume(out, fingerprint=made_by.fingerprint, feature_size=made_by.feature_size) as store:
         wanted = [photo for photo in dataset.photos if photo.id not in store]
         already_there = len(dataset) - len(wanted)
         # Photos that an earlier run skipped and this one has not tried again yet.
@@ -101,10 +118,10 @@ def extract(
             with (
                 progress_bar(total=len(dataset), initial=already_there, show=progress) as bar,
                 Commits(store) as commits,
-                closing(read_batches(wanted, _begin, threads=threads, batch_size=batch_size)) as batches,
+                closing(find(wanted)) as batches,
             ):
                 for batch in batches:
-                    for photo, result in _detect(detector, batch):
+                    for photo, result in batch:
                         if isinstance(result, str):
                             skipped.append((_name(photo), result))
                         else:
@@ -121,6 +138,15 @@ def extract(
             raise DataError(f"{dataset.source}: none of its {len(wanted)} photos can be read{first}")
         store.compact()
     return ExtractReport(len(wanted) - len(skipped), already_there, skipped, time.perf_counter() - started)
+
+
+def find_regions(
+    detector: Detector, photos: Sequence[CaptionedPhoto], *, batch_size: int, threads: int
+) -> Generator[list[tuple[CaptionedPhoto, Regions | str]]]:
+    """The regions of photos in batches, or the reason why a photo cannot be read or its regions stored."""
+    with closing(read_batches(photos, _begin, threads=threads, batch_size=batch_size)) as batches:
+        for batch in batches:
+            yield _detect(detector, batch)
 
 
 class Commits:

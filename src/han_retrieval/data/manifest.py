@@ -1,0 +1,137 @@
+"""Lists of photos without captions: a text or Parquet file of paths and URLs, a pattern, a folder behind a URL.
+
+A text file has a path or a URL a line; lines that begin with ``#`` are left out. A Parquet file has them in the column
+``url``, ``image_url``, ``uri``, ``path``, ``file_path``, ``file_name``, ``filename`` or ``file``, and no bytes of
+images. A photo's id is the line; relative paths begin at the list's folder. Photos of a pattern or a folder have the
+path behind the part without wildcards as id, as those of a folder of this machine have.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+from han_retrieval.data.columns import path_column
+from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.data.files import peek
+from han_retrieval.data.parquet import has_paths, opened, shards
+from han_retrieval.data.photos import PHOTO_SUFFIXES
+from han_retrieval.data.urls import has_wildcards, is_url, list_urls, photo_at, read_url
+from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_lines
+
+_NAME = "manifest"
+
+
+class _Manifest:
+    """See ``DatasetAdapter``."""
+
+    description = "*.txt or *.parquet with a path or URL of a photo a line or row"
+
+    def recognises(self, source: Path) -> bool:
+        """A text file whose first line is a URL or ends as a photo does, or Parquet files with paths and no photos."""
+        if source.suffix == ".txt" and source.is_file():
+            lines = _entries(peek(source, size=4096).splitlines())
+            first = next(lines, "")
+            return is_url(first) or ("\t" not in first and PurePosixPath(first).suffix.lower() in PHOTO_SUFFIXES)
+        return has_paths(source)
+
+    def read(self, source: Path) -> CaptionedPhotos:
+        """The photos in the order of the list."""
+        if source.suffix == ".txt":
+            return _listed(source, source.absolute().parent, _entries(read_lines(source)))
+        files = shards(source, ".parquet")
+        if not files:
+            raise DataError(f"{source}: expected {self.description}, found none")
+        folder = source.absolute() if source.is_dir() else source.absolute().parent
+        return _listed(source, folder, (name for path in files for name in _column(path)))
+
+
+ADAPTER = _Manifest()
+
+
+def is_listing(source: str | Path) -> bool:
+    """Whether a source is a URL, or a pattern that stands for files of this machine."""
+    return is_url(source) or (has_wildcards(str(source)) and not Path(source).exists())
+
+
+def read_listing(source: str | Path) -> CaptionedPhotos:
+    """The photos that a pattern matches, those below a URL, or those of a list behind a URL.
+
+    Raises:
+        DataError: There are none, or they cannot be listed.
+    """
+    name = str(source)
+    if not is_url(source):
+        found = sorted(path for path in glob.glob(name, recursive=True) if Path(path).is_file())  # noqa: PTH207
+        return _below(source, os.path.normpath(_fixed(name, os.sep)), found, os.sep)
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".txt":
+        lines = _entries(read_url(name).decode("utf-8-sig", errors="replace").splitlines())
+        return _listed(name, name.rpartition("/")[0], lines)
+    if suffix == ".parquet" and not has_wildcards(name):
+        return _listed(name, name.rpartition("/")[0], _column(name))
+    found = [name] if suffix in PHOTO_SUFFIXES and not has_wildcards(name) else list_urls(name)
+    return _below(name, _fixed(name, "/") if has_wildcards(name) else name.rstrip("/"), found, "/")
+
+
+def _entries(lines: Iterable[str]) -> Iterator[str]:
+    return (line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+
+
+def _column(path: Path | str) -> Iterator[str]:
+    """The paths and URLs in a Parquet file, "" where there is none."""
+    content = None if isinstance(path, Path) else BytesIO(read_url(path))
+    with opened(path, content) as file:
+        column = path_column(file.schema_arrow)
+        if column is None:
+            raise DataError(f"{path}: no column of paths or URLs of photos, such as url or path")
+        for batch in file.iter_batches(columns=[column]):
+            yield from (each or "" for each in batch.column(0).to_pylist())
+
+
+def _listed(source: Path | str, base: Path | str, names: Iterable[str]) -> CaptionedPhotos:
+    """The photos of a list whose relative paths begin at ``base``."""
+    skipped = Counter[str]()
+    photos: dict[str, CaptionedPhoto] = {}
+    for name in names:
+        if not name.strip():
+            skipped["row without a path"] += 1
+        elif name in photos:
+            skipped["listed twice"] += 1
+        else:
+            place = name if is_url(name) or isinstance(base, Path) else f"{base}/{name}"
+            photos[name] = _photo(name, place if is_url(place) else Path(base, name))
+    if not photos:
+        raise DataError(f"{source}: lists no photos")
+    return CaptionedPhotos(_NAME, source, tuple(photos.values()), skipped)
+
+
+def _below(source: Path | str, base: str, places: Iterable[str], separator: str) -> CaptionedPhotos:
+    """The photo files among places below ``base``."""
+    photos = []
+    for place in places:
+        if PurePosixPath(place).suffix.lower() in PHOTO_SUFFIXES:
+            name = place.removeprefix(base + separator).removeprefix(base).lstrip(separator).replace(separator, "/")
+            photos.append(_photo(name or place.rpartition(separator)[2], place if is_url(place) else Path(place)))
+    if not photos:
+        raise DataError(f"{source}: no photo there")
+    return CaptionedPhotos(_NAME, source, tuple(photos), Counter())
+
+
+def _photo(name: str, place: str | Path) -> CaptionedPhoto:
+    return CaptionedPhoto(name, place, ()) if isinstance(place, Path) else CaptionedPhoto(name, None, (), None, photo_at(place))
+
+
+def _fixed(pattern: str, separator: str) -> str:
+    """The folders of a pattern before the first one with wildcards."""
+    folders = []
+    for folder in pattern.split(separator)[:-1]:
+        if has_wildcards(folder):
+            break
+        folders.append(folder)
+    return separator.join(folders)

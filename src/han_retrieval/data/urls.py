@@ -1,0 +1,128 @@
+"""Photos behind URLs, read by fsspec: ``https://``, ``s3://``, ``gs://``, ``file://`` and what else it has a file system for."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from han_retrieval.data.packed import PackedPhoto
+from han_retrieval.data.photos import UnreadablePhotoError
+from han_retrieval.errors import ConfigError, DataError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_WAITS = (0.5, 2.0)  # seconds between tries
+_SECONDS = 60  # for one try
+_PASSING = {408, 425, 429}  # answers of a web server that may be others later, beside those from 500 on
+
+
+def is_url(text: str | Path) -> bool:
+    """Whether this is a URL: a scheme, ``://`` and more."""
+    return isinstance(text, str) and _SCHEME.match(text) is not None
+
+
+class UrlPhotos:
+    """Photos by their URL; see ``PhotoContainer``."""
+
+    def read(self, place: str) -> bytes:
+        """The content behind a URL; what may be a passing fault is tried again twice.
+
+        Raises:
+            UnreadablePhotoError: It cannot be read now.
+        """
+        with _reading(place):
+            system, path = _open(place)
+            for seconds in (*_WAITS, None):
+                try:
+                    return bytes(system.cat_file(path))
+                except Exception as error:
+                    if seconds is None or not _may_pass(error):
+                        raise
+                time.sleep(seconds)
+        raise AssertionError  # the last try returns or raises
+
+    def name(self, place: str) -> str:
+        """See ``PhotoContainer``."""
+        return place
+
+
+_PHOTOS = UrlPhotos()
+
+
+def photo_at(url: str) -> PackedPhoto:
+    """The photo behind a URL."""
+    return PackedPhoto(_PHOTOS, url)
+
+
+def read_url(url: str) -> bytes:
+    """The content behind a URL, such as a list of photos.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return _PHOTOS.read(url)
+
+
+def list_urls(url: str) -> list[str]:
+    """The URLs of the files below a URL, or of those that it matches where it has wildcards, in order.
+
+    Raises:
+        DataError: They cannot be listed.
+        ConfigError: The library for this kind of URL is not installed.
+    """
+    try:
+        with _reading(url):
+            system, path = _open(url)
+            found = system.glob(path) if has_wildcards(url) else system.find(path)
+            return sorted(str(system.unstrip_protocol(each)) for each in found)
+    except UnreadablePhotoError as error:
+        raise DataError(str(error)) from None
+
+
+def has_wildcards(text: str) -> bool:
+    """Whether a path or URL stands for those that it matches."""
+    return any(mark in text for mark in "*?[")
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    try:
+        from fsspec.core import url_to_fs
+    except ModuleNotFoundError:
+        raise ConfigError(f"{url}: fsspec is missing: pip install 'han-retrieval[ray]'") from None
+    more: dict[str, Any] = {}
+    if url.lower().startswith(("http://", "https://")):
+        from aiohttp import ClientTimeout
+
+        more = {"client_kwargs": {"timeout": ClientTimeout(total=_SECONDS)}}
+    try:
+        system, path = url_to_fs(url, **more)
+    except ImportError as error:  # such as: Install s3fs to access S3
+        raise ConfigError(f"{url}: cannot be read ({error})") from None
+    return system, path
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[None]:
+    """A context in which what goes wrong with a URL, and file systems raise many kinds, is an UnreadablePhotoError."""
+    try:
+        yield
+    except (DataError, ConfigError):
+        raise
+    except FileNotFoundError:
+        raise UnreadablePhotoError(f"{url}: no such photo") from None
+    except Exception as error:
+        status = getattr(error, "status", None)
+        reason = f"the server answers {status}" if status else f"{type(error).__name__}: {error}".rstrip(": ")
+        raise UnreadablePhotoError(f"{url}: cannot be read ({reason})") from None
+
+
+def _may_pass(error: Exception) -> bool:
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status >= 500 or status in _PASSING
+    # What fsspec raises of a missing key, wrong credentials or a wrong URL is of these kinds.
+    return not isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | ValueError | ImportError)
