@@ -127,7 +127,9 @@ def map_on_workers(
     try:
         tasks = [{"task": number, "items": pickle.dumps(part)} for number, part in enumerate(parts)]
     except Exception as error:  # pickle raises many kinds
-        raise ConfigError(f"what is to be worked on cannot be sent to other machines ({error}); leave --engine out") from None
+        raise ConfigError(
+            f"what is to be worked on cannot be sent to other machines ({error}); leave --engine out"
+        ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Ray: max_task_retries will have to be given in another way from 2.64 on
         work = data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
@@ -206,9 +208,7 @@ def _raise(described: tuple[str, str]) -> None:
 def _size(ray: Any, cluster: Cluster) -> int:
     """How many workers there are to be."""
     there = ray.cluster_resources()
-    room = [
-        int(there.get(name, 0) // each) for name, each in (("CPU", cluster.cpus), ("GPU", cluster.gpus)) if each
-    ]
+    room = [int(there.get(name, 0) // each) for name, each in (("CPU", cluster.cpus), ("GPU", cluster.gpus)) if each]
     most = min(room, default=1)
     if not most:
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import click
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
-from han_retrieval.cli.options import reading_options, splits_option
+from han_retrieval.cli.options import SOURCE, engine_options, reading_options, splits_option
 from han_retrieval.cli.pace import added_in
+from han_retrieval.cluster import Cluster
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
+from han_retrieval.data.urls import is_url
 from han_retrieval.errors import ConfigError
 from han_retrieval.evidence.preview import draw_regions
 from han_retrieval.regions import (
@@ -27,6 +30,7 @@ from han_retrieval.regions import (
     load_detector,
 )
 from han_retrieval.regions import extract as extract_regions
+from han_retrieval.regions.extraction_on_ray import extract_on_ray
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
 from han_retrieval.regions.store import SKIPPED_NAME
 
@@ -34,7 +38,7 @@ _SHOWN = 5
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.argument("source", type=SOURCE, required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the region store; extended if it exists.")
 @click.option(
     "--preview",
@@ -53,9 +57,10 @@ _SHOWN = 5
 @splits_option
 @click.option("--ids", type=click.Path(path_type=Path), help="For features: store them under the ids of this dataset.")
 @reading_options
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def extract(
-    source: Path | None,
+    source: Path | str | None,
     out: Path | None,
     preview: Path | None,
     detector: str | None,
@@ -67,9 +72,13 @@ def extract(
     ids: Path | None,
     batch_size: int,
     threads: int,
+    cluster: Cluster | None,
     as_json: bool,
 ) -> None:
-    """Detect the regions of the photos of SOURCE, a dataset or a folder of photos, and store their features and boxes.
+    """Detect the regions of the photos of SOURCE and store their features and boxes.
+
+    SOURCE is a dataset or a folder of photos, a pattern in quotes ('photos/**/*.jpg'), a text or Parquet file of paths
+    and URLs, or a URL of one of these.
 
     SOURCE may also hold features that other programs made: SCAN's precomputed folder, bottom-up-attention TSV or .npz
     files.
@@ -95,12 +104,15 @@ def extract(
         missing = "SOURCE" if source is None else "--out"
         raise ConfigError(f"{missing} is missing: han extract SOURCE --out FEATURES, or han extract --preview PHOTO")
     try:
-        if format_name in FEATURE_FORMATS or (format_name is None and feature_format(source)):
+        recognised = None if format_name or is_url(source) else feature_format(Path(source))
+        if format_name in FEATURE_FORMATS or recognised:
+            if cluster is not None:
+                raise ConfigError(f"{source}: holds features, which are imported here; leave --engine ray out")
             if horizontal_flip:
                 raise ConfigError(f"{source}: holds features, and --horizontal-flip is for photos; leave it out")
             wanted = [photo.id for photo in read_dataset(ids).photos] if ids else None
             report = import_features(
-                source, out, format=format_name, split=split, ids=wanted, made_by=detector, progress=True
+                Path(source), out, format=format_name, split=split, ids=wanted, made_by=detector, progress=True
             )
         else:
             if ids:
@@ -112,8 +124,13 @@ def extract(
                 click.echo(f"note: {printable(reason)}: {count}", err=True)
             if split:
                 dataset = dataset.split(split)
-            finder = _finder(detector, regions=regions, horizontal_flip=horizontal_flip)
-            report = extract_regions(dataset, finder, out, batch_size=batch_size, threads=threads, progress=True)
+            load = partial(_finder, detector, regions=regions, horizontal_flip=horizontal_flip)
+            if cluster is None:
+                report = extract_regions(dataset, load(), out, batch_size=batch_size, threads=threads, progress=True)
+            else:
+                report = extract_on_ray(
+                    dataset, load, out, cluster=cluster, batch_size=batch_size, threads=threads, progress=True
+                )
     except KeyboardInterrupt:
         click.echo(f"stopped; what was done is kept in {out}; the same command goes on from there", err=True)
         sys.exit(130)

@@ -14,17 +14,19 @@ from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
-from han_retrieval.cli.options import FOLDER, detector_options, json_option, reading_options
+from han_retrieval.cli.options import FOLDER, detector_options, engine_options, json_option, reading_options
 from han_retrieval.cli.pace import added_in
+from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
-from han_retrieval.regions import RegionStore, detector_for
+from han_retrieval.regions import Detector, RegionStore, detector_for
 from han_retrieval.regions.stored import StoredRegions
 from han_retrieval.search import IndexReport, index_photos, is_index
 from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
 from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.rows import STORAGES
 from han_retrieval.search.settings import Settings
+from han_retrieval.search.update_on_ray import index_on_ray
 
 _SHOWN = 5
 
@@ -65,6 +67,7 @@ _SHOWN = 5
 )
 @detector_options
 @reading_options
+@engine_options
 @device_option
 @json_option
 def index(
@@ -82,6 +85,7 @@ def index(
     regions: int,
     batch_size: int,
     threads: int,
+    cluster: Cluster | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -93,43 +97,41 @@ def index(
     A PATTERN with a slash must match a photo's path below its folder; a PATTERN without one must match a name on that
     path, of a folder or a file. Case does not matter.
     """
-    finder = None
-    if detector is not None:
-        folder = model_folder(model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL))
-        finder = find_detector(load_aligning_matcher(folder).config, folder, name=detector, regions=regions)
-    stored = None
-    if features is not None:
-        if len(photos) != 1:
+    load = None
+    if detector is not None or features is not None:
+        if features is not None and len(photos) != 1:
             raise ConfigError("--features holds the regions of one folder: give that folder as PHOTOS")
-        store = RegionStore.open(features)
-        others = finder or LazyDetector(store.fingerprint, store.feature_size, partial(detector_for, store.fingerprint))
-        finder = stored = StoredRegions(store, photos[0], others)
+        named = model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL)
+        folder = photos[0].absolute() if photos else Path()
+        load = partial(_finder, named, detector, regions, features and features.absolute(), folder)
     if (include or exclude) and not photos:
         raise ConfigError("--include and --exclude are for folders that are named: give PHOTOS too")
+    finder = None
+    options: dict[str, Any] = {
+        "model": model,
+        "include": include,
+        "exclude": exclude,
+        "forget": forget,
+        "storage": tokens,
+        "candidates": candidates,
+        "rebuild": rebuild,
+        "batch_size": batch_size,
+        "threads": threads,
+        "progress": True,
+    }
     try:
-        report = index_photos(
-            photos,
-            out,
-            model=model,
-            detector=finder,
-            include=include,
-            exclude=exclude,
-            forget=forget,
-            storage=tokens,
-            candidates=candidates,
-            rebuild=rebuild,
-            device=find_device(device),
-            batch_size=batch_size,
-            threads=threads,
-            progress=True,
-        )
+        if cluster is None:
+            finder = load() if load else None
+            report = index_photos(photos, out, detector=finder, device=find_device(device), **options)
+        else:
+            report = index_on_ray(photos, out, cluster=cluster, load=load, **options)
     except KeyboardInterrupt:
         kept = f"what was done is kept in {out}: the same command goes on from there"
         click.echo(f"stopped; {kept if is_index(out) else 'nothing was written'}", err=True)
         sys.exit(130)
     _show_notes(report)
-    if stored is not None:
-        click.echo(f"note: {stored.taken:,} photos had their regions in {features}", err=True)
+    if isinstance(finder, StoredRegions):
+        click.echo(f"note: {finder.taken:,} photos had their regions in {features}", err=True)
     if report.removed and (include or exclude):
         click.echo(
             f"note: {report.removed:,} photos left the index, those that the patterns leave out among them; patterns "
@@ -140,6 +142,20 @@ def index(
         print_json(_facts(report, out))
     else:
         click.echo(_summary(report, out))
+
+
+def _finder(model: str, detector: str | None, regions: int, features: Path | None, photos: Path) -> Detector:
+    """The detector of a name, or the regions of a store with what detects those of other photos."""
+    finder = None
+    if detector is not None:
+        folder = model_folder(model)
+        finder = find_detector(load_aligning_matcher(folder).config, folder, name=detector, regions=regions)
+    if features is None:
+        assert finder is not None
+        return finder
+    store = RegionStore.open(features)
+    others = finder or LazyDetector(store.fingerprint, store.feature_size, partial(detector_for, store.fingerprint))
+    return StoredRegions(store, photos, others)
 
 
 def _show_notes(report: IndexReport) -> None:

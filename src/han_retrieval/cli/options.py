@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
+from han_retrieval.cluster import Cluster
+from han_retrieval.data.urls import is_url
+from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import DEFAULT_MODEL
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 FOLDER = click.Path(path_type=Path)
+
+
+class _Source(click.ParamType[Any]):
+    """A path, or the URL of what is read."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or the URL as it is: a path has no double slashes."""
+        return value if is_url(value) else Path(value)
+
+
+SOURCE = _Source()
 
 
 def together(*decorators: Decorator) -> Decorator:
@@ -60,6 +77,66 @@ reading_options = together(
     ),
 )
 """How photo files are read and handed to a detector."""
+
+
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the work is done, as the argument ``cluster``: a ``Cluster`` of Ray, or None for this machine."""
+    options = together(
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="ray: on the machines of a Ray cluster.",
+        ),
+        click.option(
+            "--address",
+            metavar="HOST:PORT",
+            help="Of the Ray cluster; auto is that of this machine [default: RAY_ADDRESS in the environment, else Ray is "
+            "started here].",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(min=1), help="Ray's workers [default: as many as there is room for]."
+        ),
+        click.option(
+            "--cpus-per-worker",
+            type=click.FloatRange(min=0, min_open=True),
+            help="CPUs of a worker of Ray [default: 1].",
+        ),
+        click.option(
+            "--gpus-per-worker",
+            type=click.FloatRange(min=0, min_open=True),
+            help="GPUs of a worker of Ray [default: none].",
+        ),
+    )
+
+    @wraps(function)
+    def with_cluster(
+        *args: Any,
+        engine: str,
+        address: str | None,
+        workers: int | None,
+        cpus_per_worker: float | None,
+        gpus_per_worker: float | None,
+        **others: Any,
+    ) -> Any:
+        given = {
+            "--address": address,
+            "--workers": workers,
+            "--cpus-per-worker": cpus_per_worker,
+            "--gpus-per-worker": gpus_per_worker,
+        }
+        if engine == "ray":
+            cluster = Cluster(address, workers, cpus_per_worker or 1.0, gpus_per_worker or 0.0)
+            return function(*args, cluster=cluster, **others)
+        for name, value in given.items():
+            if value is not None:
+                raise ConfigError(f"{name} is for a Ray cluster: add --engine ray, or leave it out")
+        return function(*args, cluster=None, **others)
+
+    return options(with_cluster)
+
+
 format_option = click.option("--format", "format_name", help="The dataset's format, if it is not recognised.")
 splits_option = click.option(
     "--splits",

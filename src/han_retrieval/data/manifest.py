@@ -124,7 +124,11 @@ def _below(source: Path | str, base: str, places: Iterable[str], separator: str)
 
 
 def _photo(name: str, place: str | Path) -> CaptionedPhoto:
-    return CaptionedPhoto(name, place, ()) if isinstance(place, Path) else CaptionedPhoto(name, None, (), None, photo_at(place))
+    return (
+        CaptionedPhoto(name, place, ())
+        if isinstance(place, Path)
+        else CaptionedPhoto(name, None, (), None, photo_at(place))
+    )
 
 
 def _fixed(pattern: str, separator: str) -> str:

@@ -40,9 +40,13 @@ class _Parquet:
     description = "*.parquet with image (bytes) and caption(s)"
 
     def recognises(self, source: Path) -> bool:
-        """A Parquet file, or a folder with some in it or in its folders, but for lists and the tables of a benchmark."""
+        """A Parquet file, or a folder with some in it or in its folders, but for lists and a benchmark's tables."""
         files = shards(source, ".parquet")
-        return bool(files) and not has_paths(source) and not any("qrels" in (path.parent.name, path.name.split("-")[0]) for path in files)
+        return (
+            bool(files)
+            and not has_paths(source)
+            and not any("qrels" in (path.parent.name, path.name.split("-")[0]) for path in files)
+        )
 
     def read(self, source: Path) -> CaptionedPhotos:
         """The photos in the order of the files' names and of their rows."""

@@ -1,4 +1,4 @@
-"""Photos behind URLs, read by fsspec: ``https://``, ``s3://``, ``gs://``, ``file://`` and what else it has a file system for."""
+"""Photos behind URLs, read by fsspec: ``https://``, ``s3://``, ``gs://``, ``file://`` and its other file systems."""
 
 from __future__ import annotations
 

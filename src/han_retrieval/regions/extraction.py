@@ -103,7 +103,7 @@ def extract_with(
     made_by: Detector,
     progress: bool,
 ) -> ExtractReport:
-    """As ``extract``, with what finds the regions of photos, or says why it cannot: some photos at a time, in any order.
+    """As ``extract``; ``find`` gives the regions of photos or says why it cannot, some at a time, in any order.
 
     This process is the one that writes to the store, wherever ``find`` works.
     """

@@ -78,7 +78,8 @@ class _Finder:
         detector = self.load()
         if detector.fingerprint != self.fingerprint:
             raise ModelError(
-                f"its detector is {detector.fingerprint!r}, not {self.fingerprint!r}: put the same weights on all machines"
+                f"its detector is {detector.fingerprint!r}, not {self.fingerprint!r}: put the same weights on all "
+                "machines"
             )
 
         def work(photos: list[CaptionedPhoto]) -> list[tuple[str, Regions | str]]:

@@ -8,15 +8,14 @@ A file that cannot be read now may be any photo of its size: none of these is de
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, read_batches, reason_without
+from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, reason_without
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.regions.extraction import progress_bar
-from han_retrieval.search.maker import Maker
-from han_retrieval.search.photo import Photo, read_photo
+from han_retrieval.search.files import EncodedFile, EncodeFiles
 from han_retrieval.search.rows import PhotoFile, PhotoRow
 from han_retrieval.search.scan import FileState, Place, Scan
 from han_retrieval.search.table import Broken, PhotoTable
@@ -69,14 +68,20 @@ class Additions:
         """Files that could not be indexed, those of earlier updates included, and the reasons."""
         return [(str(Path(*place)), each.reason) for place, each in sorted(self._broken.items())]
 
-    def run(self, maker: Maker, *, batch_size: int, threads: int, progress: bool) -> None:
-        """Bring the table up to date; after an interrupt or an error, what was done before it is kept."""
+    def run(self, encode: EncodeFiles, *, progress: bool) -> None:
+        """Bring the table up to date; after an interrupt or an error, what was done before it is kept.
+
+        Args:
+            encode: Reads and encodes files, some at a time and in any order. It is given the ids of the photos that
+                are known, which grow meanwhile.
+            progress: Show photos/s and the time left on stderr.
+        """
         last = time.monotonic()
-        batches = read_batches(self.todo, self._read, threads=threads, batch_size=batch_size)
+        batches = encode(self.todo, self._files)
         with progress_bar(total=len(self.todo), show=progress) as bar, closing(batches):
             try:
                 for batch in batches:
-                    self._take(batch, maker)
+                    self._take(batch)
                     if (
                         len(self._rows) + len(self._changed) >= _ROWS_A_COMMIT
                         or time.monotonic() - last >= _SECONDS_A_COMMIT
@@ -112,21 +117,21 @@ class Additions:
 
         return [each for each, files in self._files.items() if not files and not may_be_unread(each)]
 
-    def _read(self, place: Place) -> tuple[int, Callable[[], Photo | DataError]]:
-        return read_photo(Path(*place), self._files)
-
-    def _take(self, batch: Iterable[tuple[Place, Photo | DataError]], maker: Maker) -> None:
-        new: dict[str, tuple[Photo, list[PhotoFile]]] = {}
-        for place, photo in batch:
+    def _take(self, batch: Iterable[EncodedFile]) -> None:
+        for place, photo, encoded in batch:
             if isinstance(photo, DataError):
                 self._take_error(place, photo)
                 continue
             file = PhotoFile(*place, photo.state.mtime)
             if photo.id in self._files:
                 self._add_file(photo.id, file)
+            elif isinstance(encoded, str):
+                state = FileState(photo.state.size, file.mtime)
+                self._broken[place] = Broken(state, encoded, PHOTO_READER)
             else:
-                new.setdefault(photo.id, (photo, []))[1].append(file)
-        self._encode(list(new.values()), maker)
+                assert encoded is not None  # this photo is new
+                self._rows.append(PhotoRow(photo.id, (file,), photo.state.size, photo.exif, encoded))
+                self._files[photo.id] = [file]
 
     def _take_error(self, place: Place, error: DataError) -> None:
         reason = reason_without(Path(*place), error)
@@ -141,24 +146,12 @@ class Additions:
         self._files[photo_id] = sorted([*self._files[photo_id], file])
         self._changed.add(photo_id)
 
-    def _encode(self, new: Sequence[tuple[Photo, list[PhotoFile]]], maker: Maker) -> None:
-        images = [photo.image for photo, _ in new if photo.image is not None]  # all, since these photos are new
-        for (photo, files), encoded in zip(new, maker.encode(images) if images else (), strict=True):
-            if isinstance(encoded, str):
-                for file in files:
-                    state = FileState(photo.state.size, file.mtime)
-                    self._broken[file.root, file.path] = Broken(state, encoded, PHOTO_READER)
-                continue
-            self._rows.append(PhotoRow(photo.id, tuple(sorted(files)), photo.state.size, photo.exif, encoded))
-            self._files[photo.id] = sorted(files)
-
     def _commit(self) -> None:
-        rows, self._rows = self._rows, []
+        # Copies of a new photo may have been found since it was encoded.
+        rows, self._rows = [row._replace(files=tuple(self._files[row.id])) for row in self._rows], []
         new = {row.id for row in rows}
         self._table.append(rows)
         self.added += len(rows)
-        # If copies of a new photo were found since it was encoded, its row lacks them.
-        behind = {row.id for row in rows if tuple(self._files[row.id]) != row.files}
-        self._table.move({each: self._files[each] for each in sorted((self._changed - new) | behind)})
+        self._table.move({each: self._files[each] for each in sorted(self._changed - new)})
         self._changed = set()
         self._table.write_broken(self._broken)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
 from han_retrieval.regions import Detector
 from han_retrieval.search.additions import Additions
+from han_retrieval.search.files import EncodeFiles, encode_files
 from han_retrieval.search.maker import DEFAULT_STORAGE, Maker
 from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.scan import Place, Scan, resolve_roots, root_name, scan
@@ -66,6 +68,7 @@ def index_photos(
     device: torch.device | str = "cpu",
     batch_size: int = 8,
     threads: int = 2,
+    encoder: Callable[[Maker], EncodeFiles] | None = None,
     progress: bool = False,
 ) -> IndexReport:
     """Make an index of the photos below some folders, or bring it up to date.
@@ -89,6 +92,7 @@ def index_photos(
         batch_size: The most photos that the detector gets at once; twice as many are in memory. Large photos are fewer
             at a time: some 250 million pixels are in memory at once.
         threads: Threads that read and decode photos ahead of the detector.
+        encoder: Makes what reads and encodes the files; by default this process does.
         progress: Show photos/s and the time left on stderr.
 
     Raises:
@@ -133,7 +137,8 @@ def index_photos(
             until_then = {**before.roots, **follows} if before else follows
             settings.model_copy(update={"roots": until_then}).write(out)
         additions = Additions(table, found, lambda root: root in scanned or root not in follows)
-        additions.run(maker, batch_size=batch_size, threads=threads, progress=progress)
+        here = partial(encode_files, maker, batch_size=batch_size, threads=threads)
+        additions.run(here if encoder is None else encoder(maker), progress=progress)
         if rebuild:
             assert before is not None
             _require_all(PhotoTable(out / before.table), table, additions.unread)
