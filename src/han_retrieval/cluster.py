@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from han_retrieval import errors
 from han_retrieval.errors import ConfigError, HANError, ModelError
@@ -122,7 +122,7 @@ def map_on_workers(
         return
     import ray.data as data
 
-    size = _size(ray, cluster)
+    size = room_for(ray, cluster)
     parts = [list(part) for part in _parts(items, at_once)]
     try:
         tasks = [{"task": number, "items": pickle.dumps(part)} for number, part in enumerate(parts)]
@@ -151,7 +151,7 @@ def map_on_workers(
             for number, result, error in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
                 missing.discard(number)
                 if error:
-                    _raise(pickle.loads(error))
+                    raise_described(pickle.loads(error))
                 yield pickle.loads(result)
     if missing:
         again = "its worker died each time; it may need more memory than there is"
@@ -168,11 +168,10 @@ class _Worker:
         self._work: Callable[[list[Any]], Any] | None = None
         self._error: tuple[str, str] | None = None
         try:
-            if version != __version__:
-                raise ModelError(f"has han-retrieval {__version__}, not {version}: install the same on all machines")
+            require_version(version)
             self._work = make()
         except Exception as error:
-            self._error = _describe(error)
+            self._error = describe(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         numbers, results, failures = [], [], []
@@ -182,14 +181,24 @@ class _Worker:
                 try:
                     result = pickle.dumps(self._work(pickle.loads(items)))
                 except Exception as caught:
-                    error = _describe(caught)
+                    error = describe(caught)
             numbers.append(int(number))
             results.append(result or b"")
             failures.append(pickle.dumps(error) if error else b"")
         return dict(zip(_COLUMNS, (numbers, results, failures), strict=True))
 
 
-def _describe(error: Exception) -> tuple[str, str]:
+def require_version(version: str) -> None:
+    """Check that this machine has the version of this package that another one has.
+
+    Raises:
+        ModelError: It has another one.
+    """
+    if version != __version__:
+        raise ModelError(f"has han-retrieval {__version__}, not {version}: install the same on all machines")
+
+
+def describe(error: Exception) -> tuple[str, str]:
     """The kind of an error and what it says, with the machine's name; of a defect the traceback."""
     where = f"worker on {socket.gethostname()}: "
     if isinstance(error, HANError):
@@ -197,7 +206,8 @@ def _describe(error: Exception) -> tuple[str, str]:
     return "", where + traceback.format_exc()
 
 
-def _raise(described: tuple[str, str]) -> None:
+def raise_described(described: tuple[str, str]) -> NoReturn:
+    """Raise here what ``describe`` found elsewhere."""
     kind, message = described
     if not kind:
         raise RuntimeError(message)
@@ -205,8 +215,12 @@ def _raise(described: tuple[str, str]) -> None:
     raise (found if isinstance(found, type) and issubclass(found, HANError) else HANError)(message)
 
 
-def _size(ray: Any, cluster: Cluster) -> int:
-    """How many workers there are to be."""
+def room_for(ray: Any, cluster: Cluster) -> int:
+    """How many workers there are to be: as many as were asked for, if there is room.
+
+    Raises:
+        ConfigError: There is none for a single one.
+    """
     there = ray.cluster_resources()
     room = [int(there.get(name, 0) // each) for name, each in (("CPU", cluster.cpus), ("GPU", cluster.gpus)) if each]
     most = min(room, default=1)

@@ -15,6 +15,9 @@ import pytest
 def ray_address() -> Iterator[str]:
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
+    if ray.is_initialized():  # by the fixture of another module
+        yield ray.get_runtime_context().gcs_address
+        return
     before = os.environ.get("PYTHONPATH")
     os.environ |= {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -128,9 +129,10 @@ def extract(
             if cluster is None:
                 report = extract_regions(dataset, load(), out, batch_size=batch_size, threads=threads, progress=True)
             else:
-                report = extract_on_ray(
-                    dataset, load, out, cluster=cluster, batch_size=batch_size, threads=threads, progress=True
-                )
+                with redirect_stdout(sys.stderr):  # where Ray prints notes
+                    report = extract_on_ray(
+                        dataset, load, out, cluster=cluster, batch_size=batch_size, threads=threads, progress=True
+                    )
     except KeyboardInterrupt:
         click.echo(f"stopped; what was done is kept in {out}; the same command goes on from there", err=True)
         sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -124,7 +125,8 @@ def index(
             finder = load() if load else None
             report = index_photos(photos, out, detector=finder, device=find_device(device), **options)
         else:
-            report = index_on_ray(photos, out, cluster=cluster, load=load, **options)
+            with redirect_stdout(sys.stderr):  # where Ray prints notes
+                report = index_on_ray(photos, out, cluster=cluster, load=load, **options)
     except KeyboardInterrupt:
         kept = f"what was done is kept in {out}: the same command goes on from there"
         click.echo(f"stopped; {kept if is_index(out) else 'nothing was written'}", err=True)

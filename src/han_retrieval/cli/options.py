@@ -92,8 +92,8 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--address",
             metavar="HOST:PORT",
-            help="Of the Ray cluster; auto is that of this machine [default: RAY_ADDRESS in the environment, else Ray is "
-            "started here].",
+            help="Of the Ray cluster; auto is that of this machine [default: RAY_ADDRESS in the environment, else Ray "
+            "is started here].",
         ),
         click.option(
             "--workers", type=click.IntRange(min=1), help="Ray's workers [default: as many as there is room for]."

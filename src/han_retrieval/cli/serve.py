@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from han_retrieval.cli.devices import find_device
-from han_retrieval.cli.options import cpu_option, moved_model_option
+from han_retrieval.cli.options import cpu_option, engine_options, moved_model_option
+from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError
 
 
@@ -26,7 +28,18 @@ from han_retrieval.errors import ConfigError
 @click.option("--token", envvar="HAN_TOKEN", help="Token that requests must send [or in the environment: HAN_TOKEN].")
 @moved_model_option
 @cpu_option
-def serve(index: Path, host: str, port: int, token: str | None, model: str | None, device: str) -> None:
+@engine_options
+@click.option("--shards", type=click.IntRange(min=1), help="Parts of the index, each on a worker of Ray [default: 2].")
+def serve(
+    index: Path,
+    host: str,
+    port: int,
+    token: str | None,
+    model: str | None,
+    device: str,
+    cluster: Cluster | None,
+    shards: int | None,
+) -> None:
     """Serve a page that searches INDEX, at http://127.0.0.1:8080/, and an HTTP API.
 
     Changes of the index show within seconds. Ctrl-C stops the server.
@@ -37,13 +50,24 @@ def serve(index: Path, host: str, port: int, token: str | None, model: str | Non
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is missing: pip install 'han-retrieval[serve]'") from None
     check_access(host, token)
-    with listen(host, port) as listener:  # before the model is loaded, so that a wrong address is told at once
-        service = SearchService(index, model=model, device=find_device(device))
+    if shards and cluster is None:
+        raise ConfigError("--shards is for a Ray cluster: add --engine ray, or leave it out")
+    if cluster is not None and cluster.workers:
+        raise ConfigError("--workers is for extracting and indexing: say --shards instead")
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(host, port))  # before the model, so that a wrong address is told at once
+        parts = None
+        if cluster is not None:
+            from han_retrieval.serve.shards_on_ray import shards_on_ray
+
+            parts = stack.enter_context(shards_on_ray(index, shards=shards or 2, model=model, cluster=cluster))
+        service = SearchService(index, model=model, device=find_device(device), shards=parts)
         service.warm_up()
         photos = len(service.catalogue)
 
         def started(address: str) -> None:
-            click.echo(f"{index}: {photos:,} photos at {address}" + ("?token=TOKEN" if token else ""))
+            on = f" in {parts.count} shards" if parts else ""
+            click.echo(f"{index}: {photos:,} photos{on} at {address}" + ("?token=TOKEN" if token else ""))
             click.echo("press Ctrl-C to stop", err=True)
 
         run(service, listener, host=host, token=token, started=started)

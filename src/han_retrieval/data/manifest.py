@@ -14,13 +14,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from han_retrieval.data.columns import path_column
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.files import peek
 from han_retrieval.data.parquet import has_paths, opened, shards
 from han_retrieval.data.photos import PHOTO_SUFFIXES
-from han_retrieval.data.urls import has_wildcards, is_url, list_urls, photo_at, read_url
+from han_retrieval.data.urls import fixed_part, has_wildcards, is_url, list_urls, photo_at, read_url
 from han_retrieval.errors import DataError
 from han_retrieval.parsing import read_lines
 
@@ -66,17 +68,25 @@ def read_listing(source: str | Path) -> CaptionedPhotos:
         DataError: There are none, or they cannot be listed.
     """
     name = str(source)
-    if not is_url(source):
-        found = sorted(path for path in glob.glob(name, recursive=True) if Path(path).is_file())  # noqa: PTH207
-        return _below(source, os.path.normpath(_fixed(name, os.sep)), found, os.sep)
     suffix = PurePosixPath(name).suffix.lower()
-    if suffix == ".txt":
+    found: Iterable[tuple[str, str | Path]]
+    if not is_url(source):
+        paths = [Path(path) for path in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
+        base = fixed_part(name, os.sep) or os.curdir
+        found = [(Path(os.path.relpath(path, base)).as_posix(), path) for path in paths if path.is_file()]
+    elif suffix == ".txt":
         lines = _entries(read_url(name).decode("utf-8-sig", errors="replace").splitlines())
         return _listed(name, name.rpartition("/")[0], lines)
-    if suffix == ".parquet" and not has_wildcards(name):
+    elif suffix == ".parquet" and not has_wildcards(name):
         return _listed(name, name.rpartition("/")[0], _column(name))
-    found = [name] if suffix in PHOTO_SUFFIXES and not has_wildcards(name) else list_urls(name)
-    return _below(name, _fixed(name, "/") if has_wildcards(name) else name.rstrip("/"), found, "/")
+    elif suffix in PHOTO_SUFFIXES and not has_wildcards(name):
+        found = [(name.rpartition("/")[2], name)]
+    else:
+        found = list_urls(name)
+    photos = [_photo(each, place) for each, place in found if PurePosixPath(each).suffix.lower() in PHOTO_SUFFIXES]
+    if not photos:
+        raise DataError(f"{source}: no photo there")
+    return CaptionedPhotos(_NAME, source, tuple(photos), Counter())
 
 
 def _entries(lines: Iterable[str]) -> Iterator[str]:
@@ -111,31 +121,11 @@ def _listed(source: Path | str, base: Path | str, names: Iterable[str]) -> Capti
     return CaptionedPhotos(_NAME, source, tuple(photos.values()), skipped)
 
 
-def _below(source: Path | str, base: str, places: Iterable[str], separator: str) -> CaptionedPhotos:
-    """The photo files among places below ``base``."""
-    photos = []
-    for place in places:
-        if PurePosixPath(place).suffix.lower() in PHOTO_SUFFIXES:
-            name = place.removeprefix(base + separator).removeprefix(base).lstrip(separator).replace(separator, "/")
-            photos.append(_photo(name or place.rpartition(separator)[2], place if is_url(place) else Path(place)))
-    if not photos:
-        raise DataError(f"{source}: no photo there")
-    return CaptionedPhotos(_NAME, source, tuple(photos), Counter())
-
-
 def _photo(name: str, place: str | Path) -> CaptionedPhoto:
+    if str(place).lower().startswith("file://"):
+        place = Path(url2pathname(urlsplit(str(place)).path))
     return (
         CaptionedPhoto(name, place, ())
         if isinstance(place, Path)
         else CaptionedPhoto(name, None, (), None, photo_at(place))
     )
-
-
-def _fixed(pattern: str, separator: str) -> str:
-    """The folders of a pattern before the first one with wildcards."""
-    folders = []
-    for folder in pattern.split(separator)[:-1]:
-        if has_wildcards(folder):
-            break
-        folders.append(folder)
-    return separator.join(folders)

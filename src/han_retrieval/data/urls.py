@@ -66,8 +66,10 @@ def read_url(url: str) -> bytes:
     return _PHOTOS.read(url)
 
 
-def list_urls(url: str) -> list[str]:
-    """The URLs of the files below a URL, or of those that it matches where it has wildcards, in order.
+def list_urls(url: str) -> list[tuple[str, str]]:
+    """The files below a URL, or those that it matches where it has wildcards: names and URLs, in order.
+
+    A name is what follows the URL, or its folders without wildcards.
 
     Raises:
         DataError: They cannot be listed.
@@ -76,10 +78,21 @@ def list_urls(url: str) -> list[str]:
     try:
         with _reading(url):
             system, path = _open(url)
-            found = system.glob(path) if has_wildcards(url) else system.find(path)
-            return sorted(str(system.unstrip_protocol(each)) for each in found)
+            found = sorted(system.glob(path) if has_wildcards(url) else system.find(path))
+            base = fixed_part(path, "/") if has_wildcards(url) else path.rstrip("/")
+            return [(each.removeprefix(base).lstrip("/"), str(system.unstrip_protocol(each))) for each in found]
     except UnreadablePhotoError as error:
         raise DataError(str(error)) from None
+
+
+def fixed_part(pattern: str, separator: str) -> str:
+    """The folders of a pattern before the first one with wildcards."""
+    folders = []
+    for folder in pattern.split(separator)[:-1]:
+        if has_wildcards(folder):
+            break
+        folders.append(folder)
+    return separator.join(folders)
 
 
 def has_wildcards(text: str) -> bool:

@@ -72,7 +72,7 @@ def encode_photo(index: IndexReader, model: AligningMatcher, photo: int | Region
         tokens, mask = encode_regions(model, [photo])
         return tokens[0], index.pooling.photos(batch_of([photo]), tokens, mask)
     tokens, mask = index.tokens([photo])
-    return tokens[0][mask[0]], torch.from_numpy(index.pooled[[photo]])
+    return tokens[0][mask[0]], torch.from_numpy(index.pooled_of(photo))
 
 
 @torch.no_grad()

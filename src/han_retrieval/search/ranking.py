@@ -5,18 +5,15 @@ Legend: N photos, K candidates, P parts of a query, n words, m regions, d number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from han_retrieval.clock import Clock
-from han_retrieval.errors import StoreError
 from han_retrieval.matchers import AligningMatcher
-from han_retrieval.scoring import Tokens
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.near_duplicates import without_near_duplicates
 from han_retrieval.search.parts import encode_part, score_parts
@@ -26,7 +23,6 @@ from han_retrieval.search.results import SearchResult, make_result
 from han_retrieval.search.unknown import is_mostly_unknown
 
 CANDIDATES = 200
-_PHOTOS_AT_ONCE = 256
 
 
 def search(
@@ -73,7 +69,8 @@ def search(
     wanted = max(candidates, k) + len(themselves)
     rows, among = choose_rows(index, pooled, wanted, where=where, exact=exact, clock=clock)
     rows = rows[~np.isin(rows, themselves)]
-    scores = weights @ score_rows(index, rows, partial(score_parts, model, encoded), clock=clock)  # (K,)
+    rows, scored = index.scores(rows, partial(score_parts, model, encoded), clock=clock)
+    scores = weights @ scored  # (K,)
     order = np.argsort(-scores, kind="stable")
     with clock("fetch"):
         best = order[without_near_duplicates(index, rows[order], k)] if collapse else order[:k]
@@ -114,29 +111,6 @@ def choose_rows(
     among = len(rows)
     with clock("candidates"):
         if not exact and candidates < among:
-            nearest, _ = index.candidates(pooled, candidates, rows=None if where is None else rows)
+            nearest, _ = index.candidates(pooled, candidates, rows=None if where is None else rows, where=where)
             rows = np.sort(nearest[0])
     return rows, among
-
-
-def score_rows(
-    index: IndexReader, rows: Rows, score: Callable[[Tokens, Tensor], list[Tensor]], *, clock: Clock
-) -> NDArray[np.float32]:
-    """(P, K) scores of photos of an index, read some at a time and kept as they are stored.
-
-    ``score`` gives P rows of (k,) scores for tokens (k, m, d) and their mask (k, m).
-
-    Raises:
-        StoreError: A score is not finite.
-    """
-    parts = []
-    for first in range(0, max(len(rows), 1), _PHOTOS_AT_ONCE):
-        with clock("fetch"):
-            tokens, mask = index.stored_tokens(rows[first : first + _PHOTOS_AT_ONCE])
-        with clock("rank"):
-            parts.append(torch.stack(score(tokens, mask)).float().cpu().numpy())
-    scores = np.concatenate(parts, axis=1)
-    wrong = np.flatnonzero(~np.isfinite(scores.sum(0)))
-    if len(wrong):
-        raise StoreError(f"{index.files(int(rows[wrong[0]]))[0]}: its score is not finite; index anew: --rebuild")
-    return scores

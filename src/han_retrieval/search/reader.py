@@ -8,7 +8,7 @@ Legend: N photos, K rows, T queries, m regions, d numbers a token, e numbers a p
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from han_retrieval.clock import Clock
 from han_retrieval.errors import DataError, ModelError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
@@ -42,8 +43,11 @@ from han_retrieval.storage.sound import SoundRows, read_all, read_sound
 from han_retrieval.storage.versions import is_table, metadata_of, open_dataset, open_version, versions
 
 _TRIES = 50
+_PHOTOS_AT_ONCE = 256
 
 Rows = NDArray[np.int64]
+
+Score = Callable[[Tokens, Tensor], list[Tensor]]
 
 
 class PhotoRegions(NamedTuple):
@@ -188,13 +192,16 @@ class IndexReader(Closing):
             self._photos_dataset = lance.write_dataset(self.photos, place, enable_stable_row_ids=True)
         return self._photos_dataset
 
-    def candidates(self, queries: Tensor, k: int, *, rows: Rows | None = None) -> tuple[Rows, NDArray[np.float32]]:
+    def candidates(
+        self, queries: Tensor, k: int, *, rows: Rows | None = None, where: str | None = None
+    ) -> tuple[Rows, NDArray[np.float32]]:
         """The k rows whose pooled vectors have the largest dot products with each query, best first.
 
         Args:
             queries: (T, e), as ``pooling.sentences`` gives them.
             k: The number of rows; all where there are fewer.
             rows: Search only these.
+            where: The condition that ``rows`` meet, if it was one.
 
         Returns:
             (T, k) rows and (T, k) dot products.
@@ -211,6 +218,44 @@ class IndexReader(Closing):
         order = np.lexsort((places, -near), axis=1)
         best = np.take_along_axis(places, order, axis=1)
         return best if rows is None else rows[best], np.take_along_axis(near, order, axis=1)
+
+    def pooled_of(self, row: int) -> NDArray[np.float32]:
+        """The pooled vector (1, e) of a photo."""
+        return self.pooled[[row]]
+
+    @property
+    def missing(self) -> int:
+        """How many photos the last search could not ask: none where one process has the whole index."""
+        return 0
+
+    def begin_search(self) -> None:
+        """Called before each search."""
+
+    def scores(self, rows: Rows, score: Score, *, clock: Clock) -> tuple[Rows, NDArray[np.float32]]:
+        """The scores of photos, which are read some at a time and kept as they are stored.
+
+        Args:
+            rows: The photos.
+            score: Gives P rows of (k,) scores for tokens (k, m, d) and their mask (k, m).
+            clock: Measures the steps.
+
+        Returns:
+            The rows that were scored, here all, and their scores (P, K).
+
+        Raises:
+            StoreError: A score is not finite.
+        """
+        parts = []
+        for first in range(0, max(len(rows), 1), _PHOTOS_AT_ONCE):
+            with clock("fetch"):
+                tokens, mask = self.stored_tokens(rows[first : first + _PHOTOS_AT_ONCE])
+            with clock("rank"):
+                parts.append(torch.stack(score(tokens, mask)).float().cpu().numpy())
+        scores = np.concatenate(parts, axis=1)
+        wrong = np.flatnonzero(~np.isfinite(scores.sum(0)))
+        if len(wrong):
+            raise StoreError(f"{self.files(int(rows[wrong[0]]))[0]}: its score is not finite; index anew: --rebuild")
+        return rows, scores
 
     def tokens(self, rows: Rows | Sequence[int]) -> tuple[Tensor, Tensor]:
         """The tokens of some photos, (K, m, d) float32, zero at padding, and their mask (K, m)."""
@@ -289,7 +334,17 @@ class IndexReader(Closing):
         table = read_sound(self.path / settings.table, dataset, [*COLUMNS, "_rowid"], CHECKSUMS)
         sound = SoundRows(self.path / settings.table, table, CHECKSUMS)
         ids = table["_rowid"].to_numpy()
-        pooled = np.empty((len(ids), made_by.pooled_size), np.float32)
+        pooled = self._read_pooled(settings, dataset, ids, sound, made_by.pooled_size)
+        self._dataset, self._ids, self._table, self._sound = dataset, ids, self.path / settings.table, sound
+        self.settings, self.made_by, self.pooled = settings, made_by, pooled
+        self.pooling = make_pooling(made_by.pooling, made_by.joint_size, self._text_map)
+        self.photos, self._photos_dataset = table.select(COLUMNS).combine_chunks(), None
+
+    def _read_pooled(
+        self, settings: Settings, dataset: Any, ids: NDArray[np.uint64], sound: SoundRows, size: int
+    ) -> NDArray[np.float32]:
+        """The pooled vectors; only those of photos that are new are read."""
+        pooled = np.empty((len(ids), size), np.float32)
         old = np.zeros(len(ids), bool)
         if self._is_here(settings):
             order = np.argsort(self._ids)
@@ -307,10 +362,7 @@ class IndexReader(Closing):
                 rows = read_all(dataset, ["pooled"])
                 pooled = to_vectors(rows["pooled"])
             sound.require(new, rows)
-        self._dataset, self._ids, self._table, self._sound = dataset, ids, self.path / settings.table, sound
-        self.settings, self.made_by, self.pooled = settings, made_by, pooled
-        self.pooling = make_pooling(made_by.pooling, made_by.joint_size, self._text_map)
-        self.photos, self._photos_dataset = table.select(COLUMNS).combine_chunks(), None
+        return pooled
 
     def _is_here(self, settings: Settings) -> bool:
         """Whether the table is the one that was read; a table made anew counts its rows and versions from the start."""

@@ -5,6 +5,8 @@ Legend: K candidates, m regions, d numbers a token.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.parts import encode_photo
-from han_retrieval.search.ranking import CANDIDATES, check_model, choose_rows, score_rows
+from han_retrieval.search.ranking import CANDIDATES, check_model, choose_rows
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult, make_result
 
@@ -52,11 +54,12 @@ def similar(
     wanted = max(candidates, k) + (itself is not None)
     rows, _ = choose_rows(index, pooled, wanted, where=where, exact=exact, clock=clock)
     rows = rows[rows != itself] if itself is not None else rows
-
-    @torch.no_grad()
-    def score(others: Tokens, others_mask: Tensor) -> list[Tensor]:
-        return [model.compare_images(tokens, others.load().to(model.device), others_mask)]
-
-    scores = score_rows(index, rows, score, clock=clock)[0]
+    rows, (scores,) = index.scores(rows, partial(compare, model, tokens), clock=clock)
     best = np.argsort(-scores, kind="stable")[:k]
     return make_result(index, rows[best], scores[best], clock=clock)
+
+
+@torch.no_grad()
+def compare(model: AligningMatcher, tokens: Tensor, others: Tokens, others_mask: Tensor) -> list[Tensor]:
+    """The similarity (K,) of a photo with tokens (m, d) to photos as an index stores them: (K, m, d), (K, m)."""
+    return [model.compare_images(tokens, others.load().to(model.device), others_mask)]

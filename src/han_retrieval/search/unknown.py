@@ -54,3 +54,9 @@ def spelt_alike(unknown: Iterable[str], vocabulary: Vocabulary | None) -> dict[s
 def is_mostly_unknown(model: Matcher, sentence: str) -> bool:
     """Whether more than half of a sentence is words that the model does not know, as of one in another language."""
     return model.vocabulary is not None and unknown_share(model.known_words(sentence), model.vocabulary) > MOST_UNKNOWN
+
+
+def some_sentence(model: Matcher) -> str | None:
+    """A sentence of which a model knows a word, to try it out; None where none is found."""
+    words = () if model.vocabulary is None else model.vocabulary.words
+    return next(filter(model.reads, (*words[:-10:-1], "a photo")), None)

@@ -47,6 +47,7 @@ class SearchResponse(BaseModel):
     unknown: list[str] = Field(default=[], description="words of the query that the model does not know")
     alike: dict[str, str] = Field(default={}, description="for unknown words, known ones that are spelt alike")
     photos: int = Field(description="number of photos in the index")
+    missing: int = Field(default=0, description="photos that were not searched, as their shard is being replaced")
     seconds: dict[str, float] = Field(default={}, description="time of each stage; empty for a cached result")
 
 

@@ -39,7 +39,8 @@ from han_retrieval.search.calibration import Match
 from han_retrieval.search.parts import score_photo
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.search.query import check_parts
-from han_retrieval.search.unknown import spelt_alike
+from han_retrieval.search.shards import ShardedIndex, Shards
+from han_retrieval.search.unknown import some_sentence, spelt_alike
 from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.ranking import PageRequest, Ranking
 from han_retrieval.serve.schemas import SearchResponse
@@ -71,6 +72,7 @@ class SearchService:
         model: The folder of its model, if it was moved.
         device: Where the model runs.
         detector: Finds the regions of uploads; by default the index's detector, loaded when it is first needed.
+        shards: Who searches the photos, if this process does not.
 
     Attributes:
         catalogue: Paths, dates and sizes of the photos; replaced after each change of the index.
@@ -88,8 +90,9 @@ class SearchService:
         model: str | Path | None = None,
         device: torch.device | str = "cpu",
         detector: Detector | None = None,
+        shards: Shards | None = None,
     ) -> None:
-        self._index = Index.open(index)
+        self._index = Index.open(index) if shards is None else ShardedIndex(index, shards)
         # A name on the Hub becomes a folder once: refreshing looks into it every other second.
         self._model_folder = None if model is None else model_folder(model)
         self._device, self._detector = device, detector
@@ -111,8 +114,7 @@ class SearchService:
 
     def warm_up(self) -> None:
         """Search once, so that the first request does not wait for compilation and loading."""
-        words = () if self._model.vocabulary is None else self._model.vocabulary.words
-        sentence = next(filter(self._model.reads, (*words[:-10:-1], "a photo")), None)
+        sentence = some_sentence(self._model)
         if sentence is not None:  # else nobody can search
             self.search(sentence, PageRequest(first=0, count=1))
             self._ranking.cache_clear()
@@ -327,13 +329,18 @@ class SearchService:
 
     def _page(self, ranking: Ranking, rank: Callable[[int], SearchResult], page: PageRequest) -> SearchResponse:
         end = page.first + page.count
+        self._index.begin_search()
         seconds = ranking.grow(end, rank)
+        missing = self._index.missing
+        if missing:  # another search may find them
+            self._ranking.cache_clear()
         return SearchResponse(
             hits=[self.catalogue.summary(hit.row, hit) for hit in ranking.hits[page.first : end]],
             first=page.first,
             total=ranking.total,
             nothing=ranking.nothing,
             photos=len(self.catalogue),
+            missing=missing,
             seconds=seconds,
         )
 

@@ -65,15 +65,15 @@ def read_sound(path: Path, dataset: Any, columns: Sequence[str], groups: Groups)
     return rows
 
 
-def read_all(dataset: Any, columns: Sequence[str]) -> pa.Table:
-    """Some columns of all rows of a dataset.
+def read_all(dataset: Any, columns: Sequence[str], rows: range | None = None) -> pa.Table:
+    """Some columns of all rows of a dataset, or of those in a range.
 
     Not by a scan: where a file is damaged, that may end the process.
     """
     import pyarrow as pa
 
-    count = dataset.count_rows()
-    places = (range(first, min(first + _ROWS, count)) for first in range(0, max(count, 1), _ROWS))
+    rows = range(dataset.count_rows()) if rows is None else rows
+    places = (rows[first : first + _ROWS] for first in range(0, max(len(rows), 1), _ROWS))
     return pa.concat_tables(dataset.take(list(part), columns=list(columns)) for part in places)
 
 

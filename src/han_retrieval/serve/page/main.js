@@ -113,7 +113,7 @@ function showResults(answer, isFirst) {
   loadNearEnd();
 }
 
-function showStatus({ unknown, alike, nothing }) {
+function showStatus({ unknown, alike, nothing, missing }) {
   const parts = [];
   if (nothing) parts.push(`No photo is likely to match “${state.q.trim()}”. These are the closest.`);
   else if (grid.hits.length) parts.push(`${total.toLocaleString()} ${total === 1 ? "photo" : "photos"}, ${order()} first`);
@@ -121,6 +121,7 @@ function showStatus({ unknown, alike, nothing }) {
     const quoted = unknown.map((word) => `“${word}”`).join(", ");
     parts.push(`The model does not know the ${unknown.length === 1 ? "word" : "words"} ${quoted}`);
   }
+  if (missing) parts.push(`${missing.toLocaleString()} photos were not searched: their server is being replaced. Search again in a minute`);
   $("status").textContent = parts.join(nothing ? " " : " · ");
   if (!state.q.trim() && !state.like && state.upload === "" && filters.examples.length) {
     $("status").append(" · Try ", ...filters.examples.flatMap((query, i) => [i ? ", " : "", link(query, query)]));
@@ -129,7 +130,7 @@ function showStatus({ unknown, alike, nothing }) {
   if (better !== state.q) {
     $("status").append(" · Did you mean ", link(better.trim(), better), "?");
   }
-  $("status").classList.toggle("notable", nothing || unknown.length > 0);
+  $("status").classList.toggle("notable", nothing || unknown.length > 0 || missing > 0);
 }
 
 // A button within a sentence that searches for a query.
