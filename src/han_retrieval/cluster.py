@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import socket
@@ -76,7 +77,7 @@ def connected(address: str | None = None) -> Iterator[Any]:
         _require_answer(address)
     try:
         with _without_notes():
-            ray.init(address, log_to_driver=False, logging_level="ERROR", **more)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **more)
     except Exception as error:  # of many kinds
         raise ConfigError(f"{address}: no Ray cluster can be joined there ({error})") from None
     try:
@@ -148,10 +149,11 @@ def map_on_workers(
     missing = set(range(len(parts)))
     with _no_log(), _named_errors(ray):
         for batch in work.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for number, result, error in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
+            done: Any = batch  # an Arrow table
+            for number, result, failure in zip(*(done[name].to_pylist() for name in _COLUMNS), strict=True):
                 missing.discard(number)
-                if error:
-                    raise_described(pickle.loads(error))
+                if failure:
+                    raise_described(pickle.loads(failure))
                 yield pickle.loads(result)
     if missing:
         again = "its worker died each time; it may need more memory than there is"
@@ -255,8 +257,6 @@ def _without_notes() -> Iterator[None]:
 @contextmanager
 def _no_log() -> Iterator[None]:
     """Without the notes of Ray Data, which would run through the progress bar."""
-    import logging
-
     log = logging.getLogger("ray.data")
     before = log.level
     log.setLevel(logging.CRITICAL)

@@ -17,7 +17,7 @@ from han_retrieval.cli.options import SOURCE, engine_options, reading_options, s
 from han_retrieval.cli.pace import added_in
 from han_retrieval.cluster import Cluster
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
-from han_retrieval.data.urls import is_url
+from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
 from han_retrieval.evidence.preview import draw_regions
 from han_retrieval.regions import (

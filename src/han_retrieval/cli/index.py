@@ -15,7 +15,7 @@ from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
-from han_retrieval.cli.options import FOLDER, detector_options, engine_options, json_option, reading_options
+from han_retrieval.cli.options import FOLDER, SOURCE, detector_options, engine_options, json_option, reading_options
 from han_retrieval.cli.pace import added_in
 from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError
@@ -33,7 +33,7 @@ _SHOWN = 5
 
 
 @click.command()
-@click.argument("photos", nargs=-1, type=FOLDER)
+@click.argument("photos", nargs=-1, type=SOURCE)
 @click.option(
     "--out",
     type=FOLDER,
@@ -72,7 +72,7 @@ _SHOWN = 5
 @device_option
 @json_option
 def index(
-    photos: tuple[Path, ...],
+    photos: tuple[Path | str, ...],
     out: Path,
     model: str | None,
     include: tuple[str, ...],
@@ -92,6 +92,8 @@ def index(
 ) -> None:
     """Make an index of the photos in and below the folders PHOTOS, or bring it up to date.
 
+    PHOTOS may also be a text or Parquet file of paths and URLs, a pattern in quotes ('photos/**/*.jpg'), or a URL.
+
     An update reads only photos that are new, changed or moved, and removes those that are gone. Without PHOTOS it
     updates all folders of the index.
 
@@ -103,7 +105,7 @@ def index(
         if features is not None and len(photos) != 1:
             raise ConfigError("--features holds the regions of one folder: give that folder as PHOTOS")
         named = model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL)
-        folder = photos[0].absolute() if photos else Path()
+        folder = Path(photos[0]).absolute() if photos else Path()
         load = partial(_finder, named, detector, regions, features and features.absolute(), folder)
     if (include or exclude) and not photos:
         raise ConfigError("--include and --exclude are for folders that are named: give PHOTOS too")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from han_retrieval.cluster import Cluster
-from han_retrieval.data.urls import is_url
+from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import DEFAULT_MODEL
 

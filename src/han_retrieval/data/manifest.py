@@ -22,7 +22,8 @@ from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.files import peek
 from han_retrieval.data.parquet import has_paths, opened, shards
 from han_retrieval.data.photos import PHOTO_SUFFIXES
-from han_retrieval.data.urls import fixed_part, has_wildcards, is_url, list_urls, photo_at, read_url
+from han_retrieval.data.url_path import is_url
+from han_retrieval.data.urls import fixed_part, has_wildcards, list_urls, photo_at, read_url
 from han_retrieval.errors import DataError
 from han_retrieval.parsing import read_lines
 
@@ -59,6 +60,21 @@ ADAPTER = _Manifest()
 def is_listing(source: str | Path) -> bool:
     """Whether a source is a URL, or a pattern that stands for files of this machine."""
     return is_url(source) or (has_wildcards(str(source)) and not Path(source).exists())
+
+
+def is_list(source: str | Path) -> bool:
+    """Whether a source is a list of photos, or stands for one: not a folder of this machine."""
+    return is_listing(source) or (Path(source).is_file() and ADAPTER.recognises(Path(source)))
+
+
+def read_list(source: str | Path) -> list[tuple[str, Path | str]]:
+    """The photos of what ``is_list``: their ids, and their paths or URLs.
+
+    Raises:
+        DataError: There are none, or they cannot be listed.
+    """
+    photos = (read_listing(source) if is_listing(source) else ADAPTER.read(Path(source))).photos
+    return [(photo.id, photo.path or str(photo.packed)) for photo in photos]
 
 
 def read_listing(source: str | Path) -> CaptionedPhotos:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
-from io import BufferedReader, BytesIO
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -22,6 +22,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from han_retrieval.data.jpegs import check_scans, decode_cut
 from han_retrieval.data.packed import PhotoBytes
+from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import DataError, HANError, one_line
 
 register_heif_opener()
@@ -50,7 +51,7 @@ MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and h
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def reason_without(path: str | Path | PhotoBytes, error: HANError) -> str:
+def reason_without(path: str | Path | UrlPath | PhotoBytes, error: HANError) -> str:
     """What an error says of a file, without the path before it."""
     return str(error).removeprefix(one_line(f"{path}:")).lstrip()
 
@@ -59,13 +60,17 @@ class UnreadablePhotoError(DataError):
     """A photo's file cannot be read now, which says nothing of its content: it may be readable another time."""
 
 
-def open_file(path: str | Path) -> BufferedReader:
+def open_file(path: str | Path | UrlPath) -> IO[bytes]:
     """Open the file of a photo for reading, without waiting for what is behind a pipe or a device.
 
     Raises:
         UnreadablePhotoError: The file is missing, or the system does not let it be read.
         DataError: It is a folder, a pipe, a device or the like, empty, or larger than any photo.
     """
+    if isinstance(path, UrlPath):
+        from han_retrieval.data.urls import read_url
+
+        return BytesIO(read_url(path.url))
     try:
         # Without O_NONBLOCK, opening a named pipe waits for a writer.
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
@@ -92,7 +97,7 @@ def open_file(path: str | Path) -> BufferedReader:
 
 
 def open_photo(
-    path: str | Path | PhotoBytes, *, max_pixels: int = MOST_PIXELS, shrink_to: int | None = None
+    path: str | Path | UrlPath | PhotoBytes, *, max_pixels: int = MOST_PIXELS, shrink_to: int | None = None
 ) -> Image.Image:
     """Open a photo as people see it: EXIF orientation applied, RGB, transparency over white, the first frame.
 
@@ -109,7 +114,7 @@ def open_photo(
         DataError: The file is empty, no image, broken or truncated, or larger than ``max_pixels``; the message holds
             its path and the reason.
     """
-    path = path if isinstance(path, PhotoBytes) else Path(path)
+    path = path if isinstance(path, PhotoBytes | UrlPath) else Path(path)
     with _opened(path, max_pixels) as (file, photo):
         is_jpeg = photo.format in ("JPEG", "MPO")
         if is_jpeg:
@@ -142,7 +147,7 @@ def add_name(photo: Image.Image, name: str) -> None:
     photo.info[_NAMES] = (name, *names_of(photo))
 
 
-def _named(photo: Image.Image, path: Path | PhotoBytes) -> Image.Image:
+def _named(photo: Image.Image, path: Path | UrlPath | PhotoBytes) -> Image.Image:
     photo.info[_NAMES] = (str(path),)
     return photo
 
@@ -153,8 +158,8 @@ def count_pixels(path: str | Path | PhotoBytes, *, max_pixels: int = MOST_PIXELS
         return photo.width * photo.height
 
 
-def _open(photo: Path | PhotoBytes) -> IO[bytes]:
-    if isinstance(photo, Path):
+def _open(photo: Path | UrlPath | PhotoBytes) -> IO[bytes]:
+    if not isinstance(photo, PhotoBytes):
         return open_file(photo)
     if not photo.content:
         raise DataError(f"{photo}: its content is empty")
@@ -162,7 +167,7 @@ def _open(photo: Path | PhotoBytes) -> IO[bytes]:
 
 
 @contextmanager
-def _opened(path: Path | PhotoBytes, max_pixels: int) -> Iterator[tuple[IO[bytes], Image.Image]]:
+def _opened(path: Path | UrlPath | PhotoBytes, max_pixels: int) -> Iterator[tuple[IO[bytes], Image.Image]]:
     """A photo of which only the header was read, and clear errors of what is done with it."""
     try:
         # Opened here, since Pillow would map some files into memory, and the process die where such a file is cut.

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from han_retrieval.data.packed import PackedPhoto
 from han_retrieval.data.photos import UnreadablePhotoError
 from han_retrieval.errors import ConfigError, DataError
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _WAITS = (0.5, 2.0)  # seconds between tries
 _SECONDS = 60  # for one try
 _PASSING = {408, 425, 429}  # answers of a web server that may be others later, beside those from 500 on
-
-
-def is_url(text: str | Path) -> bool:
-    """Whether this is a URL: a scheme, ``://`` and more."""
-    return isinstance(text, str) and _SCHEME.match(text) is not None
 
 
 class UrlPhotos:

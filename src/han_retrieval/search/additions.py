@@ -10,14 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from pathlib import Path
 
 from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, reason_without
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.regions.extraction import progress_bar
 from han_retrieval.search.files import EncodedFile, EncodeFiles
 from han_retrieval.search.rows import PhotoFile, PhotoRow
-from han_retrieval.search.scan import FileState, Place, Scan
+from han_retrieval.search.scan import LISTED, FileState, Place, Scan, path_of
 from han_retrieval.search.table import Broken, PhotoTable
 
 _ROWS_A_COMMIT = 256
@@ -66,7 +65,7 @@ class Additions:
     @property
     def broken(self) -> list[tuple[str, str]]:
         """Files that could not be indexed, those of earlier updates included, and the reasons."""
-        return [(str(Path(*place)), each.reason) for place, each in sorted(self._broken.items())]
+        return [(str(path_of(place)), each.reason) for place, each in sorted(self._broken.items())]
 
     def run(self, encode: EncodeFiles, *, progress: bool) -> None:
         """Bring the table up to date; after an interrupt or an error, what was done before it is kept.
@@ -105,7 +104,7 @@ class Additions:
         """Whether a file that was indexed in a state need not be read again."""
         if not self._accounts_for(place[0]) or self._found.overlooks(place):
             return True
-        return self._found.files.get(place) == state
+        return self._found.files.get(place) in (state, LISTED)
 
     def _gone(self) -> list[str]:
         """Photos that have no file any more, and none that cannot be read now to which they may have moved."""
@@ -134,7 +133,7 @@ class Additions:
                 self._files[photo.id] = [file]
 
     def _take_error(self, place: Place, error: DataError) -> None:
-        reason = reason_without(Path(*place), error)
+        reason = reason_without(path_of(place), error)
         if not isinstance(error, UnreadablePhotoError):
             self._broken[place] = Broken(self._found.files[place], reason, PHOTO_READER)
             return

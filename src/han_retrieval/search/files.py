@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from PIL import Image
@@ -15,7 +14,7 @@ from han_retrieval.errors import DataError
 from han_retrieval.search.maker import Maker
 from han_retrieval.search.photo import Photo, read_photo
 from han_retrieval.search.rows import Encoded
-from han_retrieval.search.scan import Place
+from han_retrieval.search.scan import Place, path_of
 
 
 class EncodedFile(NamedTuple):
@@ -42,7 +41,7 @@ def encode_files(
     """As ``EncodeFiles``: in this process, in order; ``known`` may grow meanwhile."""
 
     def read(place: Place) -> tuple[int, Callable[[], Photo | DataError]]:
-        return read_photo(Path(*place), known)
+        return read_photo(path_of(place), known)
 
     with closing(read_batches(places, read, threads=threads, batch_size=batch_size)) as batches:
         for batch in batches:

@@ -8,10 +8,20 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import IO, cast
 
 from PIL import Image
 
-from han_retrieval.data import ExifInfo, UnreadablePhotoError, count_pixels, open_file, open_photo, read_exif
+from han_retrieval.data import (
+    ExifInfo,
+    PhotoBytes,
+    UnreadablePhotoError,
+    count_pixels,
+    open_file,
+    open_photo,
+    read_exif,
+)
+from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import DataError
 from han_retrieval.search.scan import FileState
 
@@ -44,32 +54,40 @@ def hash_file(path: Path) -> str:
         return _hash(path, file)
 
 
-def read_photo(path: Path, known: Container[str]) -> tuple[int, Callable[[], Photo | DataError]]:
+def read_photo(path: Path | UrlPath, known: Container[str]) -> tuple[int, Callable[[], Photo | DataError]]:
     """Begin to read a file: the pixels that are to be decoded, and what decodes them and gives the photo, or the error.
 
     A photo that is known is not decoded. Where the error is an ``UnreadablePhotoError``, it says nothing of the file's
     content.
     """
+    photo: Path | PhotoBytes
     try:
         with open_file(path) as file:
-            status = os.fstat(file.fileno())
+            if isinstance(path, Path):
+                status, photo = os.fstat(file.fileno()), path
+                state = FileState(status.st_size, status.st_mtime_ns)
+            else:  # it is read once
+                photo = PhotoBytes(str(path), file.read())
+                state = FileState(file.tell(), 0)
+                file.seek(0)
             photo_id = _hash(path, file)
-        pixels = 0 if photo_id in known else count_pixels(path)
+        pixels = 0 if photo_id in known else count_pixels(photo)
     except DataError as error:
         failed = error
         return 0, lambda: failed
-    state = FileState(status.st_size, status.st_mtime_ns)
     if not pixels:
         return 0, lambda: Photo(state, photo_id, None, ExifInfo(None, None))
-    return pixels, lambda: _decode(path, state, photo_id)
+    return pixels, lambda: _decode(photo, state, photo_id)
 
 
-def _decode(path: Path, state: FileState, photo_id: str) -> Photo | DataError:
+def _decode(path: Path | PhotoBytes, state: FileState, photo_id: str) -> Photo | DataError:
     try:
         image = open_photo(path)
     except UnreadablePhotoError as error:
         return error
     except DataError as error:
+        if isinstance(path, PhotoBytes):
+            return error
         try:
             same = hash_file(path) == photo_id
         except DataError as unreadable:
@@ -78,8 +96,8 @@ def _decode(path: Path, state: FileState, photo_id: str) -> Photo | DataError:
     return Photo(state, photo_id, image, read_exif(image))
 
 
-def _hash(path: Path, file: BufferedReader) -> str:
+def _hash(path: Path | UrlPath, file: IO[bytes]) -> str:
     try:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return hashlib.file_digest(cast(BufferedReader, file), lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
         raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None

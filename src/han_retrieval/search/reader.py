@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from han_retrieval.clock import Clock
+from han_retrieval.data.url_path import UrlPath, is_url
 from han_retrieval.errors import DataError, ModelError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
@@ -30,6 +31,7 @@ from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import TextMap, make_pooling
 from han_retrieval.search.rows import CHECKSUMS, COLUMNS, to_files, to_tokens, to_vectors
+from han_retrieval.search.scan import path_of
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary, summarise_index
 from han_retrieval.search.table import MadeBy, read_made_by
@@ -125,10 +127,10 @@ class IndexReader(Closing):
             self._held.close()
             self._held = None
 
-    def files(self, row: int) -> list[Path]:
+    def files(self, row: int) -> list[Path | UrlPath]:
         """All files of a photo; the first is the one in ``photos``."""
         ((_, files),) = to_files(self.photos.slice(row, 1)).items()
-        return [Path(file.root, file.path) for file in files]
+        return [path_of((file.root, file.path)) for file in files]
 
     def row(self, photo_id: str) -> int | None:
         """The row of the photo whose content has this hash; None if the index does not have it."""
@@ -160,9 +162,9 @@ class IndexReader(Closing):
         if (row := self.row(str(name))) is not None:
             return row
         file = Path(name)
-        named, whole = file.as_posix(), file.absolute()
+        named, whole = str(name) if is_url(str(name)) else file.as_posix(), file.absolute()
         for row, files in enumerate(to_files(self.photos).values()):
-            if any(named == each.path or whole == Path(each.root, each.path) for each in files):
+            if any(named == each.path or whole == path_of((each.root, each.path)) for each in files):
                 return row
         return None
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from han_retrieval.clock import Clock
+from han_retrieval.data.url_path import UrlPath
 from han_retrieval.search.calibration import Calibration, Match
 from han_retrieval.search.reader import IndexReader, Rows
 
@@ -22,7 +23,7 @@ class Hit:
     Attributes:
         row: Its row in the index.
         id: The hash of its content, 32 hexadecimal digits.
-        path: Its file.
+        path: Its file, or its URL.
         copies: Further files with the same content.
         score: The model's score; for a query of parts, the weighted sum of theirs.
         probability: That the photo is the one that was meant; None where it is not known.
@@ -35,8 +36,8 @@ class Hit:
 
     row: int
     id: str
-    path: Path
-    copies: tuple[Path, ...]
+    path: Path | UrlPath
+    copies: tuple[Path | UrlPath, ...]
     score: float
     probability: float | None
     match: Match | None

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from han_retrieval.data import is_text, photo_files
+from han_retrieval.data.files import NOT_TEXT, readable
+from han_retrieval.data.manifest import is_list, read_list
+from han_retrieval.data.url_path import UrlPath, is_url
 from han_retrieval.errors import DataError
 from han_retrieval.files import from_home
 from han_retrieval.search.settings import Patterns
@@ -24,6 +27,10 @@ class FileState:
 
     size: int
     mtime: int
+
+
+LISTED = FileState(-1, 0)
+"""A photo behind a URL: nothing is asked about it. Once indexed, its content is taken to stay."""
 
 
 @dataclass
@@ -48,11 +55,19 @@ class Scan:
 
     def overlooks(self, place: Place) -> bool:
         """Whether nothing is known of a file: it cannot be read, or is below a folder that could not be listed."""
-        return place in self.unread or any(Path(*place).is_relative_to(folder) for folder in self.unreadable)
+        return place in self.unread or any(path_of(place).is_relative_to(folder) for folder in self.unreadable)
+
+
+def path_of(place: Place) -> Path | UrlPath:
+    """Where a file is. In a list, paths are absolute, or URLs."""
+    root, path = place
+    return UrlPath(path) if is_url(path) else Path(root, path)
 
 
 def scan(roots: dict[str, Patterns]) -> Scan:
     """Find photos below folders; hidden files and folders are left out, links to folders are not followed.
+
+    A root may also be a list of photos, see ``data/manifest``, whose paths are absolute and patterns match its ids.
 
     A pattern (``*``, ``?``, ``[...]``) with a slash must match the path from the root, where ``*`` matches slashes too.
     A pattern without a slash must match a name on that path, of a folder or of the file. Case does not matter. Photos
@@ -60,12 +75,14 @@ def scan(roots: dict[str, Patterns]) -> Scan:
     """
     found = Scan(frozenset(roots))
     for root, patterns in roots.items():
-        _scan(root, patterns, found)
+        (_scan_list if is_list(root) else _scan)(root, patterns, found)
     return found
 
 
 def root_name(given: str | Path, known: Collection[str]) -> str:
     """The name of a folder in an index: the name it has there already, else its absolute path without ".."."""
+    if is_url(given):
+        return str(given)
     path = _plain(given)
     # Compared as paths, since case does not matter on Windows.
     return next((each for each in known if Path(_plain(each)) == Path(path)), path)
@@ -86,9 +103,10 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
     roots: list[str] = []
     for each in given:
         root = root_name(each, known)
-        if not Path(root).is_dir():
+        if not Path(root).is_dir() and not is_list(root):
             raise DataError(
-                f"{each}: {'not a folder' if Path(root).exists() else 'no such folder'}; index takes folders"
+                f"{each}: {'not a folder' if Path(root).exists() else 'no such folder'}; index takes folders and "
+                "lists of photos"
             )
         if not is_text(root):
             raise DataError(f"{each!r}: its name is not UTF-8; rename it")
@@ -97,12 +115,29 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
     everywhere = list(dict.fromkeys([*known, *roots]))
     for root in roots:
         for other in everywhere:
-            if root == other or not Path(other).is_dir():
+            if root == other or not (Path(root).is_dir() and Path(other).is_dir()):
                 continue
             inner, outer = Path(root).resolve(), Path(other).resolve()
             if inner.is_relative_to(outer) or outer.is_relative_to(inner):
                 raise DataError(f"{root} and {other} are one inside the other; give the outer one alone")
     return roots
+
+
+def _scan_list(root: str, patterns: Patterns, found: Scan) -> None:
+    for name, photo in read_list(root):
+        if _fits(name, patterns.exclude) or (patterns.include and not _fits(name, patterns.include)):
+            continue
+        place = root, str(photo.absolute() if isinstance(photo, Path) else photo)
+        if not is_text(place[1]):
+            found.left_out.append((readable(place[1]), NOT_TEXT))
+        elif isinstance(photo, Path):
+            try:
+                status = photo.stat()
+                found.files[place] = FileState(status.st_size, status.st_mtime_ns)
+            except OSError as error:
+                found.unread[place] = "no such photo" if isinstance(error, FileNotFoundError) else f"{error.strerror}"
+        else:
+            found.files[place] = LISTED
 
 
 def _scan(root: str, patterns: Patterns, found: Scan) -> None:

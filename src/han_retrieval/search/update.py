@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from han_retrieval.data.manifest import is_list
 from han_retrieval.errors import DataError, QueryError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
@@ -19,7 +20,7 @@ from han_retrieval.search.additions import Additions
 from han_retrieval.search.files import EncodeFiles, encode_files
 from han_retrieval.search.maker import DEFAULT_STORAGE, Maker
 from han_retrieval.search.pooling import POOLINGS
-from han_retrieval.search.scan import Place, Scan, resolve_roots, root_name, scan
+from han_retrieval.search.scan import Place, Scan, path_of, resolve_roots, root_name, scan
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
 from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
@@ -76,8 +77,8 @@ def index_photos(
     An interrupt keeps what was done so far. A killed run loses at most the photos of its last commit.
 
     Args:
-        roots: Folders; none means all folders that are indexed already. Photos of other indexed folders stay as they
-            are.
+        roots: Folders, or lists of photos (see ``data/manifest``); none means all that are indexed already. Photos of
+            other indexed folders stay as they are.
         out: The index's folder.
         model: The model's folder; by default the model of the index, or the one that ships.
         loaded: That model, if it is loaded already.
@@ -152,7 +153,7 @@ def index_photos(
             moved=len(additions.moved),
             removed=additions.removed,
             broken=additions.broken + found.left_out,
-            unread=[(str(Path(*place)), reason) for place, reason in sorted(additions.unread.items())],
+            unread=[(str(path_of(place)), reason) for place, reason in sorted(additions.unread.items())],
             unreadable=[str(folder) for folder in found.unreadable],
             seconds=time.perf_counter() - started,
         )
@@ -215,6 +216,8 @@ def _scan(roots: dict[str, Patterns], before: Settings | None) -> Scan:
         patterns = roots[root]
         through = " that --include and --exclude let through" if patterns.include or patterns.exclude else ""
         what = f"no photo in it or below it{through}" if Path(root).is_dir() else "no such folder"
+        if is_list(root):
+            what = f"none of its photos is there{through}"
         # New patterns may be mistaken, which is no reason to remove photos.
         known = before is not None and root in before.roots and (not through or before.roots[root] == patterns)
         mend = "; if its photos are to leave the index: --forget" if known else ""
@@ -250,6 +253,6 @@ def _require_all(old: PhotoTable, new: PhotoTable, unread: dict[Place, str]) -> 
     lost = [place for place in places if place in unread]
     if lost:
         raise StoreError(
-            f"{Path(*lost[0])}: {unread[lost[0]]}, as are {len(lost) - 1:,} other files of the present index, which "
+            f"{path_of(lost[0])}: {unread[lost[0]]}, as are {len(lost) - 1:,} other files of the present index, which "
             "therefore stays; give the command again when they can be read, or move them out of their folders"
         )

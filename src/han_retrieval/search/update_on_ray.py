@@ -16,7 +16,7 @@ from han_retrieval.errors import ModelError
 from han_retrieval.regions import Detector
 from han_retrieval.search.files import EncodedFile, EncodeFiles, encode_files
 from han_retrieval.search.maker import Maker
-from han_retrieval.search.scan import Place
+from han_retrieval.search.scan import Place, path_of
 from han_retrieval.search.table import MadeBy
 from han_retrieval.search.update import IndexReport, index_photos
 
@@ -75,7 +75,7 @@ def _encode(
     for found in map_on_workers(ray, places, make, cluster=cluster, at_once=_FILES_A_TASK):
         if isinstance(found, Lost):
             reason = found.reason
-            yield [EncodedFile(each, UnreadablePhotoError(f"{Path(*each)}: {reason}"), None) for each in found.items]
+            yield [EncodedFile(each, UnreadablePhotoError(f"{path_of(each)}: {reason}"), None) for each in found.items]
         else:
             yield found
 

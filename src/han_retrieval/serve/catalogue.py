@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from han_retrieval.data.url_path import UrlPath
 from han_retrieval.search import Hit
 from han_retrieval.search.rows import PhotoFile, to_files
+from han_retrieval.search.scan import path_of
 from han_retrieval.serve.schemas import FolderFacet, PhotoSummary
 
 
@@ -84,10 +86,12 @@ class Catalogue:
         return list(found.values())[:3]
 
 
-def unchanged_file(files: tuple[PhotoFile, ...], size: int) -> Path | None:
-    """The first of a photo's files whose size and time are those at indexing, or None."""
+def unchanged_file(files: tuple[PhotoFile, ...], size: int) -> Path | UrlPath | None:
+    """The first of a photo's files whose size and time are those at indexing, or None; a URL is taken to be so."""
     for file in files:
-        path = Path(file.root, file.path)
+        path = path_of((file.root, file.path))
+        if isinstance(path, UrlPath):
+            return path
         try:
             status = path.stat()
         except (OSError, ValueError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from han_retrieval.data import open_photo
+from han_retrieval.data.url_path import UrlPath
 
 
 class Size(Enum):
@@ -20,7 +21,7 @@ class Size(Enum):
 
 
 @lru_cache(maxsize=1024)  # some 40 KB each; full-size photos are cached by browsers alone
-def thumbnail(photo_id: str, path: Path) -> bytes:  # noqa: ARG001  # the key of the cache: files may change
+def thumbnail(photo_id: str, path: Path | UrlPath) -> bytes:  # noqa: ARG001  # the key of the cache: files may change
     """A photo's file, whose content has the hash ``photo_id``, as a JPEG for a grid.
 
     Raises:
@@ -29,7 +30,7 @@ def thumbnail(photo_id: str, path: Path) -> bytes:  # noqa: ARG001  # the key of
     return make_jpeg(path, Size.THUMBNAIL)
 
 
-def make_jpeg(path: Path, size: Size) -> bytes:
+def make_jpeg(path: Path | UrlPath, size: Size) -> bytes:
     """A photo's file as an upright JPEG without EXIF, scaled down where it is larger than ``size``.
 
     Raises:

@@ -6,22 +6,28 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response
 
+from han_retrieval.data import open_file
+from han_retrieval.data.url_path import UrlPath
 from han_retrieval.evidence import Evidence
 from han_retrieval.evidence.colours import region_colours
 from han_retrieval.search import Part
 from han_retrieval.search.calibration import Match
+from han_retrieval.search.scan import path_of
 from han_retrieval.serve import jpegs
 from han_retrieval.serve.catalogue import Catalogue, unchanged_file
 from han_retrieval.serve.context import Context
 from han_retrieval.serve.schemas import EvidenceResponse, PhotoDetails, PhotoScore, RegionColour, SentenceEvidence
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe")
+Where = Path | UrlPath
+
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "the photo"}}
 
 
@@ -31,7 +37,7 @@ def photo_routes(context: Context) -> APIRouter:
     service = context.service
     threads = CapacityLimiter(os.cpu_count() or 1)
 
-    async def jpeg(request: Request, photo_id: str, kind: str, read: Callable[[str, Path], bytes]) -> Response:
+    async def jpeg(request: Request, photo_id: str, kind: str, read: Callable[[str, Where], bytes]) -> Response:
         _, facts = known_photo(service.catalogue, photo_id)
         headers = {"Cache-Control": "private, max-age=604800", "ETag": f'"{photo_id}-{kind}"'}
         path = await run_sync(_file_of, service.catalogue, photo_id, facts)
@@ -55,17 +61,22 @@ def photo_routes(context: Context) -> APIRouter:
         return await jpeg(request, photo_id, "screen", lambda _, path: jpegs.make_jpeg(path, jpegs.Size.SCREEN))
 
     @router.get("/originals/{photo_id}", response_class=FileResponse, responses={200: {"description": "the file"}})
-    async def original(photo_id: str) -> FileResponse:
+    async def original(photo_id: str) -> Response:
         """The photo's file as it is, to download."""
         _, facts = known_photo(service.catalogue, photo_id)
         path = await run_sync(_file_of, service.catalogue, photo_id, facts)
+        if isinstance(path, UrlPath):
+            content = await run_sync(lambda: open_file(path).read(), limiter=threads)
+            name = quote(path.name)
+            headers = {"Content-Disposition": f"attachment; filename*=utf-8''{name}"}
+            return Response(content, media_type="application/octet-stream", headers=headers)
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     @router.get("/api/photos/{photo_id}")
     async def facts(photo_id: str) -> PhotoDetails:
         """Path, date, camera and size of a photo."""
         row, facts = known_photo(service.catalogue, photo_id)
-        path, *copies = (str(Path(file.root, file.path)) for file in service.catalogue.files(row))
+        path, *copies = (str(path_of((file.root, file.path))) for file in service.catalogue.files(row))
         return PhotoDetails(**{**facts, "name": facts["path"], "path": path, "copies": copies})
 
     @router.get("/api/photos/{photo_id}/evidence")
@@ -97,7 +108,7 @@ def known_photo(catalogue: Catalogue, photo_id: str) -> tuple[int, dict[str, Any
     return row, catalogue.facts(row)
 
 
-def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Path:
+def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Where:
     row = catalogue.row(photo_id)
     assert row is not None
     path = unchanged_file(catalogue.files(row), facts["size"])

@@ -55,7 +55,7 @@ def shards_on_ray(
         logging.getLogger("ray.serve").addFilter(lambda record: record.levelno >= logging.CRITICAL)  # said here
         serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
         names = [f"han-{uuid.uuid4().hex[:8]}-{each}" for each in range(shards)]
-        replicas = serve.deployment(
+        replicas: Any = serve.deployment(
             _Replica,
             num_replicas=1,
             ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
