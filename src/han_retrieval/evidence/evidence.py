@@ -6,6 +6,7 @@ Legend: m regions of the photo, n words of the sentence, d numbers a token.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from han_retrieval.data.url_path import UrlPath
     from han_retrieval.matchers import AligningMatcher, Matcher, PairAlignment
     from han_retrieval.regions import Regions
     from han_retrieval.search import IndexReader
     from han_retrieval.text import EncodedSentence
 
-    Photo = Image.Image | str | Path
+    Photo = Image.Image | str | Path | UrlPath
 
 PAGES = (".html", ".htm")
 
@@ -145,7 +147,7 @@ class Evidence:
         """
         if self.photo is None:
             raise DataError("this evidence has no photo to draw on: give one with draw(photo=...)")
-        if isinstance(self.photo, str | Path):
+        if isinstance(self.photo, str | os.PathLike):
             from han_retrieval.data import open_photo
 
             return open_photo(self.photo)
@@ -304,7 +306,7 @@ def _save(path: Path, picture: Image.Image, evidence: Evidence) -> None:
     if path.suffix.lower() in PAGES:
         from han_retrieval.evidence.page import PhotoResult, QueryResults, evidence_page
 
-        name = Path(evidence.photo).name if isinstance(evidence.photo, str | Path) else "photo"
+        name = Path(evidence.photo).name if isinstance(evidence.photo, str | os.PathLike) else "photo"
         results = QueryResults(evidence.sentence, [PhotoResult(name, evidence)])
         write_whole(path, evidence_page(f"{name}: evidence", [results]))
         return
