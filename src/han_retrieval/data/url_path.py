@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,8 +15,8 @@ def is_url(text: object) -> bool:
     return isinstance(text, str) and _SCHEME.match(text) is not None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class UrlPath:
+@dataclass(frozen=True, order=True)
+class UrlPath(os.PathLike[str]):
     """A URL in the place of a ``Path``, with what this package asks of the path of a photo."""
 
     url: str
