@@ -52,6 +52,8 @@ def serve(
     check_access(host, token)
     if shards and cluster is None:
         raise ConfigError("--shards is for a Ray cluster: add --engine ray, or leave it out")
+    if cluster is not None and device != "cpu":
+        raise ConfigError(f"--device {device} is for one machine: shards score on CPUs, leave it out")
     if cluster is not None and cluster.workers:
         raise ConfigError("--workers is for extracting and indexing: say --shards instead")
     with ExitStack() as stack:

@@ -94,15 +94,16 @@ def has_wildcards(text: str) -> bool:
 
 def _open(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it."""
+    more: dict[str, Any] = {}
     try:
         from fsspec.core import url_to_fs
-    except ModuleNotFoundError:
-        raise ConfigError(f"{url}: fsspec is missing: pip install 'han-retrieval[ray]'") from None
-    more: dict[str, Any] = {}
-    if url.lower().startswith(("http://", "https://")):
-        from aiohttp import ClientTimeout
 
-        more = {"client_kwargs": {"timeout": ClientTimeout(total=_SECONDS)}}
+        if url.lower().startswith(("http://", "https://")):
+            from aiohttp import ClientTimeout
+
+            more = {"client_kwargs": {"timeout": ClientTimeout(total=_SECONDS)}}
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{url}: {error.name} is missing: pip install 'han-retrieval[ray]'") from None
     try:
         system, path = url_to_fs(url, **more)
     except ImportError as error:  # such as: Install s3fs to access S3
