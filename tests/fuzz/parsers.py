@@ -184,6 +184,12 @@ PARSERS = {
     ),
     "recognise": Parser(valid.coco, ("captions_val.json",), _dataset("captions_val.json", None)),
     "parquet": Parser(valid.parquet, ("train.parquet",), _packed("train.parquet"), share=0.5),
+    "manifest": Parser(
+        valid.text_file("list.txt", "# photos", "a/1.jpg", "https://example.org/2.jpg", "file:///a%20b/3.jpg"),
+        ("list.txt",),
+        _dataset("list.txt", "manifest"),
+    ),
+    "manifest parquet": Parser(valid.path_list, ("list.parquet",), _dataset("list.parquet", "manifest")),
     "webdataset": Parser(valid.shard, ("train-0.tar",), _packed("train-0.tar")),
     "benchmark": Parser(
         write_benchmark,

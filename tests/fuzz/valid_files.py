@@ -56,6 +56,10 @@ def parquet(folder: Path) -> None:
     write_parquet(folder / "train.parquet", {**columns, "split": ["train", "val"] * 2}, rows_a_group=3)
 
 
+def path_list(folder: Path) -> None:
+    write_parquet(folder / "list.parquet", {"url": ["a/1.jpg", "https://example.org/2.jpg"], "size": [1, 2]})
+
+
 def shard(folder: Path) -> None:
     members = ((f"{i}.jpg", jpeg(i), f"{i}.json", {"captions": ["a dog"], "cocoid": i}) for i in range(3))
     texts = [("3.jpg", jpeg(3)), ("3.txt", b"a dog")]

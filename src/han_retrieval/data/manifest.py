@@ -12,6 +12,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -139,7 +140,8 @@ def _listed(source: Path | str, base: Path | str, names: Iterable[str]) -> Capti
 
 def _photo(name: str, place: str | Path) -> CaptionedPhoto:
     if str(place).lower().startswith("file://"):
-        place = Path(url2pathname(urlsplit(str(place)).path))
+        with suppress(ValueError):  # of a URL that is none, which reading it says
+            place = Path(url2pathname(urlsplit(str(place)).path))
     return (
         CaptionedPhoto(name, place, ())
         if isinstance(place, Path)

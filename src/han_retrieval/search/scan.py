@@ -134,8 +134,9 @@ def _scan_list(root: str, patterns: Patterns, found: Scan) -> None:
             try:
                 status = photo.stat()
                 found.files[place] = FileState(status.st_size, status.st_mtime_ns)
-            except OSError as error:
-                found.unread[place] = "no such photo" if isinstance(error, FileNotFoundError) else f"{error.strerror}"
+            except (OSError, ValueError) as error:  # of a name with a NUL
+                gone = isinstance(error, FileNotFoundError)
+                found.unread[place] = "no such photo" if gone else f"cannot be read ({error})"
         else:
             found.files[place] = LISTED
 

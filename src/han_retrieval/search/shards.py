@@ -158,8 +158,7 @@ class ShardedIndex(Index):
     @property
     def missing(self) -> int:
         """How many photos the last search could not ask, since their shards do not answer."""
-        bounds = [first_row(len(self), each, self._shards.count) for each in range(self._shards.count + 1)]
-        return sum(bounds[each + 1] - bounds[each] for each in self._silent)
+        return sum(end - begin for each, (begin, end) in enumerate(self._bounds()) if each in self._silent)
 
     def begin_search(self) -> None:
         """Forget which shards did not answer before."""
@@ -188,14 +187,18 @@ class ShardedIndex(Index):
         """As of the index; ``score`` is a ``partial`` of a function, a model and what photos are scored for."""
         assert isinstance(score, partial)
         _, what = score.args
-        bounds = [first_row(len(self), each, self._shards.count) for each in range(self._shards.count + 1)]
-        parts = [rows[(rows >= begin) & (rows < end)] for begin, end in pairwise(bounds)]
+        parts = [rows[(rows >= begin) & (rows < end)] for begin, end in self._bounds()]
         version = version_of(self)
         with clock("rank"):
             answers = self._ask("scores", [(version, part, score.func, what) if len(part) else None for part in parts])
         if not answers:  # no rows
             return rows, np.empty((1, 0), np.float32)
         return np.concatenate([parts[each] for each in answers]), np.concatenate([*answers.values()], axis=1)
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        """The first row of each shard, and the one behind its last."""
+        shards = self._shards.count
+        return list(pairwise(first_row(len(self), each, shards) for each in range(shards + 1)))
 
     def _ask(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> dict[int, Any]:
         """The answers by shard; those that do not answer are silent from then on.
