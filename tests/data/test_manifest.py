@@ -53,6 +53,15 @@ def test_a_parquet_file_lists_them_in_a_column(tmp_path, column):
     assert found.skipped == {"row without a path": 1}
 
 
+def test_a_parquet_file_may_have_captions_too(tmp_path):
+    make_photos(tmp_path / "photos", 2)
+    names = ["photos/photo 0.png", "photos/photo 1.png", "photos/photo 0.png"]
+    pq.write_table(pa.table({"url": names, "caption": ["a dog", " ", "two dogs"]}), tmp_path / "list.parquet")
+    found = read_dataset(tmp_path / "list.parquet", format="manifest")
+    assert [each.captions for each in found.photos] == [("a dog", "two dogs"), ()]
+    assert not found.skipped
+
+
 @pytest.mark.parametrize("line", ["1000.jpg#0\tA dog.", "a dog in the snow", ""])
 def test_other_text_files_are_no_lists(tmp_path, line):
     assert not ADAPTER.recognises(write_list(tmp_path / "some.txt", line))

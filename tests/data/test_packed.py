@@ -104,8 +104,8 @@ def test_photos_of_parquet_are_read_in_any_order_and_from_several_threads(tmp_pa
 
 
 def test_what_a_parquet_file_lacks_is_named(tmp_path: Path) -> None:
-    file = write_parquet(tmp_path / "a.parquet", {"url": ["x"], "caption": ["a"]})
-    refused(file, r"a.parquet: no column with the bytes of images; the columns are url \(string\), caption \(string\)")
+    file = write_parquet(tmp_path / "a.parquet", {"link": ["x"], "caption": ["a"]})
+    refused(file, r"a.parquet: no column with the bytes of images; the columns are link \(string\), caption \(string\)")
     file = write_parquet(tmp_path / "a.parquet", {"image": [image(0)], "label": [1]})
     refused(file, r"a.parquet: no column with captions, .*; the columns are image \(struct.*\), label \(int64\)")
     write_parquet(tmp_path / "a.parquet", {"image": [image(0)], "caption": [""]})

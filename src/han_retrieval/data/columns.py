@@ -100,7 +100,7 @@ def find_columns(schema: pa.Schema, where: str, *, paths: bool) -> Columns:
     nested = dict(types)
     if _JSON in types and kinds.is_struct(types[_JSON]):
         nested |= {field.name: field.type for field in types[_JSON]}
-    captions = _caption_columns(nested)
+    captions = caption_columns(nested)
     in_json = bool(captions) and captions[0] not in types
     if not captions:
         raise DataError(
@@ -144,7 +144,7 @@ def add_rows(
         photo = packed(number)
         where = str(photo)
         row = raw.get(_JSON) or {} if columns.nested else raw
-        captions = list(_texts([row.get(name) for name in columns.captions], where))
+        captions = list(caption_texts([row.get(name) for name in columns.captions], where))
         photo_id = _id(row, raw, columns, where) or f"{prefix}{number}"
         one_each = (
             columns.id is not None and len(columns.captions) == 1 and isinstance(row.get(columns.captions[0]), str)
@@ -210,7 +210,8 @@ def _is_caption(kind: pa.DataType) -> bool:
     return _is_text(kind)
 
 
-def _caption_columns(types: dict[str, pa.DataType]) -> tuple[str, ...]:
+def caption_columns(types: dict[str, pa.DataType]) -> tuple[str, ...]:
+    """The columns with captions."""
     usable = [name for name in types if _is_caption(types[name])]
     numbered = sorted((name for name in usable if _NUMBERED.fullmatch(name)), key=_number)
     if "captions" in usable or not numbered:
@@ -228,14 +229,14 @@ def _short(kind: pa.DataType) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _texts(value: Any, where: str) -> Iterator[str]:
+def caption_texts(value: Any, where: str) -> Iterator[str]:
     """Captions in whatever they are wrapped; a caption that is missing gives none."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
-        yield from chain.from_iterable(_texts(each, where) for each in value)
+        yield from chain.from_iterable(caption_texts(each, where) for each in value)
     elif isinstance(value, dict):
-        yield from _texts(next((value[name] for name in _TEXT if name in value), None), where)
+        yield from caption_texts(next((value[name] for name in _TEXT if name in value), None), where)
     elif value is not None:
         raise DataError(f"{where}: expected captions, found {shown(value)}")
 
