@@ -40,6 +40,12 @@ from han_retrieval.training import train as train_model
     help="Entities annotations of the training photos: words learn to attend to the boxes of their phrase. Needs "
     "alignment_weight.",
 )
+@click.option(
+    "--train-backbone",
+    is_flag=True,
+    help="Train the image backbone along: features come from the photos at each step, at the boxes in "
+    "FEATURES. Same as --set backbone.trained=true.",
+)
 @format_option
 @splits_option
 @device_option
@@ -55,6 +61,7 @@ def train(
     show_config: bool,
     augmented: tuple[Path, ...],
     entities: Path | None,
+    train_backbone: bool,
     format_name: str | None,
     splits: Path | None,
     device: str,
@@ -65,7 +72,8 @@ def train(
     OUT is a usable model after the first epoch. A training that was stopped goes on exactly with --resume.
     """
     named = (f"model.matcher={matcher}",) if matcher else ()
-    settings = load_config(TrainingConfig, config, overrides=(*named, *overrides))
+    eyes = ("backbone.trained=true",) if train_backbone else ()
+    settings = load_config(TrainingConfig, config, overrides=(*named, *eyes, *overrides))
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return

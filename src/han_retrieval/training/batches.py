@@ -35,11 +35,23 @@ def regions_of(batch: RegionBatch) -> tuple[Tensor, Tensor]:
     return batch.features, batch.mask
 
 
+class PhotoGroup(NamedTuple):
+    """Photos of a batch that have one shape.
+
+    Attributes:
+        places: The places in the batch of the pairs that each photo is in.
+        pixels: (b, 3, h, w) uint8 RGB, once for each size at which a backbone sees photos.
+    """
+
+    places: list[list[int]]
+    pixels: tuple[Tensor, ...]
+
+
 class Batch(NamedTuple):
     """Matching pairs, without the regions and words that this step drops.
 
     Attributes:
-        regions: (B, m, D) float32, or what else the matcher takes of photos.
+        regions: (B, m, D) float32, or what else the matcher takes of photos. With ``photos``, (B, m, 4) boxes instead.
         region_mask: (B, m) bool.
         words: (B, n) int64 ids, (B, n, s) of a language model; (B, n, F) float32 tokens of one that is frozen.
         word_mask: (B, n) bool.
@@ -47,6 +59,8 @@ class Batch(NamedTuple):
         shown: (B, n, m) bool, the regions that show what a word names; None where that is not known.
         matching: (B, B) bool, true where a column's caption is one of a row's photo as well; None where no two photos
             share one, or that does not count.
+        photos: The photos themselves, from which a backbone that is trained along computes features; None where
+            features are stored.
     """
 
     regions: Tensor
@@ -56,6 +70,7 @@ class Batch(NamedTuple):
     image_ids: Tensor
     shown: Tensor | None = None
     matching: Tensor | None = None
+    photos: Sequence[PhotoGroup] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,23 +174,31 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         return len(self._epoch(0))
 
     def _epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """An epoch's batches of (photo, caption) places: every caption once, no photo twice in a batch.
+        """An epoch's batches of (photo, caption) places: every caption once, no photo twice in a round.
 
-        Round k takes the k-th caption, in an order of its own, of each photo that has so many. What does not fill a
-        batch at the end of a round is a smaller one; a single pair has no negative and waits for another epoch.
+        Round k takes the k-th ``captions_per_photo`` captions, in an order of its own, of each photo that has so many.
+        What does not fill a batch at the end of a round is a smaller one; a single photo has no negative and waits for
+        another epoch.
         """
         random = np.random.default_rng([self.config.seed, epoch])
         orders = [random.permutation(len(captions)) for captions in self.captions]
-        batches = []
-        for round_ in range(max(map(len, orders), default=0)):
-            photos = random.permutation([photo for photo, order in enumerate(orders) if len(order) > round_])
-            pairs = [(int(photo), int(orders[photo][round_])) for photo in photos]
-            batches += [pairs[i : i + self.config.batch_size] for i in range(0, len(pairs), self.config.batch_size)]
-        return [batch for batch in batches if len(batch) > 1]
+        count = self.config.captions_per_photo
+        batches: list[list[tuple[int, int]]] = []
+        for start in range(0, max(map(len, orders), default=0), count):
+            photos = random.permutation([photo for photo, order in enumerate(orders) if len(order) > start])
+            batch: list[tuple[int, int]] = []
+            for photo in photos.tolist():
+                pairs = [(photo, int(caption)) for caption in orders[photo][start : start + count]]
+                if len(batch) + len(pairs) > self.config.batch_size:
+                    batches.append(batch)
+                    batch = []
+                batch += pairs
+            batches.append(batch)
+        return [batch for batch in batches if batch and batch[0][0] != batch[-1][0]]
 
     def _load(self, step: int, part: list[tuple[int, int]]) -> Batch:
         random = step_generator(self.config.seed, step)
-        regions = self._regions([self.photo_ids[photo] for photo, _ in part], random)
+        regions, photos = self._photos(step, [self.photo_ids[photo] for photo, _ in part], random)
         ids = [self.captions[photo][caption] for photo, caption in part]
         words, word_mask = pad_rows([torch.tensor(each) if self.tokens is None else self.tokens[each] for each in ids])
         inputs, mask = self.inputs(regions)
@@ -195,7 +218,16 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         if self.having:
             having = [self.having[photo][caption] for photo, caption in part]
             matching = torch.tensor([[photo in photos for photos in having] for photo, _ in part])
-        return Batch(features, region_mask, words, word_mask, image_ids, shown, matching)
+        return Batch(features, region_mask, words, word_mask, image_ids, shown, matching, photos)
+
+    def _photos(
+        self,
+        step: int,  # of those that take the photos themselves
+        ids: Sequence[str],
+        random: torch.Generator,
+    ) -> tuple[RegionBatch, Sequence[PhotoGroup] | None]:
+        """What a step takes of photos: their regions, and what ``Batch.photos`` is."""
+        return self._regions(ids, random), None
 
     def _regions(self, ids: Sequence[str], random: torch.Generator) -> RegionBatch:
         if not self.augmentations:  # nothing is drawn: what is dropped stays what it is without augmentation

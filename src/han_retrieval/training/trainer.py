@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def train(
         events_writer()  # refused now, before anything is written
     _check_annotations(config, annotations)
     check_folder(folder, config, resume=resume)
-    task = MatcherTraining(
+    task = _task_for(config)(
         config,
         dataset,
         store,
@@ -130,6 +131,14 @@ def train(
             return task.save_untrained(progress=progress)
         state = run_training(task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard)
     return TrainingResult(folder, state.step, state.best["epoch"], state.best["rsum"], state.seconds)
+
+
+def _task_for(config: TrainingConfig) -> type[MatcherTraining]:
+    if not config.backbone.trained:
+        return MatcherTraining
+    from han_retrieval.training.backbone import BackboneTraining  # it loads the network, which others need not
+
+    return BackboneTraining
 
 
 class MatcherTraining(TrainingTask[Batch]):
@@ -255,7 +264,7 @@ class MatcherTraining(TrainingTask[Batch]):
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
         """Evaluate the model on the dev photos, and save it if its weights are the ones to keep."""
-        report, rsum = self._evaluate()
+        report, rsum = self._evaluate(epoch)
         best = state.best.get("rsum")
         if self.config.keep == "last" or rsum is None or best is None or rsum > best:
             state.best = self._best(epoch, rsum, report)
@@ -265,7 +274,7 @@ class MatcherTraining(TrainingTask[Batch]):
     def save_untrained(self, *, progress: bool) -> TrainingResult:
         """Evaluate the model on the dev photos and save it, where it has no parameters to train."""
         begun = time.monotonic()
-        report, rsum = self._evaluate()
+        report, rsum = self._evaluate(0)
         if progress:
             tqdm.write(
                 f"a {self.config.model.matcher} model of these options has no parameters: nothing was trained"
@@ -275,18 +284,25 @@ class MatcherTraining(TrainingTask[Batch]):
         self._save(self.weights, self._best(0, rsum, report))
         return TrainingResult(self.folder, 0, 0, rsum, time.monotonic() - begun)
 
-    def _evaluate(self) -> tuple[EpochReport, float | None]:
+    def _evaluate(self, epoch: int) -> tuple[EpochReport, float | None]:
         """What the model reaches on the dev photos, and its rSum; nothing without a dev split."""
         if self.dev is None:
             return EpochReport({}), None
-        result = evaluate(self.module, self.dev, self.data.store, progress=False)
+        with self._regions_of(self.dev, epoch) as store:
+            result = evaluate(self.module, self.dev, store, progress=False)
         return EpochReport({**result.metrics, "rsum": result.rsum}, _epoch_line(result)), result.rsum
+
+    @contextmanager
+    def _regions_of(self, dev: CaptionedPhotos, epoch: int) -> Iterator[RegionStore]:
+        """The regions of photos, for an evaluation after an epoch."""
+        yield self.data.store
 
     def _best(self, epoch: int, rsum: float | None, report: EpochReport) -> dict[str, Any]:
         photos = 0 if self.dev is None else len(self.dev)
         return {"epoch": epoch, "rsum": rsum, "figures": report.metrics, "photos": photos}
 
-    def _save(self, weights: dict[str, Tensor], best: dict[str, Any]) -> None:
+    def _save(self, weights: dict[str, Tensor], best: dict[str, Any], *, detector: str | None = None) -> None:
+        """Save the model, with the fingerprint of its detector where it is no longer the one of the store."""
         shape, vocabulary, expansion = self.module.config, self.module.vocabulary, self.config.vocabulary_expansion
         if expansion and vocabulary is not None:
             vocabulary, embedding = expand_vocabulary(
@@ -297,6 +313,8 @@ class MatcherTraining(TrainingTask[Batch]):
             )
             weights = {**weights, _EMBEDDING: torch.from_numpy(embedding)}
             shape = shape.model_copy(update={"vocabulary_size": len(vocabulary)})
+        if detector is not None:
+            shape = shape.model_copy(update={"detector_fingerprint": detector})
         card = model_card(type(self.module), self.config, shape, facts=self.facts, best=best, command=self.command)
         save_folder(self.folder, shape, weights, vocabulary, card=card)
 
