@@ -177,7 +177,8 @@ class Index(IndexReader):
         fingerprint = self.made_by.detector
         if self._detector is None or self._detector.fingerprint != fingerprint:
             name, size = self._detector_name, self.model.config.region_size
-            self._detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint, name=name))
+            folder = model_folder(self.settings.model)
+            self._detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint, name=name, model=folder))
         return self._detector
 
     def add(

@@ -25,7 +25,7 @@ from han_retrieval.regions import RegionBatch, Regions, RegionStore
 from han_retrieval.regions.backbones.backbone import BackboneFingerprint, PhotoTokens
 from han_retrieval.regions.backbones.efficientnet import NAME, EfficientNetBackbone, save_backbone
 from han_retrieval.regions.combined import in_boxes
-from han_retrieval.regions.detector import Fingerprint
+from han_retrieval.regions.detector import BACKBONE_FOLDER, Fingerprint
 from han_retrieval.regions.efficientnet_lite import EfficientNetLite2, scaled, shape_for
 from han_retrieval.regions.grid import LARGE_BOXES
 from han_retrieval.regions.names import split_fingerprint
@@ -37,8 +37,6 @@ from han_retrieval.training.config import BackboneConfig, TrainingConfig
 from han_retrieval.training.loop import StepLoss
 from han_retrieval.training.trainer import MatcherTraining
 
-FOLDER = "backbone"
-"""Where a model's folder holds the backbone that was trained with it."""
 _PREFIX = "backbone."  # of its weights in checkpoints
 _AT_ONCE = 32  # photos that are described between commits, for the evaluation
 _CARD = """# An image backbone that was trained along
@@ -175,9 +173,9 @@ class BackboneTraining(MatcherTraining):
     ) -> None:
         if others.get("augmentations"):
             raise ConfigError("--augmented has stored features, which --train-backbone computes anew: leave one out")
+        backbone = backbone_of(store)
         if len(store) and store.read(store.ids[:1])[0].boxes is None:
             raise DataError(f"{store.path}: its regions have no boxes, which a backbone that learns needs")
-        backbone = backbone_of(store)
         super().__init__(config, dataset, store, folder, **others)
         self.sizes = backbone.sizes
         self.network = LearningNetwork(backbone.network, config.backbone).to(self.module.device)
@@ -246,7 +244,7 @@ class BackboneTraining(MatcherTraining):
         """Save the backbone, and the matcher with its fingerprint."""
         learned = {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
         state = {**self.network.network.net.state_dict(), **learned}
-        backbone = save_backbone(self.folder / FOLDER, state, self.sizes, card=_CARD.format(**self.facts))
+        backbone = save_backbone(self.folder / BACKBONE_FOLDER, state, self.sizes, card=_CARD.format(**self.facts))
         detector = f"{split_fingerprint(self.data.store.fingerprint).boxes}+{backbone}"
         others = {name: value for name, value in weights.items() if not name.startswith(_PREFIX)}
         super()._save(others, best, detector=detector)

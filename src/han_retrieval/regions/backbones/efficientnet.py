@@ -40,7 +40,7 @@ class EfficientNetBackbone:
     A large box is then about as large, in pixels, as the photos of ImageNet, and a small box has some cells of its own.
 
     Attributes:
-        fingerprint: Names the weights and the sizes.
+        fingerprint: Names the weights, by their hash, and the sizes; not the folder of trained ones, which may move.
         feature_size: 1280.
         sizes: A photo is resized to about a size squared, at its own proportions.
         network: The network, frozen.
@@ -72,7 +72,6 @@ class EfficientNetBackbone:
             folder = local(argument)
             if folder is None:
                 raise ConfigError(f"{NAME} takes a size in pixels or a folder of trained weights, not {argument!r}")
-            name = f"{NAME}:{folder}"
             self.sizes, weights = _load(folder, self.network)
         self.network.to(self.device)
         self.fingerprint = f"{name}-1-{weights[:8]}-{'.'.join(map(str, self.sizes))}"
@@ -107,7 +106,7 @@ def save_backbone(folder: Path, weights: dict[str, Tensor], sizes: Sequence[int]
     config = _Config(sizes=tuple(sizes)).model_dump_json().encode() + b"\n"
     write_files(folder, {_WEIGHTS: content, _CONFIG: config})
     write_whole(folder / _CARD, card)
-    return f"{NAME}:{folder.absolute()}-1-{hashlib.sha256(content).hexdigest()[:8]}-{'.'.join(map(str, sizes))}"
+    return f"{NAME}-1-{hashlib.sha256(content).hexdigest()[:8]}-{'.'.join(map(str, sizes))}"
 
 
 def _load(folder: Path, network: EfficientNetLite2) -> tuple[tuple[int, ...], str]:
