@@ -249,6 +249,17 @@ def test_damage_is_named(trained, tmp_path):
         _ = han.load(folder).detector
 
 
+def test_doctor_checks_it(trained, tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(trained, folder)
+    code, said, _ = run_han(capsys, "doctor", folder)
+    assert (code, "backbone" in said) == (0, True)
+    (folder / "backbone/model.safetensors").write_bytes(b"")
+    code, said, wrong = run_han(capsys, "doctor", folder)
+    assert code != 0
+    assert "backbone/model.safetensors" in said + wrong
+
+
 def test_grid_features_are_those_of_the_backbone(tmp_path):
     """The network that a store of ``grid`` is trained along with begins where the store's features are from."""
     for regions, sizes in ((11, (224,)), (12, (224, 448))):

@@ -36,6 +36,7 @@ from han_retrieval.regions.names import (
     split_fingerprint,
     split_name,
 )
+from han_retrieval.weights import BACKBONE_FOLDER
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from han_retrieval.regions.regions import Regions
 
 DEFAULT_DETECTOR = "bottom-up"
-BACKBONE_FOLDER = "backbone"
-"""Where a model's folder holds the backbone that was trained with it."""
 
 
 class Detector(Protocol):

@@ -25,7 +25,7 @@ from han_retrieval.regions import RegionBatch, Regions, RegionStore
 from han_retrieval.regions.backbones.backbone import BackboneFingerprint, PhotoTokens
 from han_retrieval.regions.backbones.efficientnet import NAME, EfficientNetBackbone, save_backbone
 from han_retrieval.regions.combined import in_boxes
-from han_retrieval.regions.detector import BACKBONE_FOLDER, Fingerprint
+from han_retrieval.regions.detector import Fingerprint
 from han_retrieval.regions.efficientnet_lite import EfficientNetLite2, scaled, shape_for
 from han_retrieval.regions.grid import LARGE_BOXES
 from han_retrieval.regions.names import split_fingerprint
@@ -36,6 +36,7 @@ from han_retrieval.training.batches import Batch, Batches, PhotoGroup
 from han_retrieval.training.config import BackboneConfig, TrainingConfig
 from han_retrieval.training.loop import StepLoss
 from han_retrieval.training.trainer import MatcherTraining
+from han_retrieval.weights import BACKBONE_FOLDER
 
 _PREFIX = "backbone."  # of its weights in checkpoints
 _AT_ONCE = 32  # photos that are described between commits, for the evaluation
