@@ -15,9 +15,15 @@ import numpy as np
 import torch
 
 from han_retrieval import plugins
-from han_retrieval.cli.main import main
-from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, EntitiesPhoto, EntitiesSentence, Phrase
-from han_retrieval.data import read_dataset, read_entities
+from han_retrieval.data import (
+    CaptionedPhoto,
+    CaptionedPhotos,
+    EntitiesPhoto,
+    EntitiesSentence,
+    Phrase,
+    read_dataset,
+    read_entities,
+)
 from han_retrieval.matchers import matcher_class
 from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions import RegionRow, Regions, RegionStore
@@ -174,4 +180,4 @@ def work() -> None:
 
 
 if __name__ == "__main__":
-    main if sys.argv[1] == "train" else work()
+    work()

@@ -85,8 +85,8 @@ def soft_max_triplet_loss(
     no_negative = (rows[own].unsqueeze(1) == columns) | (places[own].unsqueeze(1) == places)  # (k, I)
     if matching is not None:
         if matching.shape != scores.shape or matching.dtype != torch.bool:
-            wanted = tuple(scores.shape)
-            raise ValueError(f"matching must be {wanted} bool; got {tuple(matching.shape)} {matching.dtype}")
+            shape = tuple(scores.shape)
+            raise ValueError(f"matching must be {shape} bool; got {tuple(matching.shape)} {matching.dtype}")
         no_negative |= matching
     positive = scores[:, own].diagonal()  # (k,)
     of_images = (scores - positive.unsqueeze(1) + margin).relu().masked_fill(no_negative, 0)

@@ -6,6 +6,7 @@ in order, and the first cause of a failure, so that all give the same one, and o
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -13,9 +14,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pydantic import BaseModel
@@ -47,7 +49,8 @@ class RanksDiffer(ConfigError):
     """Ranks have other data, another configuration or other packages."""
 
 
-class Launched(NamedTuple):
+@dataclass(frozen=True)
+class Launched:
     """What torchrun says in the environment: this process's number, how many there are, its number on its machine."""
 
     rank: int
@@ -64,7 +67,7 @@ def launched() -> Launched:
     try:
         place = Launched(*(int(os.environ.get(name, ok)) for name, ok in _ENVIRONMENT))
     except ValueError:
-        place = Launched(0, 0, 0)
+        place = Launched(-1, 0, 0)
     if place.count == 1:
         return Launched(0, 1, 0)
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
@@ -122,8 +125,7 @@ def join_ranks(device: torch.device | None = None) -> Iterator[Ranks]:
 
 
 def _meet(place: Launched, gpu: torch.device | None) -> tuple[_Notes, Ranks]:
-    import torch.distributed as dist
-
+    dist: Any = importlib.import_module("torch.distributed")
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         store, *_ = next(dist.rendezvous("env://", timeout=STEP))
@@ -138,7 +140,7 @@ def _meet(place: Launched, gpu: torch.device | None) -> tuple[_Notes, Ranks]:
             timeout=STEP,
             device_id=gpu,
         )
-        return notes, Ranks(*place)
+        return notes, Ranks(place.rank, place.count, place.local_rank)
     except RuntimeError as error:
         raise ConfigError(f"the {place.count} ranks cannot meet at {where} ({error})") from None
 
@@ -254,12 +256,13 @@ def compare_ranks(ranks: Ranks, config: BaseModel, facts: dict[str, Any]) -> Non
     for name in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    own = {"config": config.model_dump(), "data": {k: v for k, v in facts.items() if k not in _PATHS}} | {
-        "packages": versions, "host": socket.gethostname()
-    }  # fmt: skip
-    first, *others = ranks.gather_objects(own)
-    for rank, other in enumerate(others, start=1):
-        for part in ("config", "packages", "data"):
-            if found := difference(first[part], other[part], words=("is {} on rank 0", "{} there")):
-                what = {"config": "the configuration", "packages": "the packages", "data": "the data"}[part]
-                raise RanksDiffer(f"{what} of rank {rank} on {other['host']} must be as on rank 0: {found}")
+    own: dict[str, dict[str, Any]] = {
+        "packages": versions,
+        "configuration": config.model_dump(),
+        "data": {name: value for name, value in facts.items() if name not in _PATHS},
+    }
+    (_, first), *others = ranks.gather_objects((socket.gethostname(), own))
+    for rank, (host, other) in enumerate(others, start=1):
+        for part, of_first in first.items():
+            if found := difference(of_first, other[part], words=("is {} on rank 0", "{} here")):
+                raise RanksDiffer(f"rank {rank} on {host} does not have the {part} of rank 0: {found}")

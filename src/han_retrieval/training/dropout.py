@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class PlacedDropout:
             weights = _attention(query, key, attn_mask, is_causal=is_causal, scale=scale)  # (k, ..., L, S)
             return self(weights, dropout_p, places) @ value
 
-        functional.dropout, functional.scaled_dot_product_attention = dropout, attention
+        functional.dropout, functional.scaled_dot_product_attention = dropout, cast(Any, attention)
         try:
             yield
         finally:

@@ -5,6 +5,7 @@ torch's SyncBatchNorm does the same on GPUs alone, and takes the ranks of the pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -27,7 +28,7 @@ class SharedNorms:
             if ranks.count > 1 and isinstance(part, _BatchNorm) and not isinstance(part, nn.SyncBatchNorm):
                 part.forward = partial(self._forward, part, part.forward)  # type: ignore[method-assign]
 
-    def _forward(self, norm: _BatchNorm, alone: nn.Module, values: Tensor) -> Tensor:
+    def _forward(self, norm: _BatchNorm, alone: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         if not norm.training or self.ranks.count == 1:
             return alone(values)
         return _normalised(norm, values, self.ranks)

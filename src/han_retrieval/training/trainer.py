@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -139,7 +139,8 @@ def train(
     )
     with claimed_folder(folder, config, ranks) as run_folder:
         if not any(parameter.requires_grad for parameter in task.module.parameters()):
-            return ranks.share(task.save_untrained(progress=progress) if ranks.first else None)
+            saved = task.save_untrained(progress=progress) if ranks.first else None
+            return cast(TrainingResult, ranks.share(saved))
         state = run_training(
             task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard, ranks=ranks
         )
