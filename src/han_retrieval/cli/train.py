@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.devices import device_option
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, features_option, format_option, splits_option
-from han_retrieval.cli.run_options import run_options, stopping
+from han_retrieval.cli.run_options import run_options, training
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
@@ -69,7 +69,8 @@ def train(
 ) -> None:
     """Train a matcher on the captioned photos of DATASET, with their regions from FEATURES.
 
-    OUT is a usable model after the first epoch. A training that was stopped goes on exactly with --resume.
+    OUT is a usable model after the first epoch. A training that was stopped goes on exactly with --resume. On several
+    GPUs or machines: torchrun --nproc-per-node N -m han_retrieval train ...
     """
     named = (f"model.matcher={matcher}",) if matcher else ()
     eyes = ("backbone.trained=true",) if train_backbone else ()
@@ -77,12 +78,13 @@ def train(
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return
-    photos = with_splits(read_dataset(dataset, format=format_name), splits)
-    store = RegionStore.open(features)
-    click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
-    for reason, count in photos.skipped.items():
-        click.echo(f"left out: {count} x {printable(reason)}", err=True)
-    with stopping(out):
+    with training(out, device) as (ranks, found_device):
+        photos = with_splits(read_dataset(dataset, format=format_name), splits)
+        store = RegionStore.open(features)
+        if ranks.first:
+            click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
+            for reason, count in photos.skipped.items():
+                click.echo(f"left out: {count} x {printable(reason)}", err=True)
         result = train_model(
             settings,
             photos,
@@ -92,9 +94,12 @@ def train(
             annotations=None if entities is None else read_entities(entities),
             resume=resume,
             command=shlex.join(["han", *sys.argv[1:]]),
-            device=find_device(device),
+            device=found_device,
             tensorboard=tensorboard,
+            ranks=ranks,
         )
+    if not ranks.first:
+        return
     found = {
         "model": str(result.folder),
         "steps": result.steps,

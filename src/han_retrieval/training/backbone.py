@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, open_photo
 from han_retrieval.errors import ConfigError, DataError
-from han_retrieval.regions import RegionBatch, Regions, RegionStore
+from han_retrieval.regions import Regions, RegionStore
 from han_retrieval.regions.backbones.backbone import BackboneFingerprint, PhotoTokens
 from han_retrieval.regions.backbones.efficientnet import NAME, EfficientNetBackbone, save_backbone
 from han_retrieval.regions.combined import in_boxes
@@ -129,7 +129,8 @@ class PhotoBatches(Batches):
 
     def _photos(
         self, step: int, ids: Sequence[str], random: torch.Generator
-    ) -> tuple[RegionBatch, Sequence[PhotoGroup] | None]:
+    ) -> tuple[Tensor, Tensor, Sequence[np.ndarray | None], Sequence[PhotoGroup] | None]:
+        """This rank's boxes in the changed photos (b, m, 4), the mask (B, m) of all, stored boxes, its photos."""
         if step < self.first_step:
             return super()._photos(step, ids, random)
         stored = self.store.batch(ids)
@@ -137,18 +138,21 @@ class PhotoBatches(Batches):
         places: dict[str, list[int]] = {}
         for place, photo_id in enumerate(ids):
             places.setdefault(photo_id, []).append(place)
+        own = self.ranks.rows(len(ids))
         alike: dict[tuple[torch.Size, ...], list[tuple[list[int], list[Tensor]]]] = defaultdict(list)
-        for photo_id, of_photo in places.items():
+        for photo_id, of_photo in places.items():  # changes are drawn for all, so that ranks draw the same
             change, changed, seen = self._change(photo_id, stored.boxes[of_photo[0]], random)
             boxes[of_photo, : len(changed)], mask[of_photo, : len(seen)] = changed, seen
-            photo = _opened(self.photos[photo_id], size=max(self.sizes))
-            pixels = [change.of_pixels(photo, shape_for(*photo.size, size=size)) for size in self.sizes]
-            alike[tuple(each.shape for each in pixels)].append((of_photo, pixels))
+            rows = [place - own.start for place in of_photo if own.start <= place < own.stop]
+            if rows:
+                photo = _opened(self.photos[photo_id], size=max(self.sizes))
+                pixels = [change.of_pixels(photo, shape_for(*photo.size, size=size)) for size in self.sizes]
+                alike[tuple(each.shape for each in pixels)].append((rows, pixels))
         groups = []
         for group in alike.values():
             of_sizes = zip(*(pixels for _, pixels in group), strict=True)
             groups.append(PhotoGroup([rows for rows, _ in group], tuple(torch.stack(each) for each in of_sizes)))
-        return RegionBatch(boxes, mask, stored.boxes), groups
+        return boxes[own], mask, stored.boxes[own], groups
 
     def _change(
         self, photo_id: str, boxes: np.ndarray | None, random: torch.Generator

@@ -37,6 +37,8 @@ class LoopConfig(BaseModel):
             weights themselves.
         dev_photos: Photos of the dev split that are evaluated after each epoch; 0 takes all.
         checkpoint_minutes: Time between checkpoints, from which an interrupted run goes on.
+        precision: What the large products of a step are computed in: "float32", or "bfloat16", which is faster on GPUs
+            that have it. Weights, scores of pairs, losses and the optimiser stay in float32.
     """
 
     # As JSON, infinity is a word; pydantic would write null.
@@ -59,6 +61,7 @@ class LoopConfig(BaseModel):
     ema_decay: Share = 0.998
     dev_photos: CountOrNone = 250
     checkpoint_minutes: float = Field(default=5.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class BackboneConfig(BaseModel):

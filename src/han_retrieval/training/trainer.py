@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,16 +21,22 @@ from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, Matcher, make_matcher, matcher_class
 from han_retrieval.matchers.saving import save_folder
+from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions import RegionStore, same_detector
 from han_retrieval.text import Vocabulary, expand_vocabulary, tokenize
 from han_retrieval.training.batches import Batch, Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
+from han_retrieval.training.dropout import PlacedDropout
+from han_retrieval.training.invariance import hold_still
 from han_retrieval.training.log import events_writer
 from han_retrieval.training.loop import EpochReport, StepLoss, TrainingTask, run_training
+from han_retrieval.training.norms import SharedNorms
+from han_retrieval.training.precision import autocast, check_precision
 from han_retrieval.training.run_folder import check_folder, claimed_folder
 from han_retrieval.training.schedule import loss_power
 from han_retrieval.training.state import RunState
+from han_retrieval.training.steps import step_seed
 from han_retrieval.training.text_weights import (
     frozen_tokens,
     load_pretrained_text,
@@ -76,6 +82,7 @@ def train(
     device: str | torch.device = "cpu",
     progress: bool = True,
     tensorboard: bool = False,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train a matcher on captioned photos and their regions.
 
@@ -97,6 +104,8 @@ def train(
         device: Where to train.
         progress: Show progress on standard error.
         tensorboard: Write TensorBoard events as well.
+        ranks: The processes that train together, each of which calls this: what ``join_ranks`` yields. The weights are
+            those of one process. The first rank writes, shows and evaluates.
 
     Raises:
         DataError: A split is empty, photos have no regions, an augmentation is another detector's, or a checkpoint is
@@ -114,7 +123,9 @@ def train(
     if tensorboard:
         events_writer()  # refused now, before anything is written
     _check_annotations(config, annotations)
-    check_folder(folder, config, resume=resume)
+    check_precision(config, torch.device(device))
+    if ranks.first:
+        check_folder(folder, config, resume=resume)
     task = _task_for(config)(
         config,
         dataset,
@@ -124,12 +135,16 @@ def train(
         augmentations=augmentations,
         command=command,
         device=device,
-        progress=progress,
+        progress=progress and ranks.first,
+        ranks=ranks,
     )
-    with claimed_folder(folder, config) as run_folder:
+    with claimed_folder(folder, config, ranks) as run_folder:
         if not any(parameter.requires_grad for parameter in task.module.parameters()):
-            return task.save_untrained(progress=progress)
-        state = run_training(task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard)
+            saved = task.save_untrained(progress=progress) if ranks.first else None
+            return cast(TrainingResult, ranks.share(saved))
+        state = run_training(
+            task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard, ranks=ranks
+        )
     return TrainingResult(folder, state.step, state.best["epoch"], state.best["rsum"], state.seconds)
 
 
@@ -158,6 +173,7 @@ class MatcherTraining(TrainingTask[Batch]):
         command: str,
         device: str | torch.device,
         progress: bool = True,
+        ranks: Ranks = ALONE,
     ) -> None:
         photos = dataset.split(config.train_split)
         if not photos.caption_count:
@@ -182,6 +198,7 @@ class MatcherTraining(TrainingTask[Batch]):
             annotations=annotations,
             augmentations=augmentations,
             inputs=model.image_inputs,
+            ranks=ranks,
         )
         if len(data.photo_ids) < 2:
             raise DataError(
@@ -197,10 +214,14 @@ class MatcherTraining(TrainingTask[Batch]):
         elif config.word_vectors is not None:
             start_from_vectors(model.text_encoder, vocabulary, config.word_vectors)
         model.to(device)
+        hold_still(model)
         watched = [] if dev is None else [s for photo in dev.photos for s in photo.captions]
         encoded = [ids for captions in data.captions for ids in captions]
         encoded += [model.tokenizer.encode(s).ids for s in watched if tokenize(s)]
-        data = replace(data, tokens=frozen_tokens(model.text_encoder, encoded, device=model.device, progress=progress))
+        with ranks.one_a_machine_first():
+            tokens = frozen_tokens(model.text_encoder, encoded, device=model.device, progress=progress)
+        data = replace(data, tokens=tokens)
+        self.ranks, self.norms = ranks, SharedNorms(model, ranks)
         self.config, self.folder, self.command = config, folder, command
         self.data, self.dev, self.module = data, dev, model
         self.weights, self.steps_per_epoch = model.state_dict(), data.steps_per_epoch
@@ -237,15 +258,16 @@ class MatcherTraining(TrainingTask[Batch]):
 
     def loss(self, batch: Batch, *, step: int, steps: int) -> StepLoss:
         """The triplet loss and, with annotations, the alignment loss."""
-        config, size = self.config, len(batch.words)
+        config, size = self.config, len(batch.word_mask)
+        own, ranks = self.ranks.rows(size), self.ranks.of(size)
+        self.norms.ranks = ranks
         region_mask, word_mask = batch.region_mask.to(self.module.device), batch.word_mask.to(self.module.device)
-        tokens = (
-            self.module.encode_images(batch.regions, region_mask),
-            region_mask,
-            self.module.encode_texts(batch.words, word_mask),
-            word_mask,
-        )
-        scores = self.module.score(*tokens)
+        dropout = PlacedDropout(step_seed(config.seed, step)).within(torch.arange(size)[own])
+        with dropout, autocast(config, self.module.device):
+            images = self.module.encode_images(batch.regions, region_mask).float()
+            texts = self.module.encode_texts(batch.words, word_mask[own]).float()
+        # This rank's images against the texts of all.
+        scores = self.module.score(images, region_mask, ranks.gather(texts, size), word_mask)  # (b, B)
         power = loss_power(config, step, steps=steps)
         loss = soft_max_triplet_loss(
             scores,
@@ -253,14 +275,16 @@ class MatcherTraining(TrainingTask[Batch]):
             power=power,
             image_ids=batch.image_ids.to(scores.device),
             matching=None if batch.matching is None else batch.matching.to(scores.device),
+            ranks=ranks,
         )
         total, parts = loss, {"loss": loss}
         if batch.shown is not None:
             assert isinstance(self.module, AligningMatcher)  # or _check_annotations had refused
-            parts["alignment"] = alignment_loss(self.module.alignment(*tokens), batch.shown.to(scores.device))
+            alignment = self.module.alignment(images, region_mask, texts, word_mask[own])
+            parts["alignment"] = alignment_loss(alignment, batch.shown.to(scores.device), ranks=ranks)
             total = loss + config.alignment_weight * parts["alignment"]
         collapsed = collapse_value(margin=config.margin, power=power, batch_size=size)
-        return StepLoss(total, parts, notes={"power": power}, collapsed=collapsed, pairs=size**2)
+        return StepLoss(total, parts, notes={"power": power}, collapsed=collapsed, pairs=size**2, ranks=ranks)
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
         """Evaluate the model on the dev photos, and save it if its weights are the ones to keep."""
