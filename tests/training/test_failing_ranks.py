@@ -104,6 +104,32 @@ def ranks_of(launcher: subprocess.Popen[str]) -> dict[int, int]:
     return found
 
 
+STUCK = """
+import os, time
+from contextlib import nullcontext
+from han_retrieval.training import distributed
+distributed._GLANCE, distributed._ANSWER = 0.1, 1.0
+meet = distributed._meet
+distributed._meet = lambda place, gpu: meet(place, None)
+distributed._sigterm_interrupts = nullcontext
+import torch
+with distributed.join_ranks(torch.device("cuda", 0)) as ranks:
+    ranks.wait()
+    if ranks.rank == 1:
+        os.kill(os.getpid(), 9)
+    time.sleep(300)  # as in a call that waits for a GPU
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what has died is seen in /proc")
+def test_a_rank_that_waits_for_its_gpu_ends_with_the_others():
+    started = ranks_jobs.start(2, ["-c", STUCK])
+    ended = [rank.communicate(timeout=200) for rank in started]
+    (line,) = errors_of(ended)
+    assert line.startswith(f"han: error: rank 1 on {HOST} (process {started[1].pid}) has died")
+    assert [rank.returncode for rank in started] == [2, -signal.SIGKILL]
+
+
 def test_one_process_needs_no_others(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)

@@ -10,10 +10,11 @@ import importlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
@@ -29,6 +30,7 @@ from han_retrieval.version import __version__
 
 STEP = timedelta(minutes=30)  # for what all ranks do at the same time
 _ANSWER = 10.0  # seconds that a rank which lives has to say so when another is lost; torchrun kills after 30
+_GLANCE = 2.0  # seconds between looks at the other ranks, beside work on a GPU
 _PACKAGES = ("numpy", "open-clip-torch", "tokenizers", "torch", "torchvision", "transformers")
 _PATHS = ("dataset", "entities")  # facts that may differ between machines: what is there has a hash
 
@@ -103,7 +105,7 @@ def join_ranks(device: torch.device | None = None) -> Iterator[Ranks]:
     on_gpu = device is not None and device.type == "cuda"
     notes, ranks = _meet(place, device if on_gpu else None)
     try:
-        with _sigterm_interrupts():
+        with _sigterm_interrupts(), _watched(notes) if on_gpu else nullcontext():
             yield ranks
     except RankLost as error:
         raise notes.lost(error) from None
@@ -159,13 +161,40 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(number, before)
 
 
+@contextmanager
+def _watched(notes: _Notes) -> Iterator[None]:
+    """End this process when another rank has failed and this one does not notice.
+
+    What waits for a GPU waits for ever where another rank's share does not come, and handles no signal.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_GLANCE):
+            if (cause := notes.seen_dead()) and not over.wait(_ANSWER):
+                error = notes.failed(cause)
+                if not error.quiet:
+                    print(f"han: error: {error}", file=sys.stderr, flush=True)
+                os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 class _Notes:
     """What ranks note in the store about themselves."""
 
     def __init__(self, store: Any, place: Launched) -> None:
         self._store, self._place, self._host = store.clone(), place, socket.gethostname()
+        self._known: dict[int, list[str]] = {}  # of each rank that was heard of: process, machine, namespace
         self._store.set_timeout(timedelta(seconds=_ANSWER))
-        self._store.set(f"who/{place.rank}", f"{os.getpid()} {self._host}")
+        self._namespace = ""  # of processes: containers of one machine may have one name and not see each other's
+        with suppress(OSError):
+            self._namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+        self._store.set(f"who/{place.rank}", f"{os.getpid()} {self._host} {self._namespace}")
 
     def left(self) -> None:
         """Note that this rank ends in order."""
@@ -207,22 +236,23 @@ class _Notes:
             if self._has("cause"):
                 return self._store.get("cause").decode()
             for rank in range(self._place.count):
-                process, host = self._who(rank)
-                if host == self._host and not _is_alive(process) and not self._has(f"left/{rank}"):
+                process, *where = self._who(rank)
+                is_here = where == [self._host, self._namespace]
+                if is_here and not _is_alive(int(process)) and not self._has(f"left/{rank}"):
                     return f"{self.name(rank)} has died, without a word: killed, or out of memory; {_STOP}"
         return ""
 
     def name(self, rank: int) -> str:
         """A rank, its machine and its process."""
-        process, host = self._who(rank)
+        process, host, _ = self._who(rank)
         return f"rank {rank}" + (f" on {host} (process {process})" if host else "")
 
-    def _who(self, rank: int) -> tuple[int, str]:
+    def _who(self, rank: int) -> list[str]:
+        """Its process, machine and namespace; empty where nothing was heard of it."""
         with suppress(RuntimeError):
-            if self._has(f"who/{rank}"):
-                process, host = self._store.get(f"who/{rank}").decode().split(" ", 1)
-                return int(process), host
-        return 0, ""
+            if rank not in self._known and self._has(f"who/{rank}"):
+                self._known[rank] = self._store.get(f"who/{rank}").decode().split(" ", 2)
+        return self._known.get(rank, ["", "", ""])
 
     def _has(self, key: str) -> bool:
         return bool(self._store.check([key]))
