@@ -11,7 +11,7 @@ import click
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
-from han_retrieval.cli.options import reading_options, splits_option
+from han_retrieval.cli.options import FOLDER, reading_options, splits_option
 from han_retrieval.cli.pace import added_in
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.errors import ConfigError
@@ -34,8 +34,8 @@ _SHOWN = 5
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the region store; extended if it exists.")
+@click.argument("source", type=FOLDER, required=False)
+@click.option("--out", type=FOLDER, help="The folder of the region store; extended if it exists.")
 @click.option(
     "--preview",
     type=click.Path(path_type=Path),

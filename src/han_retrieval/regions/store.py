@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from han_retrieval.data.files import is_text, readable, reading
 from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import leftovers
+from han_retrieval.objects import to_path
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import (
     CHECKSUMS,
@@ -53,7 +54,7 @@ class RegionStore(Closing):
     store that is pickled is opened again in the other process.
 
     Attributes:
-        path: The folder.
+        path: The folder, or the place in object storage.
         fingerprint: Of the detector that made the features.
         feature_size: D.
         pooled_size: P, of the photos' pooled vectors; 0 where they have none, or there are no photos yet.
@@ -71,6 +72,9 @@ class RegionStore(Closing):
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """A store as it is now, for reading; later appends by others are not seen.
+
+        Like all that takes a store or an index, it takes a folder or a URL of object storage, such as
+        s3://bucket/features.
 
         Raises:
             StoreError: There is nothing at ``path``, or no region store, or one that a newer version wrote, or its name
@@ -174,7 +178,7 @@ class RegionStore(Closing):
         columns = ["id", "path", "width", "height"]
         table = self._read(self._read_photos).slice(0, len(self))
         return [
-            StoredPhoto(photo_id, None if path is None else Path(path), width, height)
+            StoredPhoto(photo_id, None if path is None else to_path(path), width, height)
             for photo_id, path, width, height in zip(*(table[name].to_pylist() for name in columns), strict=True)
         ]
 
@@ -313,7 +317,7 @@ class RegionStore(Closing):
 
 
 def _absolute(path: str | Path) -> Path:
-    path = Path(path).absolute()
+    path = to_path(path).absolute()
     if not is_text(str(path)):
         raise StoreError(f"{readable(str(path))}: its name is not UTF-8, which a region store's must be")
     return path
