@@ -11,7 +11,7 @@ import click
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.errors import ConfigError, DataError
-from han_retrieval.objects import to_path
+from han_retrieval.objects import is_remote, to_path
 
 
 @click.command()
@@ -80,7 +80,7 @@ def _facts(name: str) -> dict[str, Any]:
     from han_retrieval.search.settings import is_index
     from han_retrieval.storage.versions import is_table
 
-    path = model_folder(name)
+    path = to_path(name) if is_remote(to_path(name)) else model_folder(name)
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
         return {"kind": "model", **_model(path)}
     if is_index(path):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SCHEMES = ("s3", "gs", "az")
 
 _CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 10
 _FIRST_TRIES, _FIRST_SECONDS = 2, 15  # of the first contact, where a name or an address may be wrong
 _TRIES, _SECONDS = 8, 120  # later: storage is busy at times
 _ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
@@ -103,6 +104,8 @@ def explain(path: ObjectPath, text: str) -> str:
     if re.search(r"error sending request|[Cc]onnection|timed out|dns error", text):
         at = where or "its address"
         return f"object storage cannot be reached at {at}; mend {_ENDPOINTS[path.scheme]}, or try again later"
+    if where and "list request" in text and "404 Not Found" in text and not code:
+        return f"what answers at {where} is no object storage; mend {_ENDPOINTS[path.scheme]}"
     return " ".join(re.sub(r"<[^>]*>", " ", text.split("\n\nDebug source")[0]).split())[:300]
 
 
@@ -120,18 +123,18 @@ def _reached(scheme: str, name: str, _: frozenset[tuple[str, str]]) -> Any:
 
     place = ObjectPath(f"{scheme}://{name}")
     with explained(place):
-        first = _connect(scheme, name, tries=_FIRST_TRIES, seconds=_FIRST_SECONDS)
+        first = _connect(scheme, name, tries=_FIRST_TRIES, seconds=_FIRST_SECONDS, timeout=f"{_ANSWER_SECONDS}s")
         next(iter(obstore.list(first, chunk_size=1)), None)
         return _connect(scheme, name, tries=_TRIES, seconds=_SECONDS)
 
 
-def _connect(scheme: str, name: str, *, tries: int, seconds: float) -> Any:
+def _connect(scheme: str, name: str, *, tries: int, seconds: float, **client: str) -> Any:
     from datetime import timedelta
 
     from obstore.store import AzureStore, GCSStore, S3Store
 
     options: Any = {
-        "client_options": {"connect_timeout": f"{_CONNECT_SECONDS}s", "allow_http": _is_plain_http(scheme)},
+        "client_options": {"connect_timeout": f"{_CONNECT_SECONDS}s", "allow_http": _is_plain_http(scheme), **client},
         "retry_config": {"max_retries": tries, "retry_timeout": timedelta(seconds=seconds)},
     }
     if scheme == "gs":

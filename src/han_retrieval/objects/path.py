@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self, TypeGuard, cast
 
-from han_retrieval.errors import StoreError
+from han_retrieval.errors import ConfigError, StoreError
 from han_retrieval.objects.connection import SCHEMES, bucket_of, explained
 
 # One slash is left where a Path was made of it.
@@ -255,7 +255,8 @@ class ObjectPath:
 
         mode: Any = "create" if new else "overwrite"
         if instead_of is not None:
-            mode = {"e_tag": instead_of.e_tag, "version": instead_of.version}
+            known = {"e_tag": instead_of.e_tag, "version": instead_of.version}
+            mode = {name: value for name, value in known.items() if value is not None}
         with explained(self):
             put = obstore.put(bucket_of(self), self.key, content, mode=mode, use_multipart=False if new else None)
         tag = put["e_tag"] or put["version"] or ""
@@ -314,6 +315,20 @@ def to_path(name: str | os.PathLike[str] | ObjectPath) -> Path:
     if text.partition(":")[0] in SCHEMES and text.partition(":")[2].startswith("/"):
         raise StoreError(f"{text}: names no bucket; a URL of object storage is such as s3://bucket/prefix")
     return Path(text)
+
+
+def local_path(name: str | os.PathLike[str] | ObjectPath) -> Path:
+    """The path of what can only be on this machine.
+
+    Raises:
+        ConfigError: It is a URL of object storage.
+    """
+    path = to_path(name)
+    if is_remote(path):
+        raise ConfigError(
+            f"{path}: only photos, region stores and indexes can be in object storage; give a folder here"
+        )
+    return path
 
 
 def is_remote(path: object) -> TypeGuard[ObjectPath]:

@@ -111,16 +111,18 @@ def open_version(path: Path, version: int | None) -> Any:
     Raises:
         StoreError: It cannot be read, or is not as it was written.
     """
-    import lance
-
     with reading(path):
-        if is_remote(path):
-            return lance.dataset(str(path), version=version, storage_options=lance_options(path))
-        assert version is not None
-        damage = quick_damage(path, version)
+        damage = None if version is None else quick_damage(path, version)
         if damage is not None:
             raise StoreError(str(damage))
-        return lance.dataset(path, version=version)
+        return open_unchecked(path, version)
+
+
+def open_unchecked(path: Path, version: int | None) -> Any:
+    """As ``open_version``, whether or not its files are as they were written; errors are Lance's."""
+    import lance
+
+    return lance.dataset(str(path), version=version, storage_options=lance_options(path))
 
 
 def quick_damage(path: Path, version: int) -> Damage | None:

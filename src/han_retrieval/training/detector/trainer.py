@@ -12,6 +12,7 @@ import torch
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.errors import DataError
+from han_retrieval.objects import local_path
 from han_retrieval.regions.bottom_up import BottomUp, BottomUpConfig, BottomUpDetector, Names, save_detector
 from han_retrieval.training.detector.batches import AnnotatedPhoto, DetectorBatch, DetectorBatches
 from han_retrieval.training.detector.card import detector_card
@@ -70,7 +71,7 @@ def train_detector(
         ConfigError: ``out`` holds a run already or one of another configuration.
         HANError: ``out`` holds other things or is another process's, or the loss is not finite.
     """
-    folder = Path(out)
+    folder = local_path(out)
     check_folder(folder, config, resume=resume)
     task = DetectorTraining(config, dataset, entities, folder, annotation=annotation, command=command, device=device)
     with claimed_folder(folder, config) as run_folder:
