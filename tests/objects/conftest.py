@@ -5,22 +5,18 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from object_server import moto_server, seaweed_server
+from object_server import has_seaweed, moto_server, seaweed_server
 
 from han_retrieval.objects import cache
 
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def moto():
-    with moto_server() as environment:
-        yield environment
-
-
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory):
-    with seaweed_server(tmp_path_factory.mktemp("seaweed") / "data") as environment:
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """SeaweedFS, a real server, where it is installed; else moto's."""
+    folder = tmp_path_factory.mktemp("seaweed") / "data"
+    with seaweed_server(folder) if has_seaweed() else moto_server() as environment:
         yield environment
 
 
@@ -30,16 +26,8 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def url(moto, monkeypatch) -> str:
-    """A place of its own in a bucket of moto's server."""
-    for name, value in moto.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://photos/test-{next(_numbers)}"
-
-
-@pytest.fixture
-def real_url(seaweed, monkeypatch) -> str:
-    """A place of its own in a bucket of a real server."""
-    for name, value in seaweed.items():
+def url(server, monkeypatch) -> str:
+    """A place of its own in a bucket."""
+    for name, value in server.items():
         monkeypatch.setenv(name, value)
     return f"s3://photos/test-{next(_numbers)}"

@@ -90,9 +90,10 @@ def test_what_is_no_object_storage_is_told(url, monkeypatch, tmp_path):
         server.shutdown()
 
 
-def test_a_model_in_object_storage_is_refused(url, capsys):
-    options = ["--features", f"{url}/features", "--split", "dev"]
-    code, _, err = run_han(capsys, "evaluate", f"{url}/model", ".", *options)
+def test_a_model_in_object_storage_is_refused(url, capsys, tmp_path):
+    (tmp_path / "captions.txt").write_text("a dog\n")
+    photo = make_photos(tmp_path / "photos", 1) / "000.png"
+    code, _, err = run_han(capsys, "caption", tmp_path / "captions.txt", photo, "--model", f"{url}/model")
     assert code == 2
     assert "models are read from a folder or the Hub" in err
 
