@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from training_data import make_data
 
 from han_retrieval.errors import ConfigError
 from han_retrieval.objects import cache, to_path
+from han_retrieval.regions import RegionRow, RegionStore
 
 
 def kept() -> int:
@@ -47,3 +50,38 @@ def test_a_size_that_is_none_is_refused(size, monkeypatch):
     monkeypatch.setenv(cache.SETTING, size)
     with pytest.raises(ConfigError, match="in gigabytes"):
         cache.most_bytes()
+
+
+def rows_of(store: RegionStore) -> list[RegionRow]:
+    return [RegionRow(name, None, regions) for name, regions in zip(store.ids, store.read(store.ids), strict=True)]
+
+
+def test_a_copy_of_a_store_is_read_without_the_storage(url, tmp_path, monkeypatch):
+    _, here = make_data(tmp_path)
+    with RegionStore.create(url, fingerprint=here.fingerprint, feature_size=12) as store:
+        store.append(rows_of(here))
+    with RegionStore.open(url, copy=True) as copied:
+        assert copied._table.path.is_relative_to(cache.folder())
+        assert copied.path == to_path(url)
+        with monkeypatch.context() as offline:
+            offline.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+            assert torch.equal(copied.batch(here.ids).features, here.batch(here.ids).features)
+        copied.append([RegionRow("one more", None, here.read(here.ids[:1])[0])])
+    assert len(RegionStore.open(url)) == len(RegionStore.open(url, copy=True)) == len(here) + 1
+
+
+def test_copies_of_stores_take_no_more_room_than_they_may(url, tmp_path, monkeypatch):
+    _, here = make_data(tmp_path)
+    for name in "abc":
+        with RegionStore.create(f"{url}/{name}", fingerprint="made-up", feature_size=12) as store:
+            store.append(rows_of(here))
+    first = RegionStore.open(f"{url}/a", copy=True)
+    size = kept()
+    monkeypatch.setenv(cache.SETTING, str(2.5 * size / 1e9))
+    RegionStore.open(f"{url}/b", copy=True)._copy[1].close()  # is not read any more
+    assert kept() > 1.9 * size
+    last = RegionStore.open(f"{url}/c", copy=True)
+    assert kept() < 2.5 * size
+    assert last.read(last.ids)[0].features.tobytes() == first.read(first.ids)[0].features.tobytes()
+    with pytest.warns(UserWarning, match="leaves no room"):
+        assert len(RegionStore.open(f"{url}/b", copy=True)) == len(here)

@@ -16,7 +16,7 @@ from han_retrieval.cli.pace import added_in
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.errors import ConfigError
 from han_retrieval.evidence.preview import draw_regions
-from han_retrieval.objects import is_remote
+from han_retrieval.objects import refuse_unreachable
 from han_retrieval.regions import (
     DEFAULT_DETECTOR,
     Detector,
@@ -95,8 +95,7 @@ def extract(
     if source is None or out is None:
         missing = "SOURCE" if source is None else "--out"
         raise ConfigError(f"{missing} is missing: han extract SOURCE --out FEATURES, or han extract --preview PHOTO")
-    if is_remote(out):
-        out.exists()  # refused before the detector is loaded
+    refuse_unreachable(out)  # before the detector is loaded
     try:
         if format_name in FEATURE_FORMATS or (format_name is None and feature_format(source)):
             if horizontal_flip:

@@ -1,4 +1,4 @@
-"""Copies of objects on this machine, for what is read more than once: photos, and tables that a training reads.
+"""Copies of photos of object storage on this machine: most are read more than once.
 
 They are in the user's cache folder, at most ``HAN_CACHE_GB`` of them (10 by default); those that were not used for
 longest leave first. A copy is of one state of an object, which its name says, so that a changed object is copied anew.
@@ -80,7 +80,7 @@ def keep(file: Path, content: bytes) -> bool:
 def _file(path: ObjectPath, status: ObjectStatus) -> Path:
     state = f"{path}\0{status.e_tag}\0{status.version}\0{status.st_size}"
     name = blake2b(state.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-    return folder() / name[:2] / (name + path.suffix.lower())
+    return folder() / "photos" / name[:2] / (name + path.suffix.lower())
 
 
 def _make_room(size: int, most: int) -> None:
@@ -93,7 +93,7 @@ def _make_room(size: int, most: int) -> None:
             return
         _copied = 1
     kept = []
-    for file in folder().rglob("*"):
+    for file in (folder() / "photos").rglob("*"):
         with suppress(OSError):
             if file.is_file():
                 status = file.stat()

@@ -237,6 +237,14 @@ class ObjectPath:
             found = obstore.get(bucket_of(self), self.key)
             return bytes(found.bytes()), ObjectStatus.of(found.meta)
 
+    def copy_into(self, file: IO[bytes]) -> None:
+        """Write its content into a file, some of it in memory at a time; errors are those of ``read_bytes``."""
+        import obstore
+
+        with explained(self):
+            for part in obstore.get(bucket_of(self), self.key).stream():
+                file.write(part)
+
     def write_bytes(self, content: bytes, *, instead_of: ObjectStatus | None = None, new: bool = False) -> ObjectStatus:
         """Write the object, which readers see as a whole or not at all.
 
@@ -329,6 +337,16 @@ def local_path(name: str | os.PathLike[str] | ObjectPath) -> Path:
             f"{path}: only photos, region stores and indexes can be in object storage; give a folder here"
         )
     return path
+
+
+def refuse_unreachable(path: object) -> None:
+    """Check that the bucket of a path can be reached; nothing is asked of a path on this machine.
+
+    Raises:
+        StoreError: It cannot.
+    """
+    if is_remote(path):
+        bucket_of(path)
 
 
 def is_remote(path: object) -> TypeGuard[ObjectPath]:
