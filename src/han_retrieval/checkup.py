@@ -11,6 +11,7 @@ from pathlib import Path
 from han_retrieval.errors import DataError, HANError, StoreError
 from han_retrieval.files import leftovers, move
 from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, model_folder
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.parsing import read_settings
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.folder_checksums import NAME, accept_files, check_files, listed_files
@@ -94,7 +95,7 @@ def accept_path(name: str | Path) -> list[str]:
 
 
 def _parts(name: str | Path, *, progress: bool = False) -> tuple[Path, list[_Part]]:
-    path = model_folder(name)
+    path = to_path(name) if is_remote(to_path(name)) else model_folder(name)
     parts = list(_found(path, progress=progress))
     if not parts:
         missing = "there is nothing" if not path.exists() else "nothing that can be checked"

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from han_retrieval.matchers import DEFAULT_MODEL
+from han_retrieval.objects import to_path
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-FOLDER = click.Path(path_type=Path)
+
+class _Place(click.Path):
+    """A path of this machine, or a URL of object storage such as s3://bucket/prefix."""
+
+    def coerce_path_result(self, value: str | os.PathLike[str]) -> Any:
+        """The path, or the ``ObjectPath``."""
+        return to_path(value)
+
+
+FOLDER = _Place()
 
 
 def together(*decorators: Decorator) -> Decorator:

@@ -80,7 +80,7 @@ def train(
         return
     with training(out, device) as (ranks, found_device):
         photos = with_splits(read_dataset(dataset, format=format_name), splits)
-        store = RegionStore.open(features)
+        store = RegionStore.open(features, copy=True)
         if ranks.first:
             click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
             for reason, count in photos.skipped.items():
@@ -90,7 +90,7 @@ def train(
             photos,
             store,
             out,
-            augmentations=[RegionStore.open(path) for path in augmented],
+            augmentations=[RegionStore.open(path, copy=True) for path in augmented],
             annotations=None if entities is None else read_entities(entities),
             resume=resume,
             command=shlex.join(["han", *sys.argv[1:]]),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, read_batches, reason_without
 from han_retrieval.errors import DataError, HANError
@@ -18,7 +17,7 @@ from han_retrieval.regions.extraction import progress_bar
 from han_retrieval.search.maker import Maker
 from han_retrieval.search.photo import Photo, read_photo
 from han_retrieval.search.rows import PhotoFile, PhotoRow
-from han_retrieval.search.scan import FileState, Place, Scan
+from han_retrieval.search.scan import FileState, Place, Scan, path_of
 from han_retrieval.search.table import Broken, PhotoTable
 
 _ROWS_A_COMMIT = 256
@@ -67,7 +66,7 @@ class Additions:
     @property
     def broken(self) -> list[tuple[str, str]]:
         """Files that could not be indexed, those of earlier updates included, and the reasons."""
-        return [(str(Path(*place)), each.reason) for place, each in sorted(self._broken.items())]
+        return [(str(path_of(place)), each.reason) for place, each in sorted(self._broken.items())]
 
     def run(self, maker: Maker, *, batch_size: int, threads: int, progress: bool) -> None:
         """Bring the table up to date; after an interrupt or an error, what was done before it is kept."""
@@ -113,7 +112,7 @@ class Additions:
         return [each for each, files in self._files.items() if not files and not may_be_unread(each)]
 
     def _read(self, place: Place) -> tuple[int, Callable[[], Photo | DataError]]:
-        return read_photo(Path(*place), self._files)
+        return read_photo(self._found.path(place), self._files)
 
     def _take(self, batch: Iterable[tuple[Place, Photo | DataError]], maker: Maker) -> None:
         new: dict[str, tuple[Photo, list[PhotoFile]]] = {}
@@ -129,7 +128,7 @@ class Additions:
         self._encode(list(new.values()), maker)
 
     def _take_error(self, place: Place, error: DataError) -> None:
-        reason = reason_without(Path(*place), error)
+        reason = reason_without(path_of(place), error)
         if not isinstance(error, UnreadablePhotoError):
             self._broken[place] = Broken(self._found.files[place], reason, PHOTO_READER)
             return

@@ -8,11 +8,13 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import IO, cast
 
 from PIL import Image
 
 from han_retrieval.data import ExifInfo, UnreadablePhotoError, count_pixels, open_file, open_photo, read_exif
 from han_retrieval.errors import DataError
+from han_retrieval.objects import is_remote
 from han_retrieval.search.scan import FileState
 
 
@@ -52,7 +54,7 @@ def read_photo(path: Path, known: Container[str]) -> tuple[int, Callable[[], Pho
     """
     try:
         with open_file(path) as file:
-            status = os.fstat(file.fileno())
+            status = path.stat() if is_remote(path) else os.fstat(file.fileno())
             photo_id = _hash(path, file)
         pixels = 0 if photo_id in known else count_pixels(path)
     except DataError as error:
@@ -78,8 +80,8 @@ def _decode(path: Path, state: FileState, photo_id: str) -> Photo | DataError:
     return Photo(state, photo_id, image, read_exif(image))
 
 
-def _hash(path: Path, file: BufferedReader) -> str:
+def _hash(path: Path, file: IO[bytes]) -> str:
     try:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return hashlib.file_digest(cast(BufferedReader, file), lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
         raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from han_retrieval.data import is_text, photo_files
 from han_retrieval.errors import DataError
 from han_retrieval.files import from_home
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.search.settings import Patterns
 
 Place = tuple[str, str]
@@ -45,10 +46,32 @@ class Scan:
     unread: dict[Place, str] = field(default_factory=dict)
     unsure: bool = False
     unreadable: list[Path] = field(default_factory=list)
+    _objects: dict[Place, Path] = field(default_factory=dict)  # as they were listed, so that none is asked for again
+
+    def path(self, place: Place) -> Path:
+        """The path of a file."""
+        return self._objects.get(place) or path_of(place)
+
+    def add(self, place: Place, file: Path) -> None:
+        """Take up a photo file.
+
+        Raises:
+            OSError: Nothing is known of it.
+        """
+        status = file.stat()
+        self.files[place] = FileState(status.st_size, status.st_mtime_ns)
+        if bool(is_remote(file)):
+            self._objects[place] = file
 
     def overlooks(self, place: Place) -> bool:
         """Whether nothing is known of a file: it cannot be read, or is below a folder that could not be listed."""
-        return place in self.unread or any(Path(*place).is_relative_to(folder) for folder in self.unreadable)
+        return place in self.unread or any(path_of(place).is_relative_to(folder) for folder in self.unreadable)
+
+
+def path_of(place: Place) -> Path:
+    """The path of a file: a root and the path from there."""
+    root, path = place
+    return to_path(root) / path
 
 
 def scan(roots: dict[str, Patterns]) -> Scan:
@@ -68,7 +91,7 @@ def root_name(given: str | Path, known: Collection[str]) -> str:
     """The name of a folder in an index: the name it has there already, else its absolute path without ".."."""
     path = _plain(given)
     # Compared as paths, since case does not matter on Windows.
-    return next((each for each in known if Path(_plain(each)) == Path(path)), path)
+    return next((each for each in known if to_path(_plain(each)) == to_path(path)), path)
 
 
 def _plain(path: str | Path) -> str:
@@ -86,9 +109,9 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
     roots: list[str] = []
     for each in given:
         root = root_name(each, known)
-        if not Path(root).is_dir():
+        if not to_path(root).is_dir():
             raise DataError(
-                f"{each}: {'not a folder' if Path(root).exists() else 'no such folder'}; index takes folders"
+                f"{each}: {'not a folder' if to_path(root).exists() else 'no such folder'}; index takes folders"
             )
         if not is_text(root):
             raise DataError(f"{each!r}: its name is not UTF-8; rename it")
@@ -97,24 +120,27 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
     everywhere = list(dict.fromkeys([*known, *roots]))
     for root in roots:
         for other in everywhere:
-            if root == other or not Path(other).is_dir():
+            inner, outer = to_path(root), to_path(other)
+            if root == other or type(inner) is not type(outer) or not outer.is_dir():
                 continue
-            inner, outer = Path(root).resolve(), Path(other).resolve()
+            inner, outer = inner.resolve(), outer.resolve()
             if inner.is_relative_to(outer) or outer.is_relative_to(inner):
                 raise DataError(f"{root} and {other} are one inside the other; give the outer one alone")
     return roots
 
 
 def _scan(root: str, patterns: Patterns, found: Scan) -> None:
+    top = to_path(root)
+
     def enter(folder: str) -> bool:
-        return not _fits(Path(folder).relative_to(root).as_posix(), patterns.exclude)
+        return not _fits(to_path(folder).relative_to(top).as_posix(), patterns.exclude)
 
     def unreadable(error: OSError) -> None:
         found.unreadable.append(Path(str(error.filename)))
 
     def wanted(file: Path) -> str | None:
         """The path of a photo from the root, unless it is left out."""
-        path = file.relative_to(root).as_posix()
+        path = file.relative_to(top).as_posix()
         if _fits(path, patterns.exclude) or (patterns.include and not _fits(path, patterns.include)):
             return None
         if not is_text(path):
@@ -133,17 +159,15 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
         found.unread[root, path] = "is a link to nothing" if is_dangling else f"cannot be read ({error.strerror})"
         found.unsure |= not is_dangling
 
-    for file in photo_files(Path(root), enter=enter, unreadable=unreadable, odd=odd):
+    for file in photo_files(top, enter=enter, unreadable=unreadable, odd=odd):
         path = wanted(file)
         if path is None:
             continue
         try:
-            status = file.stat()
+            found.add((root, path), file)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):  # gone since it was listed
                 odd(file, error)
-            continue
-        found.files[root, path] = FileState(status.st_size, status.st_mtime_ns)
 
 
 def _fits(path: str, patterns: Iterable[str]) -> bool:

@@ -13,11 +13,12 @@ import torch
 from han_retrieval.errors import DataError, QueryError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
+from han_retrieval.objects import to_path
 from han_retrieval.regions import Detector
 from han_retrieval.search.additions import Additions
 from han_retrieval.search.maker import DEFAULT_STORAGE, Maker
 from han_retrieval.search.pooling import POOLINGS
-from han_retrieval.search.scan import Place, Scan, resolve_roots, root_name, scan
+from han_retrieval.search.scan import Place, Scan, path_of, resolve_roots, root_name, scan
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
 from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
@@ -73,9 +74,9 @@ def index_photos(
     An interrupt keeps what was done so far. A killed run loses at most the photos of its last commit.
 
     Args:
-        roots: Folders; none means all folders that are indexed already. Photos of other indexed folders stay as they
-            are.
-        out: The index's folder.
+        roots: Folders, here or in object storage; none means all folders that are indexed already. Photos of other
+            indexed folders stay as they are.
+        out: The index's folder, or its place in object storage, such as s3://bucket/index.
         model: The model's folder; by default the model of the index, or the one that ships.
         loaded: That model, if it is loaded already.
         detector: Finds regions; by default the detector that the model was trained with.
@@ -147,7 +148,7 @@ def index_photos(
             moved=len(additions.moved),
             removed=additions.removed,
             broken=additions.broken + found.left_out,
-            unread=[(str(Path(*place)), reason) for place, reason in sorted(additions.unread.items())],
+            unread=[(str(path_of(place)), reason) for place, reason in sorted(additions.unread.items())],
             unreadable=[str(folder) for folder in found.unreadable],
             seconds=time.perf_counter() - started,
         )
@@ -209,7 +210,7 @@ def _scan(roots: dict[str, Patterns], before: Settings | None) -> Scan:
             continue
         patterns = roots[root]
         through = " that --include and --exclude let through" if patterns.include or patterns.exclude else ""
-        what = f"no photo in it or below it{through}" if Path(root).is_dir() else "no such folder"
+        what = f"no photo in it or below it{through}" if to_path(root).is_dir() else "no such folder"
         # New patterns may be mistaken, which is no reason to remove photos.
         known = before is not None and root in before.roots and (not through or before.roots[root] == patterns)
         mend = "; if its photos are to leave the index: --forget" if known else ""
@@ -245,6 +246,6 @@ def _require_all(old: PhotoTable, new: PhotoTable, unread: dict[Place, str]) -> 
     lost = [place for place in places if place in unread]
     if lost:
         raise StoreError(
-            f"{Path(*lost[0])}: {unread[lost[0]]}, as are {len(lost) - 1:,} other files of the present index, which "
+            f"{path_of(lost[0])}: {unread[lost[0]]}, as are {len(lost) - 1:,} other files of the present index, which "
             "therefore stays; give the command again when they can be read, or move them out of their folders"
         )

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from han_retrieval.errors import StoreError
+from han_retrieval.objects import to_path
 from han_retrieval.search import Hit
 from han_retrieval.search.rows import PhotoFile, to_files
 from han_retrieval.serve.schemas import FolderFacet, PhotoSummary
@@ -87,10 +89,10 @@ class Catalogue:
 def unchanged_file(files: tuple[PhotoFile, ...], size: int) -> Path | None:
     """The first of a photo's files whose size and time are those at indexing, or None."""
     for file in files:
-        path = Path(file.root, file.path)
+        path = to_path(file.root) / file.path
         try:
             status = path.stat()
-        except (OSError, ValueError):
+        except (OSError, ValueError, StoreError):
             continue
         if (status.st_size, status.st_mtime_ns) == (size, file.mtime):
             return path

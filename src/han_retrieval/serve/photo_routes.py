@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -14,6 +15,8 @@ from fastapi.responses import FileResponse, Response
 
 from han_retrieval.evidence import Evidence
 from han_retrieval.evidence.colours import region_colours
+from han_retrieval.objects import is_remote, to_path
+from han_retrieval.objects.cache import local_copy
 from han_retrieval.search import Part
 from han_retrieval.search.calibration import Match
 from han_retrieval.serve import jpegs
@@ -55,17 +58,17 @@ def photo_routes(context: Context) -> APIRouter:
         return await jpeg(request, photo_id, "screen", lambda _, path: jpegs.make_jpeg(path, jpegs.Size.SCREEN))
 
     @router.get("/originals/{photo_id}", response_class=FileResponse, responses={200: {"description": "the file"}})
-    async def original(photo_id: str) -> FileResponse:
+    async def original(photo_id: str) -> Response:
         """The photo's file as it is, to download."""
         _, facts = known_photo(service.catalogue, photo_id)
         path = await run_sync(_file_of, service.catalogue, photo_id, facts)
-        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+        return await run_sync(_download, path)
 
     @router.get("/api/photos/{photo_id}")
     async def facts(photo_id: str) -> PhotoDetails:
         """Path, date, camera and size of a photo."""
         row, facts = known_photo(service.catalogue, photo_id)
-        path, *copies = (str(Path(file.root, file.path)) for file in service.catalogue.files(row))
+        path, *copies = (str(to_path(file.root) / file.path) for file in service.catalogue.files(row))
         return PhotoDetails(**{**facts, "name": facts["path"], "path": path, "copies": copies})
 
     @router.get("/api/photos/{photo_id}/evidence")
@@ -106,6 +109,18 @@ def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Path
             410, f"{facts['path']}: gone or changed since it was indexed; update the index with `han index --out`"
         )
     return path
+
+
+def _download(path: Path) -> Response:
+    """A photo's file to save; one of object storage is copied here first."""
+    kind = "application/octet-stream"
+    if not is_remote(path):
+        return FileResponse(path, media_type=kind, filename=path.name)
+    copy = local_copy(path)
+    if isinstance(copy, Path):
+        return FileResponse(copy, media_type=kind, filename=path.name)
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.name, safe='')}"}
+    return Response(copy, media_type=kind, headers=headers)
 
 
 def _response(

@@ -22,6 +22,7 @@ from han_retrieval.data.files import field, sentences
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, make_matcher
+from han_retrieval.objects import local_path
 from han_retrieval.parsing import read_json_lines
 from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows
@@ -74,7 +75,7 @@ def pretrain_text(
         DataError: Too few photos have two captions, or a checkpoint is of other data.
         HANError: ``out`` holds other things or is another process's, or the loss is not finite.
     """
-    folder = Path(out)
+    folder = local_path(out)
     if ranks.first:
         check_folder(folder, config, resume=resume)
     if config.model.matcher != "han" or config.pretrained_text:

@@ -21,6 +21,7 @@ from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, Matcher, make_matcher, matcher_class
 from han_retrieval.matchers.saving import save_folder
+from han_retrieval.objects import local_path
 from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions import RegionStore, same_detector
 from han_retrieval.text import Vocabulary, expand_vocabulary, tokenize
@@ -119,7 +120,7 @@ def train(
         >>> result = train(config, read_dataset("flickr8k"), RegionStore.open("features"), "model")
         >>> HAN.from_pretrained(result.folder)
     """
-    folder = Path(out)
+    folder = local_path(out)
     if tensorboard:
         events_writer()  # refused now, before anything is written
     _check_annotations(config, annotations)

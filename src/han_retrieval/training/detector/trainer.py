@@ -12,6 +12,7 @@ import torch
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.errors import DataError
+from han_retrieval.objects import local_path
 from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions.bottom_up import BottomUp, BottomUpConfig, BottomUpDetector, Names, save_detector
 from han_retrieval.regions.bottom_up.sampling import Draws
@@ -75,7 +76,7 @@ def train_detector(
         ConfigError: ``out`` holds a run already or one of another configuration.
         HANError: ``out`` holds other things or is another process's, or the loss is not finite.
     """
-    folder = Path(out)
+    folder = local_path(out)
     check_precision(config, torch.device(device))
     if ranks.first:
         check_folder(folder, config, resume=resume)
