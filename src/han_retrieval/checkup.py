@@ -11,9 +11,11 @@ from pathlib import Path
 from han_retrieval.errors import DataError, HANError, StoreError
 from han_retrieval.files import leftovers, move
 from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, model_folder
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.parsing import read_settings
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.folder_checksums import NAME, accept_files, check_files, listed_files
+from han_retrieval.weights import BACKBONE_FOLDER
 
 _CALIBRATION, _TEXT_MAP, _TEXT_WEIGHTS = "calibration.json", "candidates.safetensors", "text_encoder.safetensors"
 # What programs read of a model, a detector or the weights of a text encoder.
@@ -93,7 +95,7 @@ def accept_path(name: str | Path) -> list[str]:
 
 
 def _parts(name: str | Path, *, progress: bool = False) -> tuple[Path, list[_Part]]:
-    path = model_folder(name)
+    path = to_path(name) if is_remote(to_path(name)) else model_folder(name)
     parts = list(_found(path, progress=progress))
     if not parts:
         missing = "there is nothing" if not path.exists() else "nothing that can be checked"
@@ -121,6 +123,8 @@ def _found(path: Path, *, progress: bool) -> Iterator[_Part]:
         listed = listed_files(path) or {}
         names = f"size and SHA-256 of {', '.join(listed)}" if listed else "that it loads"
         yield _Part(_kind_of_files(path), names, _check_model, _sweep, _unchecked_model)
+    if (path / BACKBONE_FOLDER / CONFIG).is_file():
+        yield _Part("backbone", "size and SHA-256 of its files, that it loads", _check_backbone, _sweep_backbone)
     run = path / "training"
     if (run / "config.json").is_file() or any(run.glob("checkpoint-*")):
         yield _Part("training run", "settings, metrics and checkpoints", _check_run, _repair_run)
@@ -184,6 +188,25 @@ def _load(folder: Path) -> None:
         size = load_matcher(folder).config.joint_size
         Calibration.read(folder)
         TextMap.read(folder, model=folder_hash(folder), size=size)
+
+
+def _check_backbone(folder: Path) -> list[Damage]:
+    """Check the backbone that was trained with a model."""
+    from han_retrieval.regions.backbones.efficientnet import make_backbone
+
+    own = folder / BACKBONE_FOLDER
+    damages = check_files(own, listed_files(own) or [CONFIG, WEIGHTS])
+    if not damages:
+        try:
+            make_backbone(str(own.absolute()))
+        except HANError as error:
+            what = str(error).removeprefix(f"{own}: ")
+            damages = [Damage(own, what, "copy the folder again from where it came, or go on with the training")]
+    return damages
+
+
+def _sweep_backbone(folder: Path) -> list[str]:
+    return _sweep(folder / BACKBONE_FOLDER)
 
 
 def _sweep(folder: Path) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from han_retrieval.errors import StoreError
+from han_retrieval.objects import ObjectPath, is_remote, to_path
 
 _WINDOWS = os.name == "nt"
 _TRIES = 20  # on Windows, a twentieth of a second apart
@@ -22,6 +24,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
         StoreError: The file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
+    if is_remote(path):
+        path.write_bytes(data)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -45,9 +50,11 @@ def leftovers(folder: Path) -> Iterator[Path]:
     return (file for file in folder.glob(".*") if re.fullmatch(r"\..+\.\d+", file.name) and file.is_file())
 
 
-def from_home(path: str | Path) -> Path:
-    """The path with "~" as the home folder; as it is where there is no such user, as of a file named "~draft"."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111, that of pathlib raises
+def from_home(path: str | Path | ObjectPath) -> Path:
+    """``to_path`` with "~" as the home folder; as it is where there is no such user, as of a file named "~draft"."""
+    if isinstance(path, ObjectPath):
+        return to_path(path)
+    return to_path(os.path.expanduser(path))  # noqa: PTH111, that of pathlib raises
 
 
 def move(source: Path, target: Path) -> None:
@@ -80,3 +87,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def cache_folder() -> Path:
+    """The folder for what can be computed again, by the system's custom."""
+    if os.name == "nt":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "han-retrieval"

@@ -120,7 +120,7 @@ class Retriever:
             raise ModelError(
                 f"{self.name}: does not say which detector it was trained with; name one: load(..., detector=NAME)"
             )
-        return detector_for(fingerprint)
+        return detector_for(fingerprint, model=None if self.folder is None else model_folder(self.folder))
 
     def encode_images(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         """Photos to tokens: detect regions, then encode them.
@@ -286,7 +286,11 @@ def load(
         from han_retrieval.regions import detector_for, load_detector
 
         fingerprint = model.config.detector_fingerprint
-        detector = detector_for(fingerprint, name=detector) if fingerprint else load_detector(detector, regions=36)
+        detector = (
+            detector_for(fingerprint, name=detector, model=folder)
+            if fingerprint
+            else load_detector(detector, regions=36)
+        )
     return Retriever(model, name=str(name), folder=folder, detector=detector)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import metrics
-from han_retrieval.evaluation.metrics import fold_results, query_results, recall_sum, summarise
+from han_retrieval.evaluation.metrics import expected_recalls, fold_results, query_results, recall_sum, summarise
 from han_retrieval.evaluation.relevance import Relevance
 
 
@@ -187,3 +187,49 @@ def test_memory_beside_the_scores_is_small():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < scores.nbytes // 2
+
+
+@given(tasks(), st.data())
+def test_captions_that_match_several_images(task, data):
+    """Every image that a caption is relevant to counts, in both directions; ties still count against the system."""
+    scores, caption_image = task
+    images = len(scores)
+    having = [sorted({image, *data.draw(st.lists(st.integers(0, images - 1), max_size=3))}) for image in caption_image]
+    relevance = relevance_for(caption_image, images)
+    relevance = Relevance(relevance.image_ids, relevance.caption_ids, relevance.caption_image,
+                          tuple(np.array(each) for each in having))  # fmt: skip
+    results = query_results(np.array(scores, dtype=np.float32), relevance)
+    rounded = np.array(scores, dtype=np.float32).tolist()
+    of_images = [
+        adverse(line, own)
+        for row, line in enumerate(rounded)
+        if (own := {column for column, rows in enumerate(having) if row in rows})
+    ]
+    of_captions = [adverse([line[c] for line in rounded], set(rows)) for c, rows in enumerate(having)]
+    for way, expected in (("image_to_text", of_images), ("text_to_image", of_captions)):
+        queries = results[way]
+        found = zip(queries.rank, queries.average_precision, queries.r_precision, queries.ndcg, strict=True)
+        assert [pytest.approx(each) for each in expected] == list(found)
+
+
+def test_recalls_with_ties_at_random():
+    """By the definition: the mean over all orders of what ties."""
+    scores = np.array([[0.5, 0.5, 0.5, 0.1], [0.5, 0.2, 0.9, 0.9]], dtype=np.float32)
+    relevance = relevance_for([0, 0, 1, 1], 2)
+    found = expected_recalls(scores, relevance)
+    # The first image: two of the three that tie are its own. The second: its own two come first.
+    assert found["image_to_text"]["R@1"] == pytest.approx(100 * (2 / 3 + 1) / 2)
+    # The first caption ties between its image and the other.
+    assert found["text_to_image"]["R@1"] == pytest.approx(100 * (1 / 2 + 1 + 1 + 1) / 4)
+    assert found["text_to_image"]["R@5"] == found["image_to_text"]["R@5"] == 100
+
+
+@given(tasks())
+def test_no_order_of_ties_is_worse_than_the_one_that_counts(task):
+    scores, caption_image = task
+    relevance = relevance_for(caption_image, len(scores))
+    values = np.array(scores, dtype=np.float32)
+    worst = summarise(query_results(values, relevance))
+    for way, expected in expected_recalls(values, relevance).items():
+        for name, value in expected.items():
+            assert value >= worst[way][name] - 1e-9

@@ -86,7 +86,16 @@ def test_captions_that_photos_share_bound_the_recall():
     assert found.notes == (
         "10 of 19 captions stand under several photos, of which only one counts: text to image R@1/5/10 can be "
         "expected to reach 53.2/76.6/100.0 at most",
+        # All scores are equal: nothing is found where ties count against the model.
+        "such captions tie, and ties count against the model; broken at random, they would make rSum 301.3 (image to "
+        "text 10.0/50.0/81.3, text to image 10.0/50.0/100.0)",
     )
+    found = run(MaxMatcher(), photos(said), store, equal_captions="relevant")
+    assert found.notes == (
+        "10 of 19 captions stand under several photos; each counts for all of these (--equal-captions relevant), "
+        "unlike in published figures",
+    )
+    assert found.metrics["text_to_image"]["R@5"] == pytest.approx(100 * 10 / 19)
 
 
 def test_photos_without_regions():

@@ -11,6 +11,7 @@ from killing import kill_at
 from PIL import Image
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.errors import HANError
 from han_retrieval.regions import Regions, RegionStore, extract
 from han_retrieval.storage import table as table_module
 
@@ -92,3 +93,21 @@ def hold(out: Path, ready) -> None:
     store.lock()
     ready.set()
     time.sleep(600)
+
+
+def contents(out) -> list[tuple]:
+    """What a store holds, photo by photo, each once."""
+    store = RegionStore.open(out)
+    assert len(set(store.ids)) == len(store.ids) == store._table.dataset.count_rows()
+    return [
+        (photo_id, regions.features.tobytes(), regions.boxes.tobytes(), regions.labels, regions.scores.tobytes())
+        for photo_id, regions in zip(store.ids, store.read(store.ids), strict=True)
+    ]
+
+
+def count(out) -> int:
+    """How many photos a store holds."""
+    try:
+        return len(RegionStore.open(out))
+    except HANError:
+        return 0  # killed before the store was there

@@ -10,6 +10,7 @@ from tiny_detector import NAMES, noise, tiny_network
 
 from han_retrieval.errors import HANError
 from han_retrieval.regions.bottom_up import BottomUpDetector, BoxTargets, load_network, save_detector
+from han_retrieval.regions.bottom_up.sampling import Draws
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
 
 
@@ -126,7 +127,9 @@ def truth(boxes: list[list[float]]) -> BoxTargets:
 def test_losses_reach_all_that_is_learned_and_nothing_else():
     network = tiny_network().train()
     photos = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
-    losses = network.losses(photos, [truth([[10, 10, 60, 70]]), truth([])])  # a photo without boxes is all background
+    draws = Draws([1, 2], lambda values, share, boxes: values)
+    targets = [truth([[10, 10, 60, 70]]), truth([])]  # a photo without boxes is all background
+    losses = network.losses(photos, targets, draws=draws)
     assert losses.keys() == {"objectness", "proposals", "nouns", "attributes", "boxes"}
     sum(losses.values()).backward()
     for name, parameter in network.named_parameters():

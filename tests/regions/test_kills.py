@@ -6,7 +6,7 @@ import random
 import time
 
 import pytest
-from fake_detector import FakeDetector, hold, make_photos, run, run_killed_at
+from fake_detector import FakeDetector, contents, count, hold, make_photos, run, run_killed_at
 from killing import KILLED, processes_with
 
 from han_retrieval.errors import HANError
@@ -15,15 +15,6 @@ from han_retrieval.regions import RegionStore, extract
 PHOTOS = 30
 
 processes = processes_with("han_retrieval.regions.store", "han_retrieval.regions.extraction", "lance", "torch")
-
-
-def contents(out):
-    store = RegionStore.open(out)
-    assert len(set(store.ids)) == len(store.ids) == store._table.dataset.count_rows()
-    return [
-        (photo_id, regions.features.tobytes(), regions.boxes.tobytes(), regions.labels, regions.scores.tobytes())
-        for photo_id, regions in zip(store.ids, store.read(store.ids), strict=True)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +27,6 @@ def unbroken(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("unbroken") / "features"
     extract(photos, FakeDetector(), out)
     return contents(out)
-
-
-def count(out) -> int:
-    try:
-        return len(RegionStore.open(out))
-    except HANError:
-        return 0  # killed before the store was there
 
 
 def finish(photos, out, unbroken) -> None:

@@ -36,6 +36,25 @@ def test_every_caption_once_an_epoch(batches):
     assert batches._epoch(0) != batches._epoch(1)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_captions_of_a_photo_share_a_batch(batches, count):
+    """Every caption still comes once an epoch, a photo's in as few batches as can be."""
+    shared = replace(batches, config=small_config(captions_per_photo=count))
+    epoch = shared._epoch(0)
+    pairs = [pair for batch in epoch for pair in batch]
+    assert len(set(pairs)) == len(pairs) == shared.caption_count
+    for batch in epoch:
+        assert 1 < len(batch) <= 8
+        assert max(Counter(photo for photo, _ in batch).values()) <= count
+    times = Counter(photo for batch in epoch for photo in {photo for photo, _ in batch})
+    assert all(times[photo] == -(-len(captions) // count) for photo, captions in enumerate(shared.captions))
+
+
+def test_a_batch_needs_two_photos():
+    with pytest.raises(ValueError, match="captions of two photos"):
+        small_config(captions_per_photo=5)
+
+
 @pytest.mark.parametrize("bos_eos", [False, True])
 def test_captions_without_a_word_are_left_out(batches, bos_eos):
     config = small_config(model={"bos_eos": bos_eos})

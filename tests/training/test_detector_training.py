@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from han_retrieval.data import EntitiesPhoto, EntitiesSentence, Phrase, open_pho
 from han_retrieval.errors import HANError
 from han_retrieval.regions.bottom_up import BottomUpDetector, Names, load_network
 from han_retrieval.training.detector import DetectorTrainingConfig, train_detector
-from han_retrieval.training.detector.batches import changed_photo
+from han_retrieval.training.detector.batches import DRAWS, changed_photo
 from han_retrieval.training.detector.figures import _average_precision, are_covered
 from han_retrieval.training.detector.labels import BoxLabels, box_labels
 from han_retrieval.training.detector.trainer import DetectorTraining
@@ -73,7 +72,7 @@ def test_boxes_follow_the_changed_photo(seed):
         np.eye(2, dtype=bool),
     )
     config = DetectorTrainingConfig(colour=0.2, crop=0.6)
-    changed, moved = changed_photo(photo, truth, (256, 192), config, np.random.default_rng(seed))
+    changed, moved = changed_photo(photo, truth, (256, 192), config, np.random.default_rng(seed).random(DRAWS))
     assert changed.shape == (192, 256, 3)
     rows, columns = (changed.mean(2) > 80).nonzero()
     seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -85,9 +84,8 @@ def test_boxes_follow_the_changed_photo(seed):
 def test_a_box_that_is_mostly_cropped_away_is_left_out():
     boxes = np.array([[0.45, 0.6, 0.75, 0.8], [0.3, 0.6, 0.6, 0.8]], np.float32)  # five and two sixths of it are inside
     truth = BoxLabels(boxes, np.eye(4, dtype=np.float32)[:2], np.eye(2, dtype=bool))
-    drawn = iter([0.5, (0.5, 0.5), 1, 1, 1])  # the lower right quarter, in the colours that it has
-    random = SimpleNamespace(uniform=lambda *_: next(drawn), random=lambda: 0.9)
-    _, kept = changed_photo(Image.new("RGB", (64, 64)), truth, (100, 100), DetectorTrainingConfig(), random)
+    drawn = np.array([0, 1, 1, 0.5, 0.5, 0.5, 0.9])  # the lower right quarter, in the colours that it has
+    _, kept = changed_photo(Image.new("RGB", (64, 64)), truth, (100, 100), DetectorTrainingConfig(crop=0.5), drawn)
     assert kept.boxes.tolist() == pytest.approx(np.array([[0, 20, 50, 60]]), abs=1e-3)
     assert kept.nouns.tolist() == [[1, 0, 0, 0]]
 

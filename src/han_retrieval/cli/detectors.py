@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from han_retrieval.errors import HANError, ModelError
-from han_retrieval.matchers import MatcherConfig
+from han_retrieval.matchers import MatcherConfig, model_folder
 from han_retrieval.regions import Detector, detector_for, load_detector
 
 
@@ -17,7 +17,7 @@ def find_detector(config: MatcherConfig, model: str | Path, *, name: str | None,
     """
     if config.detector_fingerprint is not None:
         try:
-            return detector_for(config.detector_fingerprint, name=name)
+            return detector_for(config.detector_fingerprint, name=name, model=model_folder(model))
         except HANError as error:
             raise ModelError(f"{model}: {error}") from None
     if name is None:

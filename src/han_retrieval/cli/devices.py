@@ -12,12 +12,23 @@ device_option = click.option(
 )
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
     """The device of a name as torch has it; "auto" is a GPU if there is one.
+
+    Args:
+        name: What was asked for.
+        local_rank: The number of one of several processes of this machine, each of which takes a GPU of its own.
 
     Raises:
         ConfigError: There is no such device.
     """
+    if local_rank is not None and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
+        if local_rank >= (count := torch.cuda.device_count()):
+            raise ConfigError(
+                f"process {local_rank + 1} of this machine has no GPU of its own, there are {count}: start as many "
+                "with torchrun --nproc-per-node, or take --device cpu"
+            )
+        return torch.device("cuda", local_rank)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -49,7 +49,7 @@ def distil(
     folder = model_folder(model)
     refuse_cached(folder)
     matcher = load_aligning_matcher(folder).to(find_device(device))
-    store = RegionStore.open(features)
+    store = RegionStore.open(features, copy=True)
     for note in check_regions(matcher, store):
         click.echo(f"note: {note}", err=True)
     found = learn(matcher, captioned, store, photos=photos, sentences=sentences, progress=True)

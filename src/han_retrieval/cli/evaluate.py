@@ -29,6 +29,13 @@ _FEW = 500  # photos
 @scored_dataset_options
 @click.option("--split", required=True, help="The photos to rank: dev, test, ...")
 @click.option("--folds", type=click.IntRange(min=1), default=1, help="Mean over consecutive folds (COCO 1K: 5).")
+@click.option(
+    "--equal-captions",
+    type=click.Choice(["negative", "relevant"]),
+    default="negative",
+    show_default=True,
+    help="What a caption that several photos have is to each: published figures take it for a negative to all but one.",
+)
 @click.option("--grounding", type=FOLDER, help="Entities annotations: measure phrase grounding too.")
 @click.option("--json", "json_file", type=_FILE, help="Write all metrics and each query's results to this file.")
 @click.option("--run", "run_file", type=_FILE, help="Write TREC runs and qrels, two files per direction.")
@@ -49,6 +56,7 @@ def evaluate(
     format_name: str | None,
     splits: Path | None,
     folds: int,
+    equal_captions: str,
     grounding: Path | None,
     json_file: Path | None,
     run_file: Path | None,
@@ -79,7 +87,15 @@ def evaluate(
     try:
         ids = [photo.id for photo in photos.photos]
         grounded = ground(matcher, annotations, store, ids=ids) if annotations else None
-        found = evaluate_model(matcher, photos, store, folds=folds, allow_missing=allow_missing, precision=precision)
+        found = evaluate_model(
+            matcher,
+            photos,
+            store,
+            folds=folds,
+            allow_missing=allow_missing,
+            equal_captions=equal_captions,
+            precision=precision,
+        )
     except KeyboardInterrupt:
         click.echo("stopped; nothing was written", err=True)
         sys.exit(130)

@@ -8,14 +8,14 @@ import click
 
 from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.json_output import print_json
-from han_retrieval.cli.options import detector_options, json_option, model_option
+from han_retrieval.cli.options import FOLDER, detector_options, json_option, model_option
 from han_retrieval.data import open_photo
 from han_retrieval.evidence import Evidence, evidence_from_regions
 from han_retrieval.matchers import load_matcher
 
 
 @click.command()
-@click.argument("photo", type=click.Path(path_type=Path))
+@click.argument("photo", type=FOLDER)
 @click.argument("sentence")
 @model_option
 @detector_options

@@ -13,13 +13,14 @@ import click
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
-from han_retrieval.cli.options import SOURCE, engine_options, reading_options, splits_option
+from han_retrieval.cli.options import FOLDER, SOURCE, engine_options, reading_options, splits_option
 from han_retrieval.cli.pace import added_in
 from han_retrieval.cluster import Cluster
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
 from han_retrieval.evidence.preview import draw_regions
+from han_retrieval.objects import refuse_unreachable
 from han_retrieval.regions import (
     DEFAULT_DETECTOR,
     Detector,
@@ -40,7 +41,7 @@ _SHOWN = 5
 
 @click.command()
 @click.argument("source", type=SOURCE, required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the region store; extended if it exists.")
+@click.option("--out", type=FOLDER, help="The folder of the region store; extended if it exists.")
 @click.option(
     "--preview",
     type=click.Path(path_type=Path),
@@ -104,6 +105,7 @@ def extract(
     if source is None or out is None:
         missing = "SOURCE" if source is None else "--out"
         raise ConfigError(f"{missing} is missing: han extract SOURCE --out FEATURES, or han extract --preview PHOTO")
+    refuse_unreachable(out)  # before the detector is loaded
     try:
         recognised = None if format_name or is_url(source) else feature_format(Path(source))
         if format_name in FEATURE_FORMATS or recognised:

@@ -11,6 +11,7 @@ import click
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.objects import is_remote, to_path
 
 
 @click.command()
@@ -33,13 +34,13 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
         raise ConfigError("--queries and --model go with --recall")
     if not path:
         raise ConfigError("PATH is empty; name a model, an index, a region store or a dataset")
-    if not (Path(path).exists() or path == "default" or "/" in path):  # said before torch is imported
+    if not (to_path(path).exists() or path == "default" or "/" in path):  # said before torch is imported
         raise DataError(f"{path}: no such file or folder")
     facts = _facts(path)
     if recall:
         if facts["kind"] != "index":
             raise ConfigError(f"{path}: --recall is of an index, and this is a {facts['kind']}")
-        facts |= _recall(Path(path), queries, model)
+        facts |= _recall(to_path(path), queries, model)
     if as_json:
         print_json(facts, indent=2)
         return
@@ -79,7 +80,7 @@ def _facts(name: str) -> dict[str, Any]:
     from han_retrieval.search.settings import is_index
     from han_retrieval.storage.versions import is_table
 
-    path = model_folder(name)
+    path = to_path(name) if is_remote(to_path(name)) else model_folder(name)
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
         return {"kind": "model", **_model(path)}
     if is_index(path):

@@ -102,7 +102,8 @@ def main(args: list[str] | None = None) -> Any:
     try:
         return cli.main(args=args, prog_name="han", standalone_mode=False)
     except HANError as error:
-        click.echo(f"han: error: {error}", err=True)
+        if not getattr(error, "quiet", False):
+            click.echo(f"han: error: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         click.echo(f"han: error: {one_line(error.format_message())}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -13,10 +14,20 @@ from han_retrieval.cluster import Cluster
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import DEFAULT_MODEL
+from han_retrieval.objects import to_path
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-FOLDER = click.Path(path_type=Path)
+
+class _Place(click.Path):
+    """A path of this machine, or a URL of object storage such as s3://bucket/prefix."""
+
+    def coerce_path_result(self, value: str | os.PathLike[str]) -> Any:
+        """The path, or the ``ObjectPath``."""
+        return to_path(value)
+
+
+FOLDER = _Place()
 
 
 class _Source(click.ParamType[Any]):

@@ -1,4 +1,4 @@
-"""What the commands that train have in common: their options, and how they stop."""
+"""What the commands that train have in common: their options, the ranks that torchrun starts, and how they stop."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import torch
 
+from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.options import FOLDER, Decorator, together
+from han_retrieval.ranks import Ranks
+from han_retrieval.training.distributed import join_ranks, launched
 
 
 def run_options(*, example: str) -> Decorator:
@@ -26,12 +30,19 @@ def run_options(*, example: str) -> Decorator:
 
 
 @contextmanager
-def stopping(out: Path) -> Iterator[None]:
-    """Say how to go on when the training is stopped, and exit as an interrupted command does."""
+def training(out: Path, device: str = "cpu") -> Iterator[tuple[Ranks, torch.device]]:
+    """The ranks that train together and this one's device; one that is alone where torchrun has started no others.
+
+    When the training is stopped, it is said how to go on, and the exit is that of an interrupted command.
+    """
+    place = launched()
+    found = find_device(device, local_rank=place.local_rank if place.count > 1 else None)
     try:
-        yield
+        with join_ranks(found) as ranks:
+            yield ranks, found
     except KeyboardInterrupt:
-        click.echo(
-            f"\nhan: stopped; the same command with --resume goes on from the last checkpoint in {out}", err=True
-        )
+        if place.rank == 0:
+            click.echo(
+                f"\nhan: stopped; the same command with --resume goes on from the last checkpoint in {out}", err=True
+            )
         sys.exit(130)

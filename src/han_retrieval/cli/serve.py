@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.devices import find_device
-from han_retrieval.cli.options import cpu_option, engine_options, moved_model_option
+from han_retrieval.cli.options import FOLDER, cpu_option, engine_options, moved_model_option
 from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError
 
 
 @click.command()
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", type=FOLDER)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; any but this machine's needs --token."
 )

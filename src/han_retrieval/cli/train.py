@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.devices import device_option
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, features_option, format_option, splits_option
-from han_retrieval.cli.run_options import run_options, stopping
+from han_retrieval.cli.run_options import run_options, training
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
@@ -40,6 +40,12 @@ from han_retrieval.training import train as train_model
     help="Entities annotations of the training photos: words learn to attend to the boxes of their phrase. Needs "
     "alignment_weight.",
 )
+@click.option(
+    "--train-backbone",
+    is_flag=True,
+    help="Train the image backbone along: features come from the photos at each step, at the boxes in "
+    "FEATURES. Same as --set backbone.trained=true.",
+)
 @format_option
 @splits_option
 @device_option
@@ -55,6 +61,7 @@ def train(
     show_config: bool,
     augmented: tuple[Path, ...],
     entities: Path | None,
+    train_backbone: bool,
     format_name: str | None,
     splits: Path | None,
     device: str,
@@ -62,31 +69,37 @@ def train(
 ) -> None:
     """Train a matcher on the captioned photos of DATASET, with their regions from FEATURES.
 
-    OUT is a usable model after the first epoch. A training that was stopped goes on exactly with --resume.
+    OUT is a usable model after the first epoch. A training that was stopped goes on exactly with --resume. On several
+    GPUs or machines: torchrun --nproc-per-node N -m han_retrieval train ...
     """
     named = (f"model.matcher={matcher}",) if matcher else ()
-    settings = load_config(TrainingConfig, config, overrides=(*named, *overrides))
+    eyes = ("backbone.trained=true",) if train_backbone else ()
+    settings = load_config(TrainingConfig, config, overrides=(*named, *eyes, *overrides))
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return
-    photos = with_splits(read_dataset(dataset, format=format_name), splits)
-    store = RegionStore.open(features)
-    click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
-    for reason, count in photos.skipped.items():
-        click.echo(f"left out: {count} x {printable(reason)}", err=True)
-    with stopping(out):
+    with training(out, device) as (ranks, found_device):
+        photos = with_splits(read_dataset(dataset, format=format_name), splits)
+        store = RegionStore.open(features, copy=True)
+        if ranks.first:
+            click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)
+            for reason, count in photos.skipped.items():
+                click.echo(f"left out: {count} x {printable(reason)}", err=True)
         result = train_model(
             settings,
             photos,
             store,
             out,
-            augmentations=[RegionStore.open(path) for path in augmented],
+            augmentations=[RegionStore.open(path, copy=True) for path in augmented],
             annotations=None if entities is None else read_entities(entities),
             resume=resume,
             command=shlex.join(["han", *sys.argv[1:]]),
-            device=find_device(device),
+            device=found_device,
             tensorboard=tensorboard,
+            ranks=ranks,
         )
+    if not ranks.first:
+        return
     found = {
         "model": str(result.folder),
         "steps": result.steps,

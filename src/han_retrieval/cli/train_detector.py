@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.devices import device_option, find_device
+from han_retrieval.cli.devices import device_option
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import FOLDER, format_option, splits_option
-from han_retrieval.cli.run_options import run_options, stopping
+from han_retrieval.cli.run_options import run_options, training
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
@@ -53,19 +53,20 @@ def train_detector(
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return
-    photos = with_splits(read_dataset(dataset, format=format_name), splits)
-    annotated = read_entities(entities)
-    with stopping(out):
+    with training(out, device) as (ranks, found_device):
         result = train(
             settings,
-            photos,
-            annotated,
+            with_splits(read_dataset(dataset, format=format_name), splits),
+            read_entities(entities),
             out,
             annotation=str(entities),
             resume=resume,
             command=shlex.join(["han", *sys.argv[1:]]),
-            device=find_device(device),
+            device=found_device,
+            ranks=ranks,
         )
+    if not ranks.first:
+        return
     found = {
         "detector": str(result.folder),
         "steps": result.steps,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.run_options import run_options, stopping
+from han_retrieval.cli.run_options import run_options, training
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset
 from han_retrieval.training import TrainingConfig
@@ -33,13 +33,15 @@ def train_text(
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return
-    photos: list[tuple[str, ...]] = []
-    for path in captions:
-        if path.suffix == ".jsonl":
-            photos += read_captions(path)
-        else:
-            photos += [photo.captions for photo in read_dataset(path).split(settings.train_split).photos]
-    click.echo(f"{len(photos)} photos, {sum(map(len, photos))} captions", err=True)
-    with stopping(out):
-        pretrain_text(settings, photos, out, resume=resume)
-    click.echo(out)
+    with training(out) as (ranks, _):
+        photos: list[tuple[str, ...]] = []
+        for path in captions:
+            if path.suffix == ".jsonl":
+                photos += read_captions(path)
+            else:
+                photos += [photo.captions for photo in read_dataset(path).split(settings.train_split).photos]
+        if ranks.first:
+            click.echo(f"{len(photos)} photos, {sum(map(len, photos))} captions", err=True)
+        pretrain_text(settings, photos, out, resume=resume, ranks=ranks)
+    if ranks.first:
+        click.echo(out)

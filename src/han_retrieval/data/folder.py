@@ -11,10 +11,12 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 from han_retrieval.data.dataset import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.errors import DataError
+from han_retrieval.objects import ObjectPath, is_remote
 
 
 class _PhotoFolder:
@@ -65,6 +67,9 @@ def photo_files(
         odd: Called with each path that is named as a photo and left out: with the system's error where what it is
             cannot be told, as for a link to nothing, and with None where it is a pipe, a device or the like.
     """
+    if is_remote(folder):
+        yield from _photo_objects(folder, enter)
+        return
     for where, subfolders, names in os.walk(folder, onerror=unreadable):
         subfolders[:] = [
             name
@@ -90,6 +95,23 @@ def photo_files(
                 error = caught
             if odd is not None:
                 odd(path, error)
+
+
+def _photo_objects(folder: ObjectPath, enter: Callable[[str], bool] | None) -> Iterator[Path]:
+    """As ``photo_files``."""
+    entered: dict[ObjectPath, bool] = {folder: True}
+
+    def is_entered(parent: ObjectPath) -> bool:
+        if parent not in entered:
+            entered[parent] = (
+                is_entered(parent.parent) and not parent.name.startswith(".") and (enter is None or enter(str(parent)))
+            )
+        return entered[parent]
+
+    for file in folder.walk_files():
+        is_photo = file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
+        if is_photo and file.is_relative_to(folder) and is_entered(file.parent):
+            yield cast(Path, file)
 
 
 def _photo_files(

@@ -27,6 +27,7 @@ from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.data.url_path import is_url
 from han_retrieval.data.urls import fixed_part, has_wildcards, list_urls, photo_at, read_url
 from han_retrieval.errors import DataError
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.parsing import read_lines
 
 _NAME = "manifest"
@@ -63,7 +64,11 @@ ADAPTER = _Manifest()
 
 def is_listing(source: str | Path) -> bool:
     """Whether a source is a URL, or a pattern that stands for files of this machine."""
-    return is_url(source) or (has_wildcards(str(source)) and not Path(source).exists())
+    name = str(source)
+    if not is_url(name):
+        return has_wildcards(name) and not Path(source).exists()
+    is_one = has_wildcards(name) or PurePosixPath(name).suffix.lower() in (".txt", ".parquet")
+    return is_one or not is_remote(to_path(source))  # a folder in object storage is one like others
 
 
 def is_list(source: str | Path) -> bool:
@@ -90,7 +95,7 @@ def read_listing(source: str | Path) -> CaptionedPhotos:
     name = str(source)
     suffix = PurePosixPath(name).suffix.lower()
     found: Iterable[tuple[str, str | Path]]
-    if not is_url(source):
+    if not is_url(name):
         paths = [Path(path) for path in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
         base = fixed_part(name, os.sep) or os.curdir
         found = [(Path(os.path.relpath(path, base)).as_posix(), path) for path in paths if path.is_file()]
@@ -155,8 +160,7 @@ def _photo(name: str, place: str | Path) -> CaptionedPhoto:
     if str(place).lower().startswith("file://"):
         with suppress(ValueError):  # of a URL that is none, which reading it says
             place = Path(url2pathname(urlsplit(str(place)).path))
-    return (
-        CaptionedPhoto(name, place, ())
-        if isinstance(place, Path)
-        else CaptionedPhoto(name, None, (), None, photo_at(place))
-    )
+    path = place if isinstance(place, Path) else to_path(place)
+    if isinstance(path, Path) and isinstance(place, str):
+        return CaptionedPhoto(name, None, (), None, photo_at(place))
+    return CaptionedPhoto(name, path, ())  # of this machine or of object storage

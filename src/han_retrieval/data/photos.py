@@ -23,7 +23,8 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from han_retrieval.data.jpegs import check_scans, decode_cut
 from han_retrieval.data.packed import PhotoBytes
 from han_retrieval.data.url_path import UrlPath
-from han_retrieval.errors import DataError, HANError, one_line
+from han_retrieval.errors import DataError, HANError, StoreError, one_line
+from han_retrieval.objects import ObjectPath, is_remote, to_path
 
 register_heif_opener()
 
@@ -63,6 +64,8 @@ class UnreadablePhotoError(DataError):
 def open_file(path: str | Path | UrlPath) -> IO[bytes]:
     """Open the file of a photo for reading, without waiting for what is behind a pipe or a device.
 
+    An object of object storage is copied into the cache of this machine first.
+
     Raises:
         UnreadablePhotoError: The file is missing, or the system does not let it be read.
         DataError: It is a folder, a pipe, a device or the like, empty, or larger than any photo.
@@ -71,6 +74,9 @@ def open_file(path: str | Path | UrlPath) -> IO[bytes]:
         from han_retrieval.data.urls import read_url
 
         return BytesIO(read_url(path.url))
+    path = to_path(path)
+    if is_remote(path):
+        return _open_object(path)
     try:
         # Without O_NONBLOCK, opening a named pipe waits for a writer.
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
@@ -96,6 +102,26 @@ def open_file(path: str | Path | UrlPath) -> IO[bytes]:
     return file
 
 
+def _open_object(path: ObjectPath) -> IO[bytes]:
+    """As ``open_file``."""
+    from han_retrieval.objects.cache import local_copy
+
+    try:
+        size = path.stat().st_size
+        if not size:
+            raise DataError(f"{path}: the file is empty")
+        if size > MOST_BYTES:
+            raise DataError(f"{path}: {size:,} bytes, more than a photo takes")
+        copy = local_copy(path)
+        return BytesIO(copy) if isinstance(copy, bytes) else copy.open("rb")
+    except FileNotFoundError:
+        raise UnreadablePhotoError(f"{path}: no such photo") from None
+    except OSError as error:
+        raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None
+    except StoreError as error:
+        raise UnreadablePhotoError(str(error)) from None
+
+
 def open_photo(
     path: str | Path | UrlPath | PhotoBytes, *, max_pixels: int = MOST_PIXELS, shrink_to: int | None = None
 ) -> Image.Image:
@@ -114,7 +140,7 @@ def open_photo(
         DataError: The file is empty, no image, broken or truncated, or larger than ``max_pixels``; the message holds
             its path and the reason.
     """
-    path = path if isinstance(path, PhotoBytes | UrlPath) else Path(path)
+    path = path if isinstance(path, PhotoBytes | UrlPath) else to_path(path)
     with _opened(path, max_pixels) as (file, photo):
         is_jpeg = photo.format in ("JPEG", "MPO")
         if is_jpeg:
@@ -154,7 +180,7 @@ def _named(photo: Image.Image, path: Path | UrlPath | PhotoBytes) -> Image.Image
 
 def count_pixels(path: str | Path | PhotoBytes, *, max_pixels: int = MOST_PIXELS) -> int:
     """Width x height of a photo, from its header; errors are those of ``open_photo``."""
-    with _opened(path if isinstance(path, PhotoBytes) else Path(path), max_pixels) as (_, photo):
+    with _opened(path if isinstance(path, PhotoBytes) else to_path(path), max_pixels) as (_, photo):
         return photo.width * photo.height
 
 

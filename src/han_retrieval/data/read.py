@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from pathlib import Path
+from typing import cast
 
 from han_retrieval import plugins
 from han_retrieval.data.adapter import DatasetAdapter
@@ -12,6 +13,7 @@ from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.files import reading
 from han_retrieval.data.manifest import is_listing, read_listing
 from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.objects import ObjectPath, is_remote, to_path
 
 # A folder of photos is only that where no other format is in it.
 _LAST = "photos"
@@ -23,7 +25,7 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
 
     Args:
         source: The folder, or the file that describes the photos; ``hf:NAME[:SPLIT]``, see ``hub_datasets``; a pattern
-            or a URL, see ``manifest``.
+            or a URL, see ``manifest``. Of object storage, such as s3://bucket/photos, photos without captions.
         format: The name of the format; by default it is recognised by content.
 
     Raises:
@@ -34,7 +36,9 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
     """
     if format in (None, "manifest") and is_listing(source):
         return read_listing(source)
-    source = Path(source)
+    source = to_path(source)
+    if is_remote(source):
+        return _read_remote(source, format)
     with reading(source):
         if source.as_posix().startswith(_HUB) and not source.exists():
             return _adapter(format or "hf").read(source)
@@ -52,6 +56,14 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
             return adapter.read(source)
         known = "; ".join(f"{name}: {adapter.description}" for name, adapter in _usable_adapters().items())
         raise DataError(f"{source}: not a dataset in a known format. {known}")
+
+
+def _read_remote(source: ObjectPath, format: str | None) -> CaptionedPhotos:
+    if format not in (None, _LAST):
+        raise DataError(f"{source}: of object storage, photos without captions are read; copy the dataset to a folder")
+    if not source.exists():
+        raise DataError(f"{source}: no such photo or folder in the bucket {source.bucket!r}")
+    return _adapter(_LAST).read(cast(Path, source))
 
 
 def recognised_formats(source: Path) -> dict[str, DatasetAdapter]:

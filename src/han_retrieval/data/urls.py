@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from han_retrieval.data.packed import PackedPhoto
-from han_retrieval.data.photos import UnreadablePhotoError
+from han_retrieval.data.photos import UnreadablePhotoError, open_file
 from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.objects import is_remote, to_path
 
 _WAITS = (0.5, 2.0)  # seconds between tries
 _SECONDS = 60  # for one try
@@ -25,6 +26,9 @@ class UrlPhotos:
         Raises:
             UnreadablePhotoError: It cannot be read now.
         """
+        remote = to_path(place)
+        if is_remote(remote):
+            return open_file(remote).read()
         with _reading(place):
             system, path = _open(place)
             for seconds in (*_WAITS, None):

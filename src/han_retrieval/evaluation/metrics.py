@@ -7,6 +7,7 @@ Ties count against the system: an irrelevant item ranks before a relevant one of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -30,7 +31,7 @@ class Queries:
 
     Attributes:
         ids: Q query ids: image ids, or caption ids.
-        images: Q ids of the queries' images: the query itself, or the caption's image.
+        images: Q ids of the queries' images: the query itself, or the caption's own image.
         rank: (Q,) int64, 1 + the number of irrelevant items that score at least as high as the best relevant one.
         average_precision: (Q,) float64, AP@R: 1 / R times the sum of the precisions at the relevant items among the
             first R (Musgrave et al., ECCV 2020).
@@ -98,35 +99,32 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
         at_least += (chunk >= own_scores).sum(axis=0)
         for row in range(start, start + len(chunk)):
             if len(own_columns[row]):
-                image_results[row] = _rank_captions(chunk[row - start], own_columns[row])
+                image_results[row] = _rank_items(chunk[row - start], own_columns[row])
 
     image_results = image_results[asked]  # (Q, 4)
     first = (at_least == 1).astype(np.float64)
+    ndcg = np.append(DISCOUNTS, 0.0)[np.minimum(at_least - 1, len(DISCOUNTS))]
+    caption_results = np.stack([at_least, first, first, ndcg], axis=1)  # (T, 4)
+    if relevance.caption_images is not None:
+        for column, rows in enumerate(relevance.caption_images):
+            caption_results[column] = _rank_items(np.asarray(scores[:, column]), rows)
     image_ids = tuple(relevance.image_ids[row] for row in asked)
+    own = tuple(relevance.image_ids[row] for row in relevance.caption_image)
     return {
-        "image_to_text": Queries(
-            ids=image_ids,
-            images=image_ids,
-            rank=image_results[:, 0].astype(np.int64),
-            average_precision=image_results[:, 1].copy(),
-            r_precision=image_results[:, 2].copy(),
-            ndcg=image_results[:, 3].copy(),
-            fold=np.zeros(len(asked), dtype=np.int64),
-        ),
-        "text_to_image": Queries(
-            ids=relevance.caption_ids,
-            images=tuple(relevance.image_ids[row] for row in relevance.caption_image),
-            rank=at_least,
-            average_precision=first,
-            r_precision=first,
-            ndcg=np.append(DISCOUNTS, 0.0)[np.minimum(at_least - 1, len(DISCOUNTS))],
-            fold=np.zeros(captions, dtype=np.int64),
-        ),
+        "image_to_text": _queries(image_ids, image_ids, image_results),
+        "text_to_image": _queries(relevance.caption_ids, own, caption_results),
     }
 
 
-def _rank_captions(row: np.ndarray, own: np.ndarray) -> tuple[float, float, float, float]:
-    """The rank of the best own caption, AP@R, R-Precision and nDCG@10, from one image's (T,) scores."""
+def _queries(ids: tuple[str, ...], images: tuple[str, ...], results: np.ndarray) -> Queries:
+    """Queries of one fold from their (Q, 4) rank, AP@R, R-Precision and nDCG@10."""
+    rank, average_precision, r_precision, ndcg = results.T.copy()
+    fold = np.zeros(len(ids), dtype=np.int64)
+    return Queries(ids, images, rank.astype(np.int64), average_precision, r_precision, ndcg, fold)
+
+
+def _rank_items(row: np.ndarray, own: np.ndarray) -> tuple[float, float, float, float]:
+    """The rank of the best relevant item, AP@R, R-Precision and nDCG@10, from one query's scores of all items."""
     everything, relevant = np.sort(row), np.sort(row[own])
     # For each relevant caption, ascending: how many others score at least as high.
     others = (len(row) - np.searchsorted(everything, relevant)) - (len(own) - np.searchsorted(relevant, relevant))
@@ -184,3 +182,38 @@ def summarise(per_query: PerQuery) -> Metrics:
 def recall_sum(metrics: Metrics) -> float:
     """rSum: the sum of the six recalls, in percentage points."""
     return sum(metrics[way][recall] for way in DIRECTIONS for recall in RECALLS)
+
+
+def expected_recalls(scores: np.ndarray, relevance: Relevance) -> dict[str, dict[str, float]]:
+    """Recalls in percent of both directions, by name, as they are expected where ties are broken at random.
+
+    A query whose relevant items tie with others, such as those of captions that stand word by word under several
+    images, counts by the probability that one of them comes among the first k. Programs that sort scores without a rule
+    for ties come near it, as rounding breaks them by chance.
+
+    Args:
+        scores: (I, T) float, finite.
+        relevance: Which caption belongs to which image.
+    """
+    of_images = [_chances(scores[row], own) for row, own in enumerate(relevance.captions_of()) if len(own)]
+    of_captions = [_chances(scores[:, column], own) for column, own in enumerate(relevance.images_of())]
+    return {
+        way: dict(zip(RECALLS, (100 * np.mean(chances, axis=0)).tolist(), strict=True))
+        for way, chances in zip(DIRECTIONS, (of_images, of_captions), strict=True)
+    }
+
+
+def _chances(items: np.ndarray, own: np.ndarray) -> list[float]:
+    """For each cutoff the probability that a relevant item is among the first so many, with ties in random order."""
+    best = items[own].max()
+    before, tied = int((items > best).sum()), int((items == best).sum())
+    relevant = int((items[own] == best).sum())
+    chances = []
+    for cutoff in CUTOFFS:
+        drawn = min(cutoff - before, tied)  # of the items that tie with the best relevant one
+        if drawn <= 0:
+            chances.append(0.0)
+        else:  # none of them is relevant: hypergeometric
+            none = math.prod(max(tied - relevant - i, 0) / (tied - i) for i in range(drawn))
+            chances.append(1.0 - none)
+    return chances

@@ -14,7 +14,17 @@ import numpy as np
 from han_retrieval.clock import Clock
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.errors import DataError, ModelError
-from han_retrieval.evaluation.metrics import CUTOFFS, Metrics, PerQuery, fold_results, recall_sum, summarise
+from han_retrieval.evaluation.metrics import (
+    CUTOFFS,
+    DIRECTIONS,
+    RECALLS,
+    Metrics,
+    PerQuery,
+    expected_recalls,
+    fold_results,
+    recall_sum,
+    summarise,
+)
 from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.evaluation.scores import BATCH, encode_photos, score_all
 from han_retrieval.evaluation.significance import intervals
@@ -79,6 +89,7 @@ def evaluate(
     *,
     folds: int = 1,
     allow_missing: bool = False,
+    equal_captions: str = "negative",
     batch: int = BATCH,
     precision: str = "float32",
     progress: bool = True,
@@ -95,6 +106,8 @@ def evaluate(
         store: Their regions. Photos that it lacks and captions without a word are left out and counted.
         folds: The number of consecutive folds to rank within.
         allow_missing: Accept that more than 1 % of the photos lack regions.
+        equal_captions: What a caption that several photos have, word by word, is to the others: "negative", as the
+            published protocols have it, or "relevant" as to its own.
         batch: The number of photos that are encoded and scored together, and half the number of captions.
         precision: Of the large products, "float32", or "bfloat16" where the processor has it.
         progress: Show progress bars on stderr.
@@ -112,7 +125,7 @@ def evaluate(
     clock = Clock()
     notes = check_regions(model, store)
     photos = with_regions(dataset, store, allow_missing=allow_missing)
-    sentences, relevance = _captions(photos)
+    sentences, relevance = _captions(photos, are_equal_relevant=equal_captions == "relevant")
     relevance.folds(folds)  # refused before the scoring, not after it
 
     with clock("encode_images"):
@@ -137,13 +150,8 @@ def evaluate(
         notes.append(f"{missing} of {len(dataset)} photos are not in the features and were left out")
     if empty:
         notes.append(f"{empty} captions without a word were left out")
-    having = np.array([len(photos) for photos in owners_of(sentences, relevance.caption_image.tolist())])
-    if (shared := int((having > 1).sum())) > SHARED_SHARE * len(sentences) and folds == 1:
-        most = "/".join(f"{100 * np.minimum(1, cutoff / having).mean():.1f}" for cutoff in CUTOFFS)
-        notes.append(
-            f"{shared:,} of {len(sentences):,} captions stand under several photos, of which only one counts: text to "
-            f"image R@1/5/10 can be expected to reach {most} at most"
-        )
+    if folds == 1:
+        notes += _notes_on_equal_captions(sentences, scores, relevance)
     return Evaluation(
         dataset=str(dataset.source),
         split="+".join(dataset.splits) or None,
@@ -207,7 +215,30 @@ def with_regions(dataset: CaptionedPhotos, store: RegionStore, *, allow_missing:
     return photos
 
 
-def _captions(photos: Sequence[CaptionedPhoto]) -> tuple[list[str], Relevance]:
+def _notes_on_equal_captions(sentences: Sequence[str], scores: np.ndarray, relevance: Relevance) -> list[str]:
+    """What captions that stand under several photos do to the figures; nothing where they are few."""
+    having = np.array([len(photos) for photos in owners_of(sentences, relevance.caption_image.tolist())])
+    shared = int((having > 1).sum())
+    if shared <= SHARED_SHARE * len(sentences):
+        return []
+    some = f"{shared:,} of {len(sentences):,} captions stand under several photos"
+    if relevance.caption_images is not None:
+        return [f"{some}; each counts for all of these (--equal-captions relevant), unlike in published figures"]
+    most = "/".join(f"{100 * np.minimum(1, cutoff / having).mean():.1f}" for cutoff in CUTOFFS)
+    chance = expected_recalls(scores, relevance)
+    return [
+        f"{some}, of which only one counts: text to image R@1/5/10 can be expected to reach {most} at most",
+        f"such captions tie, and ties count against the model; broken at random, they would make rSum "
+        f"{recall_sum(chance):.1f} ({_in_short(chance)})",
+    ]
+
+
+def _in_short(metrics: Metrics) -> str:
+    recalls = ("/".join(f"{metrics[way][name]:.1f}" for name in RECALLS) for way in DIRECTIONS)
+    return "image to text {}, text to image {}".format(*recalls)
+
+
+def _captions(photos: Sequence[CaptionedPhoto], *, are_equal_relevant: bool) -> tuple[list[str], Relevance]:
     """The captions that have a word, and the photo of each.
 
     Raises:
@@ -221,4 +252,5 @@ def _captions(photos: Sequence[CaptionedPhoto]) -> tuple[list[str], Relevance]:
             if words:
                 sentences.append(sentence)
                 places.append((row, place))
-    return sentences, Relevance.of([photo.id for photo in photos], places)
+    having = owners_of(sentences, [row for row, _ in places]) if are_equal_relevant else None
+    return sentences, Relevance.of([photo.id for photo in photos], places, having=having)

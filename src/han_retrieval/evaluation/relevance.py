@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +20,14 @@ class Relevance:
         image_ids: I ids.
         caption_ids: T ids, "imageid#k", where k is the caption's place among its image's captions in the dataset.
         caption_image: (T,) int64, the row of each caption's image.
+        caption_images: For each caption the int64 rows, ascending, of all images that it is relevant to; None where
+            that is its own image alone.
     """
 
     image_ids: tuple[str, ...]
     caption_ids: tuple[str, ...]
     caption_image: np.ndarray
+    caption_images: tuple[np.ndarray, ...] | None = None
 
     def __post_init__(self) -> None:
         rows = self.caption_image
@@ -34,19 +37,39 @@ class Relevance:
             raise ValueError(f"caption_image holds {rows.min()} to {rows.max()} for {len(self.image_ids)} images")
 
     @classmethod
-    def of(cls, image_ids: Sequence[str], captions: Sequence[tuple[int, int]]) -> Relevance:
-        """The relevance of T captions given as (row of the image, place among the image's captions)."""
+    def of(
+        cls,
+        image_ids: Sequence[str],
+        captions: Sequence[tuple[int, int]],
+        *,
+        having: Sequence[Iterable[int]] | None = None,
+    ) -> Relevance:
+        """The relevance of T captions given as (row of the image, place among the image's captions).
+
+        ``having`` has the rows of all images that a caption is relevant to, where that is not its own image alone.
+        """
         return cls(
             image_ids=tuple(image_ids),
             caption_ids=tuple(f"{image_ids[row]}#{place}" for row, place in captions),
             caption_image=np.array([row for row, _ in captions], dtype=np.int64),
+            caption_images=None if having is None else tuple(np.array(sorted(rows), dtype=np.int64) for rows in having),
         )
 
     def captions_of(self) -> list[np.ndarray]:
-        """The int64 columns of each image's captions, ascending; empty for an image without captions."""
+        """The int64 columns of the captions relevant to each image, ascending; empty for an image without any."""
+        if self.caption_images is not None:
+            columns: list[list[int]] = [[] for _ in self.image_ids]
+            for column, rows in enumerate(self.caption_images):
+                for row in rows:
+                    columns[row].append(column)
+            return [np.array(each, dtype=np.int64) for each in columns]
         order = np.argsort(self.caption_image, kind="stable")
         ends = np.cumsum(np.bincount(self.caption_image, minlength=len(self.image_ids)))
         return np.split(order, ends[:-1]) if len(ends) else []
+
+    def images_of(self) -> Sequence[np.ndarray]:
+        """The int64 rows of the images that each caption is relevant to, ascending."""
+        return list(self.caption_image[:, np.newaxis]) if self.caption_images is None else self.caption_images
 
     def folds(self, count: int) -> list[tuple[slice, np.ndarray, Relevance]]:
         """Consecutive folds of equally many images: the rows, the (t,) int64 columns and the relevance of each.
@@ -63,6 +86,14 @@ class Relevance:
             rows = slice(start, start + size)
             columns = np.flatnonzero((self.caption_image >= rows.start) & (self.caption_image < rows.stop))
             caption_ids = tuple(self.caption_ids[column] for column in columns)
-            part = Relevance(self.image_ids[rows], caption_ids, self.caption_image[columns] - start)
+            of_images = (
+                None
+                if self.caption_images is None
+                else tuple(
+                    of[(of >= rows.start) & (of < rows.stop)] - start
+                    for of in (self.caption_images[c] for c in columns)
+                )
+            )
+            part = Relevance(self.image_ids[rows], caption_ids, self.caption_image[columns] - start, of_images)
             folds.append((rows, columns, part))
         return folds

@@ -59,8 +59,10 @@ def _queries(
             if len(relevant):
                 yield image, captions, row, relevant
     else:
-        for caption, column, image_row in zip(captions, scores.T, relevance.caption_image, strict=True):
-            yield caption, images, column, np.array([image_row])
+        yield from (
+            (caption, images, column, rows)
+            for caption, column, rows in zip(captions, scores.T, relevance.images_of(), strict=True)
+        )
 
 
 def _first(scores: np.ndarray, relevant: np.ndarray, depth: int) -> np.ndarray:

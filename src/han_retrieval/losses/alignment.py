@@ -5,13 +5,16 @@ Legend: B matching pairs, n words, m regions.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from han_retrieval.ranks import ALONE, Ranks
 
 # A word's loss stops growing below this weight: its gradient would outweigh that of all other words.
 _LEAST = 1e-6
 
 
-def alignment_loss(alignment: Tensor, shown: Tensor) -> Tensor:
+def alignment_loss(alignment: Tensor, shown: Tensor, *, ranks: Ranks = ALONE) -> Tensor:
     """Negative log-likelihood that a word attends to a region that shows it.
 
     With alpha_ij the weight of region j for word i, and P_i the regions that show word i,
@@ -26,6 +29,7 @@ def alignment_loss(alignment: Tensor, shown: Tensor) -> Tensor:
         alignment: (B, n, m) alpha of matching pairs, rows summing to 1.
         shown: (B, n, m) bool, true where the region shows what the word's phrase names. Words without such a region,
             and padding, are all false and do not count.
+        ranks: The processes that share the batch, each with pairs of its own; the result is that of all of them.
 
     Recommendations:
         Add it to the triplet loss with a small weight, such as 0.1; alone it teaches no ranking.
@@ -48,4 +52,5 @@ def alignment_loss(alignment: Tensor, shown: Tensor) -> Tensor:
     if alignment.shape != shown.shape:
         raise ValueError(f"alignment is {tuple(alignment.shape)} and shown {tuple(shown.shape)}; they must be the same")
     share = alignment.masked_fill(~shown, 0).sum(-1)[shown.any(-1)]  # (words that count,)
-    return -share.clamp(min=_LEAST).log().sum() / max(len(share), 1)
+    counted = ranks.total(torch.tensor(len(share), device=share.device))
+    return -ranks.total(share.clamp(min=_LEAST).log().sum()) / counted.clamp(min=1)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.storage.folder_checksums import listed_files, refuse_damage
+from han_retrieval.weights import BACKBONE_FOLDER
 
+_OF_BACKBONE = ("config.json", "model.safetensors", "README.md", "checksums.json")
 # What a model folder may hold.
 FILES = (
     "config.json",
@@ -23,6 +25,7 @@ FILES = (
     "calibration.json",
     "candidates.safetensors",
     "checksums.json",
+    *(f"{BACKBONE_FOLDER}/{name}" for name in _OF_BACKBONE),
 )
 _CARD = "README.md"
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
@@ -135,7 +138,9 @@ def upload(folder: Path, name: str, *, card: str, private: bool = False, message
     """
     check_name(name)
     there = [file for file in FILES if file != _CARD and (folder / file).is_file()]
-    refuse_damage(folder, there)
+    refuse_damage(folder, [file for file in there if "/" not in file])
+    if backbone := [file.partition("/")[2] for file in there if "/" in file]:
+        refuse_damage(folder / BACKBONE_FOLDER, [file for file in backbone if file != _CARD])
     with _errors(name, sending=True):
         from huggingface_hub import CommitOperationAdd, HfApi
 

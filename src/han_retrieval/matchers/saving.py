@@ -17,6 +17,7 @@ from torch import Tensor
 from han_retrieval.errors import ModelError
 from han_retrieval.files import from_home, write_whole
 from han_retrieval.matchers import hub
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.parsing import read_settings
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 from han_retrieval.text import Vocabulary
@@ -47,6 +48,8 @@ def model_folder(name: str | Path) -> Path:
         ModelError: The Hub does not have it, or a path may mean two folders: ``Path("./default")`` is
             ``Path("default")``, and there is such a folder.
     """
+    if is_remote(to_path(name)):
+        raise ModelError(f"{name}: models are read from a folder or the Hub; copy it to a folder")
     path = Path(name)
     if path != Path(DEFAULT_MODEL):
         return hub.download(str(name)) if hub.is_hub_name(name) else from_home(path)

@@ -91,11 +91,11 @@ def _described(regions: Regions, tokens: Sequence[PhotoTokens]) -> Regions:
     if regions.boxes is None:
         raise ConfigError("this detector gives no boxes that a backbone could describe; leave the backbone out")
     shares = torch.from_numpy(regions.boxes / np.array([regions.width, regions.height] * 2, np.float32))
-    features = [_in_boxes(each, shares.to(each.maps[0].device)).cpu() for each in tokens]
+    features = [in_boxes(each, shares.to(each.maps[0].device)).cpu() for each in tokens]
     return replace(regions, features=_half(torch.cat(features, dim=1)), pooled=_pooled(tokens))
 
 
-def _in_boxes(tokens: PhotoTokens, shares: Tensor) -> Tensor:
+def in_boxes(tokens: PhotoTokens, shares: Tensor) -> Tensor:
     """(m, D): the means of one backbone's maps in boxes (m, 4), in shares of the photo."""
     means = []
     for each in tokens.maps:

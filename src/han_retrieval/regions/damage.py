@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from han_retrieval.objects import to_path
 from han_retrieval.regions.rows import CHECKSUMS
 from han_retrieval.regions.store import RegionStore
 from han_retrieval.storage.damage import Damage
@@ -13,7 +14,7 @@ from han_retrieval.storage.repair import check_opens, check_table, repair_table,
 
 def check_store(path: str | Path, *, progress: bool = False) -> list[Damage]:
     """Read all of a region store; an empty list where everything is as it was written."""
-    path = Path(path)
+    path = to_path(path)
     mend = f"`han doctor --repair {path}` takes damaged rows out; the `han extract` that made it detects them again"
     damage = check_table(path, CHECKSUMS, mend=mend, progress=progress)
     return damage or check_opens(path, RegionStore.open, mend=mend)
@@ -21,7 +22,7 @@ def check_store(path: str | Path, *, progress: bool = False) -> list[Damage]:
 
 def unchecked_store(path: str | Path) -> str | None:
     """What of a region store cannot be checked, and what mends that; None where all can be checked."""
-    what = unchecked(Path(path), CHECKSUMS)
+    what = unchecked(to_path(path), CHECKSUMS)
     return what and f"{what}; a store that `han extract` makes anew has them"
 
 
@@ -34,6 +35,6 @@ def repair_store(path: str | Path) -> list[str]:
     Raises:
         StoreError: It cannot be mended, or another process is writing to it; what is there is kept.
     """
-    path = Path(path)
+    path = to_path(path)
     with WriterLock(path):
         return repair_table(path, CHECKSUMS, versions_held=False)

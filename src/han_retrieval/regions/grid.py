@@ -28,7 +28,7 @@ from han_retrieval.regions.regions import Regions
 # A photo is resized to about a size squared, at its own proportions. Features of large boxes come from a small photo
 # and those of small boxes from a large one, so that a box has about the size of the photos the network learned from.
 _SIZES = (224, 448)
-_LARGE_BOXES = 11  # the first boxes of the pyramid: the whole photo, its middle, the half-size windows
+LARGE_BOXES = 11  # the first boxes of the pyramid: the whole photo, its middle, the half-size windows
 
 
 def pyramid(regions: int) -> np.ndarray:
@@ -87,7 +87,7 @@ class GridDetector:
             alike[tuple(shape_for(*photo.size, size=size) for size in _SIZES)].append(place)
         found: dict[int, Regions] = {}
         for shapes, places in alike.items():
-            parts = zip(shapes, (self.boxes[:_LARGE_BOXES], self.boxes[_LARGE_BOXES:]), strict=True)
+            parts = zip(shapes, (self.boxes[:LARGE_BOXES], self.boxes[LARGE_BOXES:]), strict=True)
             features = [
                 self._features([photos[place] for place in places], shape, boxes)
                 for shape, boxes in parts

@@ -18,6 +18,7 @@ import numpy as np
 from han_retrieval.data.files import is_text, readable, reading
 from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.regions.extraction import Commits, ExtractReport, progress_bar
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
 from han_retrieval.regions.rows import NOT_FINITE, RegionRow
@@ -30,7 +31,9 @@ def feature_format(source: str | Path) -> str | None:
     Raises:
         DataError: It cannot be read.
     """
-    source = Path(source)
+    source = to_path(source)
+    if is_remote(source):
+        return None
     with reading(source):
         if not source.exists():
             return None

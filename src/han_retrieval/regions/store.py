@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from han_retrieval.data.files import is_text, readable, reading
 from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import leftovers
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import (
     CHECKSUMS,
@@ -28,6 +29,7 @@ from han_retrieval.regions.rows import (
     to_table,
 )
 from han_retrieval.storage.closing import Closing
+from han_retrieval.storage.copies import copy_table
 from han_retrieval.storage.failures import reading as reading_table
 from han_retrieval.storage.hashes import FOLDER
 from han_retrieval.storage.locks import LOCK_NAME, WriterLock
@@ -53,24 +55,33 @@ class RegionStore(Closing):
     store that is pickled is opened again in the other process.
 
     Attributes:
-        path: The folder.
+        path: The folder, or the place in object storage.
         fingerprint: Of the detector that made the features.
         feature_size: D.
         pooled_size: P, of the photos' pooled vectors; 0 where they have none, or there are no photos yet.
     """
 
-    def __init__(self, path: Path, lock: WriterLock | None = None) -> None:
+    def __init__(self, path: Path, lock: WriterLock | None = None, *, copy: tuple[Path, IO[str]] | None = None) -> None:
         self.path = path
         self._lock = lock
+        self._copy = copy
         self._process = os.getpid()
-        self._table = Table(path, checksums=CHECKSUMS)
+        self._table = Table(path if copy is None else copy[0], checksums=CHECKSUMS)
         self.fingerprint, self.feature_size = _read_metadata(path, self._table.metadata)
         self._rows, self._sound = self._read(self._read_rows)
         self._pooled_size: int | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, *, copy: bool = False) -> Self:
         """A store as it is now, for reading; later appends by others are not seen.
+
+        Like all that takes a store or an index, it takes a folder or a URL of object storage, such as
+        s3://bucket/features.
+
+        Args:
+            path: The folder or the URL.
+            copy: Copy a store of object storage into the cache of this machine first, and read that: for what reads
+                each photo many times. What is appended later is read from a new copy.
 
         Raises:
             StoreError: There is nothing at ``path``, or no region store, or one that a newer version wrote, or its name
@@ -82,7 +93,7 @@ class RegionStore(Closing):
                 raise StoreError(f"{path}: no such region store; `han extract` makes one")
             if not is_table(path):
                 raise StoreError(f"{path}: not a region store; give the folder that `han extract --out` wrote")
-        return cls(path)
+        return cls(path, copy=copy_table(path, progress=True) if copy and is_remote(path) else None)
 
     @classmethod
     def create(cls, path: str | Path, *, fingerprint: str, feature_size: int) -> Self:
@@ -174,9 +185,14 @@ class RegionStore(Closing):
         columns = ["id", "path", "width", "height"]
         table = self._read(self._read_photos).slice(0, len(self))
         return [
-            StoredPhoto(photo_id, None if path is None else Path(path), width, height)
+            StoredPhoto(photo_id, None if path is None else to_path(path), width, height)
             for photo_id, path, width, height in zip(*(table[name].to_pylist() for name in columns), strict=True)
         ]
+
+    def region_counts(self) -> dict[str, int]:
+        """How many regions each photo has, by its id, without reading them."""
+        counts = self._read(self._read_photos)["regions"].to_pylist()
+        return dict(zip(self._rows, counts, strict=False))
 
     def read(self, ids: Sequence[str]) -> list[Regions]:
         """The regions of photos, in the order of ``ids``, which may repeat; arrays are read-only views.
@@ -218,6 +234,8 @@ class RegionStore(Closing):
         """
         if self._lock is None:
             self._lock = WriterLock(self.path)
+            if self._copy is not None:
+                self._copy, self._table = None, Table(self.path, checksums=CHECKSUMS)
             self._table.begin_writing()
             self._rows, self._sound = self._read(self._read_rows)
 
@@ -313,7 +331,7 @@ class RegionStore(Closing):
 
 
 def _absolute(path: str | Path) -> Path:
-    path = Path(path).absolute()
+    path = to_path(path).absolute()
     if not is_text(str(path)):
         raise StoreError(f"{readable(str(path))}: its name is not UTF-8, which a region store's must be")
     return path

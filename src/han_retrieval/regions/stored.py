@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from han_retrieval.data.photos import names_of
+from han_retrieval.objects import to_path
 from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.store import RegionStore
@@ -33,7 +34,7 @@ class StoredRegions:
 
     def __init__(self, store: RegionStore, folder: str | Path, detector: Detector) -> None:
         self.fingerprint, self.feature_size, self.taken = store.fingerprint, store.feature_size, 0
-        self._store, self._folder, self._detector = store, Path(folder).absolute(), detector
+        self._store, self._folder, self._detector = store, to_path(folder).absolute(), detector
         self._sizes = {photo.id: (photo.width, photo.height) for photo in store.photos()}
 
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
@@ -47,8 +48,8 @@ class StoredRegions:
 
     def _id(self, photo: Image.Image) -> str | None:
         for name in names_of(photo):
-            path = Path(name)
-            if path.is_relative_to(self._folder):
+            path = to_path(name)
+            if type(path) is type(self._folder) and path.is_relative_to(self._folder):
                 id_ = path.relative_to(self._folder).as_posix()
                 if self._sizes.get(id_) == photo.size:
                     return id_

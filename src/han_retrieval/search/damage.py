@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from han_retrieval.errors import StoreError
+from han_retrieval.objects import to_path
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.rows import CHECKSUMS
 from han_retrieval.search.settings import NAME, Settings
@@ -15,7 +16,7 @@ from han_retrieval.storage.repair import check_opens, check_table, repair_table,
 
 def check_index(path: str | Path, *, progress: bool = False) -> list[Damage]:
     """Read all of an index; an empty list where everything is as it was written."""
-    path = Path(path)
+    path = to_path(path)
     try:
         settings = Settings.read(path)
     except StoreError as error:
@@ -29,7 +30,7 @@ def check_index(path: str | Path, *, progress: bool = False) -> list[Damage]:
 
 def unchecked_index(path: str | Path) -> str | None:
     """What of an index cannot be checked, and what mends that; None where all can be checked."""
-    path = Path(path)
+    path = to_path(path)
     try:
         what = unchecked(path / Settings.read(path).table, CHECKSUMS)
     except StoreError:
@@ -46,6 +47,6 @@ def repair_index(path: str | Path) -> list[str]:
     Raises:
         StoreError: It cannot be mended, or another process is writing to it; what is there is kept.
     """
-    path = Path(path)
+    path = to_path(path)
     with WriterLock(path):
         return repair_table(path / Settings.read(path).table, CHECKSUMS, versions_held=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from PIL import Image
 
 from han_retrieval.data import read_batches
+from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import DataError
 from han_retrieval.search.maker import Maker
 from han_retrieval.search.photo import Photo, read_photo
@@ -36,12 +38,18 @@ class EncodeFiles(Protocol):
 
 
 def encode_files(
-    maker: Maker, places: Sequence[Place], known: Container[str], *, batch_size: int, threads: int
+    maker: Maker,
+    places: Sequence[Place],
+    known: Container[str],
+    *,
+    batch_size: int,
+    threads: int,
+    where: Callable[[Place], Path | UrlPath] = path_of,
 ) -> Generator[list[EncodedFile]]:
     """As ``EncodeFiles``: in this process, in order; ``known`` may grow meanwhile."""
 
     def read(place: Place) -> tuple[int, Callable[[], Photo | DataError]]:
-        return read_photo(path_of(place), known)
+        return read_photo(where(place), known)
 
     with closing(read_batches(places, read, threads=threads, batch_size=batch_size)) as batches:
         for batch in batches:

@@ -14,6 +14,7 @@ from han_retrieval.data import open_photo, upright_rgb
 from han_retrieval.errors import DataError, ModelError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, Matcher, model_folder
+from han_retrieval.objects import is_remote
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
@@ -87,7 +88,7 @@ class Index(IndexReader):
         """Open an index.
 
         Args:
-            path: The index's folder.
+            path: The index's folder, or its place in object storage, such as s3://bucket/index.
             model: Where the model that made it is, if it was moved since.
             detector: Finds the regions of photos that are added or compared: an object, or a name such as
                 "bottom-up:FOLDER" for weights of one's own; by default the detector that made the index.
@@ -177,7 +178,8 @@ class Index(IndexReader):
         fingerprint = self.made_by.detector
         if self._detector is None or self._detector.fingerprint != fingerprint:
             name, size = self._detector_name, self.model.config.region_size
-            self._detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint, name=name))
+            folder = model_folder(self.settings.model)
+            self._detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint, name=name, model=folder))
         return self._detector
 
     def add(
@@ -316,7 +318,7 @@ class Index(IndexReader):
     def _row_or_regions(self, photo: str | Path | Image.Image | int | Regions | PhotoWithRegions) -> int | Regions:
         if isinstance(photo, int | Regions):
             return photo
-        if isinstance(photo, str | Path):
+        if isinstance(photo, str | Path) or is_remote(photo):
             row = self.find(from_home(photo))
             if row is not None:
                 return row

@@ -90,7 +90,7 @@ class Maker:
         if detector is None:
             if fingerprint is None:
                 raise ModelError(f"{folder}: does not say which detector it was trained with; name it with --detector")
-            detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint))
+            detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint, model=folder))
         elif fingerprint not in (None, detector.fingerprint) or detector.feature_size != size:
             raise ModelError(
                 f"{folder}: reads {size} numbers a region of {fingerprint or 'a detector'!r}, and "

@@ -23,6 +23,7 @@ from han_retrieval.data import (
 )
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import DataError
+from han_retrieval.objects import is_remote
 from han_retrieval.search.scan import FileState
 
 
@@ -63,13 +64,13 @@ def read_photo(path: Path | UrlPath, known: Container[str]) -> tuple[int, Callab
     photo: Path | PhotoBytes
     try:
         with open_file(path) as file:
-            if isinstance(path, Path):
-                status, photo = os.fstat(file.fileno()), path
-                state = FileState(status.st_size, status.st_mtime_ns)
-            else:  # it is read once
+            if isinstance(path, UrlPath):  # it is read once
                 photo = PhotoBytes(str(path), file.read())
                 state = FileState(file.tell(), 0)
                 file.seek(0)
+            else:
+                status, photo = path.stat() if is_remote(path) else os.fstat(file.fileno()), path
+                state = FileState(status.st_size, status.st_mtime_ns)
             photo_id = _hash(path, file)
         pixels = 0 if photo_id in known else count_pixels(photo)
     except DataError as error:

@@ -26,6 +26,7 @@ from han_retrieval.errors import DataError, ModelError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, folder_hash
+from han_retrieval.objects import to_path
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
@@ -42,7 +43,7 @@ from han_retrieval.storage.folder_checksums import refuse_damage
 from han_retrieval.storage.hashes import manifest_path
 from han_retrieval.storage.locks import hold_version
 from han_retrieval.storage.sound import SoundRows, read_all, read_sound
-from han_retrieval.storage.versions import is_table, metadata_of, open_dataset, open_version, versions
+from han_retrieval.storage.versions import is_table, metadata_of, newest, open_dataset, open_version
 
 _TRIES = 50
 _PHOTOS_AT_ONCE = 256
@@ -67,7 +68,7 @@ class IndexReader(Closing):
     """One version of an index, for reading; all but ``refresh`` and ``close`` may be called from several threads.
 
     Args:
-        path: The index's folder.
+        path: The index's folder, or its place in object storage, such as s3://bucket/index.
 
     Attributes:
         path: Its absolute path.
@@ -92,7 +93,7 @@ class IndexReader(Closing):
         self._ids: NDArray[np.uint64] = np.empty(0, np.uint64)  # row ids of the table, which stay with a photo
         self._table: Path | None = None
         self._stamp: tuple[int, int, int] | None = None  # of the version's file
-        self._newest: list[int] = []  # the newest version when this one was opened; a power cut may have torn it
+        self._newest: int | None = None  # the newest version when this one was opened; a power cut may have torn it
         self._photos_dataset: Any = None
         self._text_map: TextMap | None = None
         self._load()
@@ -114,8 +115,8 @@ class IndexReader(Closing):
         """
         settings = Settings.read(self.path)
         with _reading(self.path):
-            newest = self._is_here(settings) and versions(self.path / settings.table)[:1] == self._newest
-        if newest:
+            is_newest = self._is_here(settings) and newest(self.path / settings.table) == self._newest
+        if is_newest:
             self.settings = settings
             return False
         self._load()
@@ -146,7 +147,7 @@ class IndexReader(Closing):
         Raises:
             DataError: The file cannot be read.
         """
-        file = Path(path)
+        file = to_path(path)
         try:
             if file.is_file():
                 return self.row(hash_file(file))
@@ -161,7 +162,7 @@ class IndexReader(Closing):
         """
         if (row := self.row(str(name))) is not None:
             return row
-        file = Path(name)
+        file = to_path(name)
         named, whole = str(name) if is_url(str(name)) else file.as_posix(), file.absolute()
         for row, files in enumerate(to_files(self.photos).values()):
             if any(named == each.path or whole == path_of((each.root, each.path)) for each in files):
@@ -377,11 +378,11 @@ class IndexReader(Closing):
             table = self.path / settings.table
             if not is_table(table):
                 continue
-            newest, version = versions(table)[:1], open_dataset(table).version
+            latest, version = newest(table), open_dataset(table).version
             held, stamp = hold_version(table, version), _stamp(table, version)
             try:
                 dataset = open_version(table, version)
-                self._newest = newest
+                self._newest = latest
                 return settings, dataset, held, stamp
             except StoreError:
                 if held is not None:

@@ -15,6 +15,7 @@ from han_retrieval.data.manifest import is_list, read_list
 from han_retrieval.data.url_path import UrlPath, is_url
 from han_retrieval.errors import DataError
 from han_retrieval.files import from_home
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.search.settings import Patterns
 
 Place = tuple[str, str]
@@ -52,6 +53,22 @@ class Scan:
     unread: dict[Place, str] = field(default_factory=dict)
     unsure: bool = False
     unreadable: list[Path] = field(default_factory=list)
+    _objects: dict[Place, Path] = field(default_factory=dict)  # as they were listed, so that none is asked for again
+
+    def path(self, place: Place) -> Path | UrlPath:
+        """The path of a file."""
+        return self._objects.get(place) or path_of(place)
+
+    def add(self, place: Place, file: Path) -> None:
+        """Take up a photo file.
+
+        Raises:
+            OSError: Nothing is known of it.
+        """
+        status = file.stat()
+        self.files[place] = FileState(status.st_size, status.st_mtime_ns)
+        if bool(is_remote(file)):
+            self._objects[place] = file
 
     def overlooks(self, place: Place) -> bool:
         """Whether nothing is known of a file: it cannot be read, or is below a folder that could not be listed."""
@@ -61,7 +78,10 @@ class Scan:
 def path_of(place: Place) -> Path | UrlPath:
     """Where a file is. In a list, paths are absolute, or URLs."""
     root, path = place
-    return UrlPath(path) if is_url(path) else Path(root, path)
+    if not is_url(path):
+        return to_path(root) / path
+    file = to_path(path)
+    return file if is_remote(file) else UrlPath(path)
 
 
 def scan(roots: dict[str, Patterns]) -> Scan:
@@ -81,11 +101,11 @@ def scan(roots: dict[str, Patterns]) -> Scan:
 
 def root_name(given: str | Path, known: Collection[str]) -> str:
     """The name of a folder in an index: the name it has there already, else its absolute path without ".."."""
-    if is_url(given):
+    if is_url(given) and not is_remote(to_path(given)):
         return str(given)
     path = _plain(given)
     # Compared as paths, since case does not matter on Windows.
-    return next((each for each in known if Path(_plain(each)) == Path(path)), path)
+    return next((each for each in known if to_path(_plain(each)) == to_path(path)), path)
 
 
 def _plain(path: str | Path) -> str:
@@ -103,9 +123,9 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
     roots: list[str] = []
     for each in given:
         root = root_name(each, known)
-        if not Path(root).is_dir() and not is_list(root):
+        if not is_list(root) and not to_path(root).is_dir():
             raise DataError(
-                f"{each}: {'not a folder' if Path(root).exists() else 'no such folder'}; index takes folders and "
+                f"{each}: {'not a folder' if to_path(root).exists() else 'no such folder'}; index takes folders and "
                 "lists of photos"
             )
         if not is_text(root):
@@ -115,9 +135,12 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
     everywhere = list(dict.fromkeys([*known, *roots]))
     for root in roots:
         for other in everywhere:
-            if root == other or not (Path(root).is_dir() and Path(other).is_dir()):
+            if root == other or is_list(root) or is_list(other):
                 continue
-            inner, outer = Path(root).resolve(), Path(other).resolve()
+            inner, outer = to_path(root), to_path(other)
+            if type(inner) is not type(outer) or not outer.is_dir():
+                continue
+            inner, outer = inner.resolve(), outer.resolve()
             if inner.is_relative_to(outer) or outer.is_relative_to(inner):
                 raise DataError(f"{root} and {other} are one inside the other; give the outer one alone")
     return roots
@@ -127,13 +150,12 @@ def _scan_list(root: str, patterns: Patterns, found: Scan) -> None:
     for name, photo in read_list(root):
         if _fits(name, patterns.exclude) or (patterns.include and not _fits(name, patterns.include)):
             continue
-        place = root, str(photo.absolute() if isinstance(photo, Path) else photo)
+        place = root, photo if isinstance(photo, str) else str(photo.absolute())
         if not is_text(place[1]):
             found.left_out.append((readable(place[1]), NOT_TEXT))
-        elif isinstance(photo, Path):
+        elif not isinstance(photo, str):
             try:
-                status = photo.stat()
-                found.files[place] = FileState(status.st_size, status.st_mtime_ns)
+                found.add(place, photo)
             except (OSError, ValueError) as error:  # of a name with a NUL
                 gone = isinstance(error, FileNotFoundError)
                 found.unread[place] = "no such photo" if gone else f"cannot be read ({error})"
@@ -142,15 +164,17 @@ def _scan_list(root: str, patterns: Patterns, found: Scan) -> None:
 
 
 def _scan(root: str, patterns: Patterns, found: Scan) -> None:
+    top = to_path(root)
+
     def enter(folder: str) -> bool:
-        return not _fits(Path(folder).relative_to(root).as_posix(), patterns.exclude)
+        return not _fits(to_path(folder).relative_to(top).as_posix(), patterns.exclude)
 
     def unreadable(error: OSError) -> None:
         found.unreadable.append(Path(str(error.filename)))
 
     def wanted(file: Path) -> str | None:
         """The path of a photo from the root, unless it is left out."""
-        path = file.relative_to(root).as_posix()
+        path = file.relative_to(top).as_posix()
         if _fits(path, patterns.exclude) or (patterns.include and not _fits(path, patterns.include)):
             return None
         if not is_text(path):
@@ -169,17 +193,15 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
         found.unread[root, path] = "is a link to nothing" if is_dangling else f"cannot be read ({error.strerror})"
         found.unsure |= not is_dangling
 
-    for file in photo_files(Path(root), enter=enter, unreadable=unreadable, odd=odd):
+    for file in photo_files(top, enter=enter, unreadable=unreadable, odd=odd):
         path = wanted(file)
         if path is None:
             continue
         try:
-            status = file.stat()
+            found.add((root, path), file)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):  # gone since it was listed
                 odd(file, error)
-            continue
-        found.files[root, path] = FileState(status.st_size, status.st_mtime_ns)
 
 
 def _fits(path: str, patterns: Iterable[str]) -> bool:

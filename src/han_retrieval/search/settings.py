@@ -53,9 +53,9 @@ class Settings(BaseModel):
         Raises:
             StoreError: There is nothing at ``index``, no index, or one of another format.
         """
-        if not index.exists():
-            raise StoreError(f"{index}: no such index; `han index PHOTOS --out {index}` makes one")
         if not is_index(index):
+            if not index.exists():
+                raise StoreError(f"{index}: no such index; `han index PHOTOS --out {index}` makes one")
             raise StoreError(f"{index}: not an index; give the folder that `han index --out` wrote")
         try:
             content = read_settings(index / NAME, kind=StoreError)

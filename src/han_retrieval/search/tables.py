@@ -8,12 +8,15 @@ from pathlib import Path
 
 from han_retrieval.errors import StoreError
 from han_retrieval.files import leftovers, move
+from han_retrieval.objects import ObjectPath, is_remote
 from han_retrieval.search.table import MadeBy, PhotoTable
 from han_retrieval.storage.locks import LOCK_NAME, READERS_NAME, forget_readers, lock_unread, locked_versions
+from han_retrieval.storage.table import KEPT
 from han_retrieval.storage.versions import is_table
 
 FIRST = "photos-1"
 _GONE = ".gone-"
+_REPLACED = "replaced"
 
 
 def make_folder(path: Path) -> None:
@@ -59,6 +62,9 @@ def remove_old(index: Path, current: str) -> None:
         if folder.name.startswith(_GONE):
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.is_dir() and folder.name.startswith("photos-") and _number(folder.name) < _number(current):
+            if is_remote(folder):
+                _remove_later(folder)
+                continue
             versions = locked_versions(folder)
             with lock_unread(folder, versions) as unread, suppress(OSError):  # Windows: something has a file open
                 if unread == len(versions):
@@ -68,8 +74,21 @@ def remove_old(index: Path, current: str) -> None:
             forget_readers(table)
 
 
+def _remove_later(table: ObjectPath) -> None:
+    """Delete a replaced table a day after it was first found so: on object storage, readers cannot be told."""
+    mark = table / _REPLACED
+    try:
+        if table.seconds_since(mark.stat_now()) > KEPT.total_seconds():
+            table.delete_below()
+    except FileNotFoundError:
+        mark.write_bytes(b"")
+
+
 def _remove(table: Path) -> None:
     """Move a table aside, then delete it, so that readers find a whole table or none."""
+    if is_remote(table):
+        table.delete_below()
+        return
     gone = table.with_name(_GONE + table.name)
     shutil.rmtree(gone, ignore_errors=True)
     move(table, gone)

@@ -15,6 +15,7 @@ from han_retrieval.data.manifest import is_list
 from han_retrieval.errors import DataError, QueryError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
+from han_retrieval.objects import to_path
 from han_retrieval.regions import Detector
 from han_retrieval.search.additions import Additions
 from han_retrieval.search.files import EncodeFiles, encode_files
@@ -77,9 +78,9 @@ def index_photos(
     An interrupt keeps what was done so far. A killed run loses at most the photos of its last commit.
 
     Args:
-        roots: Folders, or lists of photos (see ``data/manifest``); none means all that are indexed already. Photos of
-            other indexed folders stay as they are.
-        out: The index's folder.
+        roots: Folders, here or in object storage, or lists of photos (see ``data/manifest``); none means all that are
+            indexed already. Photos of other indexed folders stay as they are.
+        out: The index's folder, or its place in object storage, such as s3://bucket/index.
         model: The model's folder; by default the model of the index, or the one that ships.
         loaded: That model, if it is loaded already.
         detector: Finds regions; by default the detector that the model was trained with.
@@ -138,7 +139,7 @@ def index_photos(
             until_then = {**before.roots, **follows} if before else follows
             settings.model_copy(update={"roots": until_then}).write(out)
         additions = Additions(table, found, lambda root: root in scanned or root not in follows)
-        here = partial(encode_files, maker, batch_size=batch_size, threads=threads)
+        here = partial(encode_files, maker, batch_size=batch_size, threads=threads, where=found.path)
         additions.run(here if encoder is None else encoder(maker), progress=progress)
         if rebuild:
             assert before is not None
@@ -215,7 +216,7 @@ def _scan(roots: dict[str, Patterns], before: Settings | None) -> Scan:
             continue
         patterns = roots[root]
         through = " that --include and --exclude let through" if patterns.include or patterns.exclude else ""
-        what = f"no photo in it or below it{through}" if Path(root).is_dir() else "no such folder"
+        what = f"no photo in it or below it{through}" if to_path(root).is_dir() else "no such folder"
         if is_list(root):
             what = f"none of its photos is there{through}"
         # New patterns may be mistaken, which is no reason to remove photos.

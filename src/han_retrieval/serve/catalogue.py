@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from han_retrieval.data.url_path import UrlPath
+from han_retrieval.errors import StoreError
 from han_retrieval.search import Hit
 from han_retrieval.search.rows import PhotoFile, to_files
 from han_retrieval.search.scan import path_of
@@ -94,7 +95,7 @@ def unchanged_file(files: tuple[PhotoFile, ...], size: int) -> Path | UrlPath | 
             return path
         try:
             status = path.stat()
-        except (OSError, ValueError):
+        except (OSError, ValueError, StoreError):
             continue
         if (status.st_size, status.st_mtime_ns) == (size, file.mtime):
             return path

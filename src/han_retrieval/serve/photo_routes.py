@@ -17,6 +17,8 @@ from han_retrieval.data import open_file
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.evidence import Evidence
 from han_retrieval.evidence.colours import region_colours
+from han_retrieval.objects import is_remote
+from han_retrieval.objects.cache import local_copy
 from han_retrieval.search import Part
 from han_retrieval.search.calibration import Match
 from han_retrieval.search.scan import path_of
@@ -65,12 +67,7 @@ def photo_routes(context: Context) -> APIRouter:
         """The photo's file as it is, to download."""
         _, facts = known_photo(service.catalogue, photo_id)
         path = await run_sync(_file_of, service.catalogue, photo_id, facts)
-        if isinstance(path, UrlPath):
-            content = await run_sync(lambda: open_file(path).read(), limiter=threads)
-            name = quote(path.name)
-            headers = {"Content-Disposition": f"attachment; filename*=utf-8''{name}"}
-            return Response(content, media_type="application/octet-stream", headers=headers)
-        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+        return await run_sync(_download, path)
 
     @router.get("/api/photos/{photo_id}")
     async def facts(photo_id: str) -> PhotoDetails:
@@ -117,6 +114,18 @@ def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Wher
             410, f"{facts['path']}: gone or changed since it was indexed; update the index with `han index --out`"
         )
     return path
+
+
+def _download(path: Where) -> Response:
+    """A photo's file to save; one of object storage is copied here first."""
+    kind = "application/octet-stream"
+    if isinstance(path, Path):
+        return FileResponse(path, media_type=kind, filename=path.name)
+    copy = local_copy(path) if is_remote(path) else open_file(path).read()
+    if isinstance(copy, Path):
+        return FileResponse(copy, media_type=kind, filename=path.name)
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.name, safe='')}"}
+    return Response(copy, media_type=kind, headers=headers)
 
 
 def _response(

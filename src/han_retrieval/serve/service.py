@@ -358,7 +358,7 @@ class SearchService:
         fingerprint = self._index.made_by.detector
         if (fingerprint, photo.id) not in self._uploads:
             if self._detector is None or self._detector.fingerprint != fingerprint:
-                self._detector = detector_for(fingerprint)
+                self._detector = detector_for(fingerprint, model=model_folder(self._index.settings.model))
             self._uploads[fingerprint, photo.id] = self._detector.detect([photo.photo])[0]
             if len(self._uploads) > _CACHED_UPLOADS:
                 self._uploads.popitem(last=False)

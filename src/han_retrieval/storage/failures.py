@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from han_retrieval.errors import HANError, StoreError
+from han_retrieval.objects import is_remote
+from han_retrieval.objects.connection import explain
 
 MEND = "`han doctor --repair` with the folder of the index or region store mends what can be mended"
 
@@ -23,6 +25,9 @@ def writing(path: Path) -> Iterator[None]:
     except BaseException as error:
         if not is_failure(error):
             raise
+        if is_remote(path):
+            why = reason_of(error, path)
+            raise StoreError(f"{path}: cannot be written: {why}; what was committed is kept") from None
         if not isinstance(error, OSError) or _number(error) is None:
             raise _damaged(path, error) from None
         raise StoreError(
@@ -51,8 +56,10 @@ def is_failure(error: BaseException) -> bool:
     return is_panic or isinstance(error, OSError | ValueError | RuntimeError | MemoryError)
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, path: object = None) -> str:
     """An error of the system or of Lance in a few words, without places in Lance's source."""
+    if is_remote(path):
+        return explain(path, str(error).split(", /")[0].removeprefix("LanceError(IO): "))
     number = _number(error)
     if number is not None and os.name == "posix":
         return os.strerror(number)
@@ -61,7 +68,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def _damaged(path: Path, error: BaseException) -> StoreError:
-    return StoreError(f"{path}: a file of it is gone or damaged ({reason_of(error)}); {MEND}")
+    if is_remote(path) and not isinstance(error, FileNotFoundError):
+        return StoreError(f"{path}: cannot be read: {reason_of(error, path)}")
+    return StoreError(f"{path}: a file of it is gone or damaged ({reason_of(error, path)}); {MEND}")
 
 
 def _number(error: BaseException) -> int | None:

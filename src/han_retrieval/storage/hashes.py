@@ -1,7 +1,8 @@
 """Hashes of the files that a version of a table consists of, and a copy of its manifest.
 
 Lance notices few changes of what it has written. ``_hashes/VERSION.json`` is written when the version is on the disk:
-a version without it was committed by a process that was killed, or made by an older han-retrieval.
+a version without it was committed by a process that was killed, or made by an older han-retrieval. On object storage
+there are none: it checks what it keeps, and shows a file as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
+from han_retrieval.objects import is_remote
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.failures import MEND
 
@@ -62,11 +64,13 @@ def copy_path(table: Path, version: int) -> Path:
 
 def is_recorded(table: Path, version: int) -> bool:
     """Whether there are hashes of a version."""
-    return _path(table, version).exists()
+    return not is_remote(table) and _path(table, version).exists()
 
 
 def recorded(table: Path) -> list[int]:
     """The versions of which there are hashes, the newest first."""
+    if is_remote(table):
+        return []
     names = (file.stem for file in (table / FOLDER).glob("*.json"))
     return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
@@ -110,6 +114,8 @@ def read_hashes(table: Path, version: int) -> VersionHashes:
         FileNotFoundError: There are none.
     """
     path = _path(table, version)
+    if is_remote(table):
+        raise FileNotFoundError(path)
     try:
         return _CONTENT.validate_json(path.read_bytes())
     except ValidationError:

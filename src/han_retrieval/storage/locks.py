@@ -3,6 +3,8 @@
 A folder has one writer, which holds ``writer.lock`` exclusively. Readers of a table hold the version that they read:
 each version has a lock file, which a reader holds shared and a writer takes exclusively before it deletes the version.
 Locks are portalocker's: flock on Linux and macOS, LockFileEx and msvcrt on Windows.
+
+Object storage has no locks: a writer has a ``Lease``, and readers hold nothing, as old versions are kept for a while.
 """
 
 from __future__ import annotations
@@ -14,50 +16,58 @@ from pathlib import Path
 from typing import IO
 
 from han_retrieval.errors import StoreError
+from han_retrieval.objects import is_remote
 from han_retrieval.storage.closing import Closing
+from han_retrieval.storage.lease import Lease
 
 LOCK_NAME = "writer.lock"
 READERS_NAME = "readers"
 
 
 class WriterLock(Closing):
-    """The exclusive right to write to a folder.
+    """The exclusive right to write to a folder, or below a prefix of object storage.
 
     Raises:
         StoreError: Another process, or another object of this one, has it, or nothing can be written there.
     """
 
     def __init__(self, folder: Path) -> None:
-        import portalocker
-
-        try:
-            self._file = (folder / LOCK_NAME).open("ab+", buffering=0)
-        except OSError as error:
-            raise StoreError(f"{folder}: nothing can be written there ({error.strerror})") from None
-        try:
-            portalocker.lock(self._file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.AlreadyLocked:
-            writer = self._writer()
-            self._file.close()
-            raise StoreError(f"{folder}: {writer} is writing to it; wait until it ends, or stop it") from None
-        except portalocker.LockException as error:
-            self._file.close()
-            raise StoreError(f"{folder}: its file system has no locks ({error}); choose a folder elsewhere") from None
-        with suppress(OSError):  # a full disk: the lock is held all the same
-            self._file.truncate(0)
-            self._file.write(str(os.getpid()).encode())
-
-    def _writer(self) -> str:
-        try:
-            self._file.seek(0)
-            number = self._file.read().decode(errors="replace").strip()
-        except OSError:  # Windows lets nobody read what is locked
-            number = ""
-        return f"process {number}" if number else "another process"
+        self._held = Lease(folder, LOCK_NAME) if is_remote(folder) else _locked_file(folder)
 
     def close(self) -> None:
         """Release the lock. The file stays: another process may be about to lock it."""
-        self._file.close()
+        self._held.close()
+
+
+def _locked_file(folder: Path) -> IO[bytes]:
+    import portalocker
+
+    try:
+        file = (folder / LOCK_NAME).open("ab+", buffering=0)
+    except OSError as error:
+        raise StoreError(f"{folder}: nothing can be written there ({error.strerror})") from None
+    try:
+        portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+    except portalocker.AlreadyLocked:
+        writer = _writer(file)
+        file.close()
+        raise StoreError(f"{folder}: {writer} is writing to it; wait until it ends, or stop it") from None
+    except portalocker.LockException as error:
+        file.close()
+        raise StoreError(f"{folder}: its file system has no locks ({error}); choose a folder elsewhere") from None
+    with suppress(OSError):  # a full disk: the lock is held all the same
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+    return file
+
+
+def _writer(file: IO[bytes]) -> str:
+    try:
+        file.seek(0)
+        number = file.read().decode(errors="replace").strip()
+    except OSError:  # Windows lets nobody read what is locked
+        number = ""
+    return f"process {number}" if number else "another process"
 
 
 def hold_version(table: Path, version: int) -> IO[str] | None:
@@ -66,8 +76,11 @@ def hold_version(table: Path, version: int) -> IO[str] | None:
     The version may have been deleted just before, so the caller must open it after this call.
 
     Returns:
-        None where nothing can be written, as on a read-only share; the version is not held then.
+        None where nothing can be written, as on a read-only share, and on object storage; the version is not held
+        then.
     """
+    if is_remote(table):
+        return None
     import portalocker
 
     try:

@@ -17,7 +17,7 @@ from han_retrieval.storage.closing import Closing
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.failures import is_failure, reading
 from han_retrieval.storage.table import Table
-from han_retrieval.storage.versions import open_version, versions
+from han_retrieval.storage.versions import open_unchecked, open_version, versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -216,10 +216,8 @@ def _rescued(path: Path, dataset: Any, bad: Collection[int], checksums: Groups) 
 
 def _open(path: Path, number: int) -> Any:
     """A version, whether or not its files are as they were written."""
-    import lance
-
     with reading(path):
-        return lance.dataset(path, version=number)
+        return open_unchecked(path, number)
 
 
 def _opens(path: Path, number: int) -> bool:

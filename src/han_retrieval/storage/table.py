@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from han_retrieval.errors import StoreError
 from han_retrieval.files import sync
+from han_retrieval.objects import is_remote
+from han_retrieval.objects.connection import lance_options
 from han_retrieval.storage import hashes
 from han_retrieval.storage.checksums import Groups, add_checksums
 from han_retrieval.storage.failures import writing
+from han_retrieval.storage.lease import require_lease
 from han_retrieval.storage.locks import forget_readers, lock_unread
 from han_retrieval.storage.versions import (
     PREFIX,
     delete_leftovers,
     is_table,
     metadata_of,
+    newest,
     open_dataset,
     open_version,
     require_unchanged,
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 # Files of at least this many rows are left as they are; smaller ones are merged once there are so many of them.
 ROWS_A_FILE = 8192
 SMALL_FILES = 64
+# On object storage, where readers cannot be told from the files that they read.
+KEPT = timedelta(days=1)
 
 
 class Table:
@@ -43,6 +49,9 @@ class Table:
     What a method has committed is on the disk when it returns: data files are synced and read back before the manifest
     that names them is written, and that before the method returns. A process that is killed loses the commit it was
     at, and nothing else.
+
+    On object storage, Lance's own protocol holds: only the first of two writers can make a version. What is written
+    there is whole, so that no files are read back, and old versions are kept for a day.
 
     Args:
         path: Its folder.
@@ -86,15 +95,22 @@ class Table:
         """
         import lance
 
-        require_hard_links(path)
+        if not is_remote(path):
+            require_hard_links(path)
+        require_lease(path)
         empty = schema.with_metadata({PREFIX + name: str(value) for name, value in metadata.items()}).empty_table()
         mode = "overwrite" if is_table(path) else "create"
         with writing(path):
-            if mode == "create":  # what a power cut left
+            if mode == "create" and not is_remote(path):  # what a power cut left
                 shutil.rmtree(path / "_versions", ignore_errors=True)
             # Version 2.1 of the file format is read by every pylance that this project allows.
             lance.write_dataset(
-                empty, path, mode=mode, data_storage_version="2.1", enable_stable_row_ids=stable_row_ids
+                empty,
+                str(path),
+                mode=mode,
+                data_storage_version="2.1",
+                enable_stable_row_ids=stable_row_ids,
+                storage_options=lance_options(path),
             )
         table = cls(path, checksums=checksums, versions_held=versions_held)
         with writing(path):
@@ -117,6 +133,8 @@ class Table:
             StoreError: It cannot be read, or nothing can be written there.
         """
         self.reopen()
+        if is_remote(self.path):
+            return
         with writing(self.path):
             for version in versions(self.path):
                 if version > self.dataset.version:  # torn, as it was not opened
@@ -134,7 +152,7 @@ class Table:
 
     def catch_up(self) -> None:
         """Go to the newest version, where a commit of this object was interrupted before its method returned."""
-        if versions(self.path)[:1] != [self.dataset.version]:
+        if newest(self.path) != self.dataset.version:
             self.begin_writing()
 
     def append(self, rows: pa.Table) -> pa.Table:
@@ -199,6 +217,10 @@ class Table:
         """
         if self._merge_files():
             self.reopen()
+        if bool(is_remote(self.path)):
+            with writing(self.path):
+                self.dataset.cleanup_old_versions(older_than=KEPT)
+            return
         # There is one writer, so that a file which no version names is a leftover however new it is.
         with writing(self.path):
             if not self._versions_held:
@@ -232,6 +254,7 @@ class Table:
                 written = [fragment for each in done for fragment in each.new_fragments]
                 self._sync("data")
                 names = self._read_back(written)
+                require_lease(self.path)
                 Compaction.commit(self.dataset, rewrites)
                 self._sync("_transactions", "_versions")
                 self._record(open_dataset(self.path), names)
@@ -244,15 +267,34 @@ class Table:
         with writing(self.path):
             self._sync("data", "_deletions")
             names = self._read_back(written)
+            require_lease(self.path)
             version = lance.LanceDataset.commit(self.dataset, change, read_version=self.dataset.version).version
             self._sync("_transactions", "_versions")
             try:
                 committed = open_version(self.path, version)
             except StoreError:  # nobody can have read it
-                hashes.manifest_path(self.path, version).unlink()
+                if not is_remote(self.path):
+                    hashes.manifest_path(self.path, version).unlink()
                 raise
             self._record(committed, names)
+        if is_remote(self.path) and version != self.dataset.version + 1:
+            self._refuse(change, committed, names)
         self.dataset = committed
+
+    def _refuse(self, change: Any, committed: Any, written: set[str]) -> None:
+        """Stop after a commit before which another writer made one; delete its rows, which the other may have too.
+
+        Lance puts such a commit behind the other. It can only be where this process was suspended for so long that
+        another one took over just before the commit.
+        """
+        import lance
+
+        if isinstance(change, lance.LanceOperation.Append):
+            added = [each for each in committed.get_fragments() if written & {*hashes.names_of(each.metadata)}]
+            undo = lance.LanceOperation.Delete([], [each.fragment_id for each in added], "false")
+            with writing(self.path):
+                lance.LanceDataset.commit(committed, undo, read_version=committed.version)
+        raise StoreError(f"{self.path}: another process writes to it; give the command again when it has ended")
 
     def _read_back(self, fragments: Collection[Any]) -> set[str]:
         """Check the files of fragments that are new, of which Lance's writer promises little; their names."""
@@ -261,11 +303,13 @@ class Table:
 
     def _record(self, dataset: Any, written: Collection[str]) -> None:
         """Write the hashes of a version that is on the disk, unless there are some."""
-        if not hashes.is_recorded(self.path, dataset.version):
+        if not is_remote(self.path) and not hashes.is_recorded(self.path, dataset.version):
             hashes.record(self.path, dataset.version, dataset, written, self.dataset.version)
 
     def _sync(self, *folders: str) -> None:
         """Bring the new files of these folders to the disk, then the folders; Lance never changes a written file."""
+        if is_remote(self.path):
+            return
         for folder in (self.path / name for name in folders):
             if not folder.is_dir():
                 continue

@@ -11,6 +11,8 @@ from typing import Any
 
 from han_retrieval.errors import StoreError
 from han_retrieval.files import leftovers
+from han_retrieval.objects import is_remote
+from han_retrieval.objects.connection import lance_options
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.failures import MEND, reading
 from han_retrieval.storage.hashes import (
@@ -36,6 +38,8 @@ def is_table(path: Path) -> bool:
     """Whether a folder holds a committed version of a Lance table, be it damaged."""
     if recorded(path):
         return True
+    if bool(is_remote(path)):
+        return newest(path) is not None
     manifests = (path / "_versions").glob("*.manifest")
     return any(manifests) and (any((path / "data").glob("*")) or not _is_torn_create(path))
 
@@ -55,6 +59,15 @@ def versions(path: Path) -> list[int]:
     return sorted((2**64 - 1 - int(name) for name in names if name.isdecimal() and len(name) == 20), reverse=True)
 
 
+def newest(path: Path) -> int | None:
+    """The newest version; None where there is none. Object storage is asked for no more names than it takes."""
+    if not is_remote(path):
+        return next(iter(versions(path)), None)
+    files = (file for file in (path / "_versions").walk_files() if file.suffix == ".manifest")
+    # Keys are listed in their order, and names count down.
+    return next((2**64 - 1 - int(file.stem) for file in files if file.stem.isdecimal() and len(file.stem) == 20), None)
+
+
 def open_dataset(path: Path) -> Any:
     """The newest version of the Lance table at ``path``.
 
@@ -64,6 +77,8 @@ def open_dataset(path: Path) -> Any:
     Raises:
         StoreError: It cannot be read, or is not as it was written.
     """
+    if bool(is_remote(path)):
+        return open_version(path, None)
     for _ in range(_TRIES):
         known = recorded(path)
         numbers = versions(path)
@@ -88,19 +103,26 @@ def open_dataset(path: Path) -> Any:
     raise StoreError(f"{path}: it has no version that can be opened; {MEND}")
 
 
-def open_version(path: Path, version: int) -> Any:
+def open_version(path: Path, version: int | None) -> Any:
     """A version of the table at ``path``, whose files are as they were written as far as is known without reading all.
+
+    On object storage, None is the newest: nothing is known there of files but that they were written as a whole.
 
     Raises:
         StoreError: It cannot be read, or is not as it was written.
     """
-    import lance
-
     with reading(path):
-        damage = quick_damage(path, version)
+        damage = None if version is None else quick_damage(path, version)
         if damage is not None:
             raise StoreError(str(damage))
-        return lance.dataset(path, version=version)
+        return open_unchecked(path, version)
+
+
+def open_unchecked(path: Path, version: int | None) -> Any:
+    """As ``open_version``, whether or not its files are as they were written; errors are Lance's."""
+    import lance
+
+    return lance.dataset(str(path), version=version, storage_options=lance_options(path))
 
 
 def quick_damage(path: Path, version: int) -> Damage | None:

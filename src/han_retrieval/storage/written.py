@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from han_retrieval.errors import StoreError
+from han_retrieval.objects import is_remote
 from han_retrieval.storage.checksums import Groups, damaged_rows
 from han_retrieval.storage.failures import is_failure
 from han_retrieval.storage.hashes import has_footer
@@ -60,6 +61,8 @@ def _data_fault(path: Path, length: int | None, fragment: Any, checksums: Groups
     is_length = path.stat().st_size
     if length is not None and is_length != length:
         return f"it has {is_length:,} of {length:,} bytes"
+    if is_remote(path):  # which acknowledges what it has as a whole, with a checksum
+        return None
     if not has_footer(path):
         return "its end is missing"
     rows = 0
@@ -79,6 +82,8 @@ def _deletions_fault(path: Path, count: int) -> str | None:
     """Of a file of deleted rows, an Arrow file or a Roaring bitmap."""
     import pyarrow as pa
 
+    if is_remote(path):
+        return None if path.stat().st_size else "it is empty"
     if path.suffix != ".arrow":
         return None if path.stat().st_size else "it is empty"
     try:

@@ -25,7 +25,7 @@ import xxhash
 from torch import Tensor
 from tqdm import tqdm
 
-from han_retrieval.files import leftovers, move
+from han_retrieval.files import cache_folder, leftovers, move
 from han_retrieval.text.tokenizer import Ids, pad_rows
 
 MOST_BYTES = 16 * 2**30
@@ -117,17 +117,6 @@ class FrozenTokens:
 
     def _get(self, key: bytes) -> Tensor:
         return torch.from_numpy(self._rows[self._places[key]].astype(np.float32))
-
-
-def cache_folder() -> Path:
-    """The folder for what can be computed again, by the system's custom."""
-    if os.name == "nt":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "han-retrieval"
 
 
 def _key(ids: np.ndarray) -> bytes:

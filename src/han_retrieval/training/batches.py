@@ -1,20 +1,23 @@
 """Batches of matching images and captions: a function of the seed and the step, so that a run resumes exactly.
 
-Legend: B pairs a batch, m regions, n words, D numbers a region feature.
+Legend: B pairs a batch, b of them this rank's (all, in one process), m regions, n words, D numbers a region feature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
+from han_retrieval.matchers import Matcher
 from han_retrieval.parsing import shown
+from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions import RegionBatch, RegionStore
 from han_retrieval.regions.rows import interleave
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows, tokenize
@@ -35,18 +38,32 @@ def regions_of(batch: RegionBatch) -> tuple[Tensor, Tensor]:
     return batch.features, batch.mask
 
 
+class PhotoGroup(NamedTuple):
+    """Photos of a batch that have one shape.
+
+    Attributes:
+        places: The places among this rank's pairs of those that each photo is in.
+        pixels: (b, 3, h, w) uint8 RGB, once for each size at which a backbone sees photos.
+    """
+
+    places: list[list[int]]
+    pixels: tuple[Tensor, ...]
+
+
 class Batch(NamedTuple):
     """Matching pairs, without the regions and words that this step drops.
 
     Attributes:
-        regions: (B, m, D) float32, or what else the matcher takes of photos.
-        region_mask: (B, m) bool.
-        words: (B, n) int64 ids, (B, n, s) of a language model; (B, n, F) float32 tokens of one that is frozen.
+        regions: (b, m, D) float32, or what else the matcher takes of photos. With ``photos``, (b, m, 4) boxes instead.
+        region_mask: (b, m) bool.
+        words: (b, n) int64 ids, (b, n, s) of a language model; (b, n, F) float32 tokens of one that is frozen.
         word_mask: (B, n) bool.
         image_ids: (B,) int64, the photo's place in the dataset.
-        shown: (B, n, m) bool, the regions that show what a word names; None where that is not known.
-        matching: (B, B) bool, true where a column's caption is one of a row's photo as well; None where no two photos
+        shown: (b, n, m) bool, the regions that show what a word names; None where that is not known.
+        matching: (b, B) bool, true where a column's caption is one of a row's photo as well; None where no two photos
             share one, or that does not count.
+        photos: The photos themselves, from which a backbone that is trained along computes features; None where
+            features are stored.
     """
 
     regions: Tensor
@@ -56,6 +73,7 @@ class Batch(NamedTuple):
     image_ids: Tensor
     shown: Tensor | None = None
     matching: Tensor | None = None
+    photos: Sequence[PhotoGroup] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,8 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         having: The photos that have a caption, by photo and caption; empty where no two share one, or where that does
             not count.
         tokens: The captions' tokens, of a text encoder that is frozen.
+        ranks: Those that share each batch; the regions of this one's photos alone are read.
+        counts: Of several ranks, the photos' numbers of regions, of ``store`` and of each of the ``augmentations``.
     """
 
     photo_ids: Sequence[str]
@@ -84,6 +104,8 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
     inputs: Inputs = regions_of
     having: Sequence[Sequence[frozenset[int]]] = ()
     tokens: FrozenTokens | None = None
+    ranks: Ranks = ALONE
+    counts: Sequence[Mapping[str, int]] = ()
 
     @classmethod
     def of(
@@ -96,6 +118,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         annotations: EntitiesPhotos | None = None,
         augmentations: Sequence[RegionStore] = (),
         inputs: Inputs = regions_of,
+        ranks: Ranks = ALONE,
     ) -> Batches:
         """Take the photos of ``dataset`` that the store has, with their captions that have a word.
 
@@ -126,7 +149,8 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
                         spans.append([id_spans(found.get(s, ()), encoded[s].spans) for s in worded])
         having = _having(sentences) if config.equal_captions == "ignored" else ()
         given = None if annotations is None else spans
-        return cls(photo_ids, captions, store, config, given, augmentations, inputs, having)
+        counts = [each.region_counts() for each in (store, *augmentations)] if ranks.count > 1 else ()
+        return cls(photo_ids, captions, store, config, given, augmentations, inputs, having, None, ranks, counts)
 
     @property
     def caption_count(self) -> int:
@@ -159,53 +183,98 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         return len(self._epoch(0))
 
     def _epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """An epoch's batches of (photo, caption) places: every caption once, no photo twice in a batch.
+        """An epoch's batches of (photo, caption) places: every caption once, no photo twice in a round.
 
-        Round k takes the k-th caption, in an order of its own, of each photo that has so many. What does not fill a
-        batch at the end of a round is a smaller one; a single pair has no negative and waits for another epoch.
+        Round k takes the k-th ``captions_per_photo`` captions, in an order of its own, of each photo that has so many.
+        What does not fill a batch at the end of a round is a smaller one; a single photo has no negative and waits for
+        another epoch.
         """
         random = np.random.default_rng([self.config.seed, epoch])
         orders = [random.permutation(len(captions)) for captions in self.captions]
-        batches = []
-        for round_ in range(max(map(len, orders), default=0)):
-            photos = random.permutation([photo for photo, order in enumerate(orders) if len(order) > round_])
-            pairs = [(int(photo), int(orders[photo][round_])) for photo in photos]
-            batches += [pairs[i : i + self.config.batch_size] for i in range(0, len(pairs), self.config.batch_size)]
-        return [batch for batch in batches if len(batch) > 1]
+        count = self.config.captions_per_photo
+        batches: list[list[tuple[int, int]]] = []
+        for start in range(0, max(map(len, orders), default=0), count):
+            photos = random.permutation([photo for photo, order in enumerate(orders) if len(order) > start])
+            batch: list[tuple[int, int]] = []
+            for photo in photos.tolist():
+                pairs = [(photo, int(caption)) for caption in orders[photo][start : start + count]]
+                if len(batch) + len(pairs) > self.config.batch_size:
+                    batches.append(batch)
+                    batch = []
+                batch += pairs
+            batches.append(batch)
+        return [batch for batch in batches if batch and batch[0][0] != batch[-1][0]]
 
     def _load(self, step: int, part: list[tuple[int, int]]) -> Batch:
-        random = step_generator(self.config.seed, step)
-        regions = self._regions([self.photo_ids[photo] for photo, _ in part], random)
+        random, own = step_generator(self.config.seed, step), self.ranks.rows(len(part))
+        inputs, mask, boxes, photos = self._photos(step, [self.photo_ids[photo] for photo, _ in part], random)
         ids = [self.captions[photo][caption] for photo, caption in part]
-        words, word_mask = pad_rows([torch.tensor(each) if self.tokens is None else self.tokens[each] for each in ids])
-        inputs, mask = self.inputs(regions)
-        kept_regions = drop(mask, self.config.region_drop, random)
+        _, word_mask = pad_rows([torch.zeros(len(each)) for each in ids])
+        words, _ = pad_rows([torch.tensor(each) if self.tokens is None else self.tokens[each] for each in ids[own]])
+        words = _wider(words, word_mask.shape[1])
+        kept_regions = drop(mask, self.config.region_drop, random)[own]  # drawn for the whole batch
         kept_words = drop(word_mask, self.config.word_drop, random)
+        width = int(kept_words.sum(1).max())  # of the words of all ranks
         shown = None
         if self.spans is not None:
-            spans = [self.spans[photo][caption] for photo, caption in part]
+            spans = [self.spans[photo][caption] for photo, caption in part[own]]
             n, m = words.shape[1], mask.shape[1]
-            shown = shown_regions(spans, regions.boxes, words=n, regions=m)  # (B, n, m)
-            shown &= kept_words.unsqueeze(2) & kept_regions.unsqueeze(1)  # compact leaves what it drops at padding
-            shown = compact(compact(shown, kept_words)[0].mT, kept_regions)[0].mT
+            shown = shown_regions(spans, boxes, words=n, regions=m)  # (b, n, m)
+            shown &= kept_words[own].unsqueeze(2) & kept_regions.unsqueeze(1)  # compact leaves what it drops at padding
+            shown = compact(compact(shown, kept_words[own], width)[0].mT, kept_regions)[0].mT
         features, region_mask = compact(inputs, kept_regions)
-        words, word_mask = compact(words, kept_words)
+        words, _ = compact(words, kept_words[own], width)
+        _, word_mask = compact(word_mask, kept_words)
         image_ids = torch.tensor([photo for photo, _ in part])
         matching = None
         if self.having:
             having = [self.having[photo][caption] for photo, caption in part]
-            matching = torch.tensor([[photo in photos for photos in having] for photo, _ in part])
-        return Batch(features, region_mask, words, word_mask, image_ids, shown, matching)
+            matching = torch.tensor([[photo in photos for photos in having] for photo, _ in part[own]])
+        return Batch(features, region_mask, words, word_mask, image_ids, shown, matching, photos)
 
-    def _regions(self, ids: Sequence[str], random: torch.Generator) -> RegionBatch:
-        if not self.augmentations:  # nothing is drawn: what is dropped stays what it is without augmentation
-            return self.store.batch(ids)
-        drawn = torch.rand(len(ids), generator=random).tolist()
-        chosen: dict[RegionStore, list[int]] = {}
-        for place, (photo_id, share) in enumerate(zip(ids, drawn, strict=True)):
-            having = [self.store, *(store for store in self.augmentations if photo_id in store)]
-            chosen.setdefault(having[int(share * len(having))], []).append(place)
-        return interleave([(places, store.batch([ids[i] for i in places])) for store, places in chosen.items()])
+    def _photos(
+        self,
+        step: int,  # of those that take the photos themselves
+        ids: Sequence[str],
+        random: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Sequence[np.ndarray | None], Sequence[PhotoGroup] | None]:
+        """What a step takes of photos: what ``_regions`` gives, and what ``Batch.photos`` is."""
+        return *self._regions(ids, random), None
+
+    def _regions(
+        self, ids: Sequence[str], random: torch.Generator
+    ) -> tuple[Tensor, Tensor, Sequence[np.ndarray | None]]:
+        """What the matcher takes of this rank's photos (b, m, ...), the mask (B, m) of all, and this rank's boxes."""
+        stores = (self.store, *self.augmentations)
+        chosen = [0] * len(ids)
+        if self.augmentations:  # else nothing is drawn: what is dropped stays what it is without augmentation
+            for place, share in enumerate(torch.rand(len(ids), generator=random).tolist()):
+                having = [number for number, store in enumerate(stores) if not number or ids[place] in store]
+                chosen[place] = having[int(share * len(having))]
+        own = self.ranks.rows(len(ids))
+        reads_all = own == slice(0, len(ids)) or not _takes_regions(self.inputs)
+        read = slice(0, len(ids)) if reads_all else own
+        places: dict[int, list[int]] = {}
+        for place, number in enumerate(chosen[read]):
+            places.setdefault(number, []).append(place)
+        parts = [(some, stores[number].batch([ids[read][i] for i in some])) for number, some in places.items()]
+        regions = interleave(parts) if len(parts) > 1 else parts[0][1]
+        inputs, mask = self.inputs(regions)
+        if reads_all:
+            return inputs[own], mask, regions.boxes[own]
+        counts = torch.tensor([self.counts[number][photo_id] for number, photo_id in zip(chosen, ids, strict=True)])
+        mask = torch.arange(int(counts.max())) < counts.unsqueeze(1)  # (B, m)
+        return _wider(inputs, mask.shape[1]), mask, regions.boxes
+
+
+def _takes_regions(inputs: Inputs) -> bool:
+    """Whether ``inputs`` gives the regions as they are, so that their numbers say what the mask is."""
+    return inputs is regions_of or getattr(inputs, "__func__", None) is Matcher.image_inputs
+
+
+def _wider(values: Tensor, width: int) -> Tensor:
+    """(b, t, ...) to (b, width, ...), with zeros behind."""
+    return functional.pad(values, (*(0, 0) * (values.ndim - 2), 0, width - values.shape[1]))
 
 
 def _having(sentences: Sequence[Sequence[str]]) -> list[list[frozenset[int]]]:
@@ -224,9 +293,12 @@ def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:
     return mask & (rank < kept.clamp(min=1).unsqueeze(1))
 
 
-def compact(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Valid tokens first, in order, and no wider than the fullest row: (B, t, ...), (B, t) -> (B, u, ...), (B, u)."""
-    width = int(mask.sum(1).max())
+def compact(values: Tensor, mask: Tensor, width: int = 0) -> tuple[Tensor, Tensor]:
+    """Valid tokens first, in order: (B, t, ...), (B, t) -> (B, u, ...), (B, u).
+
+    They are as wide as the fullest row, or ``width``, which must not be less.
+    """
+    width = width or int(mask.sum(1).max())
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # (B, u)
     rows = torch.arange(len(mask)).unsqueeze(1)
     return values[rows, order], mask[rows, order]

@@ -37,6 +37,8 @@ class LoopConfig(BaseModel):
             weights themselves.
         dev_photos: Photos of the dev split that are evaluated after each epoch; 0 takes all.
         checkpoint_minutes: Time between checkpoints, from which an interrupted run goes on.
+        precision: What the large products of a step are computed in: "float32", or "bfloat16", which is faster on GPUs
+            that have it. Weights, scores of pairs, losses and the optimiser stay in float32.
     """
 
     # As JSON, infinity is a word; pydantic would write null.
@@ -59,6 +61,43 @@ class LoopConfig(BaseModel):
     ema_decay: Share = 0.998
     dev_photos: CountOrNone = 250
     checkpoint_minutes: float = Field(default=5.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class BackboneConfig(BaseModel):
+    """How an image backbone is trained along; unknown fields are refused.
+
+    The stages of EfficientNet-Lite2 are counted from the photo on: 0 is the first convolution, 1 to 7 are groups of
+    blocks, 8 is the last convolution. Of the stages that learn, the 1 x 1 convolutions do, which hold 98 % of their
+    weights; depthwise filters and batch norms stay, whose gradients would take longer than all else on a CPU.
+
+    Attributes:
+        trained: Train it: regions' features are then computed from the photos at each step, at the regions' boxes.
+        lr_factor: The learning rate of its last stage, as a share of the matcher's.
+        lr_decay: The learning rate of each stage below, as a share of that above.
+        frozen_stages: How many stages stay as they are, from the photo on.
+        head_epochs: Epochs at the start in which the matcher alone learns, from stored features.
+        crop: The largest share of a photo's area that is cut off at random.
+        flip: Mirror every other photo.
+        turn: Turn photos by 0, 90, 180 or 270 degrees, where up has no meaning.
+        colour: The largest relative change of brightness, contrast and saturation.
+        precision: Of the convolutions; "auto" takes bfloat16 where the processor computes in it.
+        checkpointing: Compute the stages anew in the backward pass instead of keeping what they gave: less memory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trained: bool = False
+    lr_factor: Positive = 0.1
+    lr_decay: float = Field(default=0.8, gt=0, le=1)
+    frozen_stages: int = Field(default=4, ge=0, le=8)
+    head_epochs: CountOrNone = 2
+    crop: Share = 0.3
+    flip: bool = True
+    turn: bool = False
+    colour: Share = 0.2
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpointing: bool = False
 
 
 class TrainingConfig(LoopConfig):
@@ -84,11 +123,14 @@ class TrainingConfig(LoopConfig):
             attend to the regions that show it. Needs Entities annotations of the training photos; 0 for none.
         equal_captions: What a caption that several photos have is to each of them: "ignored" by the loss, or a
             "negative" as any other photo's.
+        captions_per_photo: How many captions of a photo stand in one batch, at most: the fewer photos a batch then has
+            are its negatives, and a backbone that is trained along sees each of them once.
         region_drop: Share of an image's regions that each step leaves out.
         word_drop: Share of a caption's words that each step leaves out; one always stays.
         text_lr_factor: The learning rate of a language model that is trained along (``model.text_backbone``), as a
             share of the others'.
         keep: Which weights are saved: those of the "best" epoch by dev rSum, or of the "last".
+        backbone: How the image backbone is trained along; it is frozen unless ``backbone.trained``.
         model: The matcher and its options; a HAN if it names none.
     """
 
@@ -110,11 +152,20 @@ class TrainingConfig(LoopConfig):
     power_warm_up: Share = 0.0
     alignment_weight: Weight = 0.0
     equal_captions: Literal["ignored", "negative"] = "ignored"
+    captions_per_photo: Count = 1
     region_drop: Share = 0.25
     word_drop: Share = 0.15
     text_lr_factor: Positive = 0.05
     keep: Literal["best", "last"] = "best"
+    backbone: BackboneConfig = BackboneConfig()
     model: AnyMatcherConfig = HANConfig()
+
+    @field_validator("captions_per_photo")
+    @classmethod
+    def _leave_negatives(cls, count: int, info: ValidationInfo) -> int:
+        if 2 * count > info.data.get("batch_size", 2 * count):
+            raise ValueError("a batch needs captions of two photos at least: batch_size is less than twice as many")
+        return count
 
     @field_validator("vocabulary_expansion")
     @classmethod

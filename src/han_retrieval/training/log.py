@@ -91,6 +91,22 @@ class Log(Closing):
             self._events.close()
 
 
+class NoLog(Log):
+    """Writes nothing: the log of a rank that is not the first."""
+
+    def __init__(self) -> None:
+        self._events = None
+
+    def _write(self, record: dict[str, Any]) -> None:
+        pass
+
+    def flush(self) -> None:  # noqa: D102
+        pass
+
+    def close(self) -> None:  # noqa: D102
+        pass
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics file, without lines that are damaged or that a killed run left unfinished.
 

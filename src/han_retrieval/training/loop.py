@@ -1,8 +1,9 @@
-"""The training loop that all trainings share.
+"""The training loop that all trainings share, on one process or on several ranks.
 
 A training is a ``TrainingTask``: it gives the batches, the loss of each, and what happens at the end of an epoch.
 Everything else is done here: learning rate, gradients, moving average, log, checkpoints and signals. A step depends on
-the weights, the seed and its own number alone, so that a run that was stopped resumes exactly.
+the weights, the seed and its own number alone, so that a run that was stopped resumes exactly, with as many ranks as
+before or with others.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from han_retrieval.errors import ModelError
+from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.training.config import LoopConfig
-from han_retrieval.training.log import Log
+from han_retrieval.training.distributed import compare_ranks
+from han_retrieval.training.log import Log, NoLog
 from han_retrieval.training.schedule import learning_rate
 from han_retrieval.training.session import TrainingSession
 from han_retrieval.training.state import RunState
@@ -42,6 +45,8 @@ class StepLoss:
         notes: Other numbers for the log.
         collapsed: The value of ``parts["loss"]`` when all scores are equal, for the collapse watch; None watches not.
         pairs: Pairs that were scored, for the speed in the log; 0 logs none.
+        ranks: The ranks that share the batch. Numbers here are those of the whole batch, on each of them, and gradients
+            are summed. A task that knows nothing of ranks computes each batch whole on every one.
     """
 
     total: Tensor
@@ -49,6 +54,7 @@ class StepLoss:
     notes: Mapping[str, float] = field(default_factory=dict)
     collapsed: float | None = None
     pairs: int = 0
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class TrainingTask(ABC, Generic[B]):
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport | None:
         """Evaluate and save the module after an epoch, counted from 1; None where there is nothing to log.
 
+        With several ranks the first alone is asked, and the others wait: it must make no collective call.
         The module has its averaged weights, ``state.average``, and is in evaluation mode.
         """
         return None
@@ -102,6 +109,7 @@ def run_training(
     resume: bool = False,
     progress: bool = True,
     tensorboard: bool = False,
+    ranks: Ranks = ALONE,
 ) -> RunState:
     """Train from the first step, or from the newest checkpoint, to the last.
 
@@ -112,23 +120,30 @@ def run_training(
         resume: Go on from the newest checkpoint; without one, begin.
         progress: Show a progress bar and notes on standard error.
         tensorboard: Write TensorBoard events as well.
+        ranks: The processes that train together, each of which calls this with a task of the same data. The first
+            reads, writes and shows.
 
     Raises:
         ModelError: A loss is not finite.
+        ConfigError: Ranks have other data, another configuration or other versions of packages.
         HANError: The checkpoint is of other data or cannot be read.
         KeyboardInterrupt: The training was asked to stop; a checkpoint is written.
     """
     groups = task.parameters()
     trained = [parameter for parameters, _ in groups for parameter in parameters]
     state = RunState(task.weights, _make_optimizer(config, groups), task.facts)
-    if resume:
+    compare_ranks(ranks, config, task.facts)
+    if resume and ranks.first:
         state.resume(run_folder)
+    state.share(ranks)
     steps, watch = config.epochs * task.steps_per_epoch, CollapseWatch()
     task.module.train()
     with (
-        Log(run_folder, after_step=state.step, tensorboard=tensorboard) as log,
-        _progress_bar(state.step, steps, show=progress) as bar,
-        TrainingSession(state, log, run_folder, minutes=config.checkpoint_minutes, notes=progress) as session,
+        Log(run_folder, after_step=state.step, tensorboard=tensorboard) if ranks.first else NoLog() as log,
+        _progress_bar(state.step, steps, show=progress and ranks.first) as bar,
+        TrainingSession(
+            state, log, run_folder, minutes=config.checkpoint_minutes, notes=progress, ranks=ranks
+        ) as session,
     ):
         for batch in task.batches(state.step, steps):
             begun = time.monotonic()
@@ -136,34 +151,41 @@ def run_training(
             torch.manual_seed(step_seed(config.seed, state.step))  # of dropout, which is the same when a run resumes
             loss = task.loss(batch, step=state.step, steps=steps)
             parts = _finite_parts(loss, step=state.step)
-            _update(loss.total, trained, state, rate=rate, config=config)
+            _update(loss, trained, state, rate=rate, config=config, ranks=ranks)
 
             speed = {"pairs_per_second": loss.pairs / (time.monotonic() - begun)} if loss.pairs else {}
             log.step(state.step, **parts, rate=rate, **loss.notes, **speed)
             shown = {name: f"{value:.3f}" for name, value in parts.items()}
             bar.set_postfix(shown | {name: f"{value:,.0f}" for name, value in speed.items()}, refresh=False)
             bar.update()
-            if loss.collapsed is not None and (warning := watch.see(parts["loss"], collapsed=loss.collapsed)):
+            warning = None if loss.collapsed is None else watch.see(parts["loss"], collapsed=loss.collapsed)
+            if warning and ranks.first:
                 tqdm.write(f"warning: {warning}", file=sys.stderr)
 
             epoch, rest = divmod(state.step, task.steps_per_epoch)
-            if rest == 0:
+            if rest == 0 and ranks.first:
                 with state.averaged(task.module):
                     report = task.end_epoch(epoch, state)
                 if report is not None:
                     log.epoch(state.step, epoch=epoch, metrics=report.metrics)
                     if progress and report.line:
                         tqdm.write(f"epoch {epoch}: {report.line}", file=sys.stderr)
+            if rest == 0:
+                ranks.wait()
             session.end_step(end_of_epoch=rest == 0)
+        state.best = ranks.share(state.best)
     return state
 
 
-def _update(total: Tensor, trained: list[nn.Parameter], state: RunState, *, rate: float, config: LoopConfig) -> None:
-    """One step of the optimiser and of the moving average. Data-parallel training would average gradients here."""
+def _update(
+    loss: StepLoss, trained: list[nn.Parameter], state: RunState, *, rate: float, config: LoopConfig, ranks: Ranks
+) -> None:
+    """One step of the optimiser and of the moving average, the same on all ranks."""
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["factor"]
     state.optimizer.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    ranks.reduce_gradients(trained, shared=loss.ranks.count > 1)
     nn.utils.clip_grad_norm_(trained, config.gradient_clip)
     state.optimizer.step()
     state.update_average(config.ema_decay)

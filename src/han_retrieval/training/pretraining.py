@@ -5,7 +5,7 @@ regions: words attend to words, without heterogeneous attention before, and the 
 of other photos as negatives. No photo is needed, so captions of any photos serve, and words that are rare in the
 training captions get a meaning.
 
-Legend: B pairs a batch, n words.
+Legend: B pairs a batch, b of them this rank's (all, in one process), n words.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ from han_retrieval.data.files import field, sentences
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.losses import soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, make_matcher
+from han_retrieval.objects import local_path
 from han_retrieval.parsing import read_json_lines
+from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows
 from han_retrieval.text.frozen import FrozenTokens
 from han_retrieval.text.tokenizer import Ids, check_length
 from han_retrieval.training.batches import compact, drop
 from han_retrieval.training.config import TrainingConfig
+from han_retrieval.training.dropout import PlacedDropout
+from han_retrieval.training.invariance import hold_still
 from han_retrieval.training.loop import StepLoss, TrainingTask, run_training
+from han_retrieval.training.norms import SharedNorms
+from han_retrieval.training.precision import autocast
 from han_retrieval.training.run_folder import check_folder, claimed_folder, content_hash
 from han_retrieval.training.schedule import loss_power
-from han_retrieval.training.steps import EpochBatches, step_generator
+from han_retrieval.training.steps import EpochBatches, step_generator, step_seed
 from han_retrieval.training.text_weights import PretrainedText, frozen_tokens, parameter_groups, start_from_vectors
 from han_retrieval.training.watch import collapse_value
 
@@ -53,6 +59,7 @@ def pretrain_text(
     *,
     resume: bool = False,
     progress: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Path:
     """Pre-train a text encoder on the captions of photos; ``pretrained_text`` of a ``TrainingConfig`` takes it.
 
@@ -61,25 +68,27 @@ def pretrain_text(
             captions of each photo; pairs that do not fill a batch, of other photos each time, are left out.
         photos: The captions of each photo; photos with fewer than two are left out.
         out: The folder to make: the vocabulary, the weights, and ``training`` with the log and the checkpoints.
-        resume, progress: As in ``train``.
+        resume, progress, ranks: As in ``train``.
 
     Raises:
         ConfigError: The model is no HAN, or ``out`` holds a run already or one of another configuration.
         DataError: Too few photos have two captions, or a checkpoint is of other data.
         HANError: ``out`` holds other things or is another process's, or the loss is not finite.
     """
-    folder = Path(out)
-    check_folder(folder, config, resume=resume)
+    folder = local_path(out)
+    if ranks.first:
+        check_folder(folder, config, resume=resume)
     if config.model.matcher != "han" or config.pretrained_text:
         raise ConfigError("captions alone train the text encoder of a HAN, and without pretrained_text")
     torch.manual_seed(config.seed)
     every = [caption for captions in photos for caption in captions]
     vocabulary = Vocabulary.from_sentences(every, min_count=config.min_count)
-    task = TextTraining(config, photos, vocabulary, progress=progress)
+    task = TextTraining(config, photos, vocabulary, progress=progress and ranks.first, ranks=ranks)
     task.facts["captions"] = len(every)
-    with claimed_folder(folder, config) as run_folder:
-        state = run_training(task, config, run_folder, resume=resume, progress=progress)
-        PretrainedText(vocabulary, state.average, getattr(task.module, "fingerprint", None)).save(folder)
+    with claimed_folder(folder, config, ranks) as run_folder:
+        state = run_training(task, config, run_folder, resume=resume, progress=progress, ranks=ranks)
+        if ranks.first:
+            PretrainedText(vocabulary, state.average, getattr(task.module, "fingerprint", None)).save(folder)
     return folder
 
 
@@ -145,7 +154,13 @@ class TextTraining(TrainingTask[PairBatch]):
     """What the training loop needs to pre-train a text encoder."""
 
     def __init__(
-        self, config: TrainingConfig, photos: Sequence[Sequence[str]], vocabulary: Vocabulary, *, progress: bool = True
+        self,
+        config: TrainingConfig,
+        photos: Sequence[Sequence[str]],
+        vocabulary: Vocabulary,
+        *,
+        progress: bool = True,
+        ranks: Ranks = ALONE,
     ) -> None:
         shape = config.model.model_copy(update={"blocks": 0, "alignment": "words"})
         model = make_matcher(shape, vocabulary=vocabulary, region_size=1, detector_fingerprint="")
@@ -153,9 +168,12 @@ class TextTraining(TrainingTask[PairBatch]):
         assert model.tokenizer is not None  # it has a vocabulary
         pairs = CaptionPairs.of(photos, model.tokenizer, config)
         encoded = [ids for captions in pairs.captions for ids in captions]
-        tokens = frozen_tokens(model.text_encoder, encoded, device=model.device, progress=progress)
+        with ranks.one_a_machine_first():
+            tokens = frozen_tokens(model.text_encoder, encoded, device=model.device, progress=progress)
         pairs = replace(pairs, tokens=tokens)
         self.config, self.pairs, self.model, self.module = config, pairs, model, model.text_encoder
+        self.ranks, self.norms = ranks, SharedNorms(model, ranks)
+        hold_still(self.module)
         if config.word_vectors is not None:
             start_from_vectors(self.module, vocabulary, config.word_vectors)
         self.weights, self.steps_per_epoch = self.module.state_dict(), pairs.steps_per_epoch
@@ -177,8 +195,13 @@ class TextTraining(TrainingTask[PairBatch]):
         """The triplet loss between the captions of a pair, with the one in the place of an image."""
         (one, one_mask), (other, other_mask) = batch
         size, margin, power = len(one), self.config.margin, loss_power(self.config, step, steps=steps)
-        tokens = self.model.encode_texts(one, one_mask), self.model.encode_texts(other, other_mask)  # (B, n, d) each
-        scores = self.model.score(tokens[0], one_mask, tokens[1], other_mask)
-        loss = soft_max_triplet_loss(scores, margin=margin, power=power)
+        own, ranks = self.ranks.rows(size), self.ranks.of(size)
+        self.norms.ranks = ranks
+        dropout = PlacedDropout(step_seed(self.config.seed, step)).within(torch.arange(size)[own])
+        with dropout, autocast(self.config, self.model.device):
+            images = self.model.encode_texts(one[own], one_mask[own]).float()  # (b, n, d)
+            texts = self.model.encode_texts(other[own], other_mask[own]).float()
+        scores = self.model.score(images, one_mask[own], ranks.gather(texts, size), other_mask)  # (b, B)
+        loss = soft_max_triplet_loss(scores, margin=margin, power=power, ranks=ranks)
         collapsed = collapse_value(margin=margin, power=power, batch_size=size)
-        return StepLoss(loss, {"loss": loss}, notes={"power": power}, collapsed=collapsed, pairs=size**2)
+        return StepLoss(loss, {"loss": loss}, notes={"power": power}, collapsed=collapsed, pairs=size**2, ranks=ranks)

@@ -15,6 +15,7 @@ from han_retrieval.config import explain_errors
 from han_retrieval.errors import ConfigError, StoreError
 from han_retrieval.files import leftovers, write_whole
 from han_retrieval.parsing import read_settings
+from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.storage.locks import LOCK_NAME, WriterLock
 
 
@@ -42,18 +43,20 @@ def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
     except ValidationError as error:
         raise ConfigError(f"{other}: {explain_errors(type(config), error, fields)})") from None
     if begun != config:
-        raise ConfigError(f"{other}: {_difference(begun.model_dump(), config.model_dump())}); resume with that one")
+        raise ConfigError(f"{other}: {difference(begun.model_dump(), config.model_dump())}); resume with that one")
 
 
-def _difference(begun: dict[str, Any], given: dict[str, Any], prefix: str = "") -> str:
-    """The fields in which two configurations differ, with their values."""
+def difference(
+    begun: dict[str, Any], given: dict[str, Any], prefix: str = "", *, words: tuple[str, str] = ("was {}", "is {}")
+) -> str:
+    """The fields in which two configurations differ, with their values, and ``words`` for each of the two."""
     found = []
     for name in begun.keys() | given.keys():
         then, now = begun.get(name), given.get(name)
         if isinstance(then, dict) and isinstance(now, dict):
-            found.append(_difference(then, now, f"{prefix}{name}."))
+            found.append(difference(then, now, f"{prefix}{name}.", words=words))
         elif then != now:
-            found.append(f"{prefix}{name} was {then!r} and is {now!r}")
+            found.append(f"{prefix}{name} {words[0].format(repr(then))} and {words[1].format(repr(now))}")
     return ", ".join(sorted(filter(None, found)))
 
 
@@ -67,15 +70,18 @@ def _refuse_others(place: Path, folder: Path) -> None:
 
 
 @contextmanager
-def claimed_folder(folder: Path, config: BaseModel) -> Iterator[Path]:
+def claimed_folder(folder: Path, config: BaseModel, ranks: Ranks = ALONE) -> Iterator[Path]:
     """Lock the folder of a run against other processes for as long as the block lasts, and save the configuration.
 
-    Yields ``folder/training``, where the run's own files are.
+    Yields ``folder/training``, where the run's own files are. Of several ranks the first alone locks and writes.
 
     Raises:
         StoreError: Another process trains there, or nothing can be written there.
     """
     run_folder = folder / "training"
+    if not ranks.first:
+        yield run_folder
+        return
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

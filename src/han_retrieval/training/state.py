@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from han_retrieval.errors import DataError, StoreError
+from han_retrieval.ranks import Ranks
 from han_retrieval.training.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 
 
@@ -68,6 +69,25 @@ class RunState:
         tensors |= optimizer_tensors(self.optimizer)
         of_run = {"step": self.step, "best": self.best, "seconds": self.seconds, "facts": self.facts}
         save_checkpoint(folder, tensors, of_run)
+
+    def share(self, ranks: Ranks) -> None:
+        """Take over the state of the first rank, in place; a collective call."""
+        if ranks.count == 1:
+            return
+        for part in (self.weights, self.average):
+            ranks.share_tensors(part)
+        tensors = optimizer_tensors(self.optimizer)
+        shapes = ranks.share({name: (value.shape, value.dtype, value.device.type) for name, value in tensors.items()})
+        if not ranks.first:
+            own = next(iter(self.weights.values())).device
+            tensors = {
+                name: torch.empty(shape, dtype=dtype, device="cpu" if kind == "cpu" else own)
+                for name, (shape, dtype, kind) in shapes.items()
+            }
+        ranks.share_tensors(tensors)
+        if not ranks.first:
+            restore_optimizer(self.optimizer, tensors)
+        self.step, self.best, self.seconds = ranks.share((self.step, self.best, self.seconds))
 
     def resume(self, folder: Path) -> None:
         """Go back to the newest checkpoint of ``folder``, if there is one.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,16 +21,23 @@ from han_retrieval.evaluation import Evaluation, evaluate
 from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, Matcher, make_matcher, matcher_class
 from han_retrieval.matchers.saving import save_folder
+from han_retrieval.objects import local_path
+from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions import RegionStore, same_detector
 from han_retrieval.text import Vocabulary, expand_vocabulary, tokenize
 from han_retrieval.training.batches import Batch, Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
+from han_retrieval.training.dropout import PlacedDropout
+from han_retrieval.training.invariance import hold_still
 from han_retrieval.training.log import events_writer
 from han_retrieval.training.loop import EpochReport, StepLoss, TrainingTask, run_training
+from han_retrieval.training.norms import SharedNorms
+from han_retrieval.training.precision import autocast, check_precision
 from han_retrieval.training.run_folder import check_folder, claimed_folder
 from han_retrieval.training.schedule import loss_power
 from han_retrieval.training.state import RunState
+from han_retrieval.training.steps import step_seed
 from han_retrieval.training.text_weights import (
     frozen_tokens,
     load_pretrained_text,
@@ -75,6 +83,7 @@ def train(
     device: str | torch.device = "cpu",
     progress: bool = True,
     tensorboard: bool = False,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train a matcher on captioned photos and their regions.
 
@@ -96,6 +105,8 @@ def train(
         device: Where to train.
         progress: Show progress on standard error.
         tensorboard: Write TensorBoard events as well.
+        ranks: The processes that train together, each of which calls this: what ``join_ranks`` yields. The weights are
+            those of one process. The first rank writes, shows and evaluates.
 
     Raises:
         DataError: A split is empty, photos have no regions, an augmentation is another detector's, or a checkpoint is
@@ -109,12 +120,14 @@ def train(
         >>> result = train(config, read_dataset("flickr8k"), RegionStore.open("features"), "model")
         >>> HAN.from_pretrained(result.folder)
     """
-    folder = Path(out)
+    folder = local_path(out)
     if tensorboard:
         events_writer()  # refused now, before anything is written
     _check_annotations(config, annotations)
-    check_folder(folder, config, resume=resume)
-    task = MatcherTraining(
+    check_precision(config, torch.device(device))
+    if ranks.first:
+        check_folder(folder, config, resume=resume)
+    task = _task_for(config)(
         config,
         dataset,
         store,
@@ -123,13 +136,25 @@ def train(
         augmentations=augmentations,
         command=command,
         device=device,
-        progress=progress,
+        progress=progress and ranks.first,
+        ranks=ranks,
     )
-    with claimed_folder(folder, config) as run_folder:
+    with claimed_folder(folder, config, ranks) as run_folder:
         if not any(parameter.requires_grad for parameter in task.module.parameters()):
-            return task.save_untrained(progress=progress)
-        state = run_training(task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard)
+            saved = task.save_untrained(progress=progress) if ranks.first else None
+            return cast(TrainingResult, ranks.share(saved))
+        state = run_training(
+            task, config, run_folder, resume=resume, progress=progress, tensorboard=tensorboard, ranks=ranks
+        )
     return TrainingResult(folder, state.step, state.best["epoch"], state.best["rsum"], state.seconds)
+
+
+def _task_for(config: TrainingConfig) -> type[MatcherTraining]:
+    if not config.backbone.trained:
+        return MatcherTraining
+    from han_retrieval.training.backbone import BackboneTraining  # it loads the network, which others need not
+
+    return BackboneTraining
 
 
 class MatcherTraining(TrainingTask[Batch]):
@@ -149,6 +174,7 @@ class MatcherTraining(TrainingTask[Batch]):
         command: str,
         device: str | torch.device,
         progress: bool = True,
+        ranks: Ranks = ALONE,
     ) -> None:
         photos = dataset.split(config.train_split)
         if not photos.caption_count:
@@ -173,6 +199,7 @@ class MatcherTraining(TrainingTask[Batch]):
             annotations=annotations,
             augmentations=augmentations,
             inputs=model.image_inputs,
+            ranks=ranks,
         )
         if len(data.photo_ids) < 2:
             raise DataError(
@@ -188,10 +215,14 @@ class MatcherTraining(TrainingTask[Batch]):
         elif config.word_vectors is not None:
             start_from_vectors(model.text_encoder, vocabulary, config.word_vectors)
         model.to(device)
+        hold_still(model)
         watched = [] if dev is None else [s for photo in dev.photos for s in photo.captions]
         encoded = [ids for captions in data.captions for ids in captions]
         encoded += [model.tokenizer.encode(s).ids for s in watched if tokenize(s)]
-        data = replace(data, tokens=frozen_tokens(model.text_encoder, encoded, device=model.device, progress=progress))
+        with ranks.one_a_machine_first():
+            tokens = frozen_tokens(model.text_encoder, encoded, device=model.device, progress=progress)
+        data = replace(data, tokens=tokens)
+        self.ranks, self.norms = ranks, SharedNorms(model, ranks)
         self.config, self.folder, self.command = config, folder, command
         self.data, self.dev, self.module = data, dev, model
         self.weights, self.steps_per_epoch = model.state_dict(), data.steps_per_epoch
@@ -228,15 +259,16 @@ class MatcherTraining(TrainingTask[Batch]):
 
     def loss(self, batch: Batch, *, step: int, steps: int) -> StepLoss:
         """The triplet loss and, with annotations, the alignment loss."""
-        config, size = self.config, len(batch.words)
+        config, size = self.config, len(batch.word_mask)
+        own, ranks = self.ranks.rows(size), self.ranks.of(size)
+        self.norms.ranks = ranks
         region_mask, word_mask = batch.region_mask.to(self.module.device), batch.word_mask.to(self.module.device)
-        tokens = (
-            self.module.encode_images(batch.regions, region_mask),
-            region_mask,
-            self.module.encode_texts(batch.words, word_mask),
-            word_mask,
-        )
-        scores = self.module.score(*tokens)
+        dropout = PlacedDropout(step_seed(config.seed, step)).within(torch.arange(size)[own])
+        with dropout, autocast(config, self.module.device):
+            images = self.module.encode_images(batch.regions, region_mask).float()
+            texts = self.module.encode_texts(batch.words, word_mask[own]).float()
+        # This rank's images against the texts of all.
+        scores = self.module.score(images, region_mask, ranks.gather(texts, size), word_mask)  # (b, B)
         power = loss_power(config, step, steps=steps)
         loss = soft_max_triplet_loss(
             scores,
@@ -244,18 +276,20 @@ class MatcherTraining(TrainingTask[Batch]):
             power=power,
             image_ids=batch.image_ids.to(scores.device),
             matching=None if batch.matching is None else batch.matching.to(scores.device),
+            ranks=ranks,
         )
         total, parts = loss, {"loss": loss}
         if batch.shown is not None:
             assert isinstance(self.module, AligningMatcher)  # or _check_annotations had refused
-            parts["alignment"] = alignment_loss(self.module.alignment(*tokens), batch.shown.to(scores.device))
+            alignment = self.module.alignment(images, region_mask, texts, word_mask[own])
+            parts["alignment"] = alignment_loss(alignment, batch.shown.to(scores.device), ranks=ranks)
             total = loss + config.alignment_weight * parts["alignment"]
         collapsed = collapse_value(margin=config.margin, power=power, batch_size=size)
-        return StepLoss(total, parts, notes={"power": power}, collapsed=collapsed, pairs=size**2)
+        return StepLoss(total, parts, notes={"power": power}, collapsed=collapsed, pairs=size**2, ranks=ranks)
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
         """Evaluate the model on the dev photos, and save it if its weights are the ones to keep."""
-        report, rsum = self._evaluate()
+        report, rsum = self._evaluate(epoch)
         best = state.best.get("rsum")
         if self.config.keep == "last" or rsum is None or best is None or rsum > best:
             state.best = self._best(epoch, rsum, report)
@@ -265,7 +299,7 @@ class MatcherTraining(TrainingTask[Batch]):
     def save_untrained(self, *, progress: bool) -> TrainingResult:
         """Evaluate the model on the dev photos and save it, where it has no parameters to train."""
         begun = time.monotonic()
-        report, rsum = self._evaluate()
+        report, rsum = self._evaluate(0)
         if progress:
             tqdm.write(
                 f"a {self.config.model.matcher} model of these options has no parameters: nothing was trained"
@@ -275,18 +309,25 @@ class MatcherTraining(TrainingTask[Batch]):
         self._save(self.weights, self._best(0, rsum, report))
         return TrainingResult(self.folder, 0, 0, rsum, time.monotonic() - begun)
 
-    def _evaluate(self) -> tuple[EpochReport, float | None]:
+    def _evaluate(self, epoch: int) -> tuple[EpochReport, float | None]:
         """What the model reaches on the dev photos, and its rSum; nothing without a dev split."""
         if self.dev is None:
             return EpochReport({}), None
-        result = evaluate(self.module, self.dev, self.data.store, progress=False)
+        with self._regions_of(self.dev, epoch) as store:
+            result = evaluate(self.module, self.dev, store, progress=False)
         return EpochReport({**result.metrics, "rsum": result.rsum}, _epoch_line(result)), result.rsum
+
+    @contextmanager
+    def _regions_of(self, dev: CaptionedPhotos, epoch: int) -> Iterator[RegionStore]:
+        """The regions of photos, for an evaluation after an epoch."""
+        yield self.data.store
 
     def _best(self, epoch: int, rsum: float | None, report: EpochReport) -> dict[str, Any]:
         photos = 0 if self.dev is None else len(self.dev)
         return {"epoch": epoch, "rsum": rsum, "figures": report.metrics, "photos": photos}
 
-    def _save(self, weights: dict[str, Tensor], best: dict[str, Any]) -> None:
+    def _save(self, weights: dict[str, Tensor], best: dict[str, Any], *, detector: str | None = None) -> None:
+        """Save the model, with the fingerprint of its detector where it is no longer the one of the store."""
         shape, vocabulary, expansion = self.module.config, self.module.vocabulary, self.config.vocabulary_expansion
         if expansion and vocabulary is not None:
             vocabulary, embedding = expand_vocabulary(
@@ -297,6 +338,8 @@ class MatcherTraining(TrainingTask[Batch]):
             )
             weights = {**weights, _EMBEDDING: torch.from_numpy(embedding)}
             shape = shape.model_copy(update={"vocabulary_size": len(vocabulary)})
+        if detector is not None:
+            shape = shape.model_copy(update={"detector_fingerprint": detector})
         card = model_card(type(self.module), self.config, shape, facts=self.facts, best=best, command=self.command)
         save_folder(self.folder, shape, weights, vocabulary, card=card)
 

@@ -2,43 +2,85 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from PIL import Image
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
-from han_retrieval.errors import ConfigError
+from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.files import write_whole
+from han_retrieval.parsing import read_settings
 from han_retrieval.regions.backbones.backbone import PhotoTokens
+from han_retrieval.regions.backbones.loading import local
 from han_retrieval.regions.efficientnet_lite import CHANNELS, WEIGHTS_SHA256, EfficientNetLite2, pixels, shape_for
+from han_retrieval.storage.folder_checksums import refuse_damage, write_files
+from han_retrieval.weights import read_tensors, tensor_bytes
 
+NAME = "efficientnet-lite2"
 _SIZES = (224, 448)  # of the photo for large boxes, and for small ones
+_LEAST, _MOST = 64, 1024
+_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+
+
+class _Config(BaseModel):
+    """What config.json of a trained backbone says."""
+
+    backbone: str = Field(default=NAME, pattern=f"^{NAME}$")
+    sizes: tuple[int, ...] = Field(min_length=1, max_length=2)
 
 
 class EfficientNetBackbone:
-    """The last map of the network at two sizes of the photo.
+    """The last map of the network at one or two sizes of the photo.
 
     A large box is then about as large, in pixels, as the photos of ImageNet, and a small box has some cells of its own.
 
     Attributes:
-        fingerprint: Names the weights and the sizes.
+        fingerprint: Names the weights, by their hash, and the sizes; not the folder of trained ones, which may move.
         feature_size: 1280.
+        sizes: A photo is resized to about a size squared, at its own proportions.
+        network: The network, frozen.
     """
 
     feature_size = CHANNELS
-    fingerprint = f"efficientnet-lite2-1-{WEIGHTS_SHA256[:8]}-{'.'.join(map(str, _SIZES))}"
 
-    def __init__(self, *, device: str | torch.device | None = None) -> None:
-        """Load the network; on a GPU where there is one."""
+    def __init__(self, argument: str = "", *, device: str | torch.device | None = None) -> None:
+        """Load the network; on a GPU where there is one.
+
+        Args:
+            argument: Nothing for ImageNet's weights and two sizes, a number for one size of the photo, or the folder of
+                a backbone that was trained along (``han train --train-backbone``).
+            device: Where to run.
+
+        Raises:
+            ConfigError: The argument is neither.
+            ModelError: The folder is damaged or holds something else.
+        """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = EfficientNetLite2().to(self.device)
+        self.network = EfficientNetLite2()
+        name, weights = NAME, WEIGHTS_SHA256
+        self.sizes: tuple[int, ...] = _SIZES
+        if argument.isdecimal():
+            if not _LEAST <= int(argument) <= _MOST:
+                raise ConfigError(f"{NAME}:{argument}: photos are resized to {_LEAST} to {_MOST} pixels")
+            name, self.sizes = f"{NAME}:{argument}", (int(argument),)
+        elif argument:
+            folder = local(argument)
+            if folder is None:
+                raise ConfigError(f"{NAME} takes a size in pixels or a folder of trained weights, not {argument!r}")
+            self.sizes, weights = _load(folder, self.network)
+        self.network.to(self.device)
+        self.fingerprint = f"{name}-1-{weights[:8]}-{'.'.join(map(str, self.sizes))}"
 
     @torch.inference_mode()
     def encode(self, photos: Sequence[Image.Image]) -> list[PhotoTokens]:
         """See ``Backbone.encode``; photos of one shape pass the network together."""
-        small, large = (self._maps(photos, size) for size in _SIZES)
-        return [PhotoTokens(maps, pooled=None) for maps in zip(small, large, strict=True)]
+        of_sizes = [self._maps(photos, size) for size in self.sizes]
+        return [PhotoTokens(maps, pooled=None) for maps in zip(*of_sizes, strict=True)]
 
     def _maps(self, photos: Sequence[Image.Image], size: int) -> list[Tensor]:
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -50,8 +92,36 @@ class EfficientNetBackbone:
         return [maps[place] for place in range(len(photos))]
 
 
+def save_backbone(folder: Path, weights: dict[str, Tensor], sizes: Sequence[int], *, card: str) -> str:
+    """Write a trained network as a folder that ``efficientnet-lite2:FOLDER`` loads; its fingerprint.
+
+    Args:
+        folder: Made if it is not there; each file is written whole.
+        weights: The network's, by name; kept in float16.
+        sizes: Of the photos that it was trained on.
+        card: README.md.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = tensor_bytes({name: value.half() for name, value in weights.items()})
+    config = _Config(sizes=tuple(sizes)).model_dump_json().encode() + b"\n"
+    write_files(folder, {_WEIGHTS: content, _CONFIG: config})
+    write_whole(folder / _CARD, card)
+    return f"{NAME}-1-{hashlib.sha256(content).hexdigest()[:8]}-{'.'.join(map(str, sizes))}"
+
+
+def _load(folder: Path, network: EfficientNetLite2) -> tuple[tuple[int, ...], str]:
+    """Load trained weights into a network; their sizes and the hash of their file."""
+    if not (folder / _WEIGHTS).is_file():
+        raise ModelError(f"{folder}: no trained backbone; it is a folder of {_CONFIG} and {_WEIGHTS}")
+    refuse_damage(folder, [_CONFIG, _WEIGHTS])
+    try:
+        config = _Config.model_validate(read_settings(folder / _CONFIG, kind=ModelError))
+        network.net.load_state_dict(read_tensors(folder / _WEIGHTS))
+    except (ValidationError, RuntimeError):
+        raise ModelError(f"{folder}: not the weights of a trained {NAME}") from None
+    return config.sizes, hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
+
+
 def make_backbone(argument: str) -> EfficientNetBackbone:
     """Make the backbone; see ``BackboneFactory``."""
-    if argument:
-        raise ConfigError(f"efficientnet-lite2 takes no argument, not {argument!r}")
-    return EfficientNetBackbone()
+    return EfficientNetBackbone(argument)

@@ -10,7 +10,8 @@ pyramid, F numbers a representation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions.bottom_up.names import Names
+from han_retrieval.regions.bottom_up.sampling import Draws, Proposals, Sampler
 from han_retrieval.regions.efficientnet_lite import CHANNELS, LEVEL_CHANNELS, EfficientNetLite2, mean_in_boxes
 
 # Sides of anchors in pixels at strides 8, 16, 32 and 64, and their proportions; as many on each, for one head.
@@ -93,7 +96,7 @@ class BottomUp(nn.Module):
         self.config = config
         self.backbone = EfficientNetLite2()
         self.pyramid = FeaturePyramidNetwork(list(LEVEL_CHANNELS), config.channels, extra_blocks=LastLevelMaxPool())
-        self.proposals = RegionProposalNetwork(
+        self.proposals = Proposals(
             AnchorGenerator(_ANCHORS, (_PROPORTIONS,) * len(_ANCHORS)),
             RPNHead(config.channels, len(_ANCHORS[0]) * len(_PROPORTIONS)),
             fg_iou_thresh=0.7,
@@ -117,14 +120,25 @@ class BottomUp(nn.Module):
         *levels, top = self.backbone.levels(photos)
         return {**self.pyramid({str(place): level for place, level in enumerate(levels)}), "top": top}
 
-    def losses(self, photos: Tensor, targets: Sequence[BoxTargets]) -> dict[str, Tensor]:
-        """The training losses, scalars by name; photos as ``maps`` takes them."""
+    def losses(
+        self, photos: Tensor, targets: Sequence[BoxTargets], *, draws: Draws, ranks: Ranks = ALONE
+    ) -> dict[str, Tensor]:
+        """The training losses, scalars by name.
+
+        Args:
+            photos: As ``maps`` takes them.
+            targets: Their boxes.
+            draws: What is drawn for them.
+            ranks: The processes that share the batch, each with photos of its own; the losses are those of all.
+        """
         maps = self.maps(photos)
+        self.proposals.ranks, self.proposals.fg_bg_sampler.seeds = ranks, draws.seeds
+        self.heads.fg_bg_sampler.seeds = [seed + 1 for seed in draws.seeds]
         proposals, losses = self._propose(photos, maps, [{"boxes": each.boxes} for each in targets])
         return {
             "objectness": losses["loss_objectness"],
             "proposals": losses["loss_rpn_box_reg"],
-            **self.heads.losses(maps, proposals, photos, targets),
+            **self.heads.losses(maps, proposals, photos, targets, draws=draws, ranks=ranks),
         }
 
     def propose(self, photos: Tensor, maps: Maps) -> list[Tensor]:
@@ -168,6 +182,7 @@ class Heads(RoIHeads):  # type: ignore[misc]
             pool, None, None, fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=64, positive_fraction=0.5,
             bbox_reg_weights=None, score_thresh=0.0, nms_thresh=0.5, detections_per_img=100,
         )  # fmt: skip
+        self.fg_bg_sampler = Sampler(64, 0.5)
         size = config.representation
         self.cells = nn.Linear(config.channels * _CELLS**2, size)
         self.mean = nn.Linear(CHANNELS, size)
@@ -180,18 +195,30 @@ class Heads(RoIHeads):  # type: ignore[misc]
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, maps: Maps, boxes: list[Tensor], photos: Tensor) -> BoxPredictions:  # type: ignore[override]
-        """The heads' outputs for boxes (k, 4) of each photo."""
+    def forward(  # type: ignore[override]
+        self, maps: Maps, boxes: list[Tensor], photos: Tensor, draws: Draws | None = None
+    ) -> BoxPredictions:
+        """The heads' outputs for boxes (k, 4) of each photo; with ``draws``, those of a training step."""
+        dropped: Callable[[Tensor], Tensor] = self.dropout
+        if draws is not None:
+            dropped = partial(draws.dropped, share=self.dropout.p, counts=[len(each) for each in boxes])
         cells = self.box_roi_pool(maps, boxes, [_shape(photos)] * len(boxes)).flatten(1)  # (K, C 7 7)
         mean = mean_in_boxes(maps["top"], boxes)
-        parts = [self.cells(self.dropout(cells)).relu(), self.mean(self.dropout(mean)).relu()]
-        representation = self.both(self.dropout(torch.cat(parts, dim=1))).relu()  # (K, F)
+        parts = [self.cells(dropped(cells)).relu(), self.mean(dropped(mean)).relu()]
+        representation = self.both(dropped(torch.cat(parts, dim=1))).relu()  # (K, F)
         return BoxPredictions(
             representation, self.nouns(representation), self.attributes(representation), self.offsets(representation)
         )
 
     def losses(
-        self, maps: Maps, proposals: list[Tensor], photos: Tensor, targets: Sequence[BoxTargets]
+        self,
+        maps: Maps,
+        proposals: list[Tensor],
+        photos: Tensor,
+        targets: Sequence[BoxTargets],
+        *,
+        draws: Draws,
+        ranks: Ranks,
     ) -> dict[str, Tensor]:
         """Cross entropy of nouns, binary cross entropy of attributes, smooth L1 distance of offsets."""
         annotated: list[dict[str, Any]] = [
@@ -199,7 +226,7 @@ class Heads(RoIHeads):  # type: ignore[misc]
             for each in targets
         ]
         boxes, matched, labels, offsets = self.select_training_samples(proposals, annotated)
-        predicted = self(maps, boxes, photos)
+        predicted = self(maps, boxes, photos, draws)
         is_region = torch.cat(labels) > 0  # (K,) bool, not background
         nouns = torch.cat([_rows(each.nouns, place) for each, place in zip(targets, matched, strict=True)])
         attributes = torch.cat([_rows(each.attributes, place) for each, place in zip(targets, matched, strict=True)])
@@ -207,13 +234,15 @@ class Heads(RoIHeads):  # type: ignore[misc]
         distance = functional.smooth_l1_loss(
             predicted.offsets[is_region], torch.cat(offsets)[is_region], beta=1 / 9, reduction="sum"
         )
+        nouns_entropy = functional.cross_entropy(predicted.nouns, shares, reduction="sum")
+        attributes_entropy = functional.binary_cross_entropy_with_logits(
+            predicted.attributes[is_region], attributes[is_region].float(), reduction="sum"
+        )
+        sampled, of_regions = ranks.total(torch.stack([torch.ones_like(is_region).sum(), is_region.sum()])).clamp(min=1)
         return {
-            "nouns": functional.cross_entropy(predicted.nouns, shares),
-            "attributes": functional.binary_cross_entropy_with_logits(
-                predicted.attributes[is_region], attributes[is_region].float(), reduction="sum"
-            )
-            / is_region.sum().clamp(min=1),
-            "boxes": distance / len(is_region),
+            "nouns": ranks.total(nouns_entropy) / sampled,
+            "attributes": ranks.total(attributes_entropy) / of_regions,
+            "boxes": ranks.total(distance) / sampled,
         }
 
 

@@ -12,13 +12,18 @@ import torch
 
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.errors import DataError
+from han_retrieval.objects import local_path
+from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions.bottom_up import BottomUp, BottomUpConfig, BottomUpDetector, Names, save_detector
+from han_retrieval.regions.bottom_up.sampling import Draws
 from han_retrieval.training.detector.batches import AnnotatedPhoto, DetectorBatch, DetectorBatches
 from han_retrieval.training.detector.card import detector_card
 from han_retrieval.training.detector.config import DetectorTrainingConfig
 from han_retrieval.training.detector.figures import DetectorFigures, detector_figures
 from han_retrieval.training.detector.labels import box_labels, phrases
+from han_retrieval.training.dropout import PlacedDropout
 from han_retrieval.training.loop import EpochReport, StepLoss, TrainingTask, run_training
+from han_retrieval.training.precision import autocast, check_precision
 from han_retrieval.training.run_folder import check_folder, claimed_folder, content_hash
 from han_retrieval.training.state import RunState
 
@@ -51,6 +56,7 @@ def train_detector(
     command: str = "",
     device: str | torch.device = "cpu",
     progress: bool = True,
+    ranks: Ranks = ALONE,
 ) -> DetectorTrainingResult:
     """Train a bottom-up detector on the boxes and phrases of a dataset's photos.
 
@@ -62,7 +68,7 @@ def train_detector(
         entities: Their annotations, by photo id.
         out: The detector's folder.
         annotation: Where ``entities`` come from, for the card.
-        resume, command, device, progress: As in ``han_retrieval.training.train``.
+        resume, command, device, progress, ranks: As in ``han_retrieval.training.train``.
 
     Raises:
         DataError: No photo is annotated, no noun is frequent, no dev photo has a box, a photo cannot be read, or a
@@ -70,11 +76,15 @@ def train_detector(
         ConfigError: ``out`` holds a run already or one of another configuration.
         HANError: ``out`` holds other things or is another process's, or the loss is not finite.
     """
-    folder = Path(out)
-    check_folder(folder, config, resume=resume)
-    task = DetectorTraining(config, dataset, entities, folder, annotation=annotation, command=command, device=device)
-    with claimed_folder(folder, config) as run_folder:
-        state = run_training(task, config, run_folder, resume=resume, progress=progress)
+    folder = local_path(out)
+    check_precision(config, torch.device(device))
+    if ranks.first:
+        check_folder(folder, config, resume=resume)
+    task = DetectorTraining(
+        config, dataset, entities, folder, annotation=annotation, command=command, device=device, ranks=ranks
+    )
+    with claimed_folder(folder, config, ranks) as run_folder:
+        state = run_training(task, config, run_folder, resume=resume, progress=progress, ranks=ranks)
     figures = state.best.get("figures")
     return DetectorTrainingResult(folder, state.step, DetectorFigures(**figures) if figures else None, state.seconds)
 
@@ -94,6 +104,7 @@ class DetectorTraining(TrainingTask[DetectorBatch]):
         annotation: str,
         command: str,
         device: str | torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         annotated = [entities[photo] for photo in _annotated(dataset, config.train_split, entities)]
         names = Names.count(
@@ -109,7 +120,7 @@ class DetectorTraining(TrainingTask[DetectorBatch]):
         torch.manual_seed(config.seed)
         shape = {name: getattr(config, name) for name in ("channels", "representation", "dropout", "size")}
         self.config, self.folder, self.command, self.device = config, folder, command, torch.device(device)
-        self.data = DetectorBatches(photos, proportions, config)
+        self.data, self.ranks = DetectorBatches(photos, proportions, config, ranks), ranks
         self.module = BottomUp(BottomUpConfig(names=names, **shape)).to(device)
         self.weights, self.steps_per_epoch = self.module.learned(), self.data.steps_per_epoch
         self.facts = {
@@ -126,10 +137,13 @@ class DetectorTraining(TrainingTask[DetectorBatch]):
 
     def loss(self, batch: DetectorBatch, *, step: int, steps: int) -> StepLoss:
         """The sum of the losses of proposals, boxes, nouns and attributes."""
-        torch.manual_seed(batch.seed)  # torch's own generator samples boxes and drops numbers
+        own, ranks = self.ranks.rows(batch.size), self.ranks.of(batch.size)
+        seeds = np.random.SeedSequence(batch.seed).generate_state(batch.size).tolist()
+        draws = Draws(seeds[own], PlacedDropout(batch.seed), own.start)
         targets = [type(target)(*(part.to(self.device) for part in target)) for target in batch.targets]
-        losses = self.module.losses(batch.photos.to(self.device), targets)
-        return StepLoss(torch.stack(list(losses.values())).sum(), losses)
+        with autocast(self.config, self.device):
+            losses = self.module.losses(batch.photos.to(self.device), targets, draws=draws, ranks=ranks)
+        return StepLoss(torch.stack(list(losses.values())).sum(), losses, ranks=ranks)
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
         """Evaluate the detector on the dev photos, and save it."""

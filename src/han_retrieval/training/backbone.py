@@ -1,0 +1,268 @@
+"""Training of a matcher together with the image backbone: regions' features come from the network at each step.
+
+Legend: B photos, m regions, D numbers a feature, h, w pixels.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, open_photo
+from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.regions import Regions, RegionStore
+from han_retrieval.regions.backbones.backbone import BackboneFingerprint, PhotoTokens
+from han_retrieval.regions.backbones.efficientnet import NAME, EfficientNetBackbone, save_backbone
+from han_retrieval.regions.combined import in_boxes
+from han_retrieval.regions.detector import Fingerprint
+from han_retrieval.regions.efficientnet_lite import EfficientNetLite2, scaled, shape_for
+from han_retrieval.regions.grid import LARGE_BOXES
+from han_retrieval.regions.names import split_fingerprint
+from han_retrieval.regions.rows import RegionRow
+from han_retrieval.scoring import has_bfloat16
+from han_retrieval.training.augment import Change, draw
+from han_retrieval.training.batches import Batch, Batches, PhotoGroup
+from han_retrieval.training.config import BackboneConfig, TrainingConfig
+from han_retrieval.training.loop import StepLoss
+from han_retrieval.training.trainer import MatcherTraining
+from han_retrieval.weights import BACKBONE_FOLDER
+
+_PREFIX = "backbone."  # of its weights in checkpoints
+_AT_ONCE = 32  # photos that are described between commits, for the evaluation
+_CARD = """# An image backbone that was trained along
+
+EfficientNet-Lite2, trained together with the model in the folder above on {photos} photos of {dataset}. It began as
+`{backbone}`. Features of photos by it: `han extract PHOTOS --detector BOXES+efficientnet-lite2:THIS_FOLDER`.
+"""
+
+
+def backbone_of(store: RegionStore) -> EfficientNetBackbone:
+    """The network that described the regions of a store, with the weights and the sizes that it had.
+
+    Raises:
+        ConfigError: It is not one that can be trained along.
+    """
+    boxes, backbones = split_fingerprint(store.fingerprint)
+    detector = Fingerprint.parse(boxes)
+    if not backbones and detector is not None and detector.name == "grid":
+        return EfficientNetBackbone("224" if detector.regions <= LARGE_BOXES else "")
+    if len(backbones) == 1 and (found := BackboneFingerprint.parse(backbones[0])) and found.name == NAME:
+        return EfficientNetBackbone(found.model)
+    raise ConfigError(
+        f"{store.path}: its features are of {store.fingerprint!r}; {NAME} alone is trained along: extract with "
+        f"--detector grid, or BOXES+{NAME}:224"
+    )
+
+
+class LearningNetwork(nn.Module):
+    """An EfficientNet-Lite2 whose upper stages learn: photos to maps of features.
+
+    Attributes:
+        network: The network.
+    """
+
+    def __init__(self, network: EfficientNetLite2, config: BackboneConfig) -> None:
+        super().__init__()
+        self.network, self._config = network, config
+        for stage in self._learning():
+            for part in stage.modules():
+                if isinstance(part, nn.Conv2d) and part.groups == 1:
+                    part.requires_grad_(True)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """(B, 3, h, w) uint8 to (B, D, h / 32, w / 32) float32."""
+        device = photos.device
+        precision = self._config.precision
+        half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            stages, first = self.network.stages, self._config.frozen_stages
+            with torch.no_grad():
+                features = scaled(photos)
+                for stage in stages[:first]:
+                    features = stage(features)
+            for stage in stages[first:]:
+                if self._config.checkpointing and torch.is_grad_enabled():
+                    features = checkpoint(stage, features, use_reentrant=False)
+                else:
+                    features = stage(features)
+        return features.float()
+
+    def groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """What learns, by stage from the last to the first, each with its share of the learning rate."""
+        config = self._config
+        return [
+            (trained, config.lr_factor * config.lr_decay**depth)
+            for depth, stage in enumerate(reversed(self._learning()))
+            if (trained := [each for each in stage.parameters() if each.requires_grad])
+        ]
+
+    def _learning(self) -> list[nn.Module]:
+        return self.network.stages[self._config.frozen_stages :]
+
+
+@dataclass(frozen=True)
+class PhotoBatches(Batches):
+    """Batches that hold the photos themselves, from the step on at which the backbone begins to learn.
+
+    Attributes:
+        photos: The training photos, by id.
+        photo_sizes: Their width and height, by id.
+        sizes: At which the backbone sees a photo.
+        first_step: The first step with photos.
+    """
+
+    photos: Mapping[str, CaptionedPhoto] = field(default_factory=dict)
+    photo_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    sizes: Sequence[int] = ()
+    first_step: int = 0
+
+    def _photos(
+        self, step: int, ids: Sequence[str], random: torch.Generator
+    ) -> tuple[Tensor, Tensor, Sequence[np.ndarray | None], Sequence[PhotoGroup] | None]:
+        """This rank's boxes in the changed photos (b, m, 4), the mask (B, m) of all, stored boxes, its photos."""
+        if step < self.first_step:
+            return super()._photos(step, ids, random)
+        stored = self.store.batch(ids)
+        boxes, mask = torch.zeros(*stored.mask.shape, 4), torch.zeros_like(stored.mask)
+        places: dict[str, list[int]] = {}
+        for place, photo_id in enumerate(ids):
+            places.setdefault(photo_id, []).append(place)
+        own = self.ranks.rows(len(ids))
+        alike: dict[tuple[torch.Size, ...], list[tuple[list[int], list[Tensor]]]] = defaultdict(list)
+        for photo_id, of_photo in places.items():  # changes are drawn for all, so that ranks draw the same
+            change, changed, seen = self._change(photo_id, stored.boxes[of_photo[0]], random)
+            boxes[of_photo, : len(changed)], mask[of_photo, : len(seen)] = changed, seen
+            rows = [place - own.start for place in of_photo if own.start <= place < own.stop]
+            if rows:
+                photo = _opened(self.photos[photo_id], size=max(self.sizes))
+                pixels = [change.of_pixels(photo, shape_for(*photo.size, size=size)) for size in self.sizes]
+                alike[tuple(each.shape for each in pixels)].append((rows, pixels))
+        groups = []
+        for group in alike.values():
+            of_sizes = zip(*(pixels for _, pixels in group), strict=True)
+            groups.append(PhotoGroup([rows for rows, _ in group], tuple(torch.stack(each) for each in of_sizes)))
+        return boxes[own], mask, stored.boxes[own], groups
+
+    def _change(
+        self, photo_id: str, boxes: np.ndarray | None, random: torch.Generator
+    ) -> tuple[Change, Tensor, Tensor]:
+        """What is done to a photo, its boxes afterwards, and which of them are still seen."""
+        shares = _shares(boxes, self.photo_sizes[photo_id], photo_id)
+        change = draw(self.config.backbone, random)
+        changed, seen = change.of_boxes(shares)
+        if not seen.any():  # small boxes, all of them cut off: the photo is taken whole
+            change = change._replace(crop=Change().crop)
+            changed, seen = change.of_boxes(shares)
+        return change, changed, seen
+
+
+class BackboneTraining(MatcherTraining):
+    """A matcher and its backbone; the arguments are those of ``train``.
+
+    The first ``backbone.head_epochs`` train the matcher alone, on the stored features.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, dataset: CaptionedPhotos, store: RegionStore, folder: Path, **others: Any
+    ) -> None:
+        if others.get("augmentations"):
+            raise ConfigError("--augmented has stored features, which --train-backbone computes anew: leave one out")
+        backbone = backbone_of(store)
+        if len(store) and store.read(store.ids[:1])[0].boxes is None:
+            raise DataError(f"{store.path}: its regions have no boxes, which a backbone that learns needs")
+        super().__init__(config, dataset, store, folder, **others)
+        self.sizes = backbone.sizes
+        self.network = LearningNetwork(backbone.network, config.backbone).to(self.module.device)
+        self.facts["backbone"] = backbone.fingerprint
+        wanted = set(self.data.photo_ids)
+        stored = {each.name: getattr(self.data, each.name) for each in fields(self.data)}
+        self.data = PhotoBatches(
+            **stored,
+            photos={photo.id: photo for photo in dataset.photos if photo.id in wanted},
+            photo_sizes={photo.id: (photo.width, photo.height) for photo in store.photos() if photo.id in wanted},
+            sizes=self.sizes,
+            first_step=config.backbone.head_epochs * self.steps_per_epoch,
+        )
+        learned = self.network.network.net.named_parameters()
+        self.weights |= {_PREFIX + name: value.detach() for name, value in learned if value.requires_grad}
+
+    def parameters(self) -> list[tuple[list[nn.Parameter], float]]:
+        """The matcher's, and the backbone's stage by stage."""
+        return [*super().parameters(), *self.network.groups()]
+
+    def loss(self, batch: Batch, *, step: int, steps: int) -> StepLoss:
+        """The loss of the matcher, with features by the backbone as it is now."""
+        if batch.photos is not None:
+            batch = batch._replace(regions=self._features(batch.regions, batch.photos))
+        return super().loss(batch, step=step, steps=steps)
+
+    def _features(self, boxes: Tensor, photos: Sequence[PhotoGroup]) -> Tensor:
+        """(B, m, D): what the photos' maps are in boxes (B, m, 4)."""
+        features: list[Tensor] = [boxes] * len(boxes)
+        device = self.module.device
+        for group in photos:
+            maps = [self.network(pixels.to(device)) for pixels in group.pixels]
+            for places, *of_photo in zip(group.places, *maps, strict=True):
+                tokens = PhotoTokens(tuple(of_photo), pooled=None)
+                for place in places:
+                    features[place] = in_boxes(tokens, boxes[place].to(device))
+        return torch.stack(features)
+
+    @contextmanager
+    def _regions_of(self, dev: CaptionedPhotos, epoch: int) -> Iterator[RegionStore]:
+        if epoch <= self.config.backbone.head_epochs:
+            yield self.data.store
+            return
+        with TemporaryDirectory() as folder:
+            yield self._described_anew(dev, Path(folder) / "regions")
+
+    @torch.inference_mode()
+    def _described_anew(self, dev: CaptionedPhotos, folder: Path) -> RegionStore:
+        """A store of photos with the boxes that they have, and features by the backbone as it is now."""
+        kept = self.data.store
+        with RegionStore.create(folder, fingerprint=kept.fingerprint, feature_size=kept.feature_size) as store:
+            for start in range(0, len(dev), _AT_ONCE):
+                photos = dev.photos[start : start + _AT_ONCE]
+                rows = zip(photos, kept.read([photo.id for photo in photos]), strict=True)
+                store.append([RegionRow(photo.id, None, self._described(photo, regions)) for photo, regions in rows])
+        return RegionStore.open(folder)
+
+    def _described(self, photo: CaptionedPhoto, regions: Regions) -> Regions:
+        image = _opened(photo, size=max(self.sizes))
+        pixels = [Change().of_pixels(image, shape_for(*image.size, size=size)).unsqueeze(0) for size in self.sizes]
+        shares = _shares(regions.boxes, (regions.width, regions.height), photo.id)
+        features = self._features(shares.unsqueeze(0), [PhotoGroup([[0]], tuple(pixels))])[0]
+        return replace(regions, features=features.half().cpu().numpy(), pooled=None)
+
+    def _save(self, weights: dict[str, Tensor], best: dict[str, Any], *, detector: str | None = None) -> None:
+        """Save the backbone, and the matcher with its fingerprint."""
+        learned = {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
+        state = {**self.network.network.net.state_dict(), **learned}
+        backbone = save_backbone(self.folder / BACKBONE_FOLDER, state, self.sizes, card=_CARD.format(**self.facts))
+        detector = f"{split_fingerprint(self.data.store.fingerprint).boxes}+{backbone}"
+        others = {name: value for name, value in weights.items() if not name.startswith(_PREFIX)}
+        super()._save(others, best, detector=detector)
+
+
+def _shares(boxes: np.ndarray | None, size: tuple[int, int], photo_id: str) -> Tensor:
+    if boxes is None:
+        raise DataError(f"photo {photo_id!r}: its regions have no boxes, which the backbone needs; extract them anew")
+    return torch.from_numpy(boxes / np.array([*size, *size], np.float32))
+
+
+def _opened(photo: CaptionedPhoto, *, size: int) -> Image.Image:
+    file = photo.path if photo.packed is None else photo.packed.read()
+    if file is None:
+        raise DataError(f"photo {photo.id!r}: the dataset names no file for it; a backbone learns from the photos")
+    return open_photo(file, shrink_to=2 * size)

@@ -1,0 +1,269 @@
+"""A backbone that is trained along: what it sees, what learns, and what a model with a backbone of its own can do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import run_han
+from drawn_photos import write_drawn_photos
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file
+from training_data import EVERY_STEP, interrupted_at, make_data, same_run, small_config
+
+import han_retrieval as han
+from han_retrieval.data import read_dataset
+from han_retrieval.errors import HANError
+from han_retrieval.evaluation import evaluate
+from han_retrieval.matchers import load_matcher
+from han_retrieval.regions import RegionRow, RegionStore, extract, load_detector
+from han_retrieval.regions.efficientnet_lite import EfficientNetLite2
+from han_retrieval.training import TrainingConfig, train
+from han_retrieval.training.augment import Change, draw
+from han_retrieval.training.backbone import BackboneTraining, LearningNetwork, backbone_of
+from han_retrieval.training.config import BackboneConfig
+
+DETECTOR = "grid+efficientnet-lite2:64"  # small photos, so that a step takes little
+
+
+def config(**changes: object) -> TrainingConfig:
+    backbone = {"trained": True, "head_epochs": 1, "frozen_stages": 6, "precision": "float32"}
+    backbone |= changes.pop("backbone", {})  # type: ignore[arg-type]
+    return small_config(**{"epochs": 2, "backbone": backbone, **changes})
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Twelve training and six dev photos, and their regions."""
+    folder = tmp_path_factory.mktemp("drawn")
+    write_drawn_photos(folder / "photos", train=12, dev=6)
+    dataset = read_dataset(folder / "photos")
+    extract(dataset, load_detector(DETECTOR, regions=5), folder / "features")
+    return dataset, RegionStore.open(folder / "features")
+
+
+@pytest.fixture(scope="module")
+def trained(drawn, tmp_path_factory):
+    """A model with a backbone of its own."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    train(config(checkpoint_minutes=EVERY_STEP), *drawn, folder, progress=False)
+    return folder
+
+
+def task(drawn, **changes: object) -> BackboneTraining:
+    given_ = {"annotations": None, "augmentations": (), "command": "", "device": "cpu"}
+    return BackboneTraining(config(**changes), *drawn, Path("nowhere"), **given_)
+
+
+# What is done to photos
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    seed=st.integers(0, 2**32),
+    crop=st.sampled_from([0.0, 0.5]),
+    flip=st.booleans(),
+    turn=st.booleans(),
+    colour=st.sampled_from([0.0, 0.3]),
+)
+def test_boxes_go_where_the_photo_goes(seed, crop, flip, turn, colour):
+    """A white rectangle on black lies in its box after every change."""
+    pixels = np.zeros((120, 200, 3), np.uint8)
+    x0, y0, x1, y1 = 60, 40, 120, 100
+    pixels[y0:y1, x0:x1] = 255
+    options = BackboneConfig(crop=crop, flip=flip, turn=turn, colour=colour)
+    change = draw(options, torch.Generator().manual_seed(seed))
+    changed = change.of_pixels(Image.fromarray(pixels), (200, 120))
+    boxes, seen = change.of_boxes(torch.tensor([[x0 / 200, y0 / 120, x1 / 200, y1 / 120], [0.0, 0.0, 1.0, 1.0]]))
+    is_white = changed.float().mean(0) > 100
+    rows, columns = (is_white.any(axis).nonzero().flatten() for axis in (1, 0))
+    height, width = is_white.shape
+    found = [columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height]
+    assert boxes[0].tolist() == pytest.approx([float(value) for value in found], abs=0.02)
+    assert boxes[1].tolist() == pytest.approx([0, 0, 1, 1], abs=1e-6)  # the whole photo is what stays of it
+    assert seen.tolist() == [True, True]
+    assert (height, width) == ((200, 120) if change.turns % 2 else (120, 200))
+    assert crop or change.crop == (0, 0, 1, 1)
+
+
+def test_a_box_that_is_cut_off_is_not_seen():
+    boxes, seen = Change(crop=(0.5, 0.0, 1.0, 1.0)).of_boxes(torch.tensor([[0.0, 0.0, 0.4, 1.0], [0.0, 0.0, 0.8, 1.0]]))
+    assert seen.tolist() == [False, True]
+    assert boxes[1].tolist() == pytest.approx([0, 0, 0.6, 1])
+
+
+# Features
+
+
+def test_features_begin_as_they_are_stored(drawn):
+    """Without changes, the network gives at each step what the detector stored, but for its rounding."""
+    plain = {"head_epochs": 0, "crop": 0.0, "flip": False, "colour": 0.0}
+    training = task(drawn, backbone=plain, region_drop=0.0)
+    batch = next(training.batches(0, 1))
+    features = training._features(batch.regions, batch.photos)
+    ids = [training.data.photo_ids[place] for place in batch.image_ids.tolist()]
+    stored = drawn[1].batch(ids).features
+    assert torch.allclose(features, stored, atol=2e-3 * stored.abs().max().item())
+
+
+def test_captions_of_a_photo_share_its_pixels(drawn):
+    training = task(drawn, backbone={"head_epochs": 0}, captions_per_photo=2, region_drop=0.0)
+    batch = next(training.batches(0, 1))
+    assert len(batch.image_ids) == 8
+    assert sum(len(group.places) for group in batch.photos) == 4
+    for group in batch.photos:
+        for places in group.places:
+            assert len(set(batch.image_ids[places].tolist())) == 1
+            assert torch.equal(batch.regions[places[0]], batch.regions[places[-1]])
+    features = training._features(batch.regions, batch.photos)
+    assert features.shape == (8, 5, 1280)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_upper_1x1_convolutions_alone_learn(checkpointing):
+    network = LearningNetwork(EfficientNetLite2(), BackboneConfig(frozen_stages=7, checkpointing=checkpointing))
+    photos = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    network(photos).square().mean().backward()
+    learned = {name for name, value in network.network.net.named_parameters() if value.grad is not None}
+    assert learned == {
+        f"{name}.{kind}"
+        for name in ("blocks.6.0.conv_pw", "blocks.6.0.conv_pwl", "conv_head")
+        for kind in ("weight", "bias")
+    }
+    (last, rate), (before, lower) = network.groups()
+    assert (len(last), rate, len(before), lower) == (2, 0.1, 4, pytest.approx(0.08))
+
+
+def test_less_memory_changes_no_gradient():
+    photos = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for checkpointing in (False, True):
+        network = LearningNetwork(EfficientNetLite2(), BackboneConfig(frozen_stages=6, checkpointing=checkpointing))
+        network(photos).square().mean().backward()
+        gradients.append(network.network.net.conv_head.weight.grad)
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-8)
+
+
+# A model with a backbone of its own
+
+
+def test_the_backbone_learns_and_is_found_again(trained, drawn, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(trained, moved)
+    weights = load_file(moved / "backbone/model.safetensors")
+    before = EfficientNetLite2().net.state_dict()
+    changed = {name for name, value in weights.items() if not torch.equal(value, before[name].half())}
+    assert changed
+    assert all(name.startswith(("blocks.5", "blocks.6", "conv_head")) and "conv_dw" not in name for name in changed)
+    retriever = han.load(moved)
+    dataset, store = drawn
+    extract(dataset, retriever.detector, tmp_path / "own")
+    own = RegionStore.open(tmp_path / "own")
+    assert own.fingerprint == load_matcher(moved).config.detector_fingerprint
+    dev = dataset.split("dev")
+    evaluate(load_matcher(moved), dev, own, progress=False)
+    with pytest.raises(HANError, match="extract the photos' features with that detector"):
+        evaluate(load_matcher(moved), dev, store, progress=False)
+    # What the training saw of dev after the last epoch is what the saved model gives, but for its half precision.
+    by_name = load_detector(f"grid+efficientnet-lite2:{moved / 'backbone'}", regions=5)
+    assert by_name.fingerprint == own.fingerprint
+
+
+def test_an_index_is_made_with_it(trained, drawn, tmp_path, capsys):
+    dataset, _ = drawn
+    photos = dataset.photos[0].path.parent
+    code, _, said = run_han(capsys, "index", photos, "--model", trained, "--out", tmp_path / "index")
+    assert code == 0, said
+    code, found, said = run_han(capsys, "search", tmp_path / "index", "a red ball", "--json")
+    assert code == 0, said
+    assert json.loads(found)
+
+
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 5])
+def test_a_run_that_was_interrupted_ends_the_same(trained, drawn, tmp_path, step):
+    """While the head learns alone, and afterwards."""
+    options = config(checkpoint_minutes=EVERY_STEP)
+    with interrupted_at(step):
+        train(options, *drawn, tmp_path / "model", progress=False)
+    train(options, *drawn, tmp_path / "model", resume=True, progress=False)
+    assert same_run(trained, tmp_path / "model")
+    ours, theirs = (load_file(each / "backbone/model.safetensors") for each in (tmp_path / "model", trained))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_from_the_command_line(drawn, tmp_path, capsys):
+    dataset, store = drawn
+    arguments = ["train", dataset.source.parent if dataset.source.is_file() else dataset.source]
+    arguments += ["--features", store.path, "--out", tmp_path / "model", "--train-backbone"]
+    small = ["epochs=1", "batch_size=8", "min_count=1", "model.joint_size=16", "model.word_size=8"]
+    small += ["backbone.head_epochs=0", "backbone.frozen_stages=8"]
+    code, printed, said = run_han(capsys, *arguments, *(word for each in small for word in ("--set", each)))
+    assert code == 0, said
+    assert json.loads(printed)["steps"] == 4
+    assert (tmp_path / "model/backbone/README.md").read_text().count("on 12 photos")
+
+
+# What is refused
+
+
+def test_what_cannot_be_trained_along_is_refused(drawn, tmp_path):
+    dataset, store = drawn
+    with pytest.raises(HANError, match="efficientnet-lite2 alone is trained along: extract with --detector grid"):
+        train(config(), *make_data(tmp_path), tmp_path / "a", progress=False)
+    with pytest.raises(HANError, match="leave one out"):
+        train(config(), dataset, store, tmp_path / "b", augmentations=[store], progress=False)
+    with RegionStore.create(tmp_path / "c", fingerprint=store.fingerprint, feature_size=1280) as boxless:
+        rows = zip(store.ids, store.read(store.ids), strict=True)
+        boxless.append([RegionRow(each, None, type(regions)(regions.features)) for each, regions in rows])
+    with pytest.raises(HANError, match="no boxes"):
+        train(config(), dataset, boxless, tmp_path / "d", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("efficientnet-lite2:12", "photos are resized to 64 to 1024 pixels"),
+        ("efficientnet-lite2:big", "a size in pixels or a folder"),
+        ("efficientnet-lite2:/nowhere", "no trained backbone"),
+    ],
+)
+def test_a_backbone_that_is_not_there(name, reason):
+    with pytest.raises(HANError, match=reason):
+        load_detector(f"grid+{name}", regions=5)
+
+
+def test_damage_is_named(trained, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(trained, folder)
+    file = folder / "backbone/model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(HANError, match=r"model\.safetensors"):
+        _ = han.load(folder).detector
+
+
+def test_doctor_checks_it(trained, tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(trained, folder)
+    code, said, _ = run_han(capsys, "doctor", folder)
+    assert (code, "backbone" in said) == (0, True)
+    (folder / "backbone/model.safetensors").write_bytes(b"")
+    code, said, wrong = run_han(capsys, "doctor", folder)
+    assert code != 0
+    assert "backbone/model.safetensors" in said + wrong
+
+
+def test_grid_features_are_those_of_the_backbone(tmp_path):
+    """The network that a store of ``grid`` is trained along with begins where the store's features are from."""
+    for regions, sizes in ((11, (224,)), (12, (224, 448))):
+        fingerprint = load_detector("grid", regions=regions).fingerprint
+        store = RegionStore.create(tmp_path / str(regions), fingerprint=fingerprint, feature_size=1280)
+        assert backbone_of(store).sizes == sizes
+        store.close()
