@@ -26,9 +26,8 @@ class UrlPhotos:
         Raises:
             UnreadablePhotoError: It cannot be read now.
         """
-        remote = to_path(place)
-        if is_remote(remote):
-            return open_file(remote).read()
+        if is_remote(to_path(place)):
+            return open_file(to_path(place)).read()
         with _reading(place):
             system, path = _open(place)
             for seconds in (*_WAITS, None):

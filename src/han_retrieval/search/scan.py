@@ -80,8 +80,7 @@ def path_of(place: Place) -> Path | UrlPath:
     root, path = place
     if not is_url(path):
         return to_path(root) / path
-    file = to_path(path)
-    return file if is_remote(file) else UrlPath(path)
+    return to_path(path) if is_remote(to_path(path)) else UrlPath(path)
 
 
 def scan(roots: dict[str, Patterns]) -> Scan:
