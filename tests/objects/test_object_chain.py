@@ -39,7 +39,9 @@ def test_from_photos_to_answers(url, tmp_path, capsys):
         results.append({key: extracted[key] for key in ("done", "photos", "regions_mean", "feature_size")})
         model = tmp_path / f"model-{name}"
         han("train", photos, "--features", f"{place}/features", "--out", model, *EPOCHS)
-        han("evaluate", model, photos, "--features", f"{place}/features", "--split", "train", "--json", model / "e.json")
+        han(
+            "evaluate", model, photos, "--features", f"{place}/features", "--split", "train", "--json", model / "e.json"
+        )
         results.append(json.loads((model / "e.json").read_text())["text_to_image"])
         # The photos of the one are in object storage, too.
         source, options = f"{place}/photos", ("--model", tmp_path / "model-here", "--json")

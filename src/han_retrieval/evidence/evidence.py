@@ -17,6 +17,7 @@ import torch
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
 from han_retrieval.evidence.function_words import FUNCTION_WORDS
 from han_retrieval.files import write_whole
+from han_retrieval.objects import ObjectPath, to_path
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -145,7 +146,7 @@ class Evidence:
         """
         if self.photo is None:
             raise DataError("this evidence has no photo to draw on: give one with draw(photo=...)")
-        if isinstance(self.photo, str | Path):
+        if isinstance(self.photo, str | Path | ObjectPath):
             from han_retrieval.data import open_photo
 
             return open_photo(self.photo)
@@ -304,7 +305,7 @@ def _save(path: Path, picture: Image.Image, evidence: Evidence) -> None:
     if path.suffix.lower() in PAGES:
         from han_retrieval.evidence.page import PhotoResult, QueryResults, evidence_page
 
-        name = Path(evidence.photo).name if isinstance(evidence.photo, str | Path) else "photo"
+        name = to_path(evidence.photo).name if isinstance(evidence.photo, str | Path | ObjectPath) else "photo"
         results = QueryResults(evidence.sentence, [PhotoResult(name, evidence)])
         write_whole(path, evidence_page(f"{name}: evidence", [results]))
         return
