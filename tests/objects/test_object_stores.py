@@ -116,7 +116,8 @@ def test_features_of_another_detector_and_places_of_other_things_are_refused(url
 
 def test_damaged_rows_leave_by_a_repair_and_are_detected_again(url, photos):
     extract(photos, FakeDetector(), url)
-    before = [regions.features.tobytes() for regions in (store := RegionStore.open(url)).read(store.ids)]
+    store = RegionStore.open(url)
+    before = [regions.features.tobytes() for regions in store.read(store.ids)]
     (file,) = (to_path(url) / "data").iterdir()
     content = bytearray(file.read_bytes())
     content[60:90] = bytes(30)
