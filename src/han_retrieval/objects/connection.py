@@ -125,9 +125,9 @@ def _no_credentials(scheme: str) -> str:
 
 @lru_cache
 def _reached(scheme: str, name: str, _: frozenset[tuple[str, str]]) -> Any:
-    from han_retrieval.objects.path import ObjectPath
-
     import obstore
+
+    from han_retrieval.objects.path import ObjectPath
 
     place = ObjectPath(f"{scheme}://{name}")
     with explained(place):
