@@ -153,6 +153,7 @@ def windows(monkeypatch):
                 yield from (inside / name for name in names)
 
     monkeypatch.setattr(scan_module, "Path", WindowsFile)
+    monkeypatch.setattr(scan_module, "to_path", WindowsFile)
     monkeypatch.setattr(scan_module, "from_home", WindowsFile)
     monkeypatch.setattr(scan_module, "photo_files", photo_files)
 

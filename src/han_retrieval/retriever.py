@@ -18,6 +18,7 @@ from torch import Tensor
 from han_retrieval.errors import DataError, ModelError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, Matcher, hub, load_matcher, model_folder
+from han_retrieval.objects import ObjectPath
 from han_retrieval.text import pad_rows
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Retriever:
         Example:
             >>> retriever.encode_images(["a.jpg", PIL.Image.open("b.png"), np.zeros((36, 2048), np.float32)])
         """
-        if isinstance(photos, str | Path) or not isinstance(photos, Sequence):
+        if isinstance(photos, str | Path | ObjectPath) or not isinstance(photos, Sequence):
             raise TypeError(
                 f"encode_images takes a list of photos; put this one into a list: [{type(photos).__name__}]"
             )
@@ -225,7 +226,7 @@ class Retriever:
                     found[place] = Regions(photo.astype(np.float16), None, 0, 0)
             elif isinstance(photo, Image.Image):
                 sources[place] = images[place] = upright_rgb(photo)
-            elif isinstance(photo, str | Path):
+            elif isinstance(photo, str | Path | ObjectPath):
                 sources[place] = path = from_home(photo)
                 images[place] = open_photo(path)
             else:
@@ -300,7 +301,7 @@ def _count_at_once(photos: Sequence[Photo]) -> int:
 
     pixels = 0
     for count, photo in enumerate(photos):
-        size = count_pixels(from_home(photo)) if isinstance(photo, str | Path) else 0
+        size = count_pixels(from_home(photo)) if isinstance(photo, str | Path | ObjectPath) else 0
         if count and pixels + size > PIXELS_AT_ONCE:
             return count
         pixels += size

@@ -9,8 +9,8 @@ import pytest
 from commands import run_han
 from tiny_index import make_photos
 
-from han_retrieval.errors import HANError
-from han_retrieval.objects import to_path
+from han_retrieval.errors import ConfigError, HANError
+from han_retrieval.objects import connection, to_path
 from han_retrieval.regions import RegionStore
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -88,6 +88,15 @@ def test_what_is_no_object_storage_is_told(url, monkeypatch, tmp_path):
         with pytest.raises(HANError, match="is no object storage; mend AWS_ENDPOINT_URL"):
             to_path(url).exists()
         server.shutdown()
+
+
+def test_without_the_extra_a_url_is_refused(monkeypatch):
+    connection.require_obstore.cache_clear()
+    with monkeypatch.context() as without:
+        without.setattr(connection, "find_spec", lambda _: None)
+        with pytest.raises(ConfigError, match=r"pip install 'han-retrieval\[s3\]'"):
+            to_path("s3://bucket/index")
+    assert to_path("s3://bucket/index").name == "index"
 
 
 def test_a_model_in_object_storage_is_refused(url, capsys, tmp_path):

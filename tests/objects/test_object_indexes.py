@@ -11,6 +11,7 @@ from served import client, make_picture
 from tiny_index import SENTENCE, FakeDetector, change_photos, make_model, make_photos, update
 
 from han_retrieval.errors import StoreError
+from han_retrieval.evidence import evidence_from_index
 from han_retrieval.objects import to_path
 from han_retrieval.regions import extract
 from han_retrieval.search import Index
@@ -144,6 +145,10 @@ def test_every_verb_reads_and_writes_there(url, model, tmp_path, capsys):
     assert (code, json.loads(out)["photos"]) == (0, 4)
     code, out, _ = run_han(capsys, "info", f"{source}/000.png", "--json")
     assert (code, json.loads(out)["width"]) == (0, 24)
+    with Index.open(f"{url}/index") as index:
+        (evidence,) = evidence_from_index(index, index.model, 0, [SENTENCE])
+        assert evidence.photo == index.files(0)[0]
+        evidence.draw(tmp_path / "evidence.png")
     code, out, _ = run_han(capsys, "doctor", f"{url}/index")
     assert (code, out.splitlines()[-1]) == (0, "sound")
 

@@ -112,3 +112,20 @@ def test_features_of_another_detector_and_places_of_other_things_are_refused(url
         RegionStore.open(f"{url}/nothing")
     with pytest.raises(StoreError, match="not a region store"):
         RegionStore.open(f"{url}/other")
+
+
+def test_damaged_rows_leave_by_a_repair_and_are_detected_again(url, photos):
+    extract(photos, FakeDetector(), url)
+    store = RegionStore.open(url)
+    before = [regions.features.tobytes() for regions in store.read(store.ids)]
+    (file,) = (to_path(url) / "data").iterdir()
+    content = bytearray(file.read_bytes())
+    content[60:90] = bytes(30)
+    file.write_bytes(bytes(content))
+    (damage,) = check_store(url)
+    assert "are not as they were written" in damage.what
+    assert repair_store(url)
+    assert check_store(url) == []
+    assert extract(photos, FakeDetector(), url).done > 0
+    store = RegionStore.open(url)
+    assert {regions.features.tobytes() for regions in store.read(store.ids)} == set(before)

@@ -18,6 +18,7 @@ import torch
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
 from han_retrieval.evidence.function_words import FUNCTION_WORDS
 from han_retrieval.files import write_whole
+from han_retrieval.objects import ObjectPath, to_path
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -147,7 +148,7 @@ class Evidence:
         """
         if self.photo is None:
             raise DataError("this evidence has no photo to draw on: give one with draw(photo=...)")
-        if isinstance(self.photo, str | os.PathLike):
+        if isinstance(self.photo, str | os.PathLike | ObjectPath):
             from han_retrieval.data import open_photo
 
             return open_photo(self.photo)
@@ -306,7 +307,7 @@ def _save(path: Path, picture: Image.Image, evidence: Evidence) -> None:
     if path.suffix.lower() in PAGES:
         from han_retrieval.evidence.page import PhotoResult, QueryResults, evidence_page
 
-        name = Path(evidence.photo).name if isinstance(evidence.photo, str | os.PathLike) else "photo"
+        name = to_path(evidence.photo).name if isinstance(evidence.photo, str | os.PathLike | ObjectPath) else "photo"
         results = QueryResults(evidence.sentence, [PhotoResult(name, evidence)])
         write_whole(path, evidence_page(f"{name}: evidence", [results]))
         return

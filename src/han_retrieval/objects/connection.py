@@ -35,12 +35,22 @@ _KEYS = {
 }
 
 
+@lru_cache
+def require_obstore() -> None:
+    """Check that ``obstore`` is installed.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if find_spec("obstore") is None:
+        raise ConfigError("object storage needs obstore: pip install 'han-retrieval[s3]'")
+
+
 def bucket_of(path: ObjectPath) -> Any:
     """The bucket of a path, of which the first call of a process has made sure that it can be listed.
 
     Raises:
         StoreError: It cannot.
-        ConfigError: ``obstore`` is not installed.
     """
     variables = frozenset(each for each in os.environ.items() if _VARIABLE.match(each[0]))
     return _reached(path.scheme, path.bucket, variables)
@@ -115,11 +125,9 @@ def _no_credentials(scheme: str) -> str:
 
 @lru_cache
 def _reached(scheme: str, name: str, _: frozenset[tuple[str, str]]) -> Any:
-    from han_retrieval.objects.path import ObjectPath
-
-    if find_spec("obstore") is None:
-        raise ConfigError(f"{scheme}://{name}: object storage needs obstore: pip install 'han-retrieval[s3]'")
     import obstore
+
+    from han_retrieval.objects.path import ObjectPath
 
     place = ObjectPath(f"{scheme}://{name}")
     with explained(place):

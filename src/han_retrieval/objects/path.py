@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self, TypeGuard, cast
 
 from han_retrieval.errors import ConfigError, StoreError
-from han_retrieval.objects.connection import SCHEMES, bucket_of, explained
+from han_retrieval.objects.connection import SCHEMES, bucket_of, explained, require_obstore
 
 # One slash is left where a Path was made of it.
 _URL = re.compile(rf"(?P<scheme>{'|'.join(SCHEMES)}):/{{1,2}}(?P<bucket>[^/]+)/*(?P<key>.*)", re.DOTALL)
@@ -314,11 +314,13 @@ def to_path(name: str | os.PathLike[str] | ObjectPath) -> Path:
 
     Raises:
         StoreError: The URL names no bucket.
+        ConfigError: It is a URL, and ``obstore`` is not installed.
     """
     if is_remote(name):
         return cast(Path, name)
     text = os.fspath(cast("str | os.PathLike[str]", name))
     if _URL.fullmatch(text):
+        require_obstore()
         return cast(Path, ObjectPath(text))
     if text.partition(":")[0] in SCHEMES and text.partition(":")[2].startswith("/"):
         raise StoreError(f"{text}: names no bucket; a URL of object storage is such as s3://bucket/prefix")
