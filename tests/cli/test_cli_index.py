@@ -25,7 +25,7 @@ UPDATE = "han_retrieval.search.maker.detector_for"
 @pytest.fixture
 def han(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(UPDATE, lambda fingerprint: FakeDetector(fingerprint))
+    monkeypatch.setattr(UPDATE, lambda fingerprint, **_: FakeDetector(fingerprint))
     make_model(tmp_path / "model")
     make_photos(tmp_path / "photos", 5)
 
@@ -140,7 +140,7 @@ def test_probabilities_and_nothing_matches(han, tmp_path):
 @pytest.fixture
 def finder(monkeypatch):
     for module in ("cli.detectors", "search.index"):
-        monkeypatch.setattr(f"han_retrieval.{module}.detector_for", lambda fingerprint, name: FakeDetector(fingerprint))
+        monkeypatch.setattr(f"han_retrieval.{module}.detector_for", lambda fingerprint, **_: FakeDetector(fingerprint))
 
 
 def test_info_recall(han, tmp_path):
@@ -240,7 +240,7 @@ def test_an_interrupt_says_how_to_go_on(han, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             return super().detect(batch)
 
-    monkeypatch.setattr(UPDATE, lambda fingerprint: Interrupted(fingerprint))
+    monkeypatch.setattr(UPDATE, lambda fingerprint, **_: Interrupted(fingerprint))
     code, out, err = han("index", "photos", "--out", "index", "--model", "model", "--batch-size", 2)
     assert (code, out) == (130, "")
     assert err.splitlines()[-1] == "stopped; what was done is kept in index: the same command goes on from there"

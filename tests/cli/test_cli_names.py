@@ -28,7 +28,7 @@ NAMES = [
 
 @pytest.fixture
 def han(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("han_retrieval.search.maker.detector_for", lambda fingerprint: FakeDetector(fingerprint))
+    monkeypatch.setattr("han_retrieval.search.maker.detector_for", lambda fingerprint, **_: FakeDetector(fingerprint))
     monkeypatch.setattr("han_retrieval.cli.extract.load_detector", lambda name, *, regions: FakeDetector())
     make_model(tmp_path / "model")
     for seed, name in enumerate(NAMES):

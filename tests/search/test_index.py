@@ -137,7 +137,7 @@ def test_the_detector_is_loaded_once_and_only_when_a_photo_needs_it(tmp_path, ph
     update(photos, tmp_path / "index", model)
     loaded = []
 
-    def load(fingerprint, name):
+    def load(fingerprint, name, **_):
         assert name is None
         loaded.append(fingerprint)
         return FakeDetector(fingerprint)
