@@ -166,7 +166,8 @@ def test_an_upload_is_looked_at_again_by_another_detector(tmp_path, monkeypatch)
     index = make_index(tmp_path, photos=2)
     monkeypatch.setattr(service_module, "_CHECK_SECONDS", 0.0)
     detectors = {}
-    monkeypatch.setattr(service_module, "detector_for", lambda name, **_: detectors.setdefault(name, FakeDetector(name)))
+    load = lambda name, **_: detectors.setdefault(name, FakeDetector(name))  # noqa: E731
+    monkeypatch.setattr(service_module, "detector_for", load)
     with client(SearchService(index)) as web:
         file = {"photo": ("mine.jpg", jpeg(1))}
         found(web.post("/api/similar", files=file))
