@@ -173,10 +173,11 @@ def test_damage_is_named_and_mended(made, tmp_path, damage):
         shutil.rmtree(file.parent)
     else:
         (table / FILE).unlink()
-    with pytest.warns(UserWarning, match="the next `han index` makes it anew; candidates"), Index.open(index) as photos:
+    with pytest.warns(UserWarning, match="the next `han index` makes it anew; candidates"):
+        photos = Index.open(index)
+    with photos, Index.open(made / "index") as sound:
         assert isinstance(photos.vectors, InMemory)
-        with Index.open(made / "index") as sound:
-            assert found(photos) == found_in_memory(sound)
+        assert found(photos) == found_in_memory(sound)
     (named,) = check_path(index).damages
     assert "the next `han index` makes it anew" in str(named)
     repaired = shutil.copytree(index, tmp_path / "repaired")

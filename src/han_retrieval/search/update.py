@@ -91,8 +91,8 @@ def index_photos(
         storage: How tokens are stored, "int8" (the default) or "float16".
         candidates: What chooses the candidates of a search, the "mean" of the tokens (the default) or the vectors that
             the towers of the model give, "pooled".
-        exact_up_to: The number of photos above which candidates come from a vector index, which this makes and keeps up;
-            by default that of the index, or ``EXACT_UP_TO``.
+        exact_up_to: The number of photos above which candidates come from a vector index; by default that of the index,
+            or ``EXACT_UP_TO``.
         rebuild: Build the index anew beside the present one, then switch. A rebuild that was stopped is resumed.
         device: Where the model runs.
         batch_size: The most photos that the detector gets at once; twice as many are in memory. Large photos are fewer

@@ -31,7 +31,7 @@ MEND = "the next `han index` makes it anew"
 
 # One byte a number, whose order needs no second look at the vectors: to read these one by one takes a second.
 _KIND = "IVF_SQ"
-_ROWS_A_PARTITION = 2000
+_ROWS_A_PARTITION = 8192
 _UNINDEXED = 8192  # rows that a search may compare one by one
 _GROWTH = 2.0  # partitions are chosen anew once there are so many times the rows
 

@@ -21,7 +21,7 @@ from han_retrieval.storage.sound import SoundRows, read_all
 
 Rows = NDArray[np.int64]
 
-_PROBES = 0.15  # the share of the partitions that a search reads
+_PROBES = 0.25  # the share of the partitions that a search reads
 _LEAST_PROBES = 20
 _FEW = 20_000  # rows that meet a condition, whose vectors are read instead
 
