@@ -69,13 +69,14 @@ def fill_index(model: Path, store: RegionStore, ids: Sequence[str], out: Path, *
     han = load_aligning_matcher(model)
     size = han.config.joint_size
     made_by = MadeBy(folder_hash(model), store.fingerprint, size, storage, MeanPooling.name, size)
-    detector = _Stored(store)
+    detector, pooling = _Stored(store), MeanPooling(size)
     make_folder(out)
     table = PhotoTable.create(out / FIRST, made_by)
     for first in range(0, len(ids), _ROWS):
         some = ids[first : first + _ROWS]
-        found = zip(some, encode_photos(han, detector, some, storage=storage), strict=True)  # type: ignore[arg-type]
-        table.append([row_of(name, each) for name, each in found if isinstance(each, Encoded)])
+        found = encode_photos(han, detector, some, storage=storage, pooling=pooling)  # type: ignore[arg-type]
+        rows = zip(some, found, strict=True)
+        table.append([row_of(name, each) for name, each in rows if isinstance(each, Encoded)])
     table.tidy()
     Settings(table=FIRST, model=str(model.absolute())).write(out)
 

@@ -28,6 +28,7 @@ from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.rows import STORAGES
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.update_on_ray import index_on_ray
+from han_retrieval.search.vector_index import EXACT_UP_TO
 
 _SHOWN = 5
 
@@ -64,6 +65,12 @@ _SHOWN = 5
     f"model give [default: {POOLINGS[0]}].",
 )
 @click.option(
+    "--exact-up-to",
+    type=click.IntRange(min=0),
+    metavar="PHOTOS",
+    help=f"With more photos, a vector index finds the candidates of a search [default: {EXACT_UP_TO:,}].",
+)
+@click.option(
     "--rebuild", is_flag=True, help="Build the index anew beside the present one, then switch: for another model."
 )
 @detector_options
@@ -81,6 +88,7 @@ def index(
     features: Path | None,
     tokens: str | None,
     candidates: str | None,
+    exact_up_to: int | None,
     rebuild: bool,
     detector: str | None,
     regions: int,
@@ -117,6 +125,7 @@ def index(
         "forget": forget,
         "storage": tokens,
         "candidates": candidates,
+        "exact_up_to": exact_up_to,
         "rebuild": rebuild,
         "batch_size": batch_size,
         "threads": threads,

@@ -67,12 +67,13 @@ class Additions:
         """Files that could not be indexed, those of earlier updates included, and the reasons."""
         return [(str(path_of(place)), each.reason) for place, each in sorted(self._broken.items())]
 
-    def run(self, encode: EncodeFiles, *, progress: bool) -> None:
+    def run(self, encode: EncodeFiles, *, exact_up_to: int, progress: bool) -> None:
         """Bring the table up to date; after an interrupt or an error, what was done before it is kept.
 
         Args:
             encode: Reads and encodes files, some at a time and in any order. It is given the ids of the photos that
                 are known, which grow meanwhile.
+            exact_up_to: The number of photos above which the table gets a vector index.
             progress: Show photos/s and the time left on stderr.
         """
         last = time.monotonic()
@@ -95,7 +96,7 @@ class Additions:
         gone = self._gone()
         self._table.delete(gone)
         self.removed = len(gone)
-        self._table.tidy()
+        self._table.tidy(exact_up_to=exact_up_to)
 
     def _keeps(self, file: PhotoFile, size: int) -> bool:
         return self._stays((file.root, file.path), FileState(size, file.mtime))

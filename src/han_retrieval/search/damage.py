@@ -9,6 +9,7 @@ from han_retrieval.objects import to_path
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.rows import CHECKSUMS
 from han_retrieval.search.settings import NAME, Settings
+from han_retrieval.search.vector_index import check_vectors, repair_vectors
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.locks import WriterLock
 from han_retrieval.storage.repair import check_opens, check_table, repair_table, unchecked
@@ -25,7 +26,7 @@ def check_index(path: str | Path, *, progress: bool = False) -> list[Damage]:
         ]
     mend = f"`han doctor --repair {path}` takes damaged rows out; `han index --out {path}` detects them again"
     damage = check_table(path / settings.table, CHECKSUMS, mend=mend, progress=progress)
-    return damage or check_opens(path, IndexReader, mend=mend)
+    return damage or check_vectors(path / settings.table) or check_opens(path, IndexReader, mend=mend)
 
 
 def unchecked_index(path: str | Path) -> str | None:
@@ -41,6 +42,8 @@ def unchecked_index(path: str | Path) -> str | None:
 def repair_index(path: str | Path) -> list[str]:
     """Mend an index: rows that are damaged leave it, so that the next `han index` detects them again.
 
+    A vector index that is damaged leaves it too, and the next `han index` makes it anew.
+
     Returns:
         What was done, a line each; none where there was nothing to do.
 
@@ -49,4 +52,5 @@ def repair_index(path: str | Path) -> list[str]:
     """
     path = to_path(path)
     with WriterLock(path):
-        return repair_table(path / Settings.read(path).table, CHECKSUMS, versions_held=True)
+        table = path / Settings.read(path).table
+        return repair_table(table, CHECKSUMS, versions_held=True) + repair_vectors(table)

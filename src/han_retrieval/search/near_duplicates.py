@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from han_retrieval.search.reader import IndexReader, Rows
+from han_retrieval.search.reader import IndexReader
+from han_retrieval.search.vectors import Rows
 
 NEAR_DUPLICATE = 0.85  # docs/results/search.md has the measurements behind it
 _PHOTOS_AT_ONCE = 32

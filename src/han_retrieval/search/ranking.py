@@ -18,9 +18,10 @@ from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.near_duplicates import without_near_duplicates
 from han_retrieval.search.parts import encode_part, score_parts
 from han_retrieval.search.query import Part, check_parts, parse_query
-from han_retrieval.search.reader import IndexReader, Rows
+from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult, make_result
 from han_retrieval.search.unknown import is_mostly_unknown
+from han_retrieval.search.vectors import Rows
 
 CANDIDATES = 200
 
@@ -111,6 +112,6 @@ def choose_rows(
     among = len(rows)
     with clock("candidates"):
         if not exact and candidates < among:
-            nearest, _ = index.candidates(pooled, candidates, rows=None if where is None else rows, where=where)
-            rows = np.sort(nearest[0])
+            (nearest,) = index.nearest(pooled, candidates, rows=None if where is None else rows, where=where)
+            rows = np.sort(nearest)
     return rows, among

@@ -1,4 +1,4 @@
-"""Read an index: the columns of photos and their pooled vectors are in memory, everything else is fetched.
+"""Read an index: the columns of photos are in memory, and pooled vectors without a vector index; the rest is fetched.
 
 A row is a photo's place in ``photos``, from 0. Rows stay valid until ``refresh`` returns true.
 
@@ -31,11 +31,13 @@ from han_retrieval.scoring import Tokens
 from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import TextMap, make_pooling
-from han_retrieval.search.rows import CHECKSUMS, COLUMNS, to_files, to_tokens, to_vectors
+from han_retrieval.search.rows import CHECKSUMS, COLUMNS, to_files, to_tokens
 from han_retrieval.search.scan import path_of
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary, summarise_index
 from han_retrieval.search.table import MadeBy, read_made_by
+from han_retrieval.search.vector_index import usable
+from han_retrieval.search.vectors import InMemory, OnDisk, Rows, Vectors, read_vectors
 from han_retrieval.storage.arrays import to_arrays
 from han_retrieval.storage.closing import Closing
 from han_retrieval.storage.failures import is_failure, reason_of
@@ -47,8 +49,6 @@ from han_retrieval.storage.versions import is_table, metadata_of, newest, open_d
 
 _TRIES = 50
 _PHOTOS_AT_ONCE = 256
-
-Rows = NDArray[np.int64]
 
 Score = Callable[[Tokens, Tensor], list[Tensor]]
 
@@ -76,7 +76,7 @@ class IndexReader(Closing):
         made_by: The model, the detector and the storage that the index was made with.
         photos: An Arrow table with a row a photo: id, root, path, folder, mtime (ns), copies (further files), size,
             width, height, date, camera, regions (their number m).
-        pooled: (N, e) float32, of unit length.
+        vectors: The pooled vectors of photos.
         pooling: Makes the pooled vectors of photos and queries.
 
     Raises:
@@ -85,7 +85,8 @@ class IndexReader(Closing):
 
     made_by: MadeBy
     photos: pa.Table
-    pooled: NDArray[np.float32]
+    vectors: Vectors
+    _uses_vector_index = True
 
     def __init__(self, path: str | Path) -> None:
         self.path = from_home(path).absolute()
@@ -100,6 +101,12 @@ class IndexReader(Closing):
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    @property
+    def pooled(self) -> NDArray[np.float32]:
+        """The pooled vectors of all photos, (N, e) float32, of unit length; in memory from then on."""
+        with _reading(self.path):
+            return self.vectors.all()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, {len(self)} photos)"
@@ -195,36 +202,38 @@ class IndexReader(Closing):
             self._photos_dataset = lance.write_dataset(self.photos, place, enable_stable_row_ids=True)
         return self._photos_dataset
 
+    def nearest(self, queries: Tensor, k: int, *, rows: Rows | None = None, where: str | None = None) -> Rows:
+        """The k rows whose pooled vectors have the largest dot products with each query, best first: (T, k).
+
+        From a vector index come nearly these. The arguments are those of ``candidates``.
+        """
+        condition = None if where is None else check_condition(where)
+        with _reading(self.path):
+            return self.vectors.nearest(queries, k, rows=rows, where=condition)
+
     def candidates(
         self, queries: Tensor, k: int, *, rows: Rows | None = None, where: str | None = None
     ) -> tuple[Rows, NDArray[np.float32]]:
-        """The k rows whose pooled vectors have the largest dot products with each query, best first.
+        """As ``nearest``, with the products.
 
         Args:
             queries: (T, e), as ``pooling.sentences`` gives them.
             k: The number of rows; all where there are fewer.
             rows: Search only these.
-            where: The condition that ``rows`` meet, if it was one.
+            where: The condition that ``rows`` meet, by which a vector index is searched.
 
         Returns:
             (T, k) rows and (T, k) dot products.
         """
-        vectors = self.pooled if rows is None else self.pooled[rows]
-        # With torch, because numpy's own threads would compete with torch's in what follows.
-        products = (queries.detach().float().cpu() @ torch.from_numpy(vectors).T).numpy()  # (T, N)
-        k = min(k, len(vectors))
-        if k < len(vectors):
-            places = np.argpartition(products, len(vectors) - k, axis=1)[:, len(vectors) - k :]
-        else:
-            places = np.tile(np.arange(k), (len(products), 1))
-        near = np.take_along_axis(products, places, axis=1)
-        order = np.lexsort((places, -near), axis=1)
-        best = np.take_along_axis(places, order, axis=1)
-        return best if rows is None else rows[best], np.take_along_axis(near, order, axis=1)
+        found = self.nearest(queries, k, rows=rows, where=where)
+        with _reading(self.path):
+            pairs = zip(found, queries.detach().float().cpu().numpy(), strict=True)
+            return found, np.stack([self.vectors.take(each) @ query for each, query in pairs])
 
     def pooled_of(self, row: int) -> NDArray[np.float32]:
         """The pooled vector (1, e) of a photo."""
-        return self.pooled[[row]]
+        with _reading(self.path):
+            return self.vectors.take(np.array([row]))
 
     @property
     def missing(self) -> int:
@@ -337,34 +346,37 @@ class IndexReader(Closing):
         table = read_sound(self.path / settings.table, dataset, [*COLUMNS, "_rowid"], CHECKSUMS)
         sound = SoundRows(self.path / settings.table, table, CHECKSUMS)
         ids = table["_rowid"].to_numpy()
-        pooled = self._read_pooled(settings, dataset, ids, sound, made_by.pooled_size)
+        vectors = self._read_vectors(settings, dataset, ids, sound, made_by.pooled_size)
         self._dataset, self._ids, self._table, self._sound = dataset, ids, self.path / settings.table, sound
-        self.settings, self.made_by, self.pooled = settings, made_by, pooled
+        self.settings, self.made_by, self.vectors = settings, made_by, vectors
         self.pooling = make_pooling(made_by.pooling, made_by.joint_size, self._text_map)
         self.photos, self._photos_dataset = table.select(COLUMNS).combine_chunks(), None
+
+    def _read_vectors(
+        self, settings: Settings, dataset: Any, ids: NDArray[np.uint64], sound: SoundRows, size: int
+    ) -> Vectors:
+        """The pooled vectors: on the disk if there is a vector index, else in memory."""
+        segments = usable(self.path / settings.table, dataset) if self._uses_vector_index else None
+        if segments is not None:
+            return OnDisk(dataset, ids, sound, segments)
+        with _reading(self.path):
+            return InMemory(self._read_pooled(settings, dataset, ids, sound, size))
 
     def _read_pooled(
         self, settings: Settings, dataset: Any, ids: NDArray[np.uint64], sound: SoundRows, size: int
     ) -> NDArray[np.float32]:
-        """The pooled vectors; only those of photos that are new are read."""
-        pooled = np.empty((len(ids), size), np.float32)
+        """The pooled vectors; only those of photos that are not in memory yet are read."""
         old = np.zeros(len(ids), bool)
-        if self._is_here(settings):
+        if self._is_here(settings) and isinstance(self.vectors, InMemory) and len(self._ids):
             order = np.argsort(self._ids)
             places = np.searchsorted(self._ids, ids, sorter=order)
-            places = order[np.minimum(places, len(order) - 1)] if len(order) else places
-            old = self._ids[places] == ids if len(order) else old
-            pooled[old] = self.pooled[places[old]]
-        with _reading(self.path):
-            if old.any():
-                new = np.flatnonzero(~old)
-                rows = dataset.take(new, columns=["pooled"])
-                pooled[new] = to_vectors(rows["pooled"])
-            else:
-                new = np.arange(len(ids))
-                rows = read_all(dataset, ["pooled"])
-                pooled = to_vectors(rows["pooled"])
-            sound.require(new, rows)
+            places = order[np.minimum(places, len(order) - 1)]
+            old = self._ids[places] == ids
+        if not old.any():
+            return read_vectors(dataset, None, sound)
+        new = read_vectors(dataset, np.flatnonzero(~old), sound)
+        pooled = np.empty((len(ids), size), np.float32)
+        pooled[old], pooled[~old] = self.pooled[places[old]], new
         return pooled
 
     def _is_here(self, settings: Settings) -> bool:

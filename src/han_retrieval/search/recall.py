@@ -60,8 +60,12 @@ def candidate_recall(
         raise QueryError(f"the model knows no word of any of the {len(sentences)} sentences")
     files = index.photos["path"].to_pylist()
     scores = score_all(model, _Photos(index, model.device), readable, photo_ids=files, progress=progress).T  # (T, N)
-    products = pool_sentences(model, readable, index.pooling) @ torch.from_numpy(index.pooled).T
-    return len(readable), share_kept(products.numpy(), scores, top=top, numbers=numbers)
+    best = np.argpartition(-scores, top - 1, axis=1)[:, :top]
+    queries, kept = pool_sentences(model, readable, index.pooling), {}
+    for number in (number for number in numbers if number < len(index)):
+        pairs = zip(best, index.nearest(queries, number), strict=True)
+        kept[number] = 100.0 * float(np.mean([np.isin(its, near) for its, near in pairs]))
+    return len(readable), kept
 
 
 def share_kept(

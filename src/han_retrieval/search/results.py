@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from han_retrieval.clock import Clock
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.search.calibration import Calibration, Match
-from han_retrieval.search.reader import IndexReader, Rows
+from han_retrieval.search.reader import IndexReader
+from han_retrieval.search.vectors import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

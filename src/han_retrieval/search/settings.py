@@ -14,6 +14,7 @@ from han_retrieval.config import explain_errors
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_settings, shown
+from han_retrieval.search.vector_index import EXACT_UP_TO
 from han_retrieval.storage.checksums import json_checksum
 
 NAME = "index.json"
@@ -37,6 +38,7 @@ class Settings(BaseModel):
         table: The folder of the table, in the index's folder.
         model: The folder of the model that made it, or ``DEFAULT_MODEL``.
         roots: The folders that are indexed, by absolute path.
+        exact_up_to: The number of photos above which candidates come from a vector index.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +47,7 @@ class Settings(BaseModel):
     table: str
     model: str
     roots: dict[str, Patterns] = {}
+    exact_up_to: int = EXACT_UP_TO
 
     @classmethod
     def read(cls, index: Path) -> Settings:

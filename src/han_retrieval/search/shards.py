@@ -23,10 +23,11 @@ from han_retrieval.clock import Clock
 from han_retrieval.search.index import Index
 from han_retrieval.search.parts import encode_part, score_parts
 from han_retrieval.search.query import Part
-from han_retrieval.search.reader import IndexReader, Rows, Score, Unreadable
+from han_retrieval.search.reader import IndexReader, Score, Unreadable
 from han_retrieval.search.rows import to_vectors
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.unknown import some_sentence
+from han_retrieval.search.vectors import Rows
 from han_retrieval.storage.sound import SoundRows, read_all
 
 
@@ -57,6 +58,8 @@ class ShardReader(IndexReader):
     Attributes:
         begin, end: Its rows are those from ``begin`` on and before ``end``.
     """
+
+    _uses_vector_index = False  # a shard has its vectors in memory
 
     def __init__(self, path: str | Path, shard: int, shards: int) -> None:
         self._shard, self._shards = shard, shards
@@ -150,6 +153,8 @@ class Shards(Protocol):
 class ShardedIndex(Index):
     """An index whose photos are searched by shards."""
 
+    _uses_vector_index = False  # shards have the vectors
+
     def __init__(self, path: str | Path, shards: Shards, **options: Any) -> None:
         self._shards = shards
         self._silent: set[int] = set()
@@ -182,6 +187,10 @@ class ShardedIndex(Index):
         found, near = (np.concatenate(each, axis=1) for each in zip(*answers.values(), strict=True))
         order = np.lexsort((found, -near), axis=1)[:, :k]
         return np.take_along_axis(found, order, axis=1), np.take_along_axis(near, order, axis=1)
+
+    def nearest(self, queries: Tensor, k: int, *, rows: Rows | None = None, where: str | None = None) -> Rows:
+        """As of the index."""
+        return self.candidates(queries, k, rows=rows, where=where)[0]
 
     def scores(self, rows: Rows, score: Score, *, clock: Clock) -> tuple[Rows, NDArray[np.float32]]:
         """As of the index; ``score`` is a ``partial`` of a function, a model and what photos are scored for."""

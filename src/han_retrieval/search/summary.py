@@ -18,13 +18,15 @@ class IndexSummary:
     Attributes:
         photos, files: Files with the same content are one photo.
         regions_mean: The mean number of regions a photo; 0 without photos.
-        bytes_a_photo: The size of the data files by the number of photos; 0 without photos.
+        bytes_a_photo: The size of the data files and the vector index by the number of photos; 0 without photos.
         first_date, last_date: The earliest and the latest EXIF date; None if no photo has one.
         broken: The number of files that could not be read.
         roots: The folders that are indexed.
         model: The model's folder.
         model_hash, detector, joint_size, tokens, pooling: What the index was made with; tokens are stored as int8 or
             float16.
+        vector_index: The number of photos that a vector index has; 0 where candidates are chosen exactly.
+        exact_up_to: The number of photos above which there is one.
     """
 
     photos: int
@@ -41,12 +43,14 @@ class IndexSummary:
     joint_size: int
     tokens: str
     pooling: str
+    vector_index: int
+    exact_up_to: int
 
 
 def summarise_index(index: IndexReader) -> IndexSummary:
     """Count what an index holds."""
     photos, table, made_by = index.photos, index.path / index.settings.table, index.made_by
-    data_bytes = sum(file.stat().st_size for file in (table / "data").glob("*.lance"))
+    data_bytes = sum(file.stat().st_size for name in ("data/*", "_indices/*/*") for file in table.glob(name))
     dates = [date for date in photos["date"].to_pylist() if date]
     return IndexSummary(
         photos=len(photos),
@@ -63,4 +67,6 @@ def summarise_index(index: IndexReader) -> IndexSummary:
         joint_size=made_by.joint_size,
         tokens=made_by.storage,
         pooling=made_by.pooling,
+        vector_index=index.vectors.indexed(),
+        exact_up_to=index.settings.exact_up_to,
     )

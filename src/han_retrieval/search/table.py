@@ -19,6 +19,7 @@ from han_retrieval.parsing import read_json_lines
 from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.rows import CHECKSUMS, COLUMNS, PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
 from han_retrieval.search.scan import FileState, Place
+from han_retrieval.search.vector_index import EXACT_UP_TO, keep_up
 from han_retrieval.storage.checksums import json_checksum
 from han_retrieval.storage.sound import read_sound
 from han_retrieval.storage.table import Table
@@ -112,9 +113,14 @@ class PhotoTable:
             gone = pa.table({"id": list(ids)})
             self._table.merge(lambda dataset: dataset.merge_insert("id").when_matched_delete(), gone)
 
-    def tidy(self) -> None:
-        """Merge small files; delete old versions that nobody reads, and files that killed processes left."""
+    def tidy(self, *, exact_up_to: int = EXACT_UP_TO) -> None:
+        """Merge small files; delete old versions that nobody reads, and files that killed processes left.
+
+        A table with more than ``exact_up_to`` photos gets a vector index, or its vector index is brought up to date.
+        """
         self._table.compact()
+        if keep_up(self._table, exact_up_to):
+            self._table.compact()
 
     def read_broken(self) -> dict[Place, Broken]:
         """The files that could not be indexed."""

@@ -25,6 +25,7 @@ from han_retrieval.search.scan import Place, Scan, path_of, resolve_roots, root_
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
 from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
+from han_retrieval.search.vector_index import EXACT_UP_TO
 from han_retrieval.storage.locks import WriterLock
 
 
@@ -66,6 +67,7 @@ def index_photos(
     forget: Sequence[str | Path] = (),
     storage: str | None = None,
     candidates: str | None = None,
+    exact_up_to: int | None = None,
     rebuild: bool = False,
     device: torch.device | str = "cpu",
     batch_size: int = 8,
@@ -89,6 +91,8 @@ def index_photos(
         storage: How tokens are stored, "int8" (the default) or "float16".
         candidates: What chooses the candidates of a search, the "mean" of the tokens (the default) or the vectors that
             the towers of the model give, "pooled".
+        exact_up_to: The number of photos above which candidates come from a vector index; by default that of the index,
+            or ``EXACT_UP_TO``.
         rebuild: Build the index anew beside the present one, then switch. A rebuild that was stopped is resumed.
         device: Where the model runs.
         batch_size: The most photos that the detector gets at once; twice as many are in memory. Large photos are fewer
@@ -123,16 +127,19 @@ def index_photos(
         made_by = PhotoTable(out / before.table).made_by if before and None in (storage, candidates) else None
         storage = storage or (made_by.storage if made_by else DEFAULT_STORAGE)
         candidates = candidates or (made_by.pooling if made_by else POOLINGS[0])
+        if exact_up_to is None:
+            exact_up_to = before.exact_up_to if before else EXACT_UP_TO
         name = model or (before.model if before else DEFAULT_MODEL)
         maker = Maker.load(name, model=loaded, detector=detector, storage=storage, candidates=candidates, device=device)
         if before is None or rebuild:
             maker.try_out()  # refused before the index is begun
         if before is None:
             settings, table = _begin(out, maker, follows, stack)
+            settings = settings.model_copy(update={"exact_up_to": exact_up_to})
         else:
             remove_old(out, before.table)
             place = next_name(before.table) if rebuild else before.table
-            settings = Settings(table=place, model=maker.name, roots=follows)
+            settings = Settings(table=place, model=maker.name, roots=follows, exact_up_to=exact_up_to)
             table = open_or_create(out / place, maker.made_by) if rebuild else _require(out / place, maker)
         if not rebuild:
             # A folder is forgotten once its photos have left: until then, the same command can be given again.
@@ -140,7 +147,8 @@ def index_photos(
             settings.model_copy(update={"roots": until_then}).write(out)
         additions = Additions(table, found, lambda root: root in scanned or root not in follows)
         here = partial(encode_files, maker, batch_size=batch_size, threads=threads, where=found.path)
-        additions.run(here if encoder is None else encoder(maker), progress=progress)
+        encode = here if encoder is None else encoder(maker)
+        additions.run(encode, exact_up_to=exact_up_to, progress=progress)
         if rebuild:
             assert before is not None
             _require_all(PhotoTable(out / before.table), table, additions.unread)

@@ -206,6 +206,23 @@ class Table:
         change = lance.LanceOperation.Update(removed_fragment_ids=list(fragments), new_fragments=written)
         self._commit(change, written)
 
+    def let_commit(self, change: Callable[[Any], Any]) -> None:
+        """Let Lance commit a change that writes no row, such as a vector index.
+
+        Args:
+            change: Given the dataset, makes the change and commits it.
+
+        Raises:
+            StoreError: It cannot be written; the rows are as they were.
+        """
+        with writing(self.path):
+            change(self.dataset)
+            indices = self.path / "_indices"
+            folders = [f"_indices/{each.name}" for each in indices.iterdir()] if indices.is_dir() else []
+            self._sync(*folders, "_indices", "_transactions", "_versions")
+            self._record(open_dataset(self.path), ())
+        self.reopen()
+
     def compact(self) -> None:
         """Merge small files, then delete what nothing needs: merged files, old versions, leftovers of killed processes.
 
