@@ -68,7 +68,7 @@ class BackboneConfig(BaseModel):
     """How an image backbone is trained along; unknown fields are refused.
 
     The stages of EfficientNet-Lite2 are counted from the photo on: 0 is the first convolution, 1 to 7 are groups of
-    blocks, 8 is the last convolution. Of the stages that learn, the 1 x 1 convolutions do, which hold 98 % of their
+    blocks, 8 is the last convolution. Of the stages that learn, the 1 x 1 convolutions do, which hold 94 % of their
     weights; depthwise filters and batch norms stay, whose gradients would take longer than all else on a CPU.
 
     Attributes:
