@@ -171,6 +171,9 @@ def test_the_backbone_learns_and_is_found_again(trained, drawn, tmp_path):
     with pytest.raises(HANError, match="extract the photos' features with that detector"):
         evaluate(load_matcher(moved), dev, store, progress=False)
     # What the training saw of dev after the last epoch is what the saved model gives, but for its half precision.
+    with pytest.raises(HANError, match=r"name the folder of its weights: --set backbone\.weights=MODEL/backbone"):
+        backbone_of(own)
+    assert backbone_of(own, str(moved / "backbone")).sizes == (64,)
     by_name = load_detector(f"grid+efficientnet-lite2:{moved / 'backbone'}", regions=5)
     assert by_name.fingerprint == own.fingerprint
 
@@ -218,6 +221,8 @@ def test_what_cannot_be_trained_along_is_refused(drawn, tmp_path):
         train(config(), *make_data(tmp_path), tmp_path / "a", progress=False)
     with pytest.raises(HANError, match="leave one out"):
         train(config(), dataset, store, tmp_path / "b", augmentations=[store], progress=False)
+    with pytest.raises(HANError, match=r"of trained weights|no trained backbone"):
+        train(config(backbone={"weights": "nowhere"}), dataset, store, tmp_path / "e", progress=False)
     with RegionStore.create(tmp_path / "c", fingerprint=store.fingerprint, feature_size=1280) as boxless:
         rows = zip(store.ids, store.read(store.ids), strict=True)
         boxless.append([RegionRow(each, None, type(regions)(regions.features)) for each, regions in rows])

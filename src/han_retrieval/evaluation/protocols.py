@@ -187,7 +187,7 @@ def check_regions(model: Matcher, store: RegionStore) -> list[str]:
     if known is not None and known != store.fingerprint:
         raise ModelError(
             f"the features are of detector {store.fingerprint!r}, the model was trained with {known!r}: "
-            "extract the photos' features with that detector"
+            f"extract the photos' features with that detector{_own_backbone(known)}"
         )
     if store.feature_size != model.config.region_size:
         raise ModelError(
@@ -195,6 +195,15 @@ def check_regions(model: Matcher, store: RegionStore) -> list[str]:
             "extract the photos' features with the detector that it was trained with"
         )
     return [] if known else ["the model does not say which detector it was trained with; the features were not checked"]
+
+
+def _own_backbone(fingerprint: str) -> str:
+    """How features are made with a backbone that was trained with the model, if that may be the case."""
+    boxes, *backbones = fingerprint.split("+efficientnet-lite2-")
+    if len(backbones) != 1:
+        return ""
+    kind = boxes.partition("-")[0]
+    return f"; the backbone is in the model's folder: --detector {kind}+efficientnet-lite2:MODEL/backbone"
 
 
 def with_regions(dataset: CaptionedPhotos, store: RegionStore, *, allow_missing: bool) -> tuple[CaptionedPhoto, ...]:

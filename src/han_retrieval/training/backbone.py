@@ -47,18 +47,28 @@ EfficientNet-Lite2, trained together with the model in the folder above on {phot
 """
 
 
-def backbone_of(store: RegionStore) -> EfficientNetBackbone:
+def backbone_of(store: RegionStore, weights: str = "") -> EfficientNetBackbone:
     """The network that described the regions of a store, with the weights and the sizes that it had.
 
+    Args:
+        store: The regions.
+        weights: The folder of the weights, if they were trained.
+
     Raises:
-        ConfigError: It is not one that can be trained along.
+        ConfigError: It is not one that can be trained along, or has other weights.
     """
     boxes, backbones = split_fingerprint(store.fingerprint)
     detector = Fingerprint.parse(boxes)
-    if not backbones and detector is not None and detector.name == "grid":
+    if not backbones and not weights and detector is not None and detector.name == "grid":
         return EfficientNetBackbone("224" if detector.regions <= LARGE_BOXES else "")
     if len(backbones) == 1 and (found := BackboneFingerprint.parse(backbones[0])) and found.name == NAME:
-        return EfficientNetBackbone(found.model)
+        backbone = EfficientNetBackbone(weights or found.model)
+        if backbone.fingerprint != backbones[0]:
+            raise ConfigError(
+                f"{store.path}: its features are of the backbone {backbones[0]!r}, not of {backbone.fingerprint!r}; "
+                "name the folder of its weights: --set backbone.weights=MODEL/backbone"
+            )
+        return backbone
     raise ConfigError(
         f"{store.path}: its features are of {store.fingerprint!r}; {NAME} alone is trained along: extract with "
         f"--detector grid, or BOXES+{NAME}:224"
@@ -178,7 +188,7 @@ class BackboneTraining(MatcherTraining):
     ) -> None:
         if others.get("augmentations"):
             raise ConfigError("--augmented has stored features, which --train-backbone computes anew: leave one out")
-        backbone = backbone_of(store)
+        backbone = backbone_of(store, config.backbone.weights)
         if len(store) and store.read(store.ids[:1])[0].boxes is None:
             raise DataError(f"{store.path}: its regions have no boxes, which a backbone that learns needs")
         super().__init__(config, dataset, store, folder, **others)

@@ -73,6 +73,7 @@ class BackboneConfig(BaseModel):
 
     Attributes:
         trained: Train it: regions' features are then computed from the photos at each step, at the regions' boxes.
+        weights: The folder of a trained backbone to begin with, by which FEATURES were described; "" for ImageNet's.
         lr_factor: The learning rate of its last stage, as a share of the matcher's.
         lr_decay: The learning rate of each stage below, as a share of that above.
         frozen_stages: How many stages stay as they are, from the photo on.
@@ -88,6 +89,7 @@ class BackboneConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     trained: bool = False
+    weights: str = ""
     lr_factor: Positive = 0.1
     lr_decay: float = Field(default=0.8, gt=0, le=1)
     frozen_stages: int = Field(default=4, ge=0, le=8)
