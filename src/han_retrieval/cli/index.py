@@ -20,6 +20,7 @@ from han_retrieval.cli.pace import added_in
 from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
+from han_retrieval.objects import to_path
 from han_retrieval.regions import Detector, RegionStore, detector_for
 from han_retrieval.regions.stored import StoredRegions
 from han_retrieval.search import IndexReport, index_photos, is_index
@@ -113,7 +114,7 @@ def index(
         if features is not None and len(photos) != 1:
             raise ConfigError("--features holds the regions of one folder: give that folder as PHOTOS")
         named = model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL)
-        folder = Path(photos[0]).absolute() if photos else Path()
+        folder = to_path(photos[0]).absolute() if photos else Path()
         load = partial(_finder, named, detector, regions, features and features.absolute(), folder)
     if (include or exclude) and not photos:
         raise ConfigError("--include and --exclude are for folders that are named: give PHOTOS too")
@@ -167,7 +168,8 @@ def _finder(model: str, detector: str | None, regions: int, features: Path | Non
         assert finder is not None
         return finder
     store = RegionStore.open(features)
-    others = finder or LazyDetector(store.fingerprint, store.feature_size, partial(detector_for, store.fingerprint))
+    load = partial(detector_for, store.fingerprint, model=model_folder(model))
+    others = finder or LazyDetector(store.fingerprint, store.feature_size, load)
     return StoredRegions(store, photos, others)
 
 

@@ -31,7 +31,7 @@ _NO_NETWORK = {"ConnectionError", "ConnectError", "TimeoutError", "OfflineModeIs
 class _Datasets:
     """See ``DatasetAdapter``."""
 
-    description = "hf:NAME[:SPLIT], of the Hugging Face Hub"
+    description = "hf:NAME[:SPLIT] of the Hub"
 
     def recognises(self, source: Path) -> bool:
         """No path that exists: such a source is named with ``hf:`` before it."""
