@@ -76,3 +76,15 @@ def test_conditions_of_writing_are_kept(url):
     path.write_bytes(b"4", instead_of=second)
     assert path.read_bytes() == b"4"
     assert isinstance(path, ObjectPath)
+
+
+def test_contents_of_one_second_and_size_are_told_apart(url):
+    """Storages keep whole seconds: a photo that is redrawn at once must not count as unchanged."""
+    file = to_path(f"{url}/photo")
+    times = set()
+    for content in (b"one", b"two", b"six"):
+        file.write_bytes(content)
+        listed = next(each for each in to_path(url).walk_files() if each.name == "photo")
+        assert listed.stat().st_mtime_ns == file.stat_now().st_mtime_ns
+        times.add(file.stat_now().st_mtime_ns)
+    assert len(times) == 3

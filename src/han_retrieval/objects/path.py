@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self, TypeGuard, cast
+from zlib import crc32
 
 from han_retrieval.errors import ConfigError, StoreError
 from han_retrieval.objects.connection import SCHEMES, bucket_of, explained, require_obstore
@@ -29,7 +30,8 @@ class ObjectStatus:
 
     Attributes:
         st_size: Its size in bytes.
-        st_mtime_ns: When it was written, by the clock of the storage.
+        st_mtime_ns: When it was written, by the clock of the storage. Many know whole seconds alone: what is less than a
+            millisecond tells contents of one second apart.
         st_ino: Tells its content from others.
         e_tag, version: By these the storage tells its content from others.
     """
@@ -45,7 +47,8 @@ class ObjectStatus:
         """What ``obstore`` says of an object."""
         seconds = facts["last_modified"].timestamp()
         tag = facts["e_tag"] or facts["version"] or ""
-        return cls(facts["size"], round(seconds * 1000) * 1_000_000, hash(tag), facts["e_tag"], facts["version"])
+        written = round(seconds * 1000) * 1_000_000 + crc32(tag.strip('"').encode()) % 1_000_000
+        return cls(facts["size"], written, hash(tag), facts["e_tag"], facts["version"])
 
 
 class ObjectPath:
