@@ -30,8 +30,8 @@ class ObjectStatus:
 
     Attributes:
         st_size: Its size in bytes.
-        st_mtime_ns: When it was written, by the clock of the storage. Many know whole seconds alone: what is less than a
-            millisecond tells contents of one second apart.
+        st_mtime_ns: When it was written, by the clock of the storage. Many know whole seconds alone: what is below
+            a millisecond tells contents of one second apart.
         st_ino: Tells its content from others.
         e_tag, version: By these the storage tells its content from others.
     """
