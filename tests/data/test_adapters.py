@@ -61,7 +61,7 @@ def test_a_format_of_another_package_is_recognised_and_read(tmp_path: Path, inst
     expected = [("a.jpg", "a.jpg", ["A dog.", "One more."], None), ("b.jpg", "b.jpg", ["A cat."], None)]
     assert summary(read_dataset(file)) == expected
     assert summary(read_dataset(file, format="pairs")) == expected
-    refused(write(tmp_path / "notes.md", "x"), "a photo, a tab and a caption in each line")
+    refused(write(tmp_path / "notes.md", "x"), "pairs: pairs.txt with a photo, a tab and a caption in each line")
 
 
 def test_a_format_that_cannot_be_imported_harms_no_other(tmp_path: Path, install: Install) -> None:

@@ -22,7 +22,7 @@ from han_retrieval.objects import ObjectPath, is_remote
 class _PhotoFolder:
     """See ``DatasetAdapter``."""
 
-    description = "photos without captions, or a folder of them"
+    description = "photos without captions"
 
     def recognises(self, source: Path) -> bool:
         """A photo, or a folder with at least one photo in it or below it."""

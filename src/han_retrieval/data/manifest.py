@@ -39,7 +39,7 @@ _Row = tuple[str, list[str]]
 class _Manifest:
     """See ``DatasetAdapter``."""
 
-    description = "*.txt or *.parquet of paths or URLs"
+    description = "*.txt, *.parquet of paths or URLs"
 
     def recognises(self, source: Path) -> bool:
         """A text file whose first line is a URL or ends as a photo does, or Parquet files with paths and no photos."""

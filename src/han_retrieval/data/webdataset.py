@@ -32,7 +32,7 @@ _IDS = ("cocoid", "filename", "file_name", "image_id", "id")
 class _WebDataset:
     """See ``DatasetAdapter``."""
 
-    description = "*.tar with key.jpg and key.json or key.txt"
+    description = "*.tar with key.jpg and key.json or .txt"
 
     def recognises(self, source: Path) -> bool:
         """A tar file, or a folder with some in it or in its folders."""

@@ -12,8 +12,8 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
+from han_retrieval.caches import cache_folder
 from han_retrieval.errors import ConfigError
-from han_retrieval.files import cache_folder
 from han_retrieval.objects.path import ObjectPath, ObjectStatus
 
 SETTING = "HAN_CACHE_GB"

@@ -25,7 +25,8 @@ import xxhash
 from torch import Tensor
 from tqdm import tqdm
 
-from han_retrieval.files import cache_folder, leftovers, move
+from han_retrieval.caches import cache_folder
+from han_retrieval.files import leftovers, move
 from han_retrieval.text.tokenizer import Ids, pad_rows
 
 MOST_BYTES = 16 * 2**30
