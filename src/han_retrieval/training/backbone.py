@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from han_retrieval.weights import BACKBONE_FOLDER
 
 _PREFIX = "backbone."  # of its weights in checkpoints
 _AT_ONCE = 32  # photos that are described between commits, for the evaluation
+_READ_AT_ONCE = 512  # photos whose regions are in memory, while their boxes are read
 _CARD = """# An image backbone that was trained along
 
 EfficientNet-Lite2, trained together with the model in the folder above on {photos} photos of {dataset}. It began as
@@ -121,19 +122,31 @@ class LearningNetwork(nn.Module):
         return self.network.stages[self._config.frozen_stages :]
 
 
+class BoxedPhoto(NamedTuple):
+    """A training photo and its boxes.
+
+    Attributes:
+        photo: Where its pixels are.
+        boxes: (m, 4) float32, in pixels.
+        shares: (m, 4) float32, the same in shares of its width and height.
+    """
+
+    photo: CaptionedPhoto
+    boxes: np.ndarray
+    shares: Tensor
+
+
 @dataclass(frozen=True)
 class PhotoBatches(Batches):
     """Batches that hold the photos themselves, from the step on at which the backbone begins to learn.
 
     Attributes:
         photos: The training photos, by id.
-        photo_sizes: Their width and height, by id.
         sizes: At which the backbone sees a photo.
         first_step: The first step with photos.
     """
 
-    photos: Mapping[str, CaptionedPhoto] = field(default_factory=dict)
-    photo_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    photos: Mapping[str, BoxedPhoto] = field(default_factory=dict)
     sizes: Sequence[int] = ()
     first_step: int = 0
 
@@ -143,37 +156,34 @@ class PhotoBatches(Batches):
         """This rank's boxes in the changed photos (b, m, 4), the mask (B, m) of all, stored boxes, its photos."""
         if step < self.first_step:
             return super()._photos(step, ids, random)
-        stored = self.store.batch(ids)
-        boxes, mask = torch.zeros(*stored.mask.shape, 4), torch.zeros_like(stored.mask)
+        most = max(len(self.photos[photo_id].boxes) for photo_id in ids)
+        boxes, mask = torch.zeros(len(ids), most, 4), torch.zeros(len(ids), most, dtype=torch.bool)
         places: dict[str, list[int]] = {}
         for place, photo_id in enumerate(ids):
             places.setdefault(photo_id, []).append(place)
         own = self.ranks.rows(len(ids))
         alike: dict[tuple[torch.Size, ...], list[tuple[list[int], list[Tensor]]]] = defaultdict(list)
         for photo_id, of_photo in places.items():  # changes are drawn for all, so that ranks draw the same
-            change, changed, seen = self._change(photo_id, stored.boxes[of_photo[0]], random)
+            change, changed, seen = self._change(self.photos[photo_id].shares, random)
             boxes[of_photo, : len(changed)], mask[of_photo, : len(seen)] = changed, seen
             rows = [place - own.start for place in of_photo if own.start <= place < own.stop]
             if rows:
-                photo = _opened(self.photos[photo_id], size=max(self.sizes))
+                photo = _opened(self.photos[photo_id].photo, size=max(self.sizes))
                 pixels = [change.of_pixels(photo, shape_for(*photo.size, size=size)) for size in self.sizes]
                 alike[tuple(each.shape for each in pixels)].append((rows, pixels))
         groups = []
         for group in alike.values():
             of_sizes = zip(*(pixels for _, pixels in group), strict=True)
             groups.append(PhotoGroup([rows for rows, _ in group], tuple(torch.stack(each) for each in of_sizes)))
-        return boxes[own], mask, stored.boxes[own], groups
+        return boxes[own], mask, [self.photos[photo_id].boxes for photo_id in ids[own]], groups
 
-    def _change(
-        self, photo_id: str, boxes: np.ndarray | None, random: torch.Generator
-    ) -> tuple[Change, Tensor, Tensor]:
-        """What is done to a photo, its boxes afterwards, and which of them are still seen."""
-        shares = _shares(boxes, self.photo_sizes[photo_id], photo_id)
+    def _change(self, boxes: Tensor, random: torch.Generator) -> tuple[Change, Tensor, Tensor]:
+        """What is done to a photo, its boxes (m, 4) afterwards, and which of them (m,) are still seen."""
         change = draw(self.config.backbone, random)
-        changed, seen = change.of_boxes(shares)
+        changed, seen = change.of_boxes(boxes)
         if not seen.any():  # small boxes, all of them cut off: the photo is taken whole
             change = change._replace(crop=Change().crop)
-            changed, seen = change.of_boxes(shares)
+            changed, seen = change.of_boxes(boxes)
         return change, changed, seen
 
 
@@ -189,18 +199,14 @@ class BackboneTraining(MatcherTraining):
         if others.get("augmentations"):
             raise ConfigError("--augmented has stored features, which --train-backbone computes anew: leave one out")
         backbone = backbone_of(store, config.backbone.weights)
-        if len(store) and store.read(store.ids[:1])[0].boxes is None:
-            raise DataError(f"{store.path}: its regions have no boxes, which a backbone that learns needs")
         super().__init__(config, dataset, store, folder, **others)
         self.sizes = backbone.sizes
         self.network = LearningNetwork(backbone.network, config.backbone).to(self.module.device)
         self.facts["backbone"] = backbone.fingerprint
-        wanted = set(self.data.photo_ids)
         stored = {each.name: getattr(self.data, each.name) for each in fields(self.data)}
         self.data = PhotoBatches(
             **stored,
-            photos={photo.id: photo for photo in dataset.photos if photo.id in wanted},
-            photo_sizes={photo.id: (photo.width, photo.height) for photo in store.photos() if photo.id in wanted},
+            photos=_boxed(dataset, store, self.data.photo_ids),
             sizes=self.sizes,
             first_step=config.backbone.head_epochs * self.steps_per_epoch,
         )
@@ -251,7 +257,7 @@ class BackboneTraining(MatcherTraining):
     def _described(self, photo: CaptionedPhoto, regions: Regions) -> Regions:
         image = _opened(photo, size=max(self.sizes))
         pixels = [Change().of_pixels(image, shape_for(*image.size, size=size)).unsqueeze(0) for size in self.sizes]
-        shares = _shares(regions.boxes, (regions.width, regions.height), photo.id)
+        shares = _shares(regions, photo.id)
         features = self._features(shares.unsqueeze(0), [PhotoGroup([[0]], tuple(pixels))])[0]
         return replace(regions, features=features.half().cpu().numpy(), pooled=None)
 
@@ -265,10 +271,22 @@ class BackboneTraining(MatcherTraining):
         super()._save(others, best, detector=detector)
 
 
-def _shares(boxes: np.ndarray | None, size: tuple[int, int], photo_id: str) -> Tensor:
-    if boxes is None:
-        raise DataError(f"photo {photo_id!r}: its regions have no boxes, which the backbone needs; extract them anew")
-    return torch.from_numpy(boxes / np.array([*size, *size], np.float32))
+def _boxed(dataset: CaptionedPhotos, store: RegionStore, ids: Sequence[str]) -> dict[str, BoxedPhoto]:
+    """Photos with their boxes, which are read once: each time, their features would be read with them."""
+    photos, found = {photo.id: photo for photo in dataset.photos}, {}
+    for start in range(0, len(ids), _READ_AT_ONCE):
+        some = ids[start : start + _READ_AT_ONCE]
+        for photo_id, regions in zip(some, store.read(some), strict=True):
+            shares = _shares(regions, photo_id)
+            found[photo_id] = BoxedPhoto(photos[photo_id], np.array(regions.boxes), shares)  # a copy, not a view
+    return found
+
+
+def _shares(regions: Regions, photo_id: str) -> Tensor:
+    """The boxes (m, 4) of regions in shares of the photo."""
+    if regions.boxes is None:
+        raise DataError(f"photo {photo_id!r}: its regions have no boxes, which a backbone that learns needs")
+    return torch.from_numpy(regions.boxes / np.array([regions.width, regions.height] * 2, np.float32))
 
 
 def _opened(photo: CaptionedPhoto, *, size: int) -> Image.Image:
