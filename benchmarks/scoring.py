@@ -6,8 +6,9 @@ Each section runs in a process of its own, in which the rate of a large matrix p
 after; the greater one counts. The *limit* is 6 m n d multiply-adds a pair (valid words only) at that rate. The
 *reference* is ``backend="reference"``, the d-wide forward of the formulas, a caption without padding at a time over a
 batch of images, in float32 with freed memory kept, on a few captions whose lengths stand for all; *cached* is
-``cached_forward.py`` on the same. Times are medians after a warm-up, but for a million pairs and more in the engine,
-which are scored once. Lengths of captions are those of Flickr8k's.
+``cached_forward.py`` on the same; *plain torch* is the engine without its compiled kernels. Products in bfloat16 have a
+limit of their own, at the rate of such a product. Times are medians after a warm-up, but for a million pairs and more
+in the engine, which are scored once. Lengths of captions are those of Flickr8k's.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import click
 
@@ -38,7 +41,7 @@ from cached_forward import cached_forward  # noqa: E402
 from han_retrieval.losses import soft_max_triplet_loss  # noqa: E402
 from han_retrieval.matchers import HAN, HANConfig  # noqa: E402
 from han_retrieval.matchers.han import pool  # noqa: E402
-from han_retrieval.scoring import STORAGES, Matching, score_all_pairs  # noqa: E402
+from han_retrieval.scoring import STORAGES, Matching, api, score_all_pairs  # noqa: E402
 from han_retrieval.scoring.api import has_bfloat16  # noqa: E402
 from scan_loop import scan_loop  # noqa: E402
 
@@ -120,9 +123,16 @@ def seconds(run: Callable[[], object], repeats: int, *, warm: bool = True) -> fl
     return median(times[warm:])
 
 
-def product_rate() -> float:
-    """Floating-point operations a second of a 2048-cubed float32 product."""
-    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Without the compiled kernels: what they are worth."""
+    with mock.patch.object(api, "has_kernel", return_value=False):
+        yield
+
+
+def product_rate(dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations a second of a 2048-cubed product."""
+    left, right = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
     return 2 * 2048**3 / seconds(lambda: left @ right, 7)
 
 
@@ -152,9 +162,18 @@ def all_pairs(
         if has_bfloat16(torch.device("cpu")) and blocks == 1:
             coarse = partial(setting.score, precision="bfloat16")
             time = seconds(coarse, 1, warm=False)
+            coarse_rate = product_rate(torch.bfloat16)
             figures["engine with products in bfloat16, pairs/s"] = round(images * texts / time, 1)
+            figures["GFLOP/s of a large product in bfloat16"] = round(coarse_rate / 1e9, 1)
+            share = images * texts / time * setting.flops / coarse_rate
+            figures["share of the limit in bfloat16"] = round(share, 3)
             difference = (coarse(64, some) - setting.score(64, some)).abs().max()
             figures["greatest difference of these scores"] = float(difference)
+        with plain_torch():
+            part = min(images, 256), slice(min(texts, 512))
+            plain = part[0] * part[1].stop / seconds(partial(setting.score, *part), 1 if quick else 3)
+            figures["plain torch, pairs/s"] = round(plain, 1)
+            figures["ratio to plain torch"] = round(pairs / plain, 1)
         for name, way in ways.items():
             # The faster of two ways of cutting the images.
             least = min(
@@ -182,6 +201,8 @@ def training(
     setting = Setting(size, size, d=d, blocks=blocks, alignment=alignment)
     engine = seconds(lambda: setting.step(setting.images), 2 if quick else 5)
     memory = setting.memory()
+    with plain_torch():
+        plain = seconds(lambda: setting.step(setting.images), 1 if quick else 3)
     some = setting.few(references)
     reference = seconds(lambda: setting.step(setting.images, some, backend="reference"), 1) * size / references
     rate = max(rate, product_rate())
@@ -194,6 +215,8 @@ def training(
         "reference, s a step": round(reference, 2),
         "engine, s a step": round(engine, 3),
         "ratio": round(reference / engine, 1),
+        "plain torch, s a step": round(plain, 3),
+        "ratio to plain torch": round(plain / engine, 1),
         **({"share of the limit": round(limit / engine, 3)} if blocks == 1 else {}),
         "memory beyond the inputs, MB": memory,
         f"minutes an epoch of {STEPS_AN_EPOCH} steps": round(engine * STEPS_AN_EPOCH / 60, 2),
