@@ -12,7 +12,7 @@ import pytest
 from heic import HEIC
 from PIL import EpsImagePlugin, Image
 
-from han_retrieval.data import count_pixels, open_photo, photo_files, read_exif, upright_rgb
+from han_retrieval.data import count_pixels, open_photo, photo_files, read_info, upright_rgb
 from han_retrieval.errors import DataError, HANError
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # as open_photo has it, which pytest undoes
@@ -267,7 +267,7 @@ def test_a_phone_s_heic_is_a_photo(tmp_path, name):
     left, right = photo.getpixel((2, 8)), photo.getpixel((21, 8))
     assert left[0] > 150 > 90 > left[2]
     assert right[2] > 150 > 90 > right[0]
-    assert read_exif(photo).date == "2024-01-31 12:00:00"
+    assert read_info(photo).date == "2024-01-31 12:00:00"
     assert [file.name for file in photo_files(tmp_path)] == [name]
 
 

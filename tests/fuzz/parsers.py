@@ -13,10 +13,13 @@ import numpy as np
 import valid_files as valid
 from dataset_files import write_json
 from packed_files import write_benchmark
+from PIL import Image
 from tiny_index import make_model
+from written_about import XMP
 
 from han_retrieval.config import load_config
 from han_retrieval.data import open_photo, read_dataset, read_entities, read_sentences
+from han_retrieval.data.written import read_text
 from han_retrieval.errors import DataError
 from han_retrieval.evaluation import compare
 from han_retrieval.evaluation.report import read_results
@@ -93,6 +96,14 @@ def _features(name: str) -> Callable[[Path], object]:
 def _read_text(folder: Path, name: str = "text.txt") -> str:
     """As an argument of the command line comes in."""
     return (folder / name).read_bytes().decode("utf-8", "surrogateescape")
+
+
+def _written(folder: Path) -> str | None:
+    """What is written in a photo whose XMP and IPTC are both the same bytes."""
+    photo = Image.new("RGB", (1, 1))
+    content = (folder / "text.txt").read_bytes()
+    photo.info = {"xmp": content, "photoshop": {0x0404: content}}
+    return read_text(photo)
 
 
 def _calibration(folder: Path) -> None:
@@ -316,6 +327,11 @@ PARSERS = {
         valid.text_file("text.txt", '2 * "a dog" - 0.5 * "a leash" + a/b.jpg - photo:"c d.png" + photo:0f'),
         ("text.txt",),
         lambda folder: parse_query(_read_text(folder)),
+    ),
+    "written": Parser(
+        valid.text_file("text.txt", *XMP.decode().split("\n")),
+        ("text.txt",),
+        _written,
     ),
     "where": Parser(
         valid.text_file(

@@ -73,14 +73,20 @@ def test_any_json_is_refused_in_a_line_or_read(tmp_path_factory, name: str, file
             PARSERS[name].read(folder)
 
 
-@given(st.text() | st.text(alphabet='"+-*. photo:ab.jpg“−2'))
+def _as_asked(part: Part) -> str:
+    if part.written:
+        return f'{"-" if part.weight < 0 else ""}text:"{part.written}"'
+    what = f'"{part.text}"' if part.photo is None else f'photo:"{part.photo}"'
+    return f"{part.weight:+.30f} * {what}"
+
+
+@given(st.text() | st.text(alphabet='"+-*. photo:ab.jpg“−2text'))
 def test_a_query_is_refused_or_says_what_was_asked(query: str) -> None:
     with contextlib.suppress(QueryError):
         parts = parse_query(query)
-        if parts != [Part(query)]:
-            written = (f'"{each.text}"' if each.photo is None else f'photo:"{each.photo}"' for each in parts)
-            signed = (f"{each.weight:+.30f} * {what}" for each, what in zip(parts, written, strict=True))
-            assert parse_query(" ".join(signed)) == parts
+        # A sentence may hold quotation marks and the like, which no part of a longer query can.
+        if parts != [Part(query)] and not any(set('"“”„‟−') & set(part.text) for part in parts):
+            assert parse_query(" ".join(map(_as_asked, parts))) == parts
 
 
 @given(st.text(st.characters() | st.characters(categories=["Cs", "Cc", "Zl"]), min_size=1))

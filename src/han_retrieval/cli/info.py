@@ -106,12 +106,12 @@ def _model(path: Path) -> dict[str, Any]:
 
 def _photo(path: Path) -> dict[str, Any] | None:
     """What a photo is; None where a file is none by its name."""
-    from han_retrieval.data import PHOTO_SUFFIXES, open_photo, read_exif
+    from han_retrieval.data import PHOTO_SUFFIXES, open_photo, read_info
 
     if path.suffix.lower() not in PHOTO_SUFFIXES:
         return None
     photo = open_photo(path)
-    return {"width": photo.width, "height": photo.height, "bytes": path.stat().st_size, **read_exif(photo)._asdict()}
+    return {"width": photo.width, "height": photo.height, "bytes": path.stat().st_size, **read_info(photo)._asdict()}
 
 
 def _dataset(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from han_retrieval.cli.hits import hit_as_json, likely_hits, print_hits, refuse_
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
 from han_retrieval.evidence import evidence_from_index
+from han_retrieval.parsing import shown
 from han_retrieval.search import CANDIDATES, Hit, Index, Part, parse_query
-from han_retrieval.search.query import begins_with_sign
+from han_retrieval.search.query import begins_with_sign, scored
 from han_retrieval.search.unknown import spelt_alike
 
 
@@ -62,15 +64,17 @@ def search(
     QUERY is a sentence, which may leave out words: 'a dog -leash'. Or it is sentences in quotation marks and photos,
     with weights: '"a dog" - "a leash"', '2 * "red" + "a car"', 'beach.jpg + "a dog"'. A photo is any photo file, or the
     path of a photo in the index from its root; a path with spaces is written photo:"my beach.jpg".
+    'a beach text:lisbon' keeps to photos with "lisbon" in their path, title, caption, keywords or place.
     If `han calibrate` has calibrated the model, each photo is said to be a strong, a likely or a weak match.
 
-    --where takes an SQL condition on id, root, path, folder, mtime, size, width, height, date, camera and regions. date
-    is '2024-01-31 12:00:00' from EXIF, folder is 'trips/2024/' with its slash. Of copies, the first path counts.
+    --where takes an SQL condition on id, root, path, folder, mtime, size, width, height, date, camera, text, latitude,
+    longitude, place and regions. date is '2024-01-31 12:00:00' from EXIF, folder is 'trips/2024/' with its slash. Of
+    copies, the first path counts.
     """
     refuse_two_outputs(paths=paths, null=null, as_json=as_json)
     parts = parse_query(query)
     with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
-        sentences = [part for part in parts if part.photo is None]
+        sentences = [part for part in scored(parts) if part.photo is None]
         known = {word: known for part in sentences for word, known in photos.model.known_words(part.text).items()}
         unknown = [word for word, there in known.items() if not there]
         alike = spelt_alike(unknown, photos.model.vocabulary)
@@ -80,8 +84,8 @@ def search(
         found = photos.search(parts, k=k, candidates=candidates, where=where, exact=exact, collapse=collapse)
         if not len(photos):
             click.echo(f"note: {index} is empty", err=True)
-        elif not found and where is not None:
-            click.echo(f"note: no photo meets {where}", err=True)
+        elif not found and (where is not None or len(scored(parts)) < len(parts)):
+            click.echo(f"note: no photo meets {' and '.join(_conditions(parts, where))}", err=True)
         elif not found:
             click.echo("note: no other photo is in the index", err=True)
         hits = likely_hits(found, show_all=show_all)
@@ -91,6 +95,12 @@ def search(
         shown = [hit_as_json(hit) | {"evidence": _evidence(photos, hit, sentences)} for hit in hits]
     facts = {"query": query, "nothing": found.nothing_matches, "seconds": found.seconds, "hits": shown}
     print_json(facts)
+
+
+def _conditions(parts: Sequence[Part], where: str | None) -> list[str]:
+    """What photos must meet, as the user wrote it."""
+    written = [f"{'-' if part.weight < 0 else ''}text:{shown(part.written)}" for part in parts if part.written]
+    return ([] if where is None else [where]) + written
 
 
 def _evidence(index: Index, hit: Hit, parts: list[Part]) -> list[dict[str, Any]] | None:

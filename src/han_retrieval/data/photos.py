@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from han_retrieval.data.jpegs import check_scans, decode_cut
 from han_retrieval.data.packed import PhotoBytes
 from han_retrieval.data.url_path import UrlPath
+from han_retrieval.data.written import place_of, read_position, read_text
 from han_retrieval.errors import DataError, HANError, StoreError, one_line
 from han_retrieval.objects import ObjectPath, is_remote, to_path
 
@@ -219,15 +220,27 @@ def _opened(path: Path | UrlPath | PhotoBytes, max_pixels: int) -> Iterator[tupl
         raise DataError(f"{path}: the image is broken or cannot be read ({error})") from None
 
 
-class ExifInfo(NamedTuple):
-    """When a photo was taken and with which camera: '2024-01-31 12:00:00', 'Canon EOS R'; None where unknown."""
+class PhotoInfo(NamedTuple):
+    """What a photo's file says of it; None where unknown.
 
-    date: str | None
-    camera: str | None
+    Attributes:
+        date: When it was taken: '2024-01-31 12:00:00'.
+        camera: With which camera: 'Canon EOS R'.
+        text: Its title, caption, keywords and names, a line each.
+        latitude, longitude: Where it was taken, in degrees, north and east positive.
+        place: The nearest town with its province and country, where the extra ``places`` is installed.
+    """
+
+    date: str | None = None
+    camera: str | None = None
+    text: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    place: str | None = None
 
 
-def read_exif(photo: Image.Image) -> ExifInfo:
-    """The date and camera in the EXIF of a photo from ``open_photo``; broken entries count as missing."""
+def read_info(photo: Image.Image) -> PhotoInfo:
+    """What the EXIF, XMP and IPTC of a photo from ``open_photo`` say; broken entries count as missing."""
     date = camera = None
     with suppress(Exception):  # EXIF is written by anything, and broken in any way
         exif = photo.getexif()
@@ -235,7 +248,9 @@ def read_exif(photo: Image.Image) -> ExifInfo:
         maker, model = (_words(exif.get(tag)) for tag in (_MAKER, _MODEL))
         camera = (model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()) or None
         date = str(datetime.strptime(_words(taken)[:19], "%Y:%m:%d %H:%M:%S"))
-    return ExifInfo(date, camera)
+    position = read_position(photo)
+    latitude, longitude = position or (None, None)
+    return PhotoInfo(date, camera, read_text(photo), latitude, longitude, place_of(*position) if position else None)
 
 
 # EXIF's numbers of what is read.

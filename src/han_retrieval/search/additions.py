@@ -130,7 +130,7 @@ class Additions:
                 self._broken[place] = Broken(state, encoded, PHOTO_READER)
             else:
                 assert encoded is not None  # this photo is new
-                self._rows.append(PhotoRow(photo.id, (file,), photo.state.size, photo.exif, encoded))
+                self._rows.append(PhotoRow(photo.id, (file,), photo.state.size, photo.info, encoded))
                 self._files[photo.id] = [file]
 
     def _take_error(self, place: Place, error: DataError) -> None:

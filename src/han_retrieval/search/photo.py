@@ -1,4 +1,4 @@
-"""Read a photo file: the hash of its content, its pixels, and its EXIF date and camera."""
+"""Read a photo file: the hash of its content, its pixels, and what it says of itself."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO, cast
 from PIL import Image
 
 from han_retrieval.data import (
-    ExifInfo,
     PhotoBytes,
+    PhotoInfo,
     UnreadablePhotoError,
     count_pixels,
     open_file,
     open_photo,
-    read_exif,
+    read_info,
 )
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import DataError
@@ -35,13 +35,13 @@ class Photo:
         state: The file's, from before it was read, so that the next update notices a later change.
         id: Hash of its content, 32 hexadecimal digits.
         image: The photo, upright; None if its content is known already.
-        exif: When and with which camera it was taken.
+        info: What the file says of it.
     """
 
     state: FileState
     id: str
     image: Image.Image | None
-    exif: ExifInfo
+    info: PhotoInfo
 
 
 def hash_file(path: Path) -> str:
@@ -77,7 +77,7 @@ def read_photo(path: Path | UrlPath, known: Container[str]) -> tuple[int, Callab
         failed = error
         return 0, lambda: failed
     if not pixels:
-        return 0, lambda: Photo(state, photo_id, None, ExifInfo(None, None))
+        return 0, lambda: Photo(state, photo_id, None, PhotoInfo())
     return pixels, lambda: _decode(photo, state, photo_id)
 
 
@@ -94,7 +94,7 @@ def _decode(path: Path | PhotoBytes, state: FileState, photo_id: str) -> Photo |
         except DataError as unreadable:
             return unreadable
         return error if same else UnreadablePhotoError(f"{path}: was changed while it was read")
-    return Photo(state, photo_id, image, read_exif(image))
+    return Photo(state, photo_id, image, read_info(image))
 
 
 def _hash(path: Path | UrlPath, file: IO[bytes]) -> str:

@@ -13,6 +13,9 @@ photos' files do, and stands alone or before a sign; one with spaces is written 
 
 Any other query is one sentence, whatever hyphens, apostrophes and quotation marks are in it, but for words to leave
 out: `a dog -leash -"red ball"` is `"a dog" - "leash" - "red ball"`, with a space before each minus and none behind it.
+
+In either kind, `text:lisbon` and `text:"new york"` keep to photos about which that is written: in their path, title,
+caption, keywords or place. `-text:lisbon` keeps to the others.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import TYPE_CHECKING
 from han_retrieval.data import PHOTO_SUFFIXES
 from han_retrieval.errors import QueryError
 from han_retrieval.parsing import shown
+from han_retrieval.search.conditions import check_condition
 from han_retrieval.text import tokenize
 from han_retrieval.text.tokenizer import MOST_WORDS
 
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     QueryPhoto = str | Path | Image.Image | int | Regions
 
 MOST_PHOTOS = 8  # in a query
+MOST_CONDITIONS = 8
+_WRITTEN_IN = ("path", "text", "place")  # columns of the index
 
 _QUOTES = str.maketrans("“”„‟", '""""')
 _SUFFIXES = "|".join(sorted(suffix[1:] for suffix in PHOTO_SUFFIXES))
@@ -47,6 +53,7 @@ _PHOTO = (
 )
 _BEGINS = re.compile(rf'\s*[+-]?\s*(?:[\d.]+\s*\*\s*)?(?:"|{_PHOTO})')
 _PART = re.compile(rf'\s*(?P<sign>[+-])?\s*{_WEIGHT}(?:"(?P<text>[^"]*)"|{_PHOTO})\s*')
+_WRITTEN = re.compile(r'"[^"]*"|(?<!\S)(?P<sign>-?)text:(?:"(?P<quoted>[^"]*)"|(?P<word>[^\s"]+))(?!\S)')
 _LEFT_OUT = re.compile(r'(?<!\S)-(?:"(?P<quoted>[^"]+)"|(?P<word>[^\W\d_][\w\'’-]*))(?!\S)')
 _FORM = 'parts are written so: "a dog" + beach.jpg - 0.5 * "a leash"'
 
@@ -58,18 +65,22 @@ _LEAST, _MOST = 1e-6, 1e6  # limits of a weight without its sign
 class Part:
     """A sentence or a photo, and the weight of its score; a negative weight counts against a photo.
 
+    Or a condition: what must be written about a photo, or must not be where the weight is negative. It has no score.
+
     Attributes:
-        text: The sentence; "" where the part is a photo.
+        text: The sentence; "" where the part is no sentence.
         weight: The weight.
-        photo: The photo, as ``Index.similar`` takes one; None where the part is a sentence.
+        photo: The photo, as ``Index.similar`` takes one; None where the part is no photo.
+        written: What stands in the photo's path, title, caption, keywords or place, in any case; "" for no condition.
 
     Example:
-        >>> [Part("a dog"), Part(photo="beach.jpg"), Part("a leash", -0.5)]
+        >>> [Part("a dog"), Part(photo="beach.jpg"), Part("a leash", -0.5), Part(written="lisbon")]
     """
 
     text: str = ""
     weight: float = 1.0
     photo: QueryPhoto | None = None
+    written: str = ""
 
 
 def parse_query(query: str) -> list[Part]:
@@ -82,9 +93,12 @@ def parse_query(query: str) -> list[Part]:
         >>> parse_query('"a dog" - 0.5 * "a leash"')
         [Part(text='a dog', weight=1.0, photo=None), Part(text='a leash', weight=-0.5, photo=None)]
     """
+    query, conditions = _conditions(query)
     plain = query.translate(_QUOTES).replace("−", "-")
+    if conditions and not plain.strip():
+        return conditions
     if not _BEGINS.match(plain):
-        return _sentence(query, plain)
+        return _sentence(query, plain) + conditions
     parts: list[Part] = []
     at = 0
     while at < len(plain):
@@ -102,7 +116,45 @@ def parse_query(query: str) -> list[Part]:
             parts.append(Part(weight=weight, photo=query[found.start(name) : found.end(name)]))
         at = found.end()
     check_parts(parts)
-    return parts
+    return parts + conditions
+
+
+def _conditions(query: str) -> tuple[str, list[Part]]:
+    """The query without what must be written about photos, and that."""
+    plain = query.translate(_QUOTES).replace("−", "-")
+    found = [each for each in _WRITTEN.finditer(plain) if each["sign"] is not None]
+    if not found:
+        return query, []
+    parts = []
+    kept, at = "", 0
+    for each in found:
+        name = "word" if each["quoted"] is None else "quoted"
+        written = query[each.start(name) : each.end(name)].strip()
+        if not written:
+            raise QueryError('text: needs what is written, as in text:lisbon or text:"new york"')
+        parts.append(Part(weight=-1.0 if each["sign"] else 1.0, written=written))
+        kept += query[at : each.start()] + " "
+        at = each.end()
+    return (kept + query[at:]).strip(), parts
+
+
+def condition_of(parts: Sequence[Part], where: str | None) -> str | None:
+    """The condition of SQL that photos must meet: ``where``, and what the query's parts say is written about them."""
+    written = [part for part in parts if part.written]
+    if not written:
+        return where
+    conditions = [] if where is None else [f"({check_condition(where)})"]
+    for part in written:
+        pattern = "'" + part.written.lower().replace("'", "''") + "'"
+        found = " or ".join(f"contains(lower({column}), {pattern})" for column in _WRITTEN_IN)
+        # A column that is null contains nothing.
+        conditions.append(f"({found})" if part.weight > 0 else f"(({found}) is not true)")
+    return " and ".join(conditions)
+
+
+def scored(parts: Sequence[Part]) -> list[Part]:
+    """The parts that have a score: sentences and photos."""
+    return [part for part in parts if not part.written]
 
 
 def _sentence(query: str, plain: str) -> list[Part]:
@@ -111,7 +163,7 @@ def _sentence(query: str, plain: str) -> list[Part]:
     kept = " ".join(_LEFT_OUT.sub(" ", plain).split())
     if not left_out or not kept:
         return [Part(query)]
-    return [Part(kept), *(Part(found["quoted"] or found["word"], -1.0) for found in left_out)]
+    return [Part(kept), *(Part((found["quoted"] or found["word"]).strip(), -1.0) for found in left_out)]
 
 
 def begins_with_sign(argument: str) -> bool:
@@ -128,6 +180,8 @@ def check_parts(parts: Sequence[Part]) -> None:
             more than ``MOST_PHOTOS`` photos.
     """
     for part in parts:
+        if part.written and (part.text or part.photo is not None):
+            raise QueryError("a part of a query is a condition or has a score, not both: Part(written='lisbon')")
         if part.photo is not None and part.text:
             raise QueryError("a part of a query is a sentence or a photo, not both: Part('a dog'), Part(photo='a.jpg')")
         if isinstance(part.photo, str) and not part.photo.strip():
@@ -138,13 +192,18 @@ def check_parts(parts: Sequence[Part]) -> None:
     photos = sum(part.photo is not None for part in parts)
     if photos > MOST_PHOTOS:
         raise QueryError(f"the query has {photos} photos; at most {MOST_PHOTOS} can be searched for at once")
+    conditions = len(parts) - len(scored(parts))
+    if conditions > MOST_CONDITIONS:
+        raise QueryError(
+            f"the query has {conditions} times text:; at most {MOST_CONDITIONS} can be searched for at once"
+        )
     for part in parts:
         if part.weight != 0 and not _LEAST <= abs(part.weight) <= _MOST:
             what = repr(part.text) if part.photo is None else "a photo"
             raise QueryError(
                 f"the weight {abs(part.weight):g} of {what}: a weight is 0, or from {_LEAST:f} to {_MOST:,.0f}"
             )
-    if not any(part.weight > 0 for part in parts):
+    if not any(part.weight > 0 for part in scored(parts)) and conditions < len(parts):
         raise QueryError(
             'the query asks for nothing: at least one part needs a weight above 0, as in "a dog" - "a leash"'
         )

@@ -17,9 +17,10 @@ from han_retrieval.matchers import AligningMatcher
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.near_duplicates import without_near_duplicates
 from han_retrieval.search.parts import encode_part, score_parts
-from han_retrieval.search.query import Part, check_parts, parse_query
+from han_retrieval.search.query import Part, check_parts, condition_of, parse_query, scored
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult, make_result
+from han_retrieval.search.rows import newest_first
 from han_retrieval.search.unknown import is_mostly_unknown
 from han_retrieval.search.vectors import Rows
 
@@ -42,7 +43,8 @@ def search(
     """Find the photos that fit a query best.
 
     A query of several parts is ordered by the weighted sum of their exact scores; the weighted sum of their pooled
-    vectors chooses its candidates. Photos of the index that are parts are left out.
+    vectors chooses its candidates. Photos of the index that are parts are left out. A query of conditions alone finds
+    all photos that meet them, newest first, with the score 0.
 
     Args:
         index: The photos.
@@ -63,6 +65,9 @@ def search(
     with clock("encode"):
         parts = parse_query(query) if isinstance(query, str) else list(query)
         check_parts(parts)
+        where, parts = condition_of(parts, where), scored(parts)
+        if not parts:
+            return _newest(index, k, where=where, clock=clock)
         encoded = [encode_part(index, model, part) for part in parts]
         weights = np.array([part.weight for part in parts], np.float32)
         pooled = torch.stack([part.weight * part.vector.float().cpu() for part in encoded]).sum(0)
@@ -70,8 +75,8 @@ def search(
     wanted = max(candidates, k) + len(themselves)
     rows, among = choose_rows(index, pooled, wanted, where=where, exact=exact, clock=clock)
     rows = rows[~np.isin(rows, themselves)]
-    rows, scored = index.scores(rows, partial(score_parts, model, encoded), clock=clock)
-    scores = weights @ scored  # (K,)
+    rows, of_parts = index.scores(rows, partial(score_parts, model, encoded), clock=clock)
+    scores = weights @ of_parts  # (K,)
     order = np.argsort(-scores, kind="stable")
     with clock("fetch"):
         best = order[without_near_duplicates(index, rows[order], k)] if collapse else order[:k]
@@ -87,6 +92,15 @@ def search(
         among=among,
         nothing_matches=is_mostly_unknown(model, parts[0].text),
     )
+
+
+def _newest(index: IndexReader, k: int, *, where: str | None, clock: Clock) -> SearchResult:
+    """The newest photos that meet a condition; those without a date come last, by the time their file was written."""
+    with clock("filter"):
+        rows = newest_first(index.photos)
+        if where is not None:
+            rows = rows[np.isin(rows, index.filter(where))]
+    return make_result(index, rows[:k], np.zeros(min(k, len(rows)), np.float32), clock=clock)
 
 
 def check_model(index: IndexReader, model: AligningMatcher, k: int) -> None:

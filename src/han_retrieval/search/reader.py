@@ -31,7 +31,7 @@ from han_retrieval.scoring import Tokens
 from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import TextMap, make_pooling
-from han_retrieval.search.rows import CHECKSUMS, COLUMNS, to_files, to_tokens
+from han_retrieval.search.rows import CHECKSUMS, columns_of, to_files, to_tokens, with_all_columns
 from han_retrieval.search.scan import path_of
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary, summarise_index
@@ -75,7 +75,7 @@ class IndexReader(Closing):
         settings: The content of ``index.json``.
         made_by: The model, the detector and the storage that the index was made with.
         photos: An Arrow table with a row a photo: id, root, path, folder, mtime (ns), copies (further files), size,
-            width, height, date, camera, regions (their number m).
+            width, height, date, camera, regions (their number m), text, latitude, longitude, place.
         vectors: The pooled vectors of photos.
         pooling: Makes the pooled vectors of photos and queries.
 
@@ -343,14 +343,14 @@ class IndexReader(Closing):
     def _read(self, settings: Settings, dataset: Any) -> None:
         """Read the columns that are kept in memory."""
         made_by = read_made_by(self.path, metadata_of(dataset))
-        table = read_sound(self.path / settings.table, dataset, [*COLUMNS, "_rowid"], CHECKSUMS)
+        table = read_sound(self.path / settings.table, dataset, [*columns_of(dataset.schema), "_rowid"], CHECKSUMS)
         sound = SoundRows(self.path / settings.table, table, CHECKSUMS)
         ids = table["_rowid"].to_numpy()
         vectors = self._read_vectors(settings, dataset, ids, sound, made_by.pooled_size)
         self._dataset, self._ids, self._table, self._sound = dataset, ids, self.path / settings.table, sound
         self.settings, self.made_by, self.vectors = settings, made_by, vectors
         self.pooling = make_pooling(made_by.pooling, made_by.joint_size, self._text_map)
-        self.photos, self._photos_dataset = table.select(COLUMNS).combine_chunks(), None
+        self.photos, self._photos_dataset = with_all_columns(table).combine_chunks(), None
 
     def _read_vectors(
         self, settings: Settings, dataset: Any, ids: NDArray[np.uint64], sound: SoundRows, size: int

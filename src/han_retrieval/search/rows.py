@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.data import ExifInfo
+from han_retrieval.data import PhotoInfo
 from han_retrieval.scoring import Tokens
 from han_retrieval.storage.arrays import list_of, pad, to_counts, to_lists, to_rows, vector_of
 from han_retrieval.storage.checksums import checksum_fields
@@ -60,14 +61,14 @@ class PhotoRow(NamedTuple):
         id: The BLAKE2b hash of its content, 32 hexadecimal digits.
         files: All files with this content, in order; at least one.
         size: Of a file, in bytes.
-        exif: When and with which camera it was taken.
+        info: What the file says of it.
         encoded: All else.
     """
 
     id: str
     files: tuple[PhotoFile, ...]
     size: int
-    exif: ExifInfo
+    info: PhotoInfo
     encoded: Encoded
 
 
@@ -100,13 +101,24 @@ _FACTS = pa.schema(
     ]
 )
 
-COLUMNS = [*_PLACES.names, *_FACTS.names]
+_SAID = pa.schema(
+    [
+        pa.field("text", pa.string()),
+        pa.field("latitude", pa.float64()),
+        pa.field("longitude", pa.float64()),
+        pa.field("place", pa.string()),
+    ]
+)
+"""What a photo's file says of it; an index of before lacks these columns."""
+
+COLUMNS = [*_PLACES.names, *_FACTS.names, *_SAID.names]
 """The columns of a photo without its regions."""
 
 
 CHECKSUMS = {
     "places_checksum": tuple(_PLACES.names),
     "facts_checksum": tuple(_FACTS.names),
+    "said_checksum": tuple(_SAID.names),
     "regions_checksum": ("boxes", "labels"),
     "tokens_checksum": ("tokens", "scales"),
     "pooled_checksum": ("pooled",),
@@ -120,6 +132,7 @@ def row_schema(joint_size: int, pooled_size: int, storage: str) -> pa.Schema:
         [
             *_PLACES,
             *_FACTS,
+            *_SAID,
             pa.field("boxes", list_of(vector_of(pa.float32(), 4))),
             pa.field("labels", list_of(pa.string())),
             pa.field("tokens", list_of(vector_of(STORAGES[storage], joint_size)), nullable=False),
@@ -128,6 +141,19 @@ def row_schema(joint_size: int, pooled_size: int, storage: str) -> pa.Schema:
             *checksum_fields(CHECKSUMS),
         ]
     )
+
+
+def columns_of(schema: pa.Schema) -> list[str]:
+    """Those of ``COLUMNS`` that a table has."""
+    return [name for name in COLUMNS if name in schema.names]
+
+
+def with_all_columns(table: pa.Table) -> pa.Table:
+    """The ``COLUMNS`` of a table, with nulls for those that it lacks."""
+    for field in _SAID:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(COLUMNS)
 
 
 def to_table(rows: Sequence[PhotoRow], schema: pa.Schema) -> pa.Table:
@@ -140,8 +166,9 @@ def to_table(rows: Sequence[PhotoRow], schema: pa.Schema) -> pa.Table:
             "size": [row.size for row in rows],
             "width": [each.width for each in contents],
             "height": [each.height for each in contents],
-            "date": [row.exif.date for row in rows],
-            "camera": [row.exif.camera for row in rows],
+            "date": [row.info.date for row in rows],
+            "camera": [row.info.camera for row in rows],
+            **{name: [getattr(row.info, name) for row in rows] for name in _SAID.names if name in schema.names},
             "regions": [len(each.tokens) for each in contents],
             "boxes": to_lists([each.boxes for each in contents], schema.field("boxes").type),
             "labels": [each.labels for each in contents],
@@ -178,6 +205,13 @@ def to_files(table: pa.Table) -> dict[str, tuple[PhotoFile, ...]]:
         photo_id: (PhotoFile(root, path, mtime), *(PhotoFile(**copy) for copy in copies or ()))
         for photo_id, root, path, mtime, copies in zip(*columns, strict=True)
     }
+
+
+def newest_first(photos: pa.Table) -> NDArray[np.int64]:
+    """(N,) rows by date, newest first; those without a date come last, by the time their file was written."""
+    order = photos.select(["date", "mtime"]).append_column("row", pa.array(range(len(photos)), pa.int64()))
+    order = order.sort_by([("date", "descending"), ("mtime", "descending"), ("row", "ascending")])
+    return np.asarray(order["row"].to_numpy(), dtype=np.int64)
 
 
 def to_tokens(table: pa.Table) -> tuple[Tokens, Tensor]:

@@ -17,7 +17,16 @@ from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_json_lines
 from han_retrieval.search.pooling import POOLINGS
-from han_retrieval.search.rows import CHECKSUMS, COLUMNS, PhotoFile, PhotoRow, row_schema, to_files, to_places, to_table
+from han_retrieval.search.rows import (
+    CHECKSUMS,
+    PhotoFile,
+    PhotoRow,
+    columns_of,
+    row_schema,
+    to_files,
+    to_places,
+    to_table,
+)
 from han_retrieval.search.scan import FileState, Place
 from han_retrieval.search.vector_index import EXACT_UP_TO, keep_up
 from han_retrieval.storage.checksums import json_checksum
@@ -89,7 +98,7 @@ class PhotoTable:
 
     def files(self) -> tuple[dict[str, tuple[PhotoFile, ...]], dict[str, int]]:
         """The files of each photo and their size in bytes, by the photo's id."""
-        table = read_sound(self.path, self._table.dataset, COLUMNS, CHECKSUMS)
+        table = read_sound(self.path, self._table.dataset, columns_of(self._table.dataset.schema), CHECKSUMS)
         return to_files(table), dict(zip(table["id"].to_pylist(), table["size"].to_pylist(), strict=True))
 
     def append(self, rows: Sequence[PhotoRow]) -> None:

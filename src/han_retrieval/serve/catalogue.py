@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import StoreError
 from han_retrieval.search import Hit
-from han_retrieval.search.rows import PhotoFile, to_files
+from han_retrieval.search.rows import PhotoFile, newest_first, to_files
 from han_retrieval.search.scan import path_of
 from han_retrieval.serve.schemas import FolderFacet, PhotoSummary
 
@@ -57,10 +57,8 @@ class Catalogue:
 
     @cached_property
     def newest_first(self) -> NDArray[np.int64]:
-        """(N,) rows by date, newest first; those without a date come last, by the time their file was written."""
-        order = self._photos.select(["date", "mtime"]).append_column("row", pa.array(range(len(self)), pa.int64()))
-        order = order.sort_by([("date", "descending"), ("mtime", "descending"), ("row", "ascending")])
-        return np.asarray(order["row"].to_numpy(), dtype=np.int64)
+        """(N,) rows; see ``search.rows.newest_first``."""
+        return newest_first(self._photos)
 
     @cached_property
     def folders(self) -> list[FolderFacet]:

@@ -58,6 +58,10 @@ class PhotoDetails(PhotoSummary):
     copies: list[str] = Field(description="further files of the same content")
     folder: str
     camera: str | None
+    text: str | None = Field(description="title, caption, keywords and names in the file, a line each")
+    place: str | None = Field(description="the town where it was taken, with province and country")
+    latitude: float | None
+    longitude: float | None
     size: int = Field(description="of the file, in bytes")
     regions: int = Field(description="number of regions")
 

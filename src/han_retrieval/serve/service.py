@@ -38,7 +38,7 @@ from han_retrieval.search.calibration import NAME as CALIBRATION
 from han_retrieval.search.calibration import Match
 from han_retrieval.search.parts import score_photo
 from han_retrieval.search.pooling import TEXT_MAP
-from han_retrieval.search.query import check_parts
+from han_retrieval.search.query import check_parts, condition_of, scored
 from han_retrieval.search.shards import ShardedIndex, Shards
 from han_retrieval.search.unknown import some_sentence, spelt_alike
 from han_retrieval.serve.catalogue import Catalogue
@@ -150,7 +150,7 @@ class SearchService:
 
         Photos of the query are ids or paths of the index; no file is looked at. ``photo``, a row or an upload, is one
         more part: what the query calls ``photo:upload``, else a part with the weight 1. Photos of the index that are
-        parts are left out.
+        parts are left out. A query of ``text:`` alone gives the photos about which that is written, newest first.
 
         Raises:
             HANError: The model knows none of the words of a sentence, the index lacks a photo, no region is found in
@@ -159,6 +159,11 @@ class SearchService:
         self._check_model()
         began = time.perf_counter()
         parts, names = self._parts(query, photo)
+        page = replace(page, where=condition_of(parts, page.where))
+        names = [name for part, name in zip(parts, names, strict=True) if not part.written]
+        parts = scored(parts)
+        if not parts:
+            return self.newest(page)
         detected = {"detect": time.perf_counter() - began} if any(isinstance(p.photo, Regions) for p in parts) else {}
         known = {
             word: there
@@ -250,6 +255,10 @@ class SearchService:
         """
         self._check_model()
         parts, names = self._parts(query, None)
+        names = [name for part, name in zip(parts, names, strict=True) if not part.written]
+        parts = scored(parts)
+        if not parts:
+            raise QueryError("the query has nothing that a photo could show, only text:")
         sentences = [part for part in parts if part.photo is None]
         evidence = evidence_from_index(self._index, self._model, row, [part.text for part in sentences])
         pairs = list(zip(sentences, evidence, strict=True))

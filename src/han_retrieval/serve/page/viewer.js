@@ -101,7 +101,7 @@ export class Viewer {
       if (this.hit.id !== id) return;
       if (draw) this.#draw(facts);
       $("viewer-name").textContent = facts.name;
-      const parts = [facts.date && day(facts.date), facts.camera, `${facts.width} × ${facts.height}`, bytes(facts.size), facts.path];
+      const parts = [facts.text?.replaceAll("\n", " · "), facts.place, facts.date && day(facts.date), facts.camera, `${facts.width} × ${facts.height}`, bytes(facts.size), facts.path];
       if (facts.copies.length) parts.push(`${facts.copies.length} ${facts.copies.length === 1 ? "copy" : "copies"}`);
       $("facts").textContent = parts.filter(Boolean).join(" · ");
       this.path = facts.path;
