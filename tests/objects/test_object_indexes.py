@@ -17,6 +17,7 @@ from han_retrieval.regions import extract
 from han_retrieval.search import Index
 from han_retrieval.search import tables as tables_module
 from han_retrieval.search.damage import check_index, repair_index
+from han_retrieval.search.vectors import OnDisk
 from han_retrieval.serve import SearchService
 from han_retrieval.serve import service as service_module
 from han_retrieval.storage.locks import WriterLock
@@ -185,3 +186,19 @@ def test_two_servers_give_the_same_answers_and_take_up_an_update(url, model, tmp
     finally:
         for service in services:
             service.close()
+
+
+@pytest.mark.slow
+def test_a_vector_index_finds_what_it_finds_in_a_folder_and_is_kept_up(url, model, tmp_path):
+    photos, out, there = make_photos(tmp_path / "photos", 300), tmp_path / "index", f"{url}/index"
+    for place in (there, out):
+        update(photos, place, model, exact_up_to=256)
+    make_photos(photos, 5, first=400)
+    for place in (there, out):
+        update(photos, place)
+        with Index.open(place) as index:
+            assert isinstance(index.vectors, OnDisk)
+            exact = {hit.path.name for hit in index.search(SENTENCE, k=40, exact=True)}
+            near = {hit.path.name for hit in index.search(SENTENCE, k=40, candidates=200)}
+            assert len(exact & near) >= 36  # eight bits a number
+    assert check_index(there) == check_index(out) == []
