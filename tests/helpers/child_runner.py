@@ -55,9 +55,9 @@ def prepare_training() -> None:
     """Import what trainings need besides."""
     import scipy.linalg  # noqa: F401
 
-    from han_retrieval.scoring.api import _compiles
+    from han_retrieval.scoring.api import can_compile
 
-    _compiles()
+    can_compile()
     gc.freeze()
 
 

@@ -122,7 +122,7 @@ class AligningMatcher(Matcher):
         )
 
     def store_images(
-        self, image_tokens: Tensor | Tokens, region_mask: Tensor, *, storage: str = "float16"
+        self, image_tokens: Tensor | Tokens, region_mask: Tensor, *, storage: str = "float16", wait: bool = True
     ) -> Collection:
         """Encoded images, ready to be scored against one sentence after another.
 
@@ -130,6 +130,7 @@ class AligningMatcher(Matcher):
             image_tokens: (I, m, d), as ``encode_images`` gives them, or tokens that are stored already.
             region_mask: (I, m) bool, true where a region is.
             storage: How tokens are kept that are not stored yet: "float32", "float16", "bfloat16" or "int8".
+            wait: Whether to wait for kernels that are not loaded or compiled yet; else plain torch scores meanwhile.
 
         Returns:
             A collection whose ``scores`` takes a sentence's (n, d) tokens without padding and gives (I,) scores. The
@@ -140,7 +141,7 @@ class AligningMatcher(Matcher):
         """
         region_mask = region_mask.to(self.device)
         self._check("image", image_tokens, region_mask)
-        return self._store(image_tokens, region_mask, "images", storage)
+        return self._store(image_tokens, region_mask, "images", storage, wait=wait)
 
     def store_texts(self, text_tokens: Tensor | Tokens, word_mask: Tensor, *, storage: str = "float16") -> Collection:
         """Encoded texts (T, n, d), (T, n), ready to be scored against one image's (m, d) tokens after another's.
@@ -178,7 +179,9 @@ class AligningMatcher(Matcher):
         self._check("image", image_tokens, region_mask)
         mean = partial(self.pool, pooling="mean", temperature=1.0)
         matching = replace(self._matching, direction="words", pool=mean)
-        photos = Collection(image_tokens, region_mask, of="images", blocks=(), matching=matching, storage="float32")
+        photos = Collection(
+            image_tokens, region_mask, of="images", blocks=(), matching=matching, storage="float32", wait=False
+        )
         return photos.scores(query.to(self.device))
 
     @torch.no_grad()
@@ -207,8 +210,10 @@ class AligningMatcher(Matcher):
             attention=torch.cat([torch.zeros(0, s, s), *(a.cpu() for a in attention)]),
         )
 
-    def _store(self, tokens: Tensor | Tokens, mask: Tensor, of: str, storage: str) -> Collection:
-        return Collection(tokens, mask, of=of, blocks=self._blocks, matching=self._matching, storage=storage)  # type: ignore[arg-type]
+    def _store(self, tokens: Tensor | Tokens, mask: Tensor, of: str, storage: str, *, wait: bool = True) -> Collection:
+        return Collection(
+            tokens, mask, of=of, blocks=self._blocks, matching=self._matching, storage=storage, wait=wait  # type: ignore[arg-type]
+        )  # fmt: skip
 
     @property
     def _blocks(self) -> list[nn.Module]:

@@ -43,6 +43,7 @@ def score_all_pairs(
     matching: Matching,
     precision: str = "float32",
     chunk_elements: int | None = None,
+    kernels: bool = True,
 ) -> Tensor:
     """Scores of all pairs in Gram space, differentiable.
 
@@ -57,6 +58,7 @@ def score_all_pairs(
             one (on a GPU: where words alone attend), if no gradient is asked for; all else stays in float32.
         chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair, where no kernel
             for the CPU is at hand. Some forty blocks are alive at once. None: ``CPU_ELEMENTS`` or ``GPU_ELEMENTS``.
+        kernels: Whether the CPU's kernels score where they can, which may have to be compiled first.
 
     Returns:
         (I, T) scores in the tokens' dtype, also under ``torch.autocast``, which is off in here. A pair's score does not
@@ -96,7 +98,7 @@ def score_all_pairs(
         if matching.attention == "max":
             factors = _factors(precision, image_tokens, text_tokens)
             return max_similarity.scores(items, matching=matching, factors=factors, chunk_elements=chunk_elements)
-        if has_kernel(image_tokens, blocks):
+        if kernels and has_kernel(image_tokens, blocks):
             return _by_kernel(items, blocks, matching, precision)
         if len(blocks) > 1 or (blocks and matching.direction != "words"):
             return many_blocks.scores(items, blocks=blocks, matching=matching, chunk_elements=chunk_elements)
@@ -117,11 +119,16 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> bool:
     """Whether the kernels in ``cpu`` can score: float32 on the CPU, one block or none, and Numba compiles."""
-    return tokens.device.type == "cpu" and tokens.dtype == torch.float32 and len(blocks) <= 1 and _compiles()
+    return could_have_kernel(tokens, blocks) and can_compile()
+
+
+def could_have_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> bool:
+    """Whether kernels can score where Numba compiles; nothing is tried."""
+    return tokens.device.type == "cpu" and tokens.dtype == torch.float32 and len(blocks) <= 1
 
 
 @functools.cache
-def _compiles() -> bool:
+def can_compile() -> bool:
     """Whether Numba is here and compiles for this processor. If not, a warning says so once."""
     try:
         from han_retrieval.scoring.cpu import products

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring.api import has_kernel, score_all_pairs
+from han_retrieval.scoring.api import could_have_kernel, has_kernel, score_all_pairs
+from han_retrieval.scoring.kernels import Use, are_ready
 from han_retrieval.scoring.matching import Matching
 from han_retrieval.scoring.projections import AttentionBlock
 from han_retrieval.scoring.tokens import Tokens
 
 if TYPE_CHECKING:
-    from han_retrieval.scoring.cpu.stored import StoredItems
+    from han_retrieval.scoring.cpu.stored import StoredItem, StoredItems
 
 
 class Collection:
@@ -29,6 +31,7 @@ class Collection:
         blocks: The rounds of attention, whose weights must stay as they are.
         matching: What makes a score.
         storage: How float32 tokens are kept, one of ``STORAGES``. Scores are exactly those of the rounded tokens.
+        wait: Whether to wait for the kernels where they are not loaded or compiled yet; else plain torch scores.
 
     Raises:
         ValueError: ``of`` or ``storage`` is none of those.
@@ -43,24 +46,25 @@ class Collection:
         blocks: Sequence[AttentionBlock],
         matching: Matching,
         storage: str = "float16",
+        wait: bool = True,
     ):
         if of not in ("images", "texts"):
             raise ValueError(f"of must be 'images' or 'texts'; got {of!r}")
         self.of, self.blocks, self.matching, self.mask = of, blocks, matching, mask
-        kernel = has_kernel(tokens if isinstance(tokens, Tensor) else tokens.scale, blocks)
+        like = tokens if isinstance(tokens, Tensor) else tokens.scale
         if isinstance(tokens, Tensor):
             tokens = Tokens.store(tokens.detach(), storage)
+        self._kernels = (
+            could_have_kernel(like, blocks) and matching.attention != "max" and (wait or self._ready(tokens))
+        )
+        kernel = self._kernels and has_kernel(like, blocks)
         stored = Tokens(tokens.values.masked_fill(~mask.unsqueeze(2), 0), tokens.scale)
         self.joint_size = stored.values.shape[2]
-        self._tokens: Tokens | None = None
+        self._tokens: Tokens | None = stored
         self._compiled: StoredItems | None = None
-        if kernel and len(self) and len(blocks) == 1:
-            from han_retrieval.scoring.cpu.stored import StoredItems
-
-            with torch.no_grad():
-                self._compiled = StoredItems.build(stored, mask, blocks[0], of=of, directions=matching.directions)
-        else:
-            self._tokens = stored
+        self._one_block = kernel and len(self) > 0 and len(blocks) == 1
+        if wait:
+            self._build()
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -72,12 +76,49 @@ class Collection:
     def bytes_an_item(self) -> float:
         """Bytes of memory an item takes, the tables that are computed once included."""
         parts: Sequence[NDArray[np.generic] | Tensor]
-        if self._compiled:
-            parts = (self._compiled.tokens, self._compiled.scale, *self._compiled.tables)
+        if compiled := self._build():
+            parts = (compiled.tokens, compiled.scale, *compiled.tables)
         else:
             assert self._tokens is not None
             parts = (self._tokens.values, self._tokens.scale)
         return sum(x.nbytes for x in parts) / max(1, len(self))
+
+    @torch.no_grad()
+    def split(self) -> list[StoredItem] | None:
+        """What is computed once for each item, for ``join``; None where no kernel scores them."""
+        if not self._one_block:
+            return None
+        from han_retrieval.scoring.cpu.stored import prepare
+
+        assert self._tokens is not None
+        return prepare(self._tokens, self.mask, self.blocks[0], **self._kind)
+
+    @torch.no_grad()
+    def join(self, items: Sequence[StoredItem]) -> Collection:
+        """A collection of items, at least one, that ``split`` of this one gave or of others like it."""
+        from han_retrieval.scoring.cpu.stored import StoredItems
+
+        joined = copy(self)
+        joined._compiled = StoredItems.join(items, self.blocks[0], **self._kind)
+        joined._tokens, joined._one_block = None, False
+        counts = joined._compiled.layout.counts
+        joined.mask = torch.arange(int(counts.max())) < counts.unsqueeze(1)
+        return joined
+
+    def _build(self) -> StoredItems | None:
+        """The items as kernels read them, laid out at the first use; None where no kernel scores them."""
+        if self._one_block and self._compiled is None:
+            from han_retrieval.scoring.cpu.stored import StoredItems
+
+            assert self._tokens is not None
+            with torch.no_grad():
+                self._compiled = StoredItems.build(self._tokens, self.mask, self.blocks[0], **self._kind)
+            self._tokens, self._one_block = None, False
+        return self._compiled
+
+    @property
+    def _kind(self) -> dict[str, Any]:
+        return {"of": self.of, "directions": self.matching.directions}
 
     @torch.no_grad()
     def scores(self, query: Tensor) -> Tensor:
@@ -94,13 +135,20 @@ class Collection:
         """
         if query.ndim != 2 or not len(query) or query.shape[1] != self.joint_size:
             raise ValueError(f"a query must be (tokens, {self.joint_size}) without padding; got {tuple(query.shape)}")
-        if self._compiled is None:
+        compiled = self._build()
+        if compiled is None:
             assert self._tokens is not None
             mine = query.unsqueeze(0), torch.ones(1, len(query), dtype=torch.bool, device=query.device)
             its = self._tokens.load().to(query.dtype), self.mask
             images, texts = (its, mine) if self.of == "images" else (mine, its)
-            return score_all_pairs(*images, *texts, blocks=self.blocks, matching=self.matching).flatten()
-        found = self._compiled.matches(query, self.matching.temperature)
+            scores = score_all_pairs(*images, *texts, blocks=self.blocks, matching=self.matching, kernels=self._kernels)
+            return scores.flatten()
+        found = compiled.matches(query, self.matching.temperature)
         every = self.mask.new_ones(len(query))
         region_mask, word_mask = (self.mask, every) if self.of == "images" else (every, self.mask)
         return self.matching.scores(found, region_mask=region_mask, word_mask=word_mask)
+
+    def _ready(self, tokens: Tokens) -> bool:
+        """Whether the kernels are loaded; if not, they will be."""
+        storage = str(tokens.values.dtype).removeprefix("torch.")
+        return are_ready(Use(self.of, storage, self.matching.direction, self.matching.attention, len(self.blocks)))

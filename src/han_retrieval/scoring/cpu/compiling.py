@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numba
+import portalocker
+
+from han_retrieval.caches import cache_folder
 
 # Without Numba's own annotations, which change from release to release.
 njit: Any = numba.njit(nogil=True)
@@ -22,10 +27,11 @@ def cached_njit(function: Callable[..., Any]) -> Any:
 
     The log says so where a process compiles it first; for arguments of other types it is compiled anew in silence.
     """
-    users = _settings.CACHE_DIR
-    _settings.CACHE_DIR = str(Path(users or Path(__file__).parent / "__pycache__") / f"kernels-{_sources()}")
+    users, folder = _settings.CACHE_DIR, kept_in()
+    _settings.CACHE_DIR = str(folder)
     try:
         compiled = numba.njit(nogil=True, cache=True)(function)
+        _save_one_at_a_time(compiled, folder)
     except RuntimeError:  # no folder to keep it in
         compiled = numba.njit(nogil=True)(function)
     finally:
@@ -43,6 +49,44 @@ def cached_njit(function: Callable[..., Any]) -> Any:
             note.cancel()
 
     return call
+
+
+def kept_in() -> Path:
+    """The folder of the compiled kernels: Numba's own setting, else beside this file, else among the user's caches."""
+    name = f"kernels-{_sources()}"
+    if _settings.CACHE_DIR:
+        return Path(_settings.CACHE_DIR) / name
+    beside = Path(__file__).parent / "__pycache__" / name
+    return beside if is_writable(beside) else cache_folder() / name
+
+
+@functools.cache
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _save_one_at_a_time(compiled: Any, folder: Path) -> None:
+    """Let processes that compile at the same time write their kernels one after the other.
+
+    Numba reads a function's list of files, adds one and writes the list and the file, under no lock: of two processes
+    at once, one's list may name the other's file. What cannot be written is compiled anew by the next process.
+    """
+    cache = compiled._cache
+    save = cache.save_overload
+
+    def locked(signature: Any, data: Any) -> None:
+        with contextlib.suppress(OSError, portalocker.LockException):
+            folder.mkdir(parents=True, exist_ok=True)
+            with portalocker.Lock(folder / "lock", "a", timeout=60):
+                save(signature, data)
+
+    cache.save_overload = locked
 
 
 @functools.cache

@@ -27,11 +27,13 @@ class Layout:
         lengths: (groups,) words of the longest text of each group.
         rows: (T, n) int64, the row of each word among the C LANES; 0 where there is none.
         places: (T,) int64, the place of each text among the groups' LANES.
+        counts: (T,) int64, the words of each text.
     """
 
     lengths: NDArray[np.int64]
     rows: Tensor
     places: Tensor
+    counts: Tensor
 
     @classmethod
     def of(cls, word_mask: Tensor) -> Layout:
@@ -46,7 +48,7 @@ class Layout:
         start = first[places // LANES] * LANES + places % LANES
         nth = (word_mask.cumsum(1) - 1).clamp_min(0)  # of a word among its text's words
         rows = start.unsqueeze(1) + nth * LANES
-        return cls(lengths.numpy(), rows.masked_fill(~word_mask, 0), places)
+        return cls(lengths.numpy(), rows.masked_fill(~word_mask, 0), places, counts)
 
     @property
     def words(self) -> int:

@@ -10,7 +10,7 @@ tokens together over the groups, a group's tokens interleaved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -29,12 +29,71 @@ from han_retrieval.scoring.cpu.stored_kernel import against_images, against_text
 from han_retrieval.scoring.cpu.threads import share
 from han_retrieval.scoring.matching import TOKENS_OF
 from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, project
+from han_retrieval.scoring.single_block import CLOSED
 from han_retrieval.scoring.tokens import Tokens
 
 GROUPS_A_CHUNK = 4
+NUMBERS = {"images": 2, "texts": 5}
+"""How many tables have a number a token; the others have one for each two tokens of an item."""
 
 # The six products of a pair, the region's vector first, in the order of ``against_images``.
 PRODUCTS = (("q", "k"), ("k", "q"), ("u", "u"), ("u", "c"), ("c", "u"), ("c", "c"))
+
+
+class StoredItem(NamedTuple):
+    """One item of a collection, by itself, without padding.
+
+    Attributes:
+        tokens: (t, d), as the collection stores them.
+        numbers: (numbers a token, t) float32, the scale first, then ``closed``.
+        matrices: (matrices an item, t, t) float32.
+    """
+
+    tokens: NDArray[np.generic]
+    numbers: Array
+    matrices: Array
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(x.nbytes for x in self)
+
+
+def prepare(
+    stored: Tokens, mask: Tensor, block: AttentionBlock, *, of: str, directions: tuple[str, ...]
+) -> list[StoredItem]:
+    """What is computed once for each of items (N, t, d) with mask (N, t), item by item."""
+    there = mask.unsqueeze(2)
+    projections = project(block, stored.load())
+    if not mask.all():
+        projections = Projections(*(x * there for x in projections))
+    made = _tables_made(block, of, directions)(projections, mask)
+    numbers = torch.stack([stored.scale, *made[: NUMBERS[of]]], dim=1)  # (N, numbers, t)
+    matrices = torch.stack(made[NUMBERS[of] :], dim=1)  # (N, matrices, t, t)
+    values = _as_kernels_read(stored.values)
+    found = []
+    for own, *parts in zip(mask.numpy(), values, numbers.numpy(), matrices.numpy(), strict=True):
+        tokens, its, squares = parts
+        if own.all():
+            found.append(StoredItem(tokens.copy(), its.copy(), squares.copy()))  # so that the others can go
+        else:
+            found.append(StoredItem(tokens[own], its[:, own], squares[:, own][:, :, own]))
+    return found
+
+
+def _tables_made(
+    block: AttentionBlock, of: str, directions: tuple[str, ...]
+) -> Callable[[Projections, Tensor], tuple[Tensor, ...]]:
+    if of == "texts":
+        return partial(text_tables, over=block.over, directions=directions)
+    return partial(image_tables, over=block.over)
+
+
+def _as_kernels_read(values: Tensor) -> NDArray[np.generic]:
+    """Tokens as an array; NumPy has no bfloat16, and kernels take the bits of either half."""
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.view(torch.uint16 if values.dtype == torch.float16 else torch.int16)
+    return values.numpy()
 
 
 @dataclass(frozen=True)
@@ -69,9 +128,7 @@ class StoredItems:
         layout = Layout.of(mask)
         rows = Tokens(layout.lay(stored.values[mask], mask), layout.lay(stored.scale[mask], mask))
         valid = layout.lay(mask[mask], mask)
-        made = partial(image_tables, over=block.over)
-        if of == "texts":
-            made = partial(text_tables, over=block.over, directions=directions)
+        made = _tables_made(block, of, directions)
         runs = []
         for t, part in layout.runs():
             there = by_item(valid[part], t)
@@ -80,12 +137,34 @@ class StoredItems:
             if not there.all():
                 projections = Projections(*(x * there.unsqueeze(2) for x in projections))
             runs.append([side_by_side(x) for x in made(projections, there)])
-        values = rows.values.unflatten(0, (-1, LANES)).mT.contiguous()  # (C, d, LANES)
-        if values.dtype in (torch.float16, torch.bfloat16):
-            values = values.view(torch.uint16 if values.dtype == torch.float16 else torch.int16)
+        values = _as_kernels_read(rows.values.unflatten(0, (-1, LANES)).mT.contiguous())  # (C, d, LANES)
         scale = rows.scale.unflatten(0, (-1, LANES)).contiguous().numpy()
         tables = tuple(torch.cat(parts).numpy() for parts in zip(*runs, strict=True))
-        return cls(of, directions, maps(block), block.over, layout, values.numpy(), scale, tables)
+        return cls(of, directions, maps(block), block.over, layout, values, scale, tables)
+
+    @classmethod
+    def join(
+        cls, items: Sequence[StoredItem], block: AttentionBlock, *, of: str, directions: tuple[str, ...]
+    ) -> StoredItems:
+        """What ``build`` makes, of items that ``prepare`` gave for this block and these directions."""
+        counts = np.array([len(item.tokens) for item in items])
+        layout = Layout.of(torch.from_numpy(np.arange(counts.max()) < counts[:, np.newaxis]))
+        one = items[0]
+        tokens = np.zeros((layout.words, one.tokens.shape[1], LANES), one.tokens.dtype)
+        numbers = np.zeros((len(one.numbers), layout.words, LANES), np.float32)
+        numbers[1] = CLOSED
+        matrices = np.zeros((len(one.matrices), int((layout.lengths**2).sum()), LANES), np.float32)
+        first = np.cumsum(layout.lengths) - layout.lengths
+        first_square = np.cumsum(layout.lengths**2) - layout.lengths**2
+        for item, count, place in zip(items, counts.tolist(), layout.places.tolist(), strict=True):
+            group, lane = divmod(place, LANES)
+            t, at, square = int(layout.lengths[group]), int(first[group]), int(first_square[group])
+            tokens[at : at + count, :, lane] = item.tokens
+            numbers[:, at : at + count, lane] = item.numbers
+            its = matrices[:, square : square + t * t].reshape(len(matrices), t, t, LANES)
+            its[:, :count, :count, lane] = item.matrices
+        tables = *numbers[1:], *matrices
+        return cls(of, directions, maps(block), block.over, layout, tokens, numbers[0], tables)
 
     def matches(self, query: Tensor, temperature: float) -> dict[str, Tensor]:
         """Matches r by direction: (N, s) of the query's tokens, (N, t) of the stored items', which are padded."""
@@ -144,8 +223,7 @@ class StoredItems:
         return torch.cat(vectors).numpy(), torch.cat(biases).unsqueeze(1).numpy()
 
     def _tables_of(self, chunk: _Chunk) -> tuple[Array, ...]:
-        numbers = 2 if self.of == "images" else 5
-        rows, squares = self.tables[:numbers], self.tables[numbers:]
+        rows, squares = self.tables[: NUMBERS[self.of]], self.tables[NUMBERS[self.of] :]
         return *(x[chunk.words] for x in rows), *(x[chunk.squares] for x in squares)
 
     def _chunks(self) -> Iterator[_Chunk]:

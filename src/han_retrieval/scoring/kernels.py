@@ -1,0 +1,144 @@
+"""Compiled kernels that nobody waits for: they are loaded, or compiled, while plain torch scores.
+
+Loading takes half a second of a process, compiling some twenty once a machine. A search asks ``are_ready`` and, until
+they are, scores in plain torch; ``prepare`` runs in a thread of its own. It compiles in a process of its own, because
+compiling holds Python's global lock for most of its time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from han_retrieval.errors import one_line
+from han_retrieval.scoring.matching import Matching
+from han_retrieval.scoring.tokens import Tokens
+
+
+class Use(NamedTuple):
+    """What kernels are compiled for.
+
+    Attributes:
+        of: "images" or "texts": what is stored.
+        storage: How tokens are stored, one of ``STORAGES``.
+        direction: As in ``Matching``.
+        attention: As in ``Matching``.
+        blocks: 0 or 1.
+    """
+
+    of: str
+    storage: str
+    direction: str
+    attention: str
+    blocks: int
+
+
+_NOTHING = subprocess.DEVNULL
+_lock = threading.Lock()
+_ready: dict[Use, bool] = {}
+
+
+def are_ready(use: Use) -> bool:
+    """Whether the kernels are loaded. If not, they are being made ready, or cannot be."""
+    with _lock:
+        if use not in _ready:
+            _ready[use] = False
+            threads = torch.get_num_threads()
+            threading.Thread(target=prepare, args=(use, threads), name="kernels", daemon=True).start()
+        return _ready[use]
+
+
+def prepare(use: Use, threads: int) -> None:
+    """Load the kernels, after compiling them where no process has; ``are_ready`` from then on.
+
+    ``threads`` is what torch counts, which a new thread may find set to one for the time of a product.
+    """
+    from han_retrieval.scoring.api import can_compile
+
+    torch.set_num_threads(threads)
+    with contextlib.suppress(ImportError):
+        from han_retrieval.scoring.cpu.compiling import is_writable
+
+        mark = _mark(use)
+        if not mark.exists() and is_writable(mark.parent) and not _compile_elsewhere(use):
+            return
+    if not can_compile():
+        return
+    try:
+        run_once(use)
+    except Exception as error:  # what Numba, LLVM and the disk raise has no other common ancestor
+        logging.getLogger(__name__).warning("searches are scored without Numba, more slowly: %s", one_line(str(error)))
+        return
+    with contextlib.suppress(OSError):
+        _mark(use).touch()
+    with _lock:
+        _ready[use] = True
+
+
+def run_once(use: Use) -> None:
+    """Score one pair with the kernels, which compiles or loads them."""
+    from han_retrieval.scoring.collection import Collection
+
+    d = 16
+    blocks = [_Block(d) for _ in range(use.blocks)]
+    matching = Matching(1.0, use.direction, lambda matches, _: matches.sum(-1), use.attention)
+    token, there = torch.ones(1, 1, d), torch.ones(1, 1, dtype=torch.bool)
+    stored = Tokens.store(token, use.storage)
+    collection = Collection(stored, there, of=use.of, blocks=blocks, matching=matching)
+    collection.scores(token[0])
+
+
+class _Block(nn.Module):
+    """An ``AttentionBlock`` that does nothing of use."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.output = (nn.Linear(d, d) for _ in range(4))
+        self.temperature, self.residual, self.over = 1.0, "query", "both"
+
+
+def _mark(use: Use) -> Path:
+    """A file that is there once a process of this machine has compiled the kernels."""
+    import llvmlite.binding as llvm
+    import numba
+
+    from han_retrieval.scoring.cpu.compiling import kept_in
+
+    made_by = f"{numba.__version__}-{sys.implementation.cache_tag}-{llvm.get_host_cpu_name()}"
+    return kept_in() / f"{'-'.join(map(str, use))}-{made_by}.done"
+
+
+def _compile_elsewhere(use: Use) -> bool:
+    """Compile the kernels in another process; False if this one is ending."""
+    if not sys.executable or getattr(sys, "frozen", False):  # a program of its own, which is no Python
+        return True
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "han_retrieval.scoring.kernels", *map(str, use)]
+    try:
+        # Of a session of its own, so that Ctrl-C at the terminal reaches this process alone, which then ends that one.
+        process = subprocess.Popen(
+            command, env=environment, stdin=_NOTHING, stdout=_NOTHING, stderr=_NOTHING, start_new_session=True
+        )
+    except OSError:
+        return True
+    atexit.register(process.kill)
+    process.wait()
+    atexit.unregister(process.kill)
+    return process.returncode >= 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(5)
+    of, storage, direction, attention, blocks = sys.argv[1:]
+    run_once(Use(of, storage, direction, attention, int(blocks)))

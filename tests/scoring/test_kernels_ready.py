@@ -1,0 +1,141 @@
+"""Nobody waits for kernels in a search: plain torch scores until they are loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import portalocker
+import pytest
+import torch
+
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.scoring import kernels
+from han_retrieval.scoring.cpu import compiling
+from han_retrieval.scoring.kernels import Use
+
+
+@pytest.fixture
+def nothing_ready(monkeypatch):
+    monkeypatch.setattr(kernels, "_ready", {})
+
+
+def model_and_photos(**options):
+    torch.manual_seed(0)
+    model = HAN(HANConfig(region_size=11, vocabulary_size=40, word_size=8, joint_size=32, **options)).eval()
+    mask = torch.rand(21, 9) < 0.7
+    mask[:, 0] = True
+    words = torch.randint(1, 40, (1, 7))
+    there = torch.ones(1, 7, dtype=torch.bool)
+    with torch.no_grad():
+        return model, model.encode_images(torch.randn(21, 9, 11), mask), mask, model.encode_texts(words, there)[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"alignment": "both"}, {"alignment": "regions"}, {"blocks": 0}], ids=str)
+def test_scores_are_the_same_before_and_after(options, nothing_ready, monkeypatch):
+    model, photos, mask, query = model_and_photos(**options)
+    begun = []
+    monkeypatch.setattr(kernels, "prepare", lambda use, threads: begun.append((use, threads)))
+    stored = model.store_images(photos, mask, storage="int8", wait=False)
+    before = stored.scores(query)
+    assert stored.split() is None
+    ((use, _),) = begun
+    kernels._ready[use] = True
+    after = model.store_images(photos, mask, storage="int8", wait=False)
+    assert (after.split() is None) == (options.get("blocks") == 0)
+    assert (after.scores(query) - before).abs().max() < 1e-5
+    assert len(begun) == 1
+
+
+def test_kernels_are_made_ready_in_the_background(nothing_ready, monkeypatch):
+    use = Use("images", "int8", "words", "cosine", 1)
+    monkeypatch.setattr(kernels, "_compile_elsewhere", lambda use: True)
+    assert not kernels.are_ready(use)
+    for _ in range(1200):
+        if kernels.are_ready(use):
+            break
+        time.sleep(0.1)
+    assert kernels.are_ready(use)
+    assert kernels._mark(use).exists()
+    # What was loaded is all that a search with such photos calls.
+    from han_retrieval.scoring.cpu import products, stored_kernel
+
+    compiled = products.multiply_stored.__wrapped__, stored_kernel.against_images.__wrapped__
+    known = [set(each.signatures) for each in compiled_functions(products, stored_kernel)]
+    model, photos, mask, query = model_and_photos()
+    model.store_images(photos, mask, storage="int8").scores(query)
+    assert [set(each.signatures) for each in compiled_functions(products, stored_kernel)] == known
+    assert compiled
+
+
+def compiled_functions(products, stored_kernel):
+    return [
+        next(cell.cell_contents for cell in each.__closure__ if hasattr(cell.cell_contents, "signatures"))
+        for each in (products.multiply_stored, stored_kernel.against_images)
+    ]
+
+
+def test_a_process_that_ends_ends_the_compiler(tmp_path):
+    code = (
+        "import sys, threading, time\nfrom han_retrieval.scoring import kernels\n"
+        "kernels.sys.executable = sys.argv[1]\n"
+        "threading.Thread(target=kernels._compile_elsewhere, args=(kernels.Use(*'abcde'),), daemon=True).start()\n"
+        "time.sleep(2)\nprint('ends', flush=True)\n"
+    )
+    pid = tmp_path / "pid"
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 100\n")
+    compiler.chmod(0o755)
+    found = subprocess.run([sys.executable, "-c", code, compiler], capture_output=True, text=True, timeout=60)
+    assert found.stdout == "ends\n", found.stderr
+    deadline = time.monotonic() + 10
+    while alive(int(pid.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(int(pid.read_text()))
+
+
+def alive(pid):
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(found) and not found.startswith("Z")
+
+
+def one_more(x):
+    return x + 1
+
+
+def test_kernels_are_written_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling._settings, "CACHE_DIR", str(tmp_path))
+    function = compiling.cached_njit(one_more)
+    folder = compiling.kept_in()
+    folder.mkdir(parents=True, exist_ok=True)
+    with portalocker.Lock(folder / "lock", "a"):
+        worker = threading.Thread(target=function, args=(1,))
+        worker.start()
+        worker.join(1.5)
+        assert worker.is_alive()
+        assert not list(folder.glob("*/*.nbi"))
+    worker.join(60)
+    assert list(folder.glob("*/*.nbi"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_place_for_kernels(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling._settings, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiling, "is_writable", lambda folder: False)
+    if sys.platform == "linux":
+        assert tmp_path in compiling.kept_in().parents
+    monkeypatch.setattr(compiling, "is_writable", lambda folder: True)
+    assert compiling.kept_in().parent == compiling.Path(compiling.__file__).parent / "__pycache__"
+
+
+def test_where_kernels_cannot_be_kept_they_still_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling._settings, "CACHE_DIR", str(tmp_path))
+    function = compiling.cached_njit(one_more)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compiling.portalocker, "Lock", full)
+    assert function(1) == 2
