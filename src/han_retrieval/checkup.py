@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from han_retrieval.errors import DataError, HANError, StoreError
-from han_retrieval.files import leftovers, move
+from han_retrieval.files import BACKBONE_FOLDER, leftovers, move
 from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, model_folder
 from han_retrieval.objects import is_remote, to_path
 from han_retrieval.parsing import read_settings
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.folder_checksums import NAME, accept_files, check_files, listed_files
-from han_retrieval.weights import BACKBONE_FOLDER
 
 _CALIBRATION, _TEXT_MAP, _TEXT_WEIGHTS = "calibration.json", "candidates.safetensors", "text_encoder.safetensors"
 # What programs read of a model, a detector or the weights of a text encoder.

@@ -15,6 +15,9 @@ from han_retrieval.objects import ObjectPath, is_remote, to_path
 _WINDOWS = os.name == "nt"
 _TRIES = 20  # on Windows, a twentieth of a second apart
 
+BACKBONE_FOLDER = "backbone"
+"""Where a model's folder holds the image backbone that was trained with it, if one was."""
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a run after a crash, finds the old content or the new one.

@@ -16,9 +16,6 @@ from torch.overrides import TorchFunctionMode
 from han_retrieval.errors import HANError, ModelError
 from han_retrieval.process import interrupts_wait
 
-BACKBONE_FOLDER = "backbone"
-"""Where a model's folder holds the image backbone that was trained with it, if one was."""
-
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Tensors as the content of a safetensors file; those that share memory, as tied weights do, each for itself."""

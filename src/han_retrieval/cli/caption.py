@@ -6,17 +6,14 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.detectors import find_detector
-from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import match_column
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, cpu_option, detector_options, json_option, k_option, model_option
 from han_retrieval.data import open_photo, read_sentences
 from han_retrieval.errors import DataError
-from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher
-from han_retrieval.regions.choose import PHOTO
-from han_retrieval.search import Calibration, Index, is_index, rank_captions
+from han_retrieval.matchers.saving import DEFAULT_MODEL
+from han_retrieval.search.settings import is_index
 
 
 @click.command()
@@ -35,6 +32,14 @@ def caption(
     CAPTIONS is a text file (.txt) with one sentence per line, a dataset with captions, or an index. Of an index, its
     model ranks the names that the detector gave to regions of photos.
     """
+    sentences = [] if is_index(captions) else read_sentences(captions)
+    picture = open_photo(photo)  # before torch is imported
+    from han_retrieval.cli.detectors import find_detector
+    from han_retrieval.cli.devices import find_device
+    from han_retrieval.matchers import load_aligning_matcher
+    from han_retrieval.regions.choose import PHOTO
+    from han_retrieval.search import Calibration, Index, rank_captions
+
     if is_index(captions):
         own = None if model == DEFAULT_MODEL else model
         with Index.open(captions, model=own, detector=detector, device=find_device(device)) as index:
@@ -46,10 +51,9 @@ def caption(
                 "dataset"
             )
     else:
-        sentences = read_sentences(captions)
         matcher = load_aligning_matcher(model).to(find_device(device))
         finder = find_detector(matcher.config, model, name=detector, regions=regions)
-    found = finder.detect([open_photo(photo)])[0]
+    found = finder.detect([picture])[0]
     ranked = rank_captions(matcher, sentences, found, k=k, calibration=Calibration.read(model), progress=True)
     if unread := sum(not matcher.reads(sentence) for sentence in sentences):
         click.echo(f"note: {unread:,} of {len(sentences):,} sentences have no word that the model knows", err=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
-import torch
 
 from han_retrieval.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU if there is one."
@@ -22,6 +26,8 @@ def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
     Raises:
         ConfigError: There is no such device.
     """
+    import torch
+
     if local_rank is not None and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
         if local_rank >= (count := torch.cuda.device_count()):
             raise ConfigError(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import FOLDER, detector_options, json_option, model_option
 from han_retrieval.data import open_photo
-from han_retrieval.evidence import Evidence, evidence_from_regions
-from han_retrieval.matchers import load_matcher
+
+if TYPE_CHECKING:
+    from han_retrieval.evidence import Evidence
 
 
 @click.command()
@@ -43,7 +44,11 @@ def explain(
     For each word it prints its match (a cosine, -1 to 1), the region with its greatest alignment weight, that weight
     and the region's box.
     """
-    picture = open_photo(photo)
+    picture = open_photo(photo)  # before torch is imported
+    from han_retrieval.cli.detectors import find_detector
+    from han_retrieval.evidence import evidence_from_regions
+    from han_retrieval.matchers import load_matcher
+
     matcher = load_matcher(model)
     finder = find_detector(matcher.config, model, name=detector, regions=regions)
     evidence = evidence_from_regions(matcher, finder.detect([picture])[0], sentence, photo=photo)

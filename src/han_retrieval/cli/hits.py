@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from han_retrieval.cli.names import path_line
 from han_retrieval.errors import ConfigError
-from han_retrieval.search import Hit, SearchResult
+
+if TYPE_CHECKING:
+    from han_retrieval.search import Hit, SearchResult
 
 
 def refuse_two_outputs(*, paths: bool, null: bool, as_json: bool) -> None:

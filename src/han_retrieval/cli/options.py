@@ -13,7 +13,7 @@ import click
 from han_retrieval.cluster import Cluster
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
-from han_retrieval.matchers import DEFAULT_MODEL
+from han_retrieval.matchers.saving import DEFAULT_MODEL
 from han_retrieval.objects import to_path
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

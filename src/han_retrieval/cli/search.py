@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import hit_as_json, likely_hits, print_hits, refuse_two_outputs
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
-from han_retrieval.evidence import evidence_from_index
 from han_retrieval.parsing import shown
-from han_retrieval.search import CANDIDATES, Hit, Index, Part, parse_query
-from han_retrieval.search.query import begins_with_sign, scored
-from han_retrieval.search.unknown import spelt_alike
+from han_retrieval.search.query import CANDIDATES, Part, begins_with_sign, parse_query, scored
+from han_retrieval.search.unknown import KnowsWords, spelt_alike
+
+if TYPE_CHECKING:
+    from han_retrieval.search import Hit, Index, SearchResult
 
 
 class QueryCommand(click.Command):
@@ -73,25 +73,24 @@ def search(
     """
     refuse_two_outputs(paths=paths, null=null, as_json=as_json)
     parts = parse_query(query)
+    how: dict[str, Any] = {"k": k, "candidates": candidates, "where": where, "exact": exact}
+    if device == "cpu" and scored(parts) and not (as_json or collapse or any(part.photo is not None for part in parts)):
+        found = _without_torch(index, model, parts, how)
+        if found is not None:
+            print_hits(likely_hits(found, show_all=show_all), paths=paths, null=null)
+            return
+    from han_retrieval.cli.devices import find_device
+    from han_retrieval.search import Index
+
     with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
-        sentences = [part for part in scored(parts) if part.photo is None]
-        known = {word: known for part in sentences for word, known in photos.model.known_words(part.text).items()}
-        unknown = [word for word, there in known.items() if not there]
-        alike = spelt_alike(unknown, photos.model.vocabulary)
-        for word in unknown:
-            instead = f"; it knows {alike[word]!r}" if alike else ""
-            click.echo(f"note: the model does not know {word!r}{instead}", err=True)
-        found = photos.search(parts, k=k, candidates=candidates, where=where, exact=exact, collapse=collapse)
-        if not len(photos):
-            click.echo(f"note: {index} is empty", err=True)
-        elif not found and (where is not None or len(scored(parts)) < len(parts)):
-            click.echo(f"note: no photo meets {' and '.join(_conditions(parts, where))}", err=True)
-        elif not found:
-            click.echo("note: no other photo is in the index", err=True)
+        _name_unknown(photos.model, parts)
+        found = photos.search(parts, collapse=collapse, **how)
+        _say_why_none(index, len(photos), found, parts, where)
         hits = likely_hits(found, show_all=show_all)
         if not as_json:
             print_hits(hits, paths=paths, null=null)
             return
+        sentences = [part for part in scored(parts) if part.photo is None]
         shown = [hit_as_json(hit) | {"evidence": _evidence(photos, hit, sentences)} for hit in hits]
     facts = {"query": query, "nothing": found.nothing_matches, "seconds": found.seconds, "hits": shown}
     print_json(facts)
@@ -103,9 +102,45 @@ def _conditions(parts: Sequence[Part], where: str | None) -> list[str]:
     return ([] if where is None else [where]) + written
 
 
+def _without_torch(index: Path, model: str | None, parts: list[Part], how: dict[str, Any]) -> SearchResult | None:
+    """What a search finds, with the notes; None where it takes torch."""
+    from han_retrieval.light.search import LightSearch
+    from han_retrieval.search.reader import IndexReader
+
+    with IndexReader(index) as photos:
+        opened = LightSearch.open(photos, model)
+        if opened is None or not all(opened.model.known_words(part.text) for part in scored(parts)):
+            return None
+        _name_unknown(opened.model, parts)
+        found = opened.search(parts, **how)
+        _say_why_none(index, len(photos), found, parts, how["where"])
+    return found
+
+
+def _name_unknown(model: KnowsWords, parts: Sequence[Part]) -> None:
+    sentences = [part for part in scored(parts) if part.photo is None]
+    known = {word: known for part in sentences for word, known in model.known_words(part.text).items()}
+    unknown = [word for word, there in known.items() if not there]
+    alike = spelt_alike(unknown, model.vocabulary)
+    for word in unknown:
+        instead = f"; it knows {alike[word]!r}" if alike else ""
+        click.echo(f"note: the model does not know {word!r}{instead}", err=True)
+
+
+def _say_why_none(index: Path, photos: int, found: SearchResult, parts: Sequence[Part], where: str | None) -> None:
+    if not photos:
+        click.echo(f"note: {index} is empty", err=True)
+    elif not found and (where is not None or len(scored(parts)) < len(parts)):
+        click.echo(f"note: no photo meets {' and '.join(_conditions(parts, where))}", err=True)
+    elif not found:
+        click.echo("note: no other photo is in the index", err=True)
+
+
 def _evidence(index: Index, hit: Hit, parts: list[Part]) -> list[dict[str, Any]] | None:
     """The evidence for each sentence of the query as JSON takes it; None where the photo's regions have no boxes."""
     if hit.boxes is None:
         return None
+    from han_retrieval.evidence import evidence_from_index
+
     evidence = evidence_from_index(index, index.model, hit.row, [part.text for part in parts])
     return [{"weight": part.weight} | each.to_dict() for part, each in zip(parts, evidence, strict=True)]

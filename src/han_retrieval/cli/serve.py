@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.options import FOLDER, cpu_option, engine_options, moved_model_option
 from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError
+from han_retrieval.search.settings import Settings
 
 
 @click.command()
@@ -44,6 +44,7 @@ def serve(
 
     Changes of the index show within seconds. Ctrl-C stops the server.
     """
+    Settings.read(index)  # before torch is imported
     try:
         from han_retrieval.serve import SearchService, check_access, listen
         from han_retrieval.serve import serve as run
@@ -56,6 +57,8 @@ def serve(
         raise ConfigError(f"--device {device} is for one machine: shards score on CPUs, leave it out")
     if cluster is not None and cluster.workers:
         raise ConfigError("--workers is for extracting and indexing: say --shards instead")
+    from han_retrieval.cli.devices import find_device
+
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))  # before the model, so that a wrong address is told at once
         parts = None

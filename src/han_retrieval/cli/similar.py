@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.devices import find_device
 from han_retrieval.cli.hits import hit_as_json, print_hits, refuse_two_outputs
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
-from han_retrieval.search import CANDIDATES, Index
+from han_retrieval.search.query import CANDIDATES
+from han_retrieval.search.settings import Settings
 
 
 @click.command()
@@ -40,6 +40,10 @@ def similar(
     regions of the other photo; the score is the mean cosine, at most 1. --where is explained in `han search --help`.
     """
     refuse_two_outputs(paths=paths, null=null, as_json=as_json)
+    Settings.read(index)  # before torch is imported
+    from han_retrieval.cli.devices import find_device
+    from han_retrieval.search import Index
+
     with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
         row = photos.find(photo)
         found = photos.similar(

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.files import BACKBONE_FOLDER
 from han_retrieval.storage.folder_checksums import listed_files, refuse_damage
-from han_retrieval.weights import BACKBONE_FOLDER
 
 _OF_BACKBONE = ("config.json", "model.safetensors", "README.md", "checksums.json")
 # What a model folder may hold.

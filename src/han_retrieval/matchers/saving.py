@@ -10,9 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from pydantic import BaseModel, ValidationError
-from torch import Tensor
 
 from han_retrieval.errors import ModelError
 from han_retrieval.files import from_home, write_whole
@@ -20,10 +18,12 @@ from han_retrieval.matchers import hub
 from han_retrieval.objects import is_remote, to_path
 from han_retrieval.parsing import read_settings
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
-from han_retrieval.text import Vocabulary
-from han_retrieval.weights import read_tensors, tensor_bytes
+from han_retrieval.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from han_retrieval.matchers.base import MatcherConfig
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
@@ -77,6 +77,8 @@ def save_folder(
 
     With ``half``, numbers are kept in float16; models are loaded in float32 all the same.
     """
+    from han_retrieval.weights import tensor_bytes
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,6 +130,8 @@ def load_folder(folder: Path, kind: type[C]) -> tuple[C, dict[str, Tensor], Voca
         ModelError: The folder or a file is missing, a file is not what it should be, or it is another matcher's; the
             message names it.
     """
+    from han_retrieval.weights import read_tensors
+
     fields = config_fields(folder)
     wanted = kind.model_fields["matcher"].default
     if fields["matcher"] != wanted:

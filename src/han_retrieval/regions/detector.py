@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.files import BACKBONE_FOLDER
 from han_retrieval.plugins import find, installed, load
 from han_retrieval.regions.backbones.backbone import BackboneFingerprint, load_backbone
 from han_retrieval.regions.checked import CheckedDetector
@@ -36,7 +37,6 @@ from han_retrieval.regions.names import (
     split_fingerprint,
     split_name,
 )
-from han_retrieval.weights import BACKBONE_FOLDER
 
 if TYPE_CHECKING:
     from PIL import Image

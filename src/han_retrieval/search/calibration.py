@@ -11,20 +11,21 @@ Legend: I photos, T sentences, P pairs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from han_retrieval.errors import DataError, ModelError
-from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.matchers.saving import folder_hash, model_folder
 from han_retrieval.parsing import read_settings
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from han_retrieval.evaluation.relevance import Relevance
 
 NAME = "calibration.json"
 SHOWN = 10
@@ -268,6 +269,9 @@ def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, 
     x = scores.ravel().astype(np.float64)
     mean, width = x.mean(), max(x.std(), 1e-12)
     z = (x - mean) / width
+
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
 
     at = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
     standard, wanted = torch.from_numpy(z), torch.from_numpy(targets)

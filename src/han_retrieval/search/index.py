@@ -19,8 +19,8 @@ from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
 from han_retrieval.search.pooling import POOLINGS
-from han_retrieval.search.query import Part, check_parts, parse_query
-from han_retrieval.search.ranking import CANDIDATES, search
+from han_retrieval.search.query import CANDIDATES, Part, check_parts, parse_query
+from han_retrieval.search.ranking import search
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult
 from han_retrieval.search.similarity import similar

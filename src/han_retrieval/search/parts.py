@@ -18,8 +18,8 @@ from han_retrieval.errors import QueryError
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.regions.rows import batch_of
-from han_retrieval.scoring import Tokens
 from han_retrieval.search.encode import encode_regions
+from han_retrieval.search.prepared import StoredPhotos
 from han_retrieval.search.query import Part
 from han_retrieval.search.reader import IndexReader
 
@@ -76,19 +76,15 @@ def encode_photo(index: IndexReader, model: AligningMatcher, photo: int | Region
 
 
 @torch.no_grad()
-def score_parts(model: AligningMatcher, parts: Sequence[EncodedPart], tokens: Tokens, mask: Tensor) -> list[Tensor]:
-    """The scores (K,) of each part, without its weight, with photos as an index stores them: (K, m, d), (K, m)."""
-    tokens = tokens.to(model.device)
-    photos = None if all(part.is_photo for part in parts) else model.store_images(tokens, mask)
-    loaded = tokens.load() if any(part.is_photo for part in parts) else None
+def score_parts(model: AligningMatcher, parts: Sequence[EncodedPart], photos: StoredPhotos) -> list[Tensor]:
+    """The scores (K,) of each part, without its weight, with K photos of an index."""
     scores = []
     for part in parts:
         if part.is_photo:
-            assert loaded is not None
-            scores.append(photo_score(model.compare_images(part.tokens, loaded, mask)))
+            tokens, mask = photos.tokens()
+            scores.append(photo_score(model.compare_images(part.tokens, tokens.to(model.device).load(), mask)))
         else:
-            assert photos is not None
-            scores.append(photos.scores(part.tokens))
+            scores.append(photos.collection(model).scores(part.tokens))
     return scores
 
 

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
-from torch.nn import functional
-
 from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from han_retrieval.matchers import Matcher
     from han_retrieval.regions import RegionBatch
 
@@ -43,6 +40,8 @@ class TextMap:
 
     def write(self, folder: Path, *, model: str) -> Path:
         """Write it into the folder of the model with this hash, and return the file's path."""
+        from safetensors.torch import save
+
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
         write_files(folder, {TEXT_MAP: save(tensors, metadata={"model": model})})
         return folder / TEXT_MAP
@@ -54,6 +53,8 @@ class TextMap:
         Raises:
             ModelError: The file is damaged or no such map.
         """
+        from safetensors import SafetensorError, safe_open
+
         path = folder / TEXT_MAP
         refuse_damage(folder, [TEXT_MAP], anew="han distil")
         if not path.is_file():
@@ -113,10 +114,14 @@ class MeanPooling:
 
     def images(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Tokens (N, t, d) and their mask (N, t) to vectors (N, d) of unit length."""
+        from torch.nn import functional
+
         return functional.normalize((tokens * mask.to(tokens.device).unsqueeze(2)).sum(1), dim=1)
 
     def texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Tokens (N, t, d) and their mask (N, t) to vectors (N, d), of unit length without a map."""
+        from torch.nn import functional
+
         means = self.images(tokens, mask)
         if self._map is None:
             return means
@@ -134,6 +139,8 @@ class TowerPooling:
         Raises:
             DataError: The detector gives no vector of the whole photo.
         """
+        from torch.nn import functional
+
         if batch.pooled is None:
             raise DataError(
                 "the detector gives no vector of the whole photo to choose candidates by; leave --candidates pooled "
@@ -147,6 +154,8 @@ class TowerPooling:
         Raises:
             ConfigError: The text encoder gives no vector of a sentence.
         """
+        from torch.nn import functional
+
         encoder = model.text_encoder
         if not callable(getattr(encoder, "pooled", None)):
             raise ConfigError(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 MOST_PHOTOS = 8  # in a query
 MOST_CONDITIONS = 8
 _WRITTEN_IN = ("path", "text", "place")  # columns of the index
+CANDIDATES = 200  # photos that are scored exactly, unless a search says otherwise
 
 _QUOTES = str.maketrans("“”„‟", '""""')
 _SUFFIXES = "|".join(sorted(suffix[1:] for suffix in PHOTO_SUFFIXES))

@@ -17,14 +17,12 @@ from han_retrieval.matchers import AligningMatcher
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.near_duplicates import without_near_duplicates
 from han_retrieval.search.parts import encode_part, score_parts
-from han_retrieval.search.query import Part, check_parts, condition_of, parse_query, scored
+from han_retrieval.search.query import CANDIDATES, Part, check_parts, condition_of, parse_query, scored
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult, make_result
 from han_retrieval.search.rows import newest_first
 from han_retrieval.search.unknown import is_mostly_unknown
 from han_retrieval.search.vectors import Rows
-
-CANDIDATES = 200
 
 
 def search(

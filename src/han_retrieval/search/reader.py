@@ -11,23 +11,19 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from han_retrieval.clock import Clock
 from han_retrieval.data.url_path import UrlPath, is_url
 from han_retrieval.errors import DataError, ModelError, StoreError
 from han_retrieval.files import from_home
-from han_retrieval.matchers import AligningMatcher, load_aligning_matcher, model_folder
-from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, folder_hash
+from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, folder_hash, model_folder
 from han_retrieval.objects import to_path
-from han_retrieval.scoring import Tokens
 from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import TextMap, make_pooling
@@ -47,10 +43,20 @@ from han_retrieval.storage.locks import hold_version
 from han_retrieval.storage.sound import SoundRows, read_all, read_sound
 from han_retrieval.storage.versions import is_table, metadata_of, newest, open_dataset, open_version
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from han_retrieval.matchers import AligningMatcher
+    from han_retrieval.scoring import Tokens
+    from han_retrieval.search.prepared import PreparedPhotos, StoredPhotos
+
+    Score = Callable[[StoredPhotos], list[Tensor]]
+
 _TRIES = 50
 _PHOTOS_AT_ONCE = 256
 
-Score = Callable[[Tokens, Tensor], list[Tensor]]
+_MOST_PREPARED = 1024  # photos of a search; one of more would put out what the others need
 
 
 class PhotoRegions(NamedTuple):
@@ -97,6 +103,7 @@ class IndexReader(Closing):
         self._newest: int | None = None  # the newest version when this one was opened; a power cut may have torn it
         self._photos_dataset: Any = None
         self._text_map: TextMap | None = None
+        self._prepared: PreparedPhotos | None = None
         self._load()
 
     def __len__(self) -> int:
@@ -248,7 +255,7 @@ class IndexReader(Closing):
 
         Args:
             rows: The photos.
-            score: Gives P rows of (k,) scores for tokens (k, m, d) and their mask (k, m).
+            score: Gives P rows of (k,) scores for some of them.
             clock: Measures the steps.
 
         Returns:
@@ -257,12 +264,20 @@ class IndexReader(Closing):
         Raises:
             StoreError: A score is not finite.
         """
+        import torch
+
+        from han_retrieval.search.prepared import PreparedPhotos, StoredPhotos
+
+        if self._prepared is None:
+            self._prepared = PreparedPhotos()
+        prepared = self._prepared if len(rows) <= _MOST_PREPARED else None
         parts = []
         for first in range(0, max(len(rows), 1), _PHOTOS_AT_ONCE):
+            some = rows[first : first + _PHOTOS_AT_ONCE].tolist()
             with clock("fetch"):
-                tokens, mask = self.stored_tokens(rows[first : first + _PHOTOS_AT_ONCE])
+                photos = StoredPhotos(some, self.stored_tokens, prepared, clock=clock)
             with clock("rank"):
-                parts.append(torch.stack(score(tokens, mask)).float().cpu().numpy())
+                parts.append(torch.stack(score(photos)).float().cpu().numpy())
         scores = np.concatenate(parts, axis=1)
         wrong = np.flatnonzero(~np.isfinite(scores.sum(0)))
         if len(wrong):
@@ -276,11 +291,11 @@ class IndexReader(Closing):
 
     def stored_tokens(self, rows: Rows | Sequence[int]) -> tuple[Tokens, Tensor]:
         """As ``tokens``, but int8 or float16, as the index stores them."""
-        return to_tokens(self._take(rows, ["tokens", "scales"]))
+        return to_tokens(self.take(rows, ["tokens", "scales"]))
 
     def regions(self, rows: Rows | Sequence[int]) -> list[PhotoRegions]:
         """Boxes and labels of some photos."""
-        table = self._take(rows, ["boxes", "labels"])
+        table = self.take(rows, ["boxes", "labels"])
         labels = (None if each is None else tuple(each) for each in table["labels"].to_pylist())
         return [PhotoRegions(*each) for each in zip(to_arrays(table["boxes"]), labels, strict=True)]
 
@@ -303,6 +318,8 @@ class IndexReader(Closing):
         Raises:
             ModelError: It is not there, or it is another model.
         """
+        from han_retrieval.matchers import load_aligning_matcher
+
         path = model_folder(folder or self.settings.model)
         if not path.is_dir():
             raise ModelError(f"{path}: the index's model is not there; say where it is: --model MODEL")
@@ -351,6 +368,7 @@ class IndexReader(Closing):
         self.settings, self.made_by, self.vectors = settings, made_by, vectors
         self.pooling = make_pooling(made_by.pooling, made_by.joint_size, self._text_map)
         self.photos, self._photos_dataset = with_all_columns(table).combine_chunks(), None
+        self._prepared = None
 
     def _read_vectors(
         self, settings: Settings, dataset: Any, ids: NDArray[np.uint64], sound: SoundRows, size: int
@@ -403,7 +421,8 @@ class IndexReader(Closing):
                     raise
         raise StoreError(f"{self.path}: the index's table cannot be opened; index the photos into a new folder")
 
-    def _take(self, rows: Rows | Sequence[int], columns: list[str]) -> pa.Table:
+    def take(self, rows: Rows | Sequence[int], columns: list[str]) -> pa.Table:
+        """Columns of some photos, as the table has them, checked."""
         with _reading(self.path):
             table = self._dataset.take(np.asarray(rows, dtype=np.int64), columns=columns)
             self._sound.require(rows, table)

@@ -16,7 +16,7 @@ from han_retrieval.errors import QueryError, StoreError
 from han_retrieval.evaluation.scores import score_all
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.search.pooling import Pooling
-from han_retrieval.search.ranking import CANDIDATES
+from han_retrieval.search.query import CANDIDATES
 from han_retrieval.search.reader import IndexReader
 
 TOP = 10

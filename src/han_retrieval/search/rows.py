@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from han_retrieval.data import PhotoInfo
-from han_retrieval.scoring import Tokens
 from han_retrieval.storage.arrays import list_of, pad, to_counts, to_lists, to_rows, vector_of
 from han_retrieval.storage.checksums import checksum_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from han_retrieval.scoring import Tokens
 
 STORAGES = {"int8": pa.int8(), "float16": pa.float16()}
 """How tokens are stored, by Arrow type; int8 comes with a scale a token."""
@@ -216,6 +218,10 @@ def newest_first(photos: pa.Table) -> NDArray[np.int64]:
 
 def to_tokens(table: pa.Table) -> tuple[Tokens, Tensor]:
     """The columns tokens and scales as (K, m, d), zero at padding, and the mask (K, m)."""
+    import torch
+
+    from han_retrieval.scoring import Tokens
+
     counts = to_counts(table["tokens"])
     if not len(counts):
         size = table["tokens"].type.value_type.list_size

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,12 +23,15 @@ from han_retrieval.clock import Clock
 from han_retrieval.search.index import Index
 from han_retrieval.search.parts import encode_part, score_parts
 from han_retrieval.search.query import Part
-from han_retrieval.search.reader import IndexReader, Score, Unreadable
+from han_retrieval.search.reader import IndexReader, Unreadable
 from han_retrieval.search.rows import to_vectors
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.unknown import some_sentence
 from han_retrieval.search.vectors import Rows
 from han_retrieval.storage.sound import SoundRows, read_all
+
+if TYPE_CHECKING:
+    from han_retrieval.search.reader import Score
 
 
 class Version(NamedTuple):
@@ -118,7 +121,7 @@ class Shard:
         return reader.candidates(torch.from_numpy(queries.copy()), k, rows=rows)
 
     def scores(self, version: Version, rows: Rows, scoring: Any, what: Any) -> NDArray[np.float32]:
-        """The scores (P, K) of rows by ``scoring(model, what, tokens, mask)``."""
+        """The scores (P, K) of rows by ``scoring(model, what, photos)``."""
         reader = self._at(version)
         if reader.made_by.model != self._loaded:
             self._model, self._loaded = reader.load_model(self._folder), reader.made_by.model
@@ -176,7 +179,7 @@ class ShardedIndex(Index):
 
     def pooled_of(self, row: int) -> NDArray[np.float32]:
         """The pooled vector (1, e) of a photo, from the disk."""
-        return to_vectors(self._take([row], ["pooled"])["pooled"])
+        return to_vectors(self.take([row], ["pooled"])["pooled"])
 
     def candidates(
         self, queries: Tensor, k: int, *, rows: Rows | None = None, where: str | None = None

@@ -14,9 +14,10 @@ from torch import Tensor
 from han_retrieval.clock import Clock
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
-from han_retrieval.scoring import Tokens
 from han_retrieval.search.parts import encode_photo
-from han_retrieval.search.ranking import CANDIDATES, check_model, choose_rows
+from han_retrieval.search.prepared import StoredPhotos
+from han_retrieval.search.query import CANDIDATES
+from han_retrieval.search.ranking import check_model, choose_rows
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult, make_result
 
@@ -60,6 +61,7 @@ def similar(
 
 
 @torch.no_grad()
-def compare(model: AligningMatcher, tokens: Tensor, others: Tokens, others_mask: Tensor) -> list[Tensor]:
-    """The similarity (K,) of a photo with tokens (m, d) to photos as an index stores them: (K, m, d), (K, m)."""
-    return [model.compare_images(tokens, others.load().to(model.device), others_mask)]
+def compare(model: AligningMatcher, tokens: Tensor, photos: StoredPhotos) -> list[Tensor]:
+    """The similarity (K,) of a photo with tokens (m, d) to K photos of an index."""
+    others, mask = photos.tokens()
+    return [model.compare_images(tokens, others.load().to(model.device), mask)]

@@ -5,10 +5,22 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from han_retrieval.matchers import Matcher
-from han_retrieval.text import Vocabulary
-from han_retrieval.text.vocabulary import SPECIAL_WORDS
+from han_retrieval.text.vocabulary import SPECIAL_WORDS, Vocabulary
+
+if TYPE_CHECKING:
+    from han_retrieval.matchers import Matcher
+
+
+class KnowsWords(Protocol):
+    """A model, or what else can tell the words that it knows."""
+
+    @property
+    def vocabulary(self) -> Vocabulary | None: ...  # noqa: D102
+
+    def known_words(self, sentence: str) -> dict[str, bool]: ...  # noqa: D102
+
 
 MOST_UNKNOWN = 0.5
 """The greatest share of a sentence that may be unknown words for its photos to count as matches.
@@ -51,7 +63,7 @@ def spelt_alike(unknown: Iterable[str], vocabulary: Vocabulary | None) -> dict[s
     return found
 
 
-def is_mostly_unknown(model: Matcher, sentence: str) -> bool:
+def is_mostly_unknown(model: KnowsWords, sentence: str) -> bool:
     """Whether more than half of a sentence is words that the model does not know, as of one in another language."""
     return model.vocabulary is not None and unknown_share(model.known_words(sentence), model.vocabulary) > MOST_UNKNOWN
 

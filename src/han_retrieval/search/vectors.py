@@ -6,18 +6,19 @@ Legend: N photos, K rows, T queries, e numbers a pooled vector.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from han_retrieval.search.rows import to_vectors
 from han_retrieval.search.vector_index import COLUMN, MEND, Segments, warn
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.failures import is_failure, reason_of
 from han_retrieval.storage.sound import SoundRows, read_all
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Rows = NDArray[np.int64]
 
@@ -142,11 +143,19 @@ class OnDisk:
 
 def nearest(queries: Tensor, vectors: NDArray[np.float32], k: int) -> Rows:
     """The places (T, k) of the vectors (N, e) with the largest dot products with queries (T, e), best first."""
+    import torch
+
     # With torch, because numpy's own threads would compete with torch's in what follows.
     products = (queries.detach().float().cpu() @ torch.from_numpy(vectors).T).numpy()  # (T, N)
-    k = min(k, len(vectors))
-    if k < len(vectors):
-        places = np.argpartition(products, len(vectors) - k, axis=1)[:, len(vectors) - k :]
+    return nearest_places(products, k)
+
+
+def nearest_places(products: NDArray[np.float32], k: int) -> Rows:
+    """The places (T, k) of the largest of (T, N) products, best first."""
+    count = products.shape[1]
+    k = min(k, count)
+    if k < count:
+        places = np.argpartition(products, count - k, axis=1)[:, count - k :]
     else:
         places = np.tile(np.arange(k), (len(products), 1))
     near = np.take_along_axis(products, places, axis=1)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from han_retrieval.text.tokenizer import EncodedSentence
 from han_retrieval.text.words import tokenize_in_place
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROW = 8
 """Places of a row."""
@@ -33,7 +34,7 @@ Place = tuple[int, int]
 """Characters [start, end) of a text."""
 
 
-Id = TypeVar("Id", int, Tensor)
+Id = TypeVar("Id", int, "Tensor")
 
 
 def beside(id_: Id) -> Id:

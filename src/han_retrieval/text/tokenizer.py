@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from han_retrieval.errors import DataError, HANError, ModelError
 from han_retrieval.text.vocabulary import END, START, UNK, Vocabulary
 from han_retrieval.text.words import tokenize
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_WORDS = 500
 """Of a sentence, and of all sentences of a query together."""
@@ -38,6 +38,8 @@ class EncodedSentence(NamedTuple):
 
     def per_word(self, rows: Tensor) -> Tensor:
         """Rows of ids (n, ...) as rows of words (w, ...): the mean over each word's ids."""
+        import torch
+
         if not self.spans:
             return rows[:0]
         return torch.stack([rows[start:end].mean(0) for start, end in self.spans])
@@ -69,6 +71,9 @@ def check_length(words: Sequence[str], *, where: str, kind: type[HANError] = Dat
 
 def pad_rows(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """T items of (n, ...) rows, such as the ids of sentences, as (T, n, ...), zero at padding, and the mask (T, n)."""
+    import torch
+    from torch import nn
+
     if not items:
         return torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool)
     padded = nn.utils.rnn.pad_sequence(list(items), batch_first=True)

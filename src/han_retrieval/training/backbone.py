@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, open_photo
 from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.files import BACKBONE_FOLDER
 from han_retrieval.regions import Regions, RegionStore
 from han_retrieval.regions.backbones.backbone import BackboneFingerprint, PhotoTokens
 from han_retrieval.regions.backbones.efficientnet import NAME, EfficientNetBackbone, save_backbone
@@ -36,7 +37,6 @@ from han_retrieval.training.batches import Batch, Batches, PhotoGroup
 from han_retrieval.training.config import BackboneConfig, TrainingConfig
 from han_retrieval.training.loop import StepLoss
 from han_retrieval.training.trainer import MatcherTraining
-from han_retrieval.weights import BACKBONE_FOLDER
 
 _PREFIX = "backbone."  # of its weights in checkpoints
 _AT_ONCE = 32  # photos that are described between commits, for the evaluation
