@@ -24,8 +24,8 @@ ENV PATH=/venv/bin:$PATH \
 USER 10001
 WORKDIR /home/han
 EXPOSE 8080
-# /health needs no token. The first start may take a minute, for the kernels.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=180s --start-interval=2s \
+# /health needs no token.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --start-interval=2s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/health', timeout=4)"]
 ENTRYPOINT ["han"]
 CMD ["serve", "/index", "--host", "0.0.0.0", "--port", "8080"]

@@ -2,12 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+DEMO := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DOCS := $(VENV)/.installed-docs
 
 .PHONY: demo train-demo docs docs-serve test test-browser test-all lint clean
 
-demo: $(STAMP)
+# What users run, without what the tests need besides.
+demo: $(DEMO)
 	$(BIN)/han demo --out demo
 
 train-demo: $(STAMP)
@@ -36,15 +40,22 @@ docs: $(DOCS)
 docs-serve: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-$(STAMP): pyproject.toml
+$(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "han-retrieval needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 
+$(DEMO): pyproject.toml | $(MADE)
+	$(PIP) --editable ".[demo]"
+	@touch $@
+
+$(STAMP): pyproject.toml | $(MADE)
+	$(PIP) --editable ".[dev]"
+	@touch $@ $(DEMO)
+
 $(DOCS): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(PIP) --editable ".[docs]"
 	@touch $@
 
 clean:
