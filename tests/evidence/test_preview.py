@@ -105,6 +105,24 @@ def test_the_whole_photo_is_named_only_where_it_is_alone(tags):
     assert near(alone, rgb(PALETTE[0])).any()
 
 
+def test_of_boxes_around_one_thing_the_best_is_named(tags):
+    size = (400, 300)
+    child, around, head = [100, 50, 200, 250], [80, 40, 220, 260], [130, 50, 170, 100]
+    other, dress = [250, 60, 330, 250], [105, 90, 195, 220]
+    found = [("young girl", child), ("girl", around), ("person", head), ("little boy", other), ("pink dress", dress)]
+    labels, boxes = zip(*found, strict=True)
+    draw_regions(Image.new("RGB", size, GREY), regions(boxes, size=size, labels=labels), width=800)
+    assert len(tags) == 4  # the head is much smaller: it may be a child before its mother
+    tags.clear()
+    copies = [*found, ("chair", [252, 60, 330, 250])]
+    labels, boxes = zip(*copies, strict=True)
+    draw_regions(Image.new("RGB", size, GREY), regions(boxes, size=size, labels=labels), width=800)
+    assert len(tags) == 4
+    tags.clear()
+    draw_regions(Image.new("RGB", size, GREY), regions([child, around, other], size=size), width=800)  # without names
+    assert len(tags) == 2
+
+
 def test_a_region_is_called_by_what_is_known_of_it():
     box = [[0, 0, 9, 9]] * 2
     names = {"labels": ("photo", "red dog")}

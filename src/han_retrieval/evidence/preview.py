@@ -14,6 +14,9 @@ from han_retrieval.regions import Regions
 
 _LEAST_SIDE = 0.3  # of a sheet, of its longer one: a very long photo gets paper beside it, where tags have room
 _THIN = 0.35  # of the usual lines
+_SAME, _WITHIN, _LARGER = 0.4, 0.6, 4  # intersection over union, or over the smaller of boxes not too unlike in size
+_COPY = 0.75  # intersection over union: whatever two such boxes are called, one is drawn on the other
+_PEOPLE = {"baby", "boy", "child", "girl", "guy", "kid", "lady", "man", "people", "person", "toddler", "woman"}
 _WHOLE = 0.98  # of the photo: such a box frames the picture and is drawn behind the others
 
 
@@ -22,7 +25,8 @@ def draw_regions(
 ) -> Image.Image:
     """The photo with its regions: the best in colours with label and score, the others as thin grey boxes.
 
-    A box around the whole photo, which every detector gives, is drawn in colour only where it is the only one.
+    A box around the whole photo, which every detector gives, is drawn in colour only where it is the only one. Of boxes
+    that seem to be of the same thing, as detectors find many around one child, only the best is.
 
     Args:
         photo: The upright photo, of any size and of the regions' proportions.
@@ -47,7 +51,8 @@ def draw_regions(
     size = regions.width or photo.width, regions.height or photo.height
     boxes = _on_sheet(regions.boxes, size, shown, corner, sheet, inset=5 * unit)
     shares = (regions.boxes[:, 2:] - regions.boxes[:, :2]).prod(1) / (size[0] * size[1])
-    best = [i for i, share in enumerate(shares) if share < _WHOLE or len(shares) == 1][: min(named, len(PALETTE))]
+    parts = [i for i, share in enumerate(shares) if share < _WHOLE or len(shares) == 1]
+    best = _different(regions, parts)[: min(named, len(PALETTE))]
     for i in sorted(set(range(len(boxes))) - set(best), key=lambda i: -shares[i]):
         draw_box(sheet, boxes[i], NEUTRAL, 0.0, _THIN * unit)
     for rank, i in reversed(list(enumerate(best))):
@@ -65,6 +70,30 @@ def region_name(regions: Regions, i: int) -> str:
     """A region's label and score, such as "dog 0.93", or its number where the detector gives no labels."""
     label = str(i) if regions.labels is None else regions.labels[i]
     return label if regions.scores is None else f"{label} {regions.scores[i]:.2f}"
+
+
+def _different(regions: Regions, order: list[int]) -> list[int]:
+    """The regions that are of another thing than those before them."""
+    assert regions.boxes is not None
+    kinds = [_kind(label) for label in regions.labels or [""] * len(regions.boxes)]
+    areas = (regions.boxes[:, 2:] - regions.boxes[:, :2]).prod(1).clip(1e-9)
+    kept: list[int] = []
+    for i in order:
+        sides = np.minimum(regions.boxes[kept, 2:], regions.boxes[i, 2:])
+        common = (sides - np.maximum(regions.boxes[kept, :2], regions.boxes[i, :2])).clip(0).prod(1)
+        union = areas[kept] + areas[i] - common
+        smaller, larger = np.minimum(areas[kept], areas[i]), np.maximum(areas[kept], areas[i])
+        same = (common >= _SAME * union) | ((common >= _WITHIN * smaller) & (larger <= _LARGER * smaller))
+        alike = np.array([kinds[other] == kinds[i] for other in kept], bool)
+        if not ((same & alike) | (common >= _COPY * union)).any():
+            kept.append(i)
+    return kept
+
+
+def _kind(label: str) -> str:
+    """What a label is of: "dog" for "brown dog"; people are one kind, since detectors take a boy for a girl."""
+    noun = label.split()[-1] if label.split() else ""
+    return "person" if noun in _PEOPLE else noun
 
 
 def _line(box: Box, unit: float) -> float:
