@@ -183,6 +183,7 @@ def test_a_sentence_of_unknown_words_matches_nothing(index, model):
     other = search(index, model, "ein a Hund Schnee", calibration=fitted)
     assert other.nothing_matches
     assert other.hits
+    assert {hit.match for hit in other.hits} == {"weak"}
     assert not search(index, model, "ein a Hund Schnee").nothing_matches  # nothing is claimed without a calibration
 
 

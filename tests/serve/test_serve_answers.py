@@ -199,6 +199,35 @@ def test_an_original_is_the_file_itself(changing):
     assert "no photo" in error(web.get("/originals/nonsense"), 404)
 
 
+def test_an_original_is_viewed_as_an_image_alone(changing):
+    _, web = changing
+    (jpeg_id,) = ids(web.get("/api/photos", params={"where": f"path = '{NAMES[1]}'"}))
+    (png_id,) = ids(web.get("/api/photos", params={"where": f"path = '{NAMES[5]}'"}))
+    for photo_id, kind in ((jpeg_id, "image/jpeg"), (png_id, "image/png")):
+        answer = web.get(f"/originals/{photo_id}", params={"view": True})
+        assert answer.headers["content-type"] == kind
+        assert answer.headers["content-disposition"].startswith("inline; ")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_parts_of_a_query_are_told(web):
+    def parts(query: str) -> list[dict]:
+        return web.get("/api/search", params={"q": query}).json()["parts"]
+
+    sentence = {"weight": 1.0, "sentence": "a red dog", "written": None, "photo": None, "id": None}
+    assert parts("a red dog") == [sentence]
+    assert parts('a red dog -"blue cat"') == [sentence, {**sentence, "weight": -1.0, "sentence": "blue cat"}]
+    (photo_id,) = ids(web.get("/api/photos", params={"where": "path = 'a.jpg'"}))
+    photo = {**sentence, "weight": -0.5, "sentence": None, "photo": "a.jpg", "id": photo_id}
+    assert parts('"a red dog" - 0.5 * a.jpg') == [sentence, photo]
+    written = {**sentence, "weight": -1.0, "sentence": None, "written": "b's"}
+    assert parts("a red dog -text:b's") == [sentence, written]
+    assert parts("-text:b's") == [written]
+    like = web.get("/api/search", params={"q": "a red dog", "like": photo_id}).json()
+    assert like["parts"] == [sentence]  # of the text alone
+    assert web.get("/api/photos").json()["parts"] == []
+
+
 def test_a_photo_that_is_gone_or_another_is_said_to_be(changing):
     folder, web = changing
     gone, changed = (web.get("/api/photos", params={"where": f"path = '{name}'"}) for name in (NAMES[0], NAMES[2]))

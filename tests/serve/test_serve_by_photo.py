@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from served import NAMES, SENTENCE, calibrate, client, jpeg, make_index
 from tiny_index import FakeDetector, make_model, update
@@ -256,3 +257,41 @@ def test_a_calibrated_model_gives_probabilities(tmp_path):
         parts = web.get("/api/search", params={"q": '"a dog" - "a quagga cat"'}).json()
         assert (parts["hits"][0]["match"], parts["nothing"], parts["unknown"]) == (None, False, ["quagga"])
         assert "closing quotation mark" in error(web.get("/api/search", params={"q": '"a dog'}), 422)
+
+
+def test_pairs_of_regions_say_why_a_photo_is_similar(web, index):
+    asked = web.get("/api/photos").json()["hits"][0]["id"]
+    listed = dict(found(web.get(f"/api/photos/{asked}/similar")))
+    other = next(iter(listed))
+    answer = web.get(f"/api/photos/{asked}/similar/{other}").json()
+    assert answer["score"] == pytest.approx(listed[other], abs=1e-5)
+    details = [web.get(f"/api/photos/{each}").json() for each in (asked, other)]
+    assert (answer["width"], answer["height"]) == (details[0]["width"], details[0]["height"])
+    assert (answer["other_width"], answer["other_height"]) == (details[1]["width"], details[1]["height"])
+    cosines = [pair["cosine"] for pair in answer["pairs"]]
+    assert 0 < len(cosines) <= 5
+    assert cosines == sorted(cosines, reverse=True)
+    with Index.open(index) as opened:
+        rows = [opened.row(each) for each in (asked, other)]
+        boxes = [regions.boxes.round(1).tolist() for regions in opened.regions(rows)]
+        tokens, _ = opened.tokens(rows)
+    for pair in answer["pairs"]:
+        i, j = boxes[0].index(pair["box"]), boxes[1].index(pair["other_box"])
+        cosine = float(torch.cosine_similarity(tokens[0, i], tokens[1, j], dim=0))
+        assert pair["cosine"] == pytest.approx(cosine, abs=1e-5)
+    assert len({pair["colour"] for pair in answer["pairs"]}) == len(cosines)
+
+    itself = web.get(f"/api/photos/{asked}/similar/{asked}").json()
+    assert all(pair["box"] == pair["other_box"] for pair in itself["pairs"])
+    assert "no photo" in error(web.get(f"/api/photos/{asked}/similar/none"), 404)
+    assert "no photo" in error(web.get(f"/api/photos/none/similar/{asked}"), 404)
+
+
+def test_pairs_of_regions_with_a_photo_that_is_sent(web):
+    (other, score), *_ = found(web.post("/api/similar", files={"photo": ("mine.jpg", jpeg(1))}))
+    answer = web.post(f"/api/similar/{other}", files={"photo": ("mine.jpg", jpeg(1))}).json()
+    assert answer["score"] == pytest.approx(score, abs=1e-5)
+    assert (answer["width"], answer["height"]) == (64, 48)
+    assert answer["pairs"]
+    assert "not an image" in error(web.post(f"/api/similar/{other}", files={"photo": ("no.jpg", b"no")}), 422)
+    assert "no photo" in error(web.post("/api/similar/none", files={"photo": ("mine.jpg", jpeg(1))}), 404)

@@ -95,9 +95,15 @@ def make_result(
     """The result of a search that found these rows, best first.
 
     With a calibration, hits have the probabilities of their scores, each ``weight`` times a sentence's, among so many
-    photos.
+    photos. Where ``nothing_matches``, all are weak matches, whatever their scores.
     """
     plain = scores / weight
+
+    def match(score: float) -> Match | None:
+        if calibration is None:
+            return None
+        return "weak" if nothing_matches else calibration.match(score, among=among)
+
     probabilities = None if calibration is None else calibration.probability(plain, among=among)
     with clock("fetch"):
         photos, regions = index.photos.take(rows).to_pylist(), index.regions(rows)
@@ -110,7 +116,7 @@ def make_result(
             copies=tuple(copies),
             score=float(scores[i]),
             probability=None if probabilities is None else float(probabilities[i]),
-            match=None if calibration is None else calibration.match(float(plain[i]), among=among),
+            match=match(float(plain[i])),
             width=photo["width"],
             height=photo["height"],
             date=photo["date"],

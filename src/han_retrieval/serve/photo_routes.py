@@ -28,6 +28,9 @@ from han_retrieval.serve.context import Context
 from han_retrieval.serve.schemas import EvidenceResponse, PhotoDetails, PhotoScore, RegionColour, SentenceEvidence
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe")
+_SHOWN = dict.fromkeys(_JPEG_SUFFIXES, "image/jpeg") | {
+    f".{kind}": f"image/{kind}" for kind in ("png", "gif", "webp", "avif", "bmp")
+}
 Where = Path | UrlPath
 
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "the photo"}}
@@ -63,11 +66,14 @@ def photo_routes(context: Context) -> APIRouter:
         return await jpeg(request, photo_id, "screen", lambda _, path: jpegs.make_jpeg(path, jpegs.Size.SCREEN))
 
     @router.get("/originals/{photo_id}", response_class=FileResponse, responses={200: {"description": "the file"}})
-    async def original(photo_id: str) -> Response:
-        """The photo's file as it is, to download."""
+    async def original(
+        photo_id: str,
+        view: bool = Query(False, description="to be shown by a browser, where browsers know the file's format"),
+    ) -> Response:
+        """The photo's file as it is, to download or to view."""
         _, facts = known_photo(service.catalogue, photo_id)
         path = await run_sync(_file_of, service.catalogue, photo_id, facts)
-        return await run_sync(_download, path)
+        return await run_sync(_whole_file, path, _SHOWN.get(path.suffix.lower()) if view else None)
 
     @router.get("/api/photos/{photo_id}")
     async def facts(photo_id: str) -> PhotoDetails:
@@ -116,15 +122,17 @@ def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Wher
     return path
 
 
-def _download(path: Where) -> Response:
-    """A photo's file to save; one of object storage is copied here first."""
-    kind = "application/octet-stream"
-    if isinstance(path, Path):
-        return FileResponse(path, media_type=kind, filename=path.name)
-    copy = local_copy(path) if is_remote(path) else open_file(path).read()
+def _whole_file(path: Where, kind: str | None) -> Response:
+    """A photo's file, to view as an image of this kind or else to save; one of object storage is copied here first.
+
+    Whatever the file holds, a browser takes it for an image: answers have X-Content-Type-Options.
+    """
+    how = "attachment" if kind is None else "inline"
+    kind = kind or "application/octet-stream"
+    copy = path if isinstance(path, Path) else local_copy(path) if is_remote(path) else open_file(path).read()
     if isinstance(copy, Path):
-        return FileResponse(copy, media_type=kind, filename=path.name)
-    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.name, safe='')}"}
+        return FileResponse(copy, media_type=kind, filename=path.name, content_disposition_type=how)
+    headers = {"Content-Disposition": f"{how}; filename*=UTF-8''{quote(path.name, safe='')}"}
     return Response(copy, media_type=kind, headers=headers)
 
 

@@ -37,6 +37,16 @@ class PhotoSummary(BaseModel):
     match: Match | None = Field(default=None, description="how well it fits; null without a calibration")
 
 
+class QueryPart(BaseModel):
+    """A part of a query: a sentence, a photo, or what must be written about photos."""
+
+    weight: float = Field(description="of its score; below 0 it counts against photos, or must not be written")
+    sentence: str | None = Field(default=None, description="null where the part is none")
+    written: str | None = Field(default=None, description="what `text:` names")
+    photo: str | None = Field(default=None, description="the photo as the query names it")
+    id: str | None = Field(default=None, description="hash of that photo's content, where the index has it")
+
+
 class SearchResponse(BaseModel):
     """One page of a list of photos, in order."""
 
@@ -44,6 +54,7 @@ class SearchResponse(BaseModel):
     first: int = Field(description="position of the first hit in the whole list, from 0")
     total: int = Field(description="length of the whole list: all photos, or those that pass the filters")
     nothing: bool = Field(default=False, description="true if no photo is likely to match; needs a calibration")
+    parts: list[QueryPart] = Field(default=[], description="of the query's text, in order")
     unknown: list[str] = Field(default=[], description="words of the query that the model does not know")
     alike: dict[str, str] = Field(default={}, description="for unknown words, known ones that are spelt alike")
     photos: int = Field(description="number of photos in the index")
@@ -131,6 +142,26 @@ class EvidenceResponse(BaseModel):
     shown: list[RegionColour] = Field(description="the regions to draw, of all parts, in the order of their words")
     parts: list[SentenceEvidence] = Field(description="the query's sentences; one where it is a plain sentence")
     photos: list[PhotoScore] = Field(default=[], description="the photos that are parts of the query")
+
+
+class AlikeRegions(BaseModel):
+    """A region of a photo, and one of the other photo that is like it."""
+
+    box: Box
+    other_box: Box
+    cosine: float = Field(description="of the two regions' tokens, -1 to 1")
+    colour: str = Field(description="'#rrggbb', to draw both in")
+
+
+class LikenessResponse(BaseModel):
+    """How similar another photo is to a photo, and by which regions."""
+
+    score: float = Field(description="the mean cosine of the photo's regions with the other's: that of lists of photos")
+    width: int = Field(description="of the upright photo, in pixels")
+    height: int
+    other_width: int
+    other_height: int
+    pairs: list[AlikeRegions] = Field(description="the regions that are most alike first; each shows another thing")
 
 
 class RankedSentence(BaseModel):

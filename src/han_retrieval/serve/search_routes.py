@@ -15,6 +15,7 @@ from han_retrieval.serve.ranking import PageRequest
 from han_retrieval.serve.schemas import (
     CaptionsResponse,
     FacetsResponse,
+    LikenessResponse,
     RankedSentence,
     SearchResponse,
 )
@@ -38,9 +39,10 @@ def search_routes(context: Context) -> APIRouter:
 
     def read(photo: str | UploadFile) -> int | Upload:
         """The row of a photo's id, or the upload, decoded when its turn comes: one at a time is in memory."""
-        if isinstance(photo, str):
-            return known_photo(service.catalogue, photo)[0]
-        return read_upload(photo, limits)
+        return row(photo) if isinstance(photo, str) else read_upload(photo, limits)
+
+    def row(photo_id: str) -> int:
+        return known_photo(service.catalogue, photo_id)[0]
 
     @router.get("/search", tags=["search"])
     async def search(
@@ -84,6 +86,21 @@ def search_routes(context: Context) -> APIRouter:
         """The photos that are most similar to an uploaded one."""
         try:
             return await respond(request, lambda: service.similar(read(photo), page))
+        finally:
+            context.pixels.give_memory_back_soon()
+
+    @router.get("/photos/{photo_id}/similar/{other_id}", tags=["by a photo"])
+    async def likeness(request: Request, photo_id: str, other_id: str) -> LikenessResponse:
+        """How similar another photo of the index is to one, and the pairs of regions that are most alike."""
+        return await queue.run(request, lambda: service.likeness(read(photo_id), row(other_id)))
+
+    @router.post("/similar/{other_id}", tags=["by a photo"])
+    async def likeness_to_upload(
+        request: Request, other_id: str, photo: UploadFile = File(description="an image file")
+    ) -> LikenessResponse:
+        """How similar a photo of the index is to an uploaded one, and the pairs of regions that are most alike."""
+        try:
+            return await queue.run(request, lambda: service.likeness(read(photo), row(other_id)))
         finally:
             context.pixels.give_memory_back_soon()
 

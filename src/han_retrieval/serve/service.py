@@ -40,10 +40,12 @@ from han_retrieval.search.parts import score_photo
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.search.query import check_parts, condition_of, scored
 from han_retrieval.search.shards import ShardedIndex, Shards
-from han_retrieval.search.unknown import some_sentence, spelt_alike
+from han_retrieval.search.unknown import is_mostly_unknown, some_sentence, spelt_alike
 from han_retrieval.serve.catalogue import Catalogue
+from han_retrieval.serve.likeness import likeness
+from han_retrieval.serve.query_parts import query_parts
 from han_retrieval.serve.ranking import PageRequest, Ranking
-from han_retrieval.serve.schemas import SearchResponse
+from han_retrieval.serve.schemas import LikenessResponse, SearchResponse
 from han_retrieval.serve.uploads import Upload
 
 UPLOAD = "upload"
@@ -160,10 +162,11 @@ class SearchService:
         began = time.perf_counter()
         parts, names = self._parts(query, photo)
         page = replace(page, where=condition_of(parts, page.where))
+        shown = query_parts(query, names, self.catalogue)
         names = [name for part, name in zip(parts, names, strict=True) if not part.written]
         parts = scored(parts)
         if not parts:
-            return self.newest(page)
+            return self.newest(page).model_copy(update={"parts": shown})
         detected = {"detect": time.perf_counter() - began} if any(isinstance(p.photo, Regions) for p in parts) else {}
         known = {
             word: there
@@ -189,6 +192,7 @@ class SearchService:
 
         found = self._page(ranking, rank, page)
         found.seconds |= detected
+        found.parts = shown
         found.unknown = [word for word, there in known.items() if not there]
         found.alike = spelt_alike(found.unknown, self._model.vocabulary)
         return found
@@ -216,6 +220,15 @@ class SearchService:
         found = self._page(ranking, rank, page)
         found.seconds |= detected
         return found
+
+    def likeness(self, photo: int | Upload, row: int) -> LikenessResponse:
+        """How similar the photo in ``row`` is to a photo, a row or an upload, and by which pairs of regions.
+
+        Raises:
+            HANError: A photo has no region or no boxes, or the detector is not available.
+        """
+        self._check_model()
+        return likeness(self._index, self._model, self._row_or_regions(photo), row)
 
     def captions(self, photo: int | Upload, sentences: Sequence[str]) -> list[RankedCaption]:
         """The sentences that match a photo, best first; those of which the model knows no word are left out.
@@ -272,7 +285,8 @@ class SearchService:
         score, calibration = pairs[0][1].score, self._calibration
         among = len(self._index)
         probability = float(calibration.probability(score, among=among))
-        return pairs, photos, probability, calibration.match(score, among=among)
+        unknown = is_mostly_unknown(self._model, parts[0].text)
+        return pairs, photos, probability, "weak" if unknown else calibration.match(score, among=among)
 
     def _parts(self, query: str, photo: int | Upload | None) -> tuple[list[Part], list[str]]:
         """The parts of a query, photos being rows or regions, and the ids of these photos, "" for sentences.
