@@ -49,10 +49,14 @@ function sentence(line) {
 export const thumbnail = (id) => `/thumbnails/${id}.jpg`;
 export const picture = (id) => `/photos/${id}.jpg`;
 export const original = (id) => `/originals/${id}`;
+export const viewed = (id, path) => (/\.(jpe?g?|png|gif|webp|avif|bmp)$/i.test(path) ? `${original(id)}?view=true` : null); // where browsers show it
 const percent = (probability) => `${Math.round(100 * probability)}%`;
 
 // What people read of a match, and of its probability where they point at it.
 export const fit = ({ match, probability }) => (match ? { text: `${match} match`, title: probability == null ? "" : `${percent(probability)} likely to be the photo that is meant` } : null);
+
+// How like a photo is to the one that was searched with.
+export const alike = ({ score }) => ({ badge: percent(Math.max(0, score)), text: `${percent(Math.max(0, score))} alike`, title: `Its regions have a mean cosine of ${score.toFixed(2)} with those of your photo` });
 
 // The month of a photo in the browser's language.
 export function month({ date }) {

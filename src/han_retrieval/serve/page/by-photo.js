@@ -1,5 +1,5 @@
 // Search with a photo that is dropped, pasted or chosen, or one of the index: similar photos, and sentences for it.
-import { ask, thumbnail } from "./api.js";
+import { ask, picture, thumbnail } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -30,6 +30,15 @@ export class ByPhoto {
     return this.files.get(number);
   }
 
+  // Another photo's likeness to the shown one: what to ask for, and the address of the shown one.
+  likeness(id) {
+    if (!this.shown) return null;
+    if (!this.url) return { path: `/api/photos/${encodeURIComponent(this.shown)}/similar/${encodeURIComponent(id)}`, source: picture(this.shown) };
+    const body = new FormData();
+    body.set("photo", this.sent);
+    return { path: `/api/similar/${encodeURIComponent(id)}`, body, source: this.url };
+  }
+
   // The photo to search with: a file's number, a photo's id, or neither.
   show({ upload, like }) {
     const key = upload === "" ? like : `upload ${upload}`;
@@ -40,6 +49,7 @@ export class ByPhoto {
     $("ranked").replaceChildren();
     $("rank-status").textContent = "";
     if (this.url) URL.revokeObjectURL(this.url);
+    this.sent = this.file(upload);
     this.url = upload === "" ? null : URL.createObjectURL(this.file(upload));
     $("by-photo-image").replaceChildren();
     if (!key) return;

@@ -93,7 +93,8 @@ function chips({ words, phrases, colours, strengths }) {
   });
 }
 
-function make(name, attributes) {
+// An SVG element.
+export function make(name, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   return element;

@@ -1,10 +1,11 @@
 // Photos in rows of equal height that fill the page's width. Sizes are known beforehand, so nothing moves while photos load.
-import { day, fit, month, thumbnail } from "./api.js";
+import { alike, day, fit, month, thumbnail } from "./api.js";
 
 export class Grid {
-  // `address(hit)` returns the address of a photo; `open(place)` is called when a photo is opened.
-  constructor(list, { address, open }) {
-    Object.assign(this, { list, address, open, hits: [], tiles: [], headings: new Map() });
+  // `address(hit)` returns the address of a photo; `open(place)` is called when a photo is opened. Photos that were found
+  // by a photo alone, `isAlike()`, say how like they are.
+  constructor(list, { address, open, isAlike = () => false }) {
+    Object.assign(this, { list, address, open, isAlike, hits: [], tiles: [], headings: new Map() });
     new ResizeObserver(() => list.clientWidth === this.width || requestAnimationFrame(() => this.layOut())).observe(list);
     list.addEventListener("click", (event) => this.#click(event));
     list.addEventListener("keydown", (event) => this.#move(event));
@@ -102,7 +103,8 @@ export class Grid {
     link.href = this.address(hit);
     link.tabIndex = place ? -1 : 0;
     link.dataset.place = place;
-    link.setAttribute("aria-label", [hit.name, hit.date && day(hit.date), fit(hit)?.text].filter(Boolean).join(", "));
+    const said = hit.match ? { ...fit(hit), badge: hit.match } : this.isAlike() && alike(hit);
+    link.setAttribute("aria-label", [hit.name, hit.date && day(hit.date), said && said.text].filter(Boolean).join(", "));
     image.alt = "";
     image.loading = "lazy";
     image.decoding = "async";
@@ -110,11 +112,11 @@ export class Grid {
     image.addEventListener("error", () => link.classList.add("gone"));
     image.src = thumbnail(hit.id);
     link.append(image);
-    if (hit.match) {
+    if (said) {
       const badge = document.createElement("span");
-      badge.className = `badge ${hit.match}`;
-      badge.title = fit(hit).title;
-      badge.textContent = hit.match;
+      badge.className = `badge ${hit.match ?? ""}`;
+      badge.title = said.title;
+      badge.textContent = said.badge;
       link.append(badge);
     }
     tile.append(link);

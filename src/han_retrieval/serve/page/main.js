@@ -3,6 +3,7 @@ import * as address from "./address.js";
 import { ByPhoto } from "./by-photo.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
+import { Parts } from "./parts.js";
 import { Results } from "./results.js";
 import { Viewer } from "./viewer.js";
 
@@ -26,12 +27,18 @@ let closing = false;
 const grid = new Grid($("grid"), {
   address: (hit) => address.write({ ...state, photo: hit.id }),
   open: (place) => change({ photo: grid.hits[place].id }, { push: true }),
+  isAlike: () => !state.q.trim() && isByPhoto(),
 });
 const filters = new Filters({ changed: (chosen) => change(chosen, { push: true }) });
+const parts = new Parts({
+  changed: (query) => change({ q: ($("q").value = query), photo: "" }, { push: true }),
+  isCurrent: (query) => $("q").value.trim() === query,
+});
 const viewer = new Viewer({
   closed: closeViewer,
   moved: moveViewer,
   similar: (id) => change({ q: "", like: id, upload: "", photo: "" }, { push: true }),
+  likeness: (id) => byPhoto.likeness(id),
 });
 const byPhoto = new ByPhoto({
   chosen(number) {
@@ -60,7 +67,7 @@ function render() {
   if (document.activeElement !== $("q")) $("q").value = state.q;
   document.title = state.q ? `${state.q} – han-retrieval` : "han-retrieval";
   if (state.upload !== "" && !byPhoto.file(state.upload)) state.upload = ""; // of an earlier visit
-  $("q").placeholder = state.like || state.upload !== "" ? "Add words to the photo: in the snow" : PLACEHOLDER;
+  $("q").placeholder = isByPhoto() ? "Add words to the photo: in the snow" : PLACEHOLDER;
   filters.show(state);
   byPhoto.show(state);
   const { photo, ...asked } = state;
@@ -99,6 +106,7 @@ function request({ q, like, upload, ...chosen }) {
 
 function showResults(answer, isFirst) {
   if (isFirst) {
+    parts.show(state.q.trim(), answer.parts ?? []);
     grid.clear();
     scrollTo({ top: 0 });
     $("message").hidden = true;
@@ -123,7 +131,7 @@ function showStatus({ unknown, alike, nothing, missing }) {
   }
   if (missing) parts.push(`${missing.toLocaleString()} photos were not searched: their server is being replaced. Search again in a minute`);
   $("status").textContent = parts.join(nothing ? " " : " · ");
-  if (!state.q.trim() && !state.like && state.upload === "" && filters.examples.length) {
+  if (!state.q.trim() && !isByPhoto() && filters.examples.length) {
     $("status").append(" · Try ", ...filters.examples.flatMap((query, i) => [i ? ", " : "", link(query, query)]));
   }
   const better = Object.entries(alike).reduce((query, [word, other]) => query.replace(new RegExp(`(?<![\\p{L}\\p{N}])${escaped(word)}(?![\\p{L}\\p{N}])`, "giu"), other), state.q);
@@ -145,14 +153,17 @@ function link(text, query) {
 
 const escaped = (word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
+const isByPhoto = () => Boolean(state.like) || state.upload !== "";
+
 function order() {
-  if (state.q.trim()) return "best match";
-  return state.like || state.upload !== "" ? "most similar" : "newest";
+  if (grid.hits[0].score == null) return "newest";
+  return state.q.trim() ? "best match" : "most similar";
 }
 
-function showNothing({ photos }) {
+function showNothing({ photos, missing }) {
   const filtered = state.root || state.folder || state.since || state.until;
   if (!photos) message("No photos yet", "This index is empty. Add photos with “han index PHOTOS --out INDEX”; they appear here within seconds.");
+  else if (missing) message("The photos cannot be searched now", "Their server is being replaced, which takes about a minute.", "Search again", retry);
   else if (filtered) message("No photo matches the filters", "This folder has no photos from these days.", "Clear the filters", () => change({ root: "", folder: "", since: "", until: "" }, { push: true }));
   else message("No photos found", "Try other words.");
 }
@@ -166,9 +177,15 @@ function showFailure(error, isFirst) {
   errorTimer = setTimeout(() => {
     grid.clear();
     $("status").textContent = "";
+    parts.show("", []);
     if (error.status === 422) message(state.q.trim() ? "Try other words" : "This search is not possible", error.message);
-    else message("Something went wrong", error.message, "Try again", () => ((loadedFor = null), render()));
+    else message("Something went wrong", error.message, "Try again", retry);
   }, soon);
+}
+
+function retry() {
+  loadedFor = null;
+  render();
 }
 
 function message(title, text, action, act) {

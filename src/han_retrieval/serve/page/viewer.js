@@ -1,15 +1,22 @@
 // One photo in full size, with the evidence for a query.
-import { ask, day, fit, original, picture, thumbnail } from "./api.js";
+import { ask, day, fit, original, picture, thumbnail, viewed } from "./api.js";
 import { hideEvidence, showEvidence } from "./evidence.js";
+import { hidePairs, showPairs } from "./pairs.js";
+import { Zoom } from "./zoom.js";
 
 const $ = (id) => document.getElementById(id);
+const LARGEST = 2048; // pixels of what is shown before the original
 const PAUSE = 250; // ms without typing before the evidence is loaded
 
 export class Viewer {
-  // Calls `closed()`, `moved(step)` and `similar(id)` when the person asks for it.
-  constructor({ closed, moved, similar }) {
+  // Calls `closed()`, `moved(step)` and `similar(id)` when the person asks for it. `likeness(id)` says what to ask for to
+  // compare a photo with the one that was searched with, null where there is none.
+  constructor({ closed, moved, similar, likeness }) {
     this.dialog = $("viewer");
     this.asking = null;
+    this.likeness = likeness;
+    this.zoom = new Zoom($("photo"), { changed: (scale) => this.#zoomed(scale), scroller: this.dialog });
+    $("zoom").addEventListener("click", () => this.zoom.toggle());
     $("close").addEventListener("click", closed);
     $("similar").addEventListener("click", () => similar(this.hit.id));
     $("previous").addEventListener("click", () => moved(-1));
@@ -19,10 +26,11 @@ export class Viewer {
     this.dialog.addEventListener("cancel", (event) => (event.preventDefault(), closed()));
     this.dialog.addEventListener("close", closed); // browsers close it themselves when Escape is pressed twice
     this.dialog.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!step || event.target.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
+      if (event.target.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
+      const act = this.#keys(moved)[event.key];
+      if (!act) return;
       event.preventDefault();
-      moved(step);
+      act();
     });
     $("ask").addEventListener("submit", (event) => (event.preventDefault(), this.#explain()));
     $("sentence").addEventListener("input", () => {
@@ -38,14 +46,15 @@ export class Viewer {
   // `place` is the photo's position among `total` photos, -1 if it is not loaded yet.
   async show(id, { hit, sentence, place, total }) {
     this.hit = hit ?? { id };
+    this.path = "";
+    this.searched = sentence;
     $("sentence").value = sentence;
     this.count({ place, total });
     $("viewer-name").textContent = this.hit.name ?? "";
     $("facts").textContent = "";
-    $("copy").hidden = true;
+    $("copy").hidden = $("open").hidden = true;
     $("download").href = original(id);
-    hideEvidence($("figure"));
-    $("explained").textContent = "";
+    this.#hide();
     if (hit) this.#draw(hit);
     else $("photo").replaceChildren();
     if (!this.dialog.open) {
@@ -67,6 +76,27 @@ export class Viewer {
     this.dialog.close();
   }
 
+  // What keys do: those of the arrows move a photo that is zoomed.
+  #keys(moved) {
+    const { zoom } = this;
+    const larger = () => zoom.by(1.5);
+    const keys = { "+": larger, "=": larger, "-": () => zoom.by(1 / 1.5), 0: () => zoom.reset() };
+    if (zoom.scale === 1) return { ...keys, ArrowLeft: () => moved(-1), ArrowRight: () => moved(1) };
+    return { ...keys, ArrowLeft: () => zoom.move(0.2, 0), ArrowRight: () => zoom.move(-0.2, 0), ArrowUp: () => zoom.move(0, 0.2), ArrowDown: () => zoom.move(0, -0.2) };
+  }
+
+  #zoomed(scale) {
+    $("zoom").setAttribute("aria-pressed", scale > 1);
+    $("zoom").setAttribute("aria-label", scale > 1 ? "Show the whole photo" : "Zoom in");
+    const image = $("photo").querySelector("img");
+    const address = viewed(this.hit.id, this.path ?? "");
+    if (scale === 1 || !image || !address || image.dataset.sharp || Math.max(image.width, image.height) <= LARGEST) return;
+    image.dataset.sharp = true;
+    const whole = new Image();
+    whole.addEventListener("load", () => (image.src = whole.src));
+    whole.src = address;
+  }
+
   async #copy() {
     await navigator.clipboard.writeText(this.path);
     $("copy").textContent = "Copied";
@@ -75,7 +105,7 @@ export class Viewer {
   // A finger that moves to a side takes the next photo or the one before.
   #swipe(moved) {
     let from = null;
-    $("photo").addEventListener("touchstart", ({ touches }) => (from = touches.length === 1 ? touches[0] : null), { passive: true });
+    $("photo").addEventListener("touchstart", ({ touches }) => (from = touches.length === 1 && this.zoom.scale === 1 ? touches[0] : null), { passive: true });
     $("photo").addEventListener("touchend", ({ changedTouches: [to] }) => {
       const across = from ? to.clientX - from.clientX : 0;
       if (Math.abs(across) > 60 && Math.abs(across) > 2 * Math.abs(to.clientY - from.clientY)) moved(across < 0 ? 1 : -1);
@@ -90,6 +120,7 @@ export class Viewer {
     image.style.backgroundImage = `url("${thumbnail(id)}")`; // which is cached, until the large one has loaded
     image.addEventListener("error", () => photo.classList.add("gone"));
     photo.classList.remove("gone");
+    this.zoom.reset();
     photo.style.setProperty("--ratio", width / height);
     photo.replaceChildren(image);
     image.src = picture(id);
@@ -105,6 +136,9 @@ export class Viewer {
       if (facts.copies.length) parts.push(`${facts.copies.length} ${facts.copies.length === 1 ? "copy" : "copies"}`);
       $("facts").textContent = parts.filter(Boolean).join(" · ");
       this.path = facts.path;
+      const address = viewed(id, facts.path);
+      $("open").hidden = !address;
+      if (address) $("open").href = address;
       $("copy").hidden = !navigator.clipboard; // which browsers have on this machine and over HTTPS
       $("copy").textContent = "Copy the path";
     } catch (error) {
@@ -116,24 +150,30 @@ export class Viewer {
     clearTimeout(this.timer);
     this.asking?.abort();
     const asking = (this.asking = new AbortController());
+    const { id } = this.hit;
     const sentence = $("sentence").value.trim();
-    if (!sentence) {
-      hideEvidence($("figure"));
-      $("explained").textContent = "";
-      return;
-    }
+    const wanted = sentence ? { path: `/api/photos/${id}/evidence`, params: { q: sentence } } : this.likeness(id);
+    if (!wanted) return this.#hide();
     try {
-      const evidence = await ask(`/api/photos/${this.hit.id}/evidence`, { params: { q: sentence }, signal: asking.signal });
+      const evidence = await ask(wanted.path, { ...wanted, signal: asking.signal });
       if (asking !== this.asking) return;
+      this.#hide();
+      if (!sentence) return showPairs($("photo"), evidence, wanted.source);
       showEvidence($("figure"), evidence);
-      const fits = fit(evidence);
+      const fits = fit(this.hit.match && sentence === this.searched ? this.hit : evidence); // as in the list, which may be filtered
       $("explained").textContent = `${fits ? `${fits.text} · ` : ""}score ${evidence.score.toFixed(3)}`;
       $("explained").title = fits?.title ?? "";
     } catch (error) {
       if (asking !== this.asking) return;
-      hideEvidence($("figure"));
+      this.#hide();
       $("explained").textContent = error.message;
     }
+  }
+
+  #hide() {
+    hideEvidence($("figure"));
+    hidePairs($("photo"));
+    $("explained").textContent = $("explained").title = "";
   }
 }
 
