@@ -3,7 +3,8 @@
     python benchmarks/first_answer.py INDEX QUERIES [--before REVISION] [--rounds 5] [--only PART]
 
 QUERIES is a text file with a sentence a line, or a dataset. With --before, each figure is taken of that revision of
-the project too, in turns. Cold means that nothing is in the page cache, which only root can have on Linux.
+the project too, in turns. Figures are medians of the seconds waited; "processor" is what processors were busy for,
+which other work disturbs less. Cold means that nothing is in the page cache, which only root can have on Linux.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ from han_retrieval.search import Index
 index = Index(sys.argv[1])
 index.model
 def timed(query):
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     found = index.search(query)
-    return found.seconds | {"all": time.perf_counter() - start}
+    return found.seconds | {"all": time.perf_counter() - start, "processor": time.process_time() - busy}
 sentences = sys.stdin.read().splitlines()
 first = timed(sentences[0])
 try:
@@ -83,7 +84,7 @@ try:
 except ImportError:
     pass
 timed(sentences[1])
-half = len(sentences) // 2
+half = len(sentences) // 2  # by now nearly all photos were scored once
 early = [timed(query) for query in sentences[2:12]]
 for query in sentences[12:half]:
     timed(query)
@@ -129,18 +130,17 @@ def main(index: Path, queries: Path, before: str | None, rounds: int, only: tupl
 def _command(trees: dict[str, Path], index: Path, sentences: list[str], rounds: int) -> None:
     """``han search`` as a whole, and its steps, in fresh processes."""
     for cold in (False, True) if os.access(_DROP, os.W_OK) else (False,):
-        whole: dict[str, list[float]] = {name: [] for name in trees}
+        whole: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
         steps: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
         for sentence in sentences[: rounds + 1]:
             for name, tree in trees.items():
                 _empty_cache(cold)
-                start = time.perf_counter()
-                _run(tree, ["-m", "han_retrieval", "search", str(index), sentence])
-                whole[name].append(time.perf_counter() - start)
+                command = ["-m", "han_retrieval", "search", str(index), sentence]
+                whole[name].append(_timed(partial(_run, tree, command)))
                 _empty_cache(cold)
                 steps[name].append(json.loads(_run(tree, ["-c", _STEPS, repr(time.time()), str(index), sentence])))
         for name in trees:
-            found = {step: statistics.median(each[step] for each in steps[name][1:]) for step in steps[name][0]}
+            found = _medians(steps[name][1:])
             _print(
                 f"{name}, {'cold' if cold else 'warm'} page cache", {"all": statistics.median(whole[name][1:]), **found}
             )
@@ -149,7 +149,7 @@ def _command(trees: dict[str, Path], index: Path, sentences: list[str], rounds: 
 def _process(trees: dict[str, Path], index: Path, sentences: list[str], rounds: int) -> None:
     """The searches of one process."""
     found: dict[str, list[dict[str, list[dict[str, float]]]]] = {name: [] for name in trees}
-    given = "\n".join(sentences[:400])
+    given = "\n".join(sentences[:160])
     for _ in range(rounds):
         for name, tree in trees.items():
             found[name].append(json.loads(_run(tree, ["-c", _PROCESS, str(index)], given=given)))
@@ -171,11 +171,10 @@ def _server(trees: dict[str, Path], index: Path, sentences: list[str], rounds: i
                 start = time.perf_counter()
                 with _served(tree, index) as address:
                     up = time.perf_counter() - start
-                    first, *others = (_timed(partial(_ask, address, each)) for each in sentences[:21])
+                    first, *others = (_timed(partial(_ask, address, each))["all"] for each in sentences[:21])
                     found[name].append({"start": up, "first answer": first, "next": statistics.median(others)})
         for name in trees:
-            values = {step: statistics.median(each[step] for each in found[name]) for step in found[name][0]}
-            _print(f"{name}, {'cold' if cold else 'warm'} page cache", values)
+            _print(f"{name}, {'cold' if cold else 'warm'} page cache", _medians(found[name]))
 
 
 def _compile(trees: dict[str, Path], index: Path, sentences: list[str], _: int) -> None:
@@ -187,7 +186,7 @@ def _compile(trees: dict[str, Path], index: Path, sentences: list[str], _: int) 
             whole = _timed(partial(_run, tree, command, kernels=folder))
         with tempfile.TemporaryDirectory() as folder:
             alone = json.loads(_run(tree, ["-c", first, str(index)], given=sentences[0], kernels=folder))
-        _print(name, {"command": whole, "process": alone})
+        _print(name, {**whole, "a process's first": alone})
 
 
 def _run(tree: Path, arguments: list[str], *, given: str = "", kernels: str | None = None) -> str:
@@ -224,10 +223,17 @@ def _ask(address: str, sentence: str) -> None:
         answer.read()
 
 
-def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _timed(work: Callable[[], object]) -> dict[str, float]:
+    """The seconds of some work, and those of processors in the processes that it starts."""
+    start, before = time.perf_counter(), os.times()
     work()
-    return time.perf_counter() - start
+    after = os.times()
+    busy = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"all": time.perf_counter() - start, "processor": busy}
+
+
+def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
 def _checked_out(revision: str, folder: Path) -> Path:
