@@ -12,7 +12,7 @@ import pytest
 from heic import HEIC
 from PIL import EpsImagePlugin, Image
 
-from han_retrieval.data import count_pixels, open_photo, photo_files, read_info, upright_rgb
+from han_retrieval.data import count_pixels, full_size, open_photo, photo_files, read_info, upright_rgb
 from han_retrieval.errors import DataError, HANError
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # as open_photo has it, which pytest undoes
@@ -282,3 +282,44 @@ def test_a_jpeg_that_is_called_heic_is_a_photo(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.HEIC", "JPEG")
     assert open_photo(tmp_path / "a.HEIC").size == (8, 8)
     assert [file.name for file in photo_files(tmp_path)] == ["a.HEIC"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photo_comes_smaller_where_few_pixels_are_needed(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0132], exif[0x010F] = orientation, "2024:01:31 12:00:00", "Canon"
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(QUARTERS).resize((640, 480), Image.Resampling.NEAREST).save(path, exif=exif, quality=95)
+    asked = []
+
+    def needed(width: int, height: int) -> tuple[int, int]:
+        asked.append((width, height))
+        return width // 8, height // 8
+
+    whole, photo = open_photo(path), open_photo(path, shrink_to=needed)
+    assert set(asked) == {whole.size}
+    assert full_size(photo) == whole.size == full_size(whole)
+    assert photo.width < whole.width / 2
+    assert photo.width >= whole.width / 8
+    assert photo.height >= whole.height / 8
+    assert photo.width / photo.height == pytest.approx(whole.width / whole.height, rel=0.02)
+    assert np.allclose(middles(photo), middles(whole), atol=12)
+    assert read_info(photo) == read_info(whole)
+
+
+def test_a_photo_that_is_small_enough_comes_as_it_is(tmp_path):
+    Image.fromarray(QUARTERS).save(tmp_path / "a.png")
+    photo = open_photo(tmp_path / "a.png", shrink_to=lambda width, height: (width, height))
+    assert photo.size == full_size(photo) == (16, 16)
+    assert np.array_equal(np.asarray(photo), QUARTERS)
+
+
+def test_a_cut_jpeg_comes_smaller_too(tmp_path):
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(tmp_path / "a.jpg", quality=90)
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(content[: int(0.98 * len(content))])
+    photo = open_photo(tmp_path / "b.jpg", shrink_to=lambda width, height: (width // 8, height // 8))
+    assert photo.size == (160, 120)
+    assert full_size(photo) == (640, 480)

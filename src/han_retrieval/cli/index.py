@@ -28,6 +28,7 @@ from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
 from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.rows import STORAGES
 from han_retrieval.search.settings import Settings
+from han_retrieval.search.update import STAGES
 from han_retrieval.search.update_on_ray import index_on_ray
 from han_retrieval.search.vector_index import EXACT_UP_TO
 
@@ -74,6 +75,7 @@ _SHOWN = 5
 @click.option(
     "--rebuild", is_flag=True, help="Build the index anew beside the present one, then switch: for another model."
 )
+@click.option("--profile", is_flag=True, help="Print the processor time of a new photo by stage.")
 @detector_options
 @reading_options
 @engine_options
@@ -91,6 +93,7 @@ def index(
     candidates: str | None,
     exact_up_to: int | None,
     rebuild: bool,
+    profile: bool,
     detector: str | None,
     regions: int,
     batch_size: int,
@@ -116,6 +119,8 @@ def index(
         named = model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL)
         folder = to_path(photos[0]).absolute() if photos else Path()
         load = partial(_finder, named, detector, regions, features and features.absolute(), folder)
+    if profile and cluster is not None:
+        raise ConfigError("--profile tells the time of this process: leave --engine ray out")
     if (include or exclude) and not photos:
         raise ConfigError("--include and --exclude are for folders that are named: give PHOTOS too")
     finder = None
@@ -152,6 +157,8 @@ def index(
             "hold until others are given",
             err=True,
         )
+    if profile:
+        _show_profile(report)
     if as_json:
         print_json(_facts(report, out))
     else:
@@ -186,6 +193,19 @@ def _show_notes(report: IndexReport) -> None:
             click.echo("  ... (--json lists them all)", err=True)
     for folder in report.unreadable:
         click.echo(f"note: {printable(folder)}: cannot be listed; the photos below it stay in the index", err=True)
+
+
+def _show_profile(report: IndexReport) -> None:
+    """The processor time of a photo by stage, in milliseconds, on stderr."""
+    if not report.added:
+        click.echo("no new photo, so no time of one", err=True)
+        return
+    whole = sum(report.processor_seconds.values())
+    click.echo(f"processor time a photo, of {report.added:,} new ones:", err=True)
+    for name in STAGES:
+        seconds = report.processor_seconds.get(name, 0.0)
+        click.echo(f"  {name:<8}{1000 * seconds / report.added:>9.1f} ms {seconds / whole:>6.1%}", err=True)
+    click.echo(f"  {'all':<8}{1000 * whole / report.added:>9.1f} ms", err=True)
 
 
 def _summary(report: IndexReport, out: Path) -> str:

@@ -44,8 +44,10 @@ def check_scans(file: IO[bytes]) -> None:
         raise DataError(f"{count:,} scans, more than any photo has")
 
 
-def decode_cut(file: IO[bytes], *, shrink_to: int | None) -> Image.Image | None:
+def decode_cut(file: IO[bytes], *, shrink_to: tuple[int, int] | None) -> Image.Image | None:
     """The photo of a JPEG file that lacks its last bytes, decoded; None where the file is complete.
+
+    With ``shrink_to``, it is decoded at the smallest scale that has so many pixels.
 
     What is missing shows by decoding it twice, with nothing and with noise in its place.
 
@@ -81,10 +83,10 @@ def _count_missing(difference: Image.Image) -> int:
     return missing + (height - top) * width
 
 
-def _decode(data: bytes, shrink_to: int | None) -> Image.Image:
+def _decode(data: bytes, shrink_to: tuple[int, int] | None) -> Image.Image:
     photo = Image.open(io.BytesIO(data), formats=["JPEG"])
     if shrink_to is not None:
-        photo.draft(None, (shrink_to, shrink_to))
+        photo.draft(None, shrink_to)
     photo.load()
     return photo
 

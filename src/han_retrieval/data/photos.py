@@ -7,7 +7,7 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
@@ -46,7 +46,14 @@ MOST_PIXELS = 178_956_970  # Pillow's own limit; phones make photos of 108 megap
 _SLOW_DECODERS = frozenset({"ppm_plain", "bmp_rle"})  # which Pillow has in Python, byte by byte
 _MOST_SLOW_BYTES = 2**25
 _PIXELS_A_BAND = 2**22
-_NAMES = "han-retrieval: names"  # among what Pillow keeps with an image, and with its flipped copies
+# Among what Pillow keeps with an image, and with its flipped copies.
+_NAMES, _SIZE = "han-retrieval: names", "han-retrieval: full size"
+# A photo is decoded at no less than so many times the size that is needed: its pixels are means of so many, as those
+# of a photo resized from full size.
+_MARGIN = 1.5
+
+ShrinkTo = int | Callable[[int, int], tuple[int, int]]
+"""The pixels that are needed of a photo on both sides, or what gives them for its upright width and height."""
 MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and hashing this much takes seconds
 
 # Pillow warns on stderr about what open_photo reports or refuses, and about odd metadata, which does no harm.
@@ -124,7 +131,7 @@ def _open_object(path: ObjectPath) -> IO[bytes]:
 
 
 def open_photo(
-    path: str | Path | UrlPath | PhotoBytes, *, max_pixels: int = MOST_PIXELS, shrink_to: int | None = None
+    path: str | Path | UrlPath | PhotoBytes, *, max_pixels: int = MOST_PIXELS, shrink_to: ShrinkTo | None = None
 ) -> Image.Image:
     """Open a photo as people see it: EXIF orientation applied, RGB, transparency over white, the first frame.
 
@@ -134,7 +141,8 @@ def open_photo(
         path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF or HEIF; or the content of one.
         max_pixels: The largest width x height that is decoded; Pillow refuses more than the default.
         shrink_to: The pixels that are needed on either side: a JPEG is then decoded at a smaller scale where that is
-            faster, other files as they are.
+            faster, other files as they are. As a function of width and height, it gives width and height that are
+            needed, and a much larger photo of any format comes at a smaller scale; see ``full_size``.
 
     Raises:
         UnreadablePhotoError: The file is missing or cannot be read now, or memory is short.
@@ -151,16 +159,57 @@ def open_photo(
             raise DataError(f"{path}: {size:,} bytes of a kind that takes minutes to read; save it as PNG")
         if decoder == "ppm":
             return _named(_upright_rgb(_load_ppm(photo, file)), path)
-        if shrink_to is not None:
-            photo.draft(None, (shrink_to, shrink_to))
+        draft = full = None
+        if is_jpeg and shrink_to is not None:
+            turned = _is_turned(photo)
+            full = photo.size[::-1] if turned else photo.size
+            draft = _needed(full, shrink_to)[:: -1 if turned else 1]
+            photo.draft(None, draft)
         try:
             photo.load()
         except OSError as error:
-            cut = decode_cut(file, shrink_to=shrink_to) if is_jpeg and error.errno is None else None
+            cut = decode_cut(file, shrink_to=draft) if is_jpeg and error.errno is None else None
             if cut is None:
                 raise
             photo = cut
-        return _named(_upright_rgb(photo), path)
+        upright = _named(_upright_rgb(photo), path)
+        if callable(shrink_to):
+            full = full or upright.size
+            upright = _reduced(upright, _needed(full, shrink_to))
+            upright.info[_SIZE] = full
+        return upright
+
+
+def full_size(photo: Image.Image) -> tuple[int, int]:
+    """Width and height of an upright photo in its file, where ``open_photo`` has made it smaller; else its own."""
+    width, height = photo.info.get(_SIZE, photo.size)
+    return width, height
+
+
+def _needed(full: tuple[int, int], shrink_to: ShrinkTo) -> tuple[int, int]:
+    """The least width and height at which a photo of an upright size is decoded."""
+    if not callable(shrink_to):
+        return shrink_to, shrink_to
+    width, height = shrink_to(*full)
+    return math.ceil(_MARGIN * width), math.ceil(_MARGIN * height)
+
+
+def _reduced(photo: Image.Image, needed: tuple[int, int]) -> Image.Image:
+    """The photo at a whole fraction of its scale, where it then still has the pixels that are needed."""
+    factor = min(side // least for side, least in zip(photo.size, needed, strict=True))
+    if factor < 2:
+        return photo
+    small = photo.reduce(factor)
+    with suppress(Exception):  # broken EXIF in a sound photo
+        small.info["exif"] = photo.getexif().tobytes()  # TIFF has it elsewhere
+    return small
+
+
+def _is_turned(photo: Image.Image) -> bool:
+    """Whether its upright width is its height in the file."""
+    with suppress(Exception):
+        return int(photo.getexif().get(_ORIENTATION, 1)) >= 5
+    return False
 
 
 def names_of(photo: Image.Image) -> tuple[str, ...]:

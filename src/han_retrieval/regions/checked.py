@@ -24,7 +24,7 @@ class CheckedDetector:
         name: What it is asked for by.
 
     Attributes:
-        fingerprint, feature_size: The detector's.
+        fingerprint, feature_size, size_needed: The detector's.
 
     Raises:
         ModelError: It has no fingerprint or no feature size.
@@ -34,6 +34,7 @@ class CheckedDetector:
         self._detector, self._name = detector, name
         try:
             self.fingerprint, self.feature_size = str(detector.fingerprint), int(detector.feature_size)
+            self.size_needed = getattr(detector, "size_needed", None)
         except (AttributeError, TypeError) as error:
             raise ModelError(f"the detector {name!r} is not as han_retrieval.regions.Detector says: {error}") from None
 

@@ -21,7 +21,7 @@ A MODEL may not have two numbers in a row, as "vit-16-224" has. Models, region s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -45,11 +45,18 @@ if TYPE_CHECKING:
 
 DEFAULT_DETECTOR = "bottom-up"
 
+SizeNeeded = Callable[[int, int], tuple[int, int]]
+
 
 class Detector(Protocol):
     """Finds the regions of photos and describes each by a feature.
 
     Plain attributes will do for ``fingerprint`` and ``feature_size``.
+
+    A detector that resizes photos may also have a method ``size_needed(width, height) -> (width, height)``: the pixels
+    that it resizes an upright photo of that size to, at most. A file of a much larger photo is then decoded at a
+    smaller scale, which is quicker, and the boxes that it gives are scaled to the photo's own pixels
+    (``detect_whole``).
     """
 
     @property
@@ -102,6 +109,22 @@ class DetectorFactory(Protocol):
             ModelError: Its weights are missing or damaged.
         """
         ...
+
+
+def size_needed(detector: Detector) -> SizeNeeded | None:
+    """What gives the pixels that a detector needs of a photo, from its upright width and height; None for all."""
+    return getattr(detector, "size_needed", None)
+
+
+def detect_whole(detector: Detector, photos: Sequence[Image.Image]) -> list[Regions]:
+    """The regions of photos in pixels of their files, also of photos that ``open_photo`` has made smaller."""
+    from han_retrieval.data.photos import full_size
+
+    found = detector.detect(photos)
+    return [
+        regions if full_size(photo) == photo.size else regions.scaled_to(*full_size(photo))
+        for photo, regions in zip(photos, found, strict=True)
+    ]
 
 
 class Fingerprint(NamedTuple):
@@ -233,6 +256,11 @@ class Renamed:
     def __init__(self, detector: Detector, fingerprint: str) -> None:
         self._detector, self.fingerprint = detector, fingerprint
         self.feature_size = detector.feature_size
+
+    @property
+    def size_needed(self) -> SizeNeeded | None:
+        """See ``size_needed``."""
+        return size_needed(self._detector)
 
     def detect(self, photos: Sequence[Image.Image]) -> Sequence[Regions]:
         """See ``Detector.detect``."""

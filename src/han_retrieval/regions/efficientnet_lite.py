@@ -6,7 +6,7 @@ Legend: B photos, h, w pixels, k boxes of a photo, K of all photos.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from han_retrieval.errors import ModelError
 from han_retrieval.regions import pooling
+from han_retrieval.regions.convolution import FrozenConvolution
+from han_retrieval.stages import stage
 
 STRIDE = 32  # pixels a step of the feature map
 CHANNELS = 1280
@@ -66,10 +68,57 @@ class EfficientNetLite2(nn.Module):
     def levels(self, photos: Tensor) -> list[Tensor]:
         """The same photos to maps of ``LEVEL_CHANNELS`` at strides 8, 16 and 32, followed by the map of ``forward``."""
         features, maps = scaled(photos), []
-        for stage in self.stages:
-            features = stage(features)
+        for part in self.stages:
+            features = part(features)
             maps.append(features)
         return [*(maps[stage] for stage in _LEVELS), features]
+
+
+class FrozenEfficientNet:
+    """An ``EfficientNetLite2`` that only computes, on the CPU: in as few calls as there are convolutions.
+
+    Args:
+        network: Its weights are copied.
+        dtype: Of the products and the maps: float32, or bfloat16 where the processor multiplies in it.
+    """
+
+    def __init__(self, network: EfficientNetLite2, *, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        net = network.net
+
+        def frozen(convolution: nn.Conv2d, activation: str = "relu6") -> FrozenConvolution:
+            return FrozenConvolution(convolution, activation=activation, dtype=dtype)
+
+        self._stem, self._head = frozen(net.conv_stem), frozen(net.conv_head)
+        self._stages = [[_FrozenBlock(block, frozen) for block in blocks] for blocks in net.blocks]
+
+    def levels(self, photos: Tensor) -> list[Tensor]:
+        """As ``EfficientNetLite2.levels``, in the dtype; one photo at a time is quickest, since its maps fit caches."""
+        maps, levels = self._stem(scaled(photos).to(self.dtype)), []
+        for blocks in self._stages:
+            for block in blocks:
+                maps = block(maps)
+            levels.append(maps)
+        return [*(levels[place - 1] for place in _LEVELS), self._head(maps)]
+
+    def __call__(self, photos: Tensor) -> Tensor:
+        """As ``EfficientNetLite2.forward``, in the dtype."""
+        return self.levels(photos)[-1]
+
+
+class _FrozenBlock:
+    """A block of the network; all but its last convolution have an activation."""
+
+    def __init__(self, block: Any, frozen: Callable[..., FrozenConvolution]) -> None:
+        *first, last = (part for part in block.modules() if isinstance(part, nn.Conv2d))
+        self._first, self._last = [frozen(each) for each in first], frozen(last, "none")
+        self._has_skip = block.has_skip
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        inside = maps
+        for convolution in self._first:
+            inside = convolution(inside)
+        return self._last(inside, plus=maps if self._has_skip else None)
 
 
 def shape_for(width: float, height: float, *, size: float, step: int = STRIDE) -> tuple[int, int]:
@@ -83,8 +132,9 @@ def shape_for(width: float, height: float, *, size: float, step: int = STRIDE) -
 
 def pixels(photos: Sequence[Image.Image], shape: tuple[int, int], device: torch.device) -> Tensor:
     """RGB photos resized to one (w, h), as the network takes them: (B, 3, h, w) uint8."""
-    resized = np.stack([np.asarray(photo.resize(shape, Image.Resampling.BICUBIC)) for photo in photos])
-    return torch.from_numpy(resized).to(device).permute(0, 3, 1, 2)
+    with stage("resize"):
+        resized = np.stack([np.asarray(photo.resize(shape, Image.Resampling.BICUBIC)) for photo in photos])
+        return torch.from_numpy(resized).to(device).permute(0, 3, 1, 2)
 
 
 def scaled(photos: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from han_retrieval.data import (
     CaptionedPhoto,
     CaptionedPhotos,
     PhotoBytes,
+    ShrinkTo,
     add_name,
     count_pixels,
     is_text,
@@ -30,7 +31,7 @@ from han_retrieval.data.files import NOT_TEXT, field, readable
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_json_lines
-from han_retrieval.regions.detector import Detector
+from han_retrieval.regions.detector import Detector, detect_whole, size_needed
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import RegionRow
 from han_retrieval.regions.store import SKIPPED_NAME, RegionStore
@@ -144,7 +145,8 @@ def find_regions(
     detector: Detector, photos: Sequence[CaptionedPhoto], *, batch_size: int, threads: int
 ) -> Generator[list[tuple[CaptionedPhoto, Regions | str]]]:
     """The regions of photos in batches, or the reason why a photo cannot be read or its regions stored."""
-    with closing(read_batches(photos, _begin, threads=threads, batch_size=batch_size)) as batches:
+    begin = partial(_begin, shrink_to=size_needed(detector))
+    with closing(read_batches(photos, begin, threads=threads, batch_size=batch_size)) as batches:
         for batch in batches:
             yield _detect(detector, batch)
 
@@ -221,7 +223,7 @@ def _write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _begin(photo: CaptionedPhoto) -> tuple[int, Callable[[], Image.Image | str]]:
+def _begin(photo: CaptionedPhoto, *, shrink_to: ShrinkTo | None) -> tuple[int, Callable[[], Image.Image | str]]:
     """The pixels of a photo, and what decodes it or says why it cannot be read."""
     if photo.path is None and photo.packed is None:
         return 0, lambda: "the dataset names no file for it"
@@ -231,15 +233,15 @@ def _begin(photo: CaptionedPhoto) -> tuple[int, Callable[[], Image.Image | str]]
     try:
         file = photo.path if photo.packed is None else photo.packed.read()
         assert file is not None
-        return count_pixels(file), lambda: _open(file)
+        return count_pixels(file), lambda: _open(file, shrink_to)
     except HANError as error:
         reason = reason_without(name, error)
         return 0, lambda: reason
 
 
-def _open(file: Path | PhotoBytes) -> Image.Image | str:
+def _open(file: Path | PhotoBytes, shrink_to: ShrinkTo | None) -> Image.Image | str:
     try:
-        return open_photo(file)
+        return open_photo(file, shrink_to=shrink_to)
     except HANError as error:
         return reason_without(file, error)
 
@@ -251,7 +253,7 @@ def _detect(
     images = {photo.id: image for photo, image in batch if not isinstance(image, str)}
     for name, image in images.items():
         add_name(image, name)
-    found = dict(zip(images, detector.detect([*images.values()]) if images else (), strict=True))
+    found = dict(zip(images, detect_whole(detector, [*images.values()]) if images else (), strict=True))
     return [
         (photo, image if isinstance(image, str) else _fault(found[photo.id]) or found[photo.id])
         for photo, image in batch

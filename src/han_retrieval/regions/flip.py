@@ -28,7 +28,7 @@ class FlippedDetector:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self.fingerprint = detector.fingerprint + _SUFFIX
-        self.feature_size = detector.feature_size
+        self.feature_size, self.size_needed = detector.feature_size, getattr(detector, "size_needed", None)
 
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
         """See ``Detector.detect``; boxes are in pixels of the photos as given."""

@@ -72,6 +72,10 @@ class GridDetector:
         """The network, loaded when it first sees a photo; it is not where a backbone describes the boxes."""
         return EfficientNetLite2().to(self.device)
 
+    def size_needed(self, width: int, height: int) -> tuple[int, int]:
+        """See ``Detector``."""
+        return shape_for(width, height, size=max(_SIZES))
+
     def detect_boxes(self, photos: Sequence[Image.Image]) -> list[Regions]:
         """The same boxes without features."""
         nothing = np.zeros((len(self.boxes), 0), np.float16)

@@ -18,10 +18,15 @@ def mean_in_boxes(feature_map: Tensor, boxes: Tensor, *, samples: int = _SAMPLES
     cell gets what is at its place. It is linear in the map: each box has a weight for each cell, the product of its
     row's and its column's, so that all means are one small matrix product.
     """
-    h, w = feature_map.shape[-2:]
+    weights = box_weights(boxes, *feature_map.shape[-2:], samples=samples)
+    return weights @ feature_map.flatten(1).mT
+
+
+def box_weights(boxes: Tensor, h: int, w: int, *, samples: int = _SAMPLES) -> Tensor:
+    """(k, h w): the weight of each cell of a map in the means of ``mean_in_boxes``."""
     left, top, right, bottom = (boxes - 0.5).unbind(1)  # (k,), 0 at the centre of the first cell
     weights = _share(top, bottom, h, samples).unsqueeze(2) * _share(left, right, w, samples).unsqueeze(1)  # (k, h, w)
-    return weights.flatten(1) @ feature_map.flatten(1).mT
+    return weights.flatten(1)
 
 
 def mean_of_cells(feature_map: Tensor, *, columns: int, rows: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,3 +32,12 @@ class Regions:
     labels: tuple[str, ...] | None = None
     scores: np.ndarray | None = None
     pooled: np.ndarray | None = None
+
+    def scaled_to(self, width: int, height: int) -> Regions:
+        """The same regions of the photo at another size in pixels."""
+        if (self.width, self.height) == (width, height):
+            return self
+        boxes = self.boxes
+        if boxes is not None:
+            boxes = boxes * np.array([width / self.width, height / self.height] * 2, np.float32)
+        return replace(self, boxes=boxes, width=width, height=height)

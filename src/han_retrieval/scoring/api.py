@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from han_retrieval import processor
 from han_retrieval.scoring import many_blocks, max_similarity, single_block
 from han_retrieval.scoring.alignment import matches_of_pairs
 from han_retrieval.scoring.gpu import single_block as gpu_single_block
@@ -109,12 +110,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether products in bfloat16 run in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    try:
-        from llvmlite.binding import get_host_cpu_features
-    except ImportError:
-        return False
-    features = get_host_cpu_features()
-    return any(features.get(name) for name in ("avx512bf16", "amx-bf16", "bf16"))
+    return processor.has_bfloat16()
 
 
 def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> bool:

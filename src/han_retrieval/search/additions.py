@@ -18,6 +18,7 @@ from han_retrieval.search.files import EncodedFile, EncodeFiles
 from han_retrieval.search.rows import PhotoFile, PhotoRow
 from han_retrieval.search.scan import LISTED, FileState, Place, Scan, path_of
 from han_retrieval.search.table import Broken, PhotoTable
+from han_retrieval.stages import stage
 
 _ROWS_A_COMMIT = 256
 _SECONDS_A_COMMIT = 20.0
@@ -94,9 +95,10 @@ class Additions:
                 raise
         self._commit()
         gone = self._gone()
-        self._table.delete(gone)
-        self.removed = len(gone)
-        self._table.tidy(exact_up_to=exact_up_to)
+        with stage("write"):
+            self._table.delete(gone)
+            self.removed = len(gone)
+            self._table.tidy(exact_up_to=exact_up_to)
 
     def _keeps(self, file: PhotoFile, size: int) -> bool:
         return self._stays((file.root, file.path), FileState(size, file.mtime))
@@ -147,6 +149,10 @@ class Additions:
         self._changed.add(photo_id)
 
     def _commit(self) -> None:
+        with stage("write"):
+            self._write()
+
+    def _write(self) -> None:
         # Copies of a new photo may have been found since it was encoded.
         rows, self._rows = [row._replace(files=tuple(self._files[row.id])) for row in self._rows], []
         new = {row.id for row in rows}

@@ -14,19 +14,23 @@ from torch import Tensor
 
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Detector, Regions
+from han_retrieval.regions.detector import detect_whole
 from han_retrieval.regions.rows import batch_of
 from han_retrieval.scoring import Tokens
 from han_retrieval.search.pooling import Pooling
 from han_retrieval.search.rows import Encoded
+from han_retrieval.stages import stage
 
 
 def encode_photos(
     model: AligningMatcher, detector: Detector, photos: Sequence[Image.Image], *, storage: str, pooling: Pooling
 ) -> list[Encoded | str]:
     """For each upright photo what the index stores, or the reason why it cannot be indexed."""
-    found = detector.detect(photos)
+    with stage("network"):
+        found = detect_whole(detector, photos)
     some = [regions for regions in found if len(regions.features)]
-    encoded = iter(_encode(model, some, storage, pooling) if some else ())
+    with stage("encode"):
+        encoded = iter(_encode(model, some, storage, pooling) if some else ())
     return [next(encoded) if len(regions.features) else "the detector found no region" for regions in found]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from han_retrieval.data import read_batches
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import DataError
+from han_retrieval.regions.detector import size_needed
 from han_retrieval.search.maker import Maker
 from han_retrieval.search.photo import Photo, read_photo
 from han_retrieval.search.rows import Encoded
@@ -48,8 +49,10 @@ def encode_files(
 ) -> Generator[list[EncodedFile]]:
     """As ``EncodeFiles``: in this process, in order; ``known`` may grow meanwhile."""
 
+    needed = size_needed(maker.detector)
+
     def read(place: Place) -> tuple[int, Callable[[], Photo | DataError]]:
-        return read_photo(where(place), known)
+        return read_photo(where(place), known, shrink_to=needed)
 
     with closing(read_batches(places, read, threads=threads, batch_size=batch_size)) as batches:
         for batch in batches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import torch
 from PIL import Image
@@ -13,6 +14,7 @@ from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, hub, load_aligning_matcher, model_folder
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import Detector, Regions, detector_for
+from han_retrieval.regions.detector import size_needed
 from han_retrieval.search.encode import encode_photos
 from han_retrieval.search.pooling import POOLINGS, TowerPooling, make_pooling
 from han_retrieval.search.rows import STORAGES, Encoded
@@ -28,6 +30,7 @@ class LazyDetector:
         self.fingerprint, self.feature_size = fingerprint, feature_size
         self._load = load
         self._loaded: Detector | None = None
+        self._lock = Lock()
 
     def load(self) -> Detector:
         """The detector itself.
@@ -35,9 +38,15 @@ class LazyDetector:
         Raises:
             ModelError: It is not here.
         """
-        if self._loaded is None:
-            self._loaded = self._load()
-        return self._loaded
+        with self._lock:  # threads that read ask how large photos must be
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def size_needed(self, width: int, height: int) -> tuple[int, int]:
+        """See ``Detector``; the photo's own size where the detector does not say."""
+        needed = size_needed(self.load())
+        return needed(width, height) if needed else (width, height)
 
     def detect(self, photos: Sequence[Image.Image]) -> Sequence[Regions]:
         """The regions of upright photos; see ``Detector.detect``."""

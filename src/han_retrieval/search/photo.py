@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, cast
 
@@ -15,6 +15,7 @@ from PIL import Image
 from han_retrieval.data import (
     PhotoBytes,
     PhotoInfo,
+    ShrinkTo,
     UnreadablePhotoError,
     count_pixels,
     open_file,
@@ -25,6 +26,9 @@ from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import DataError
 from han_retrieval.objects import is_remote
 from han_retrieval.search.scan import FileState
+from han_retrieval.stages import stage
+
+_MOST_HELD = 2**24  # bytes of a file that are read once and held until it is decoded, for twice a batch of files
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +59,57 @@ def hash_file(path: Path) -> str:
         return _hash(path, file)
 
 
-def read_photo(path: Path | UrlPath, known: Container[str]) -> tuple[int, Callable[[], Photo | DataError]]:
+def read_photo(
+    path: Path | UrlPath, known: Container[str], *, shrink_to: ShrinkTo | None = None
+) -> tuple[int, Callable[[], Photo | DataError]]:
     """Begin to read a file: the pixels that are to be decoded, and what decodes them and gives the photo, or the error.
 
     A photo that is known is not decoded. Where the error is an ``UnreadablePhotoError``, it says nothing of the file's
-    content.
+    content. A file is read once, but for a very large one.
+
+    Args:
+        path: The file.
+        known: Ids of photos that are not to be decoded.
+        shrink_to: The pixels that are needed, see ``open_photo``.
     """
+    with stage("read"):
+        return _read_photo(path, known, shrink_to)
+
+
+def _read_photo(
+    path: Path | UrlPath, known: Container[str], shrink_to: ShrinkTo | None
+) -> tuple[int, Callable[[], Photo | DataError]]:
     photo: Path | PhotoBytes
     try:
         with open_file(path) as file:
-            if isinstance(path, UrlPath):  # it is read once
+            if isinstance(path, UrlPath):
                 photo = PhotoBytes(str(path), file.read())
                 state = FileState(file.tell(), 0)
-                file.seek(0)
             else:
                 status, photo = path.stat() if is_remote(path) else os.fstat(file.fileno()), path
                 state = FileState(status.st_size, status.st_mtime_ns)
-            photo_id = _hash(path, file)
+                if state.size <= _MOST_HELD:
+                    photo = PhotoBytes(str(path), _read(path, file))
+            photo_id = _hash(path, BytesIO(photo.content) if isinstance(photo, PhotoBytes) else file)
         pixels = 0 if photo_id in known else count_pixels(photo)
     except DataError as error:
         failed = error
         return 0, lambda: failed
     if not pixels:
         return 0, lambda: Photo(state, photo_id, None, PhotoInfo())
-    return pixels, lambda: _decode(photo, state, photo_id)
+    return pixels, lambda: _decode(photo, path, state, photo_id, shrink_to)
 
 
-def _decode(path: Path | PhotoBytes, state: FileState, photo_id: str) -> Photo | DataError:
+def _decode(
+    photo: Path | PhotoBytes, path: Path | UrlPath, state: FileState, photo_id: str, shrink_to: ShrinkTo | None
+) -> Photo | DataError:
     try:
-        image = open_photo(path)
+        with stage("decode"):
+            image = open_photo(photo, shrink_to=shrink_to)
     except UnreadablePhotoError as error:
         return error
     except DataError as error:
-        if isinstance(path, PhotoBytes):
+        if isinstance(path, UrlPath):
             return error
         try:
             same = hash_file(path) == photo_id
@@ -95,6 +117,13 @@ def _decode(path: Path | PhotoBytes, state: FileState, photo_id: str) -> Photo |
             return unreadable
         return error if same else UnreadablePhotoError(f"{path}: was changed while it was read")
     return Photo(state, photo_id, image, read_info(image))
+
+
+def _read(path: Path, file: IO[bytes]) -> bytes:
+    try:
+        return file.read(_MOST_HELD)
+    except OSError as error:
+        raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _hash(path: Path | UrlPath, file: IO[bytes]) -> str:

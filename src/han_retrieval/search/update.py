@@ -26,7 +26,12 @@ from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
 from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
 from han_retrieval.search.vector_index import EXACT_UP_TO
+from han_retrieval.stages import StageTimes, stage
 from han_retrieval.storage.locks import WriterLock
+
+STAGES = ("read", "decode", "resize", "network", "choose", "encode", "write", "other")
+"""What ``IndexReport.processor_seconds`` tells apart: reading and hashing files; decoding; resizing to what the
+detector takes; its network; the choice among its boxes; the model's encoding; commits; the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class IndexReport:
             again, and what the index has of them stays.
         unreadable: Folders that could not be listed; the photos below them stay in the index.
         seconds: Wall-clock time.
+        processor_seconds: Processor time of this process by stage (``STAGES``), from the first file to the last commit.
     """
 
     photos: int
@@ -53,6 +59,7 @@ class IndexReport:
     unread: list[tuple[str, str]]
     unreadable: list[str]
     seconds: float
+    processor_seconds: dict[str, float]
 
 
 def index_photos(
@@ -148,7 +155,9 @@ def index_photos(
         additions = Additions(table, found, lambda root: root in scanned or root not in follows)
         here = partial(encode_files, maker, batch_size=batch_size, threads=threads, where=found.path)
         encode = here if encoder is None else encoder(maker)
-        additions.run(encode, exact_up_to=exact_up_to, progress=progress)
+        times = StageTimes(parallel=("network", "encode"))
+        with stage("other"):
+            additions.run(encode, exact_up_to=exact_up_to, progress=progress)
         if rebuild:
             assert before is not None
             _require_all(PhotoTable(out / before.table), table, additions.unread)
@@ -165,6 +174,7 @@ def index_photos(
             unread=[(str(path_of(place)), reason) for place, reason in sorted(additions.unread.items())],
             unreadable=[str(folder) for folder in found.unreadable],
             seconds=time.perf_counter() - started,
+            processor_seconds={name: round(seconds, 3) for name, seconds in times.seconds().items()},
         )
 
 

@@ -15,11 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from han_retrieval.files import from_home
+from han_retrieval.processor import has_bfloat16
+from han_retrieval.regions.bottom_up.frozen import FrozenBottomUp
 from han_retrieval.regions.bottom_up.network import BottomUp, BoxPredictions, Maps
 from han_retrieval.regions.bottom_up.saving import load_network
 from han_retrieval.regions.choose import PHOTO, choose, photo_first
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
 from han_retrieval.regions.regions import Regions
+from han_retrieval.stages import stage
 
 SHIPPED = Path(__file__).parents[2] / "pretrained" / "bottom_up"
 
@@ -43,26 +46,40 @@ class BottomUpDetector:
     """
 
     def __init__(
-        self, network: BottomUp, *, weights_hash: str, regions: int = 36, device: str | torch.device | None = None
+        self,
+        network: BottomUp,
+        *,
+        weights_hash: str,
+        regions: int = 36,
+        device: str | torch.device | None = None,
+        precision: str = "float32",
     ) -> None:
         """Wrap a network.
 
         Args:
-            network: In evaluation mode.
+            network: In evaluation mode; on the CPU, its weights are copied.
             weights_hash: Hash of its weights, for the fingerprint.
             regions: m, the most regions a photo gets; the first is the whole photo.
             device: Where the network runs; a GPU when there is one.
+            precision: Of the large products on the CPU, "float32" or "bfloat16".
         """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = network.to(self.device)
         self.regions = regions
+        on_cpu = self.device.type == "cpu"
+        self._running = FrozenBottomUp(network, dtype=getattr(torch, precision)) if on_cpu else network
+        self._at_once = 1 if on_cpu else None  # photos that pass the network together
         config = network.config
         self.fingerprint = f"bottom-up-1-{regions}-{weights_hash[:8]}-{config.size}"
         self.feature_size = CHANNELS + config.representation
 
+    def size_needed(self, width: int, height: int) -> tuple[int, int]:
+        """See ``Detector``."""
+        return shape_for(width, height, size=self.network.config.size)
+
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
-        """See ``Detector.detect``; photos of one shape pass the network together."""
+        """See ``Detector.detect``; on a GPU, photos of one shape pass the network together."""
         return self._grouped(photos, with_features=True)
 
     @torch.inference_mode()
@@ -76,8 +93,10 @@ class BottomUpDetector:
             shapes[shape_for(*photo.size, size=self.network.config.size)].append(place)
         found: dict[int, Regions] = {}
         for shape, places in shapes.items():
-            alike = self._detect([photos[p] for p in places], shape, with_features=with_features)
-            found.update(zip(places, alike, strict=True))
+            step = self._at_once or len(places)
+            for some in (places[first : first + step] for first in range(0, len(places), step)):
+                alike = self._detect([photos[place] for place in some], shape, with_features=with_features)
+                found.update(zip(some, alike, strict=True))
         return [found[place] for place in range(len(photos))]
 
     @torch.inference_mode()
@@ -87,15 +106,16 @@ class BottomUpDetector:
         large = pixels([photo], shape, self.device)
         scale = np.array([shape[0] / photo.width, shape[1] / photo.height] * 2, np.float32)
         of_photo = torch.from_numpy(boxes.astype(np.float32) * scale).to(self.device)
-        return self.network.predict(self.network.maps(large), [of_photo], large)
+        return self._running.predict(self._running.maps(large), [of_photo], large)
 
     def _detect(self, photos: Sequence[Image.Image], shape: tuple[int, int], *, with_features: bool) -> list[Regions]:
         """The regions of photos resized to one (w, h)."""
         large = pixels(photos, shape, self.device)
-        maps = self.network.maps(large)
-        boxes, scores = self._boxes(large, maps)
+        maps = self._running.maps(large)
+        with stage("choose"):
+            boxes, scores = self._boxes(large, maps)
         counts = [len(of_photo) for of_photo in boxes]
-        predicted = self.network.predict(maps, boxes, large)
+        predicted = self._running.predict(maps, boxes, large)
         features = predicted.representation[:, :0]
         if with_features:
             features = torch.cat([self._means(photos, maps["top"], shape, boxes), predicted.representation], dim=1)
@@ -118,15 +138,16 @@ class BottomUpDetector:
 
     def _boxes(self, photos: Tensor, maps: Maps) -> tuple[list[Tensor], list[Tensor]]:
         """Boxes (k, 4) of each photo, and scores (k,): the probability that captions mention what is in the box."""
-        proposals = self.network.propose(photos, maps)
-        predicted = self.network.predict(maps, proposals, photos)
+        proposals = self._running.propose(photos, maps)
+        with stage("network"):
+            predicted = self._running.predict(maps, proposals, photos)
         counts = [len(of_photo) for of_photo in proposals]
         probability = (1 - predicted.nouns.softmax(1)[:, 0]).split(counts)
         nouns = predicted.nouns[:, 1:].argmax(1).split(counts)
         height, width = photos.shape[-2:]
         kept = []
         for boxes, scores, of_class in zip(
-            self.network.refine(predicted, proposals, photos), probability, nouns, strict=True
+            self._running.refine(predicted, proposals, photos), probability, nouns, strict=True
         ):
             places = choose(
                 boxes, scores, of_class, regions=self.regions, width=width, height=height, coinciding=_COINCIDING
@@ -137,11 +158,13 @@ class BottomUpDetector:
     def _means(self, photos: Sequence[Image.Image], top: Tensor, shape: tuple[int, int], boxes: list[Tensor]) -> Tensor:
         """(K, 1280): means of the backbone's last map; those of large boxes from that of a small photo."""
         small = shape_for(*shape, size=_SMALL)
-        of_small = self.network.backbone(pixels(photos, small, self.device))
+        of_small = self._running.backbone(pixels(photos, small, self.device)).float()
         scale = torch.tensor([small[0] / shape[0], small[1] / shape[1]] * 2, device=self.device)
         is_large = torch.cat([(b[:, 2:] - b[:, :2]).prod(1) for b in boxes]) >= _LARGE_SHARE * shape[0] * shape[1]
         return torch.where(
-            is_large.unsqueeze(1), mean_in_boxes(of_small, [b * scale for b in boxes]), mean_in_boxes(top, boxes)
+            is_large.unsqueeze(1),
+            mean_in_boxes(of_small, [b * scale for b in boxes]),
+            mean_in_boxes(top.float(), boxes),
         )
 
     def _names(self, predicted: BoxPredictions) -> list[str]:
@@ -159,4 +182,5 @@ class BottomUpDetector:
 def make_detector(argument: str, *, regions: int) -> BottomUpDetector:
     """Load the detector of the folder ``argument``, or the one that ships; see ``DetectorFactory``."""
     network, weights_hash = load_network(from_home(argument) if argument else SHIPPED)
-    return BottomUpDetector(network, weights_hash=weights_hash, regions=regions)
+    precision = "bfloat16" if has_bfloat16() else "float32"
+    return BottomUpDetector(network, weights_hash=weights_hash, regions=regions, precision=precision)

@@ -32,7 +32,7 @@ from han_retrieval.regions.efficientnet_lite import CHANNELS, LEVEL_CHANNELS, Ef
 # Sides of anchors in pixels at strides 8, 16, 32 and 64, and their proportions; as many on each, for one head.
 _ANCHORS = ((24, 34, 48), (64, 90, 128), (160, 200, 250), (300, 350, 400))
 _PROPORTIONS = (0.5, 1.0, 2.0)
-_CELLS = 7  # of a box that is pooled from the pyramid
+CELLS = 7  # a side, of a box that is pooled from the pyramid
 
 
 class BottomUpConfig(BaseModel):
@@ -177,14 +177,14 @@ class Heads(RoIHeads):  # type: ignore[misc]
     """
 
     def __init__(self, config: BottomUpConfig) -> None:
-        pool = MultiScaleRoIAlign(["0", "1", "2"], output_size=_CELLS, sampling_ratio=2)
+        pool = MultiScaleRoIAlign(["0", "1", "2"], output_size=CELLS, sampling_ratio=2)
         super().__init__(
             pool, None, None, fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=64, positive_fraction=0.5,
             bbox_reg_weights=None, score_thresh=0.0, nms_thresh=0.5, detections_per_img=100,
         )  # fmt: skip
         self.fg_bg_sampler = Sampler(64, 0.5)
         size = config.representation
-        self.cells = nn.Linear(config.channels * _CELLS**2, size)
+        self.cells = nn.Linear(config.channels * CELLS**2, size)
         self.mean = nn.Linear(CHANNELS, size)
         self.dropout = nn.Dropout(config.dropout)
         self.both = nn.Linear(2 * size, size)
