@@ -1,12 +1,12 @@
 """Photos a second of ``han index``, with this source tree and an older one in turns, and the processor time by stage.
 
-    python benchmarks/intake.py PHOTOS [--against GIT-REV] [--count 100] [--large 24] [--rounds 2] [--json FILE]
+    python benchmarks/intake.py PHOTOS [--against GIT-REV] [--count 100] [--large 12] [--rounds 2] [--json FILE]
 
 PHOTOS is a folder of small photos, such as ../shared/flickr8k/images. They are taken as they are, and enlarged to 12
-and to 48 megapixels with a camera's noise, saved at quality 92 with half the colours' resolution: some 4 and 14 MB, as
+and to 48 megapixels with a camera's noise, saved at quality 92 with half the colours' resolution: some 4 and 13 MB, as
 cameras make them. Each run is a process of its own on the same files; the time is from the first to the last photo, as
-the rate that a collection of any size sees: half of the photos are indexed by a run before, so that the model is loaded
-and warm. Processor time is that of the whole process, less that of the first half.
+a collection of any size sees it: four photos are indexed before, so that everything is loaded and warm. Processor time
+is that of the process meanwhile.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def enlarge(source: Path, target: Path, pixels: int, seed: int) -> None:
     long, short = round((pixels * 4 / 3) ** 0.5), round((pixels * 3 / 4) ** 0.5)
     size = (long, short) if photo.width >= photo.height else (short, long)
     values = np.asarray(photo.resize(size, Image.Resampling.BICUBIC), np.int16)
-    noise = random.normal(0, 5, (size[1] // 2 + 1, size[0] // 2 + 1, 3)).astype(np.int16)
-    fine = random.integers(-4, 5, (size[1], size[0], 1), dtype=np.int16)
+    noise = random.normal(0, 6, (size[1] // 2 + 1, size[0] // 2 + 1, 3)).astype(np.int16)
+    fine = random.integers(-5, 6, (size[1], size[0], 1), dtype=np.int16)
     grain = noise.repeat(2, 0).repeat(2, 1)[: size[1], : size[0]] + fine
     Image.fromarray(np.clip(values + grain, 0, 255).astype(np.uint8)).save(target, quality=92, subsampling="4:2:0")
 
@@ -49,14 +49,11 @@ def run_index(first: Path, photos: Path) -> None:
     from han_retrieval.process import tune_process
 
     tune_process()
-    import torch
-
-    from han_retrieval.matchers import load_aligning_matcher, model_folder
+    from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
     from han_retrieval.regions import detector_for
     from han_retrieval.search import index_photos
 
-    torch.set_num_threads(int(os.environ.get("HAN_THREADS", torch.get_num_threads())))
-    folder = model_folder("")
+    folder = model_folder(DEFAULT_MODEL)
     model = load_aligning_matcher(folder)
     detector = detector_for(str(model.config.detector_fingerprint))
     with tempfile.TemporaryDirectory() as out:
@@ -83,7 +80,7 @@ def run_index(first: Path, photos: Path) -> None:
 @click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--against", help="A revision of this repository to compare with.")
 @click.option("--count", default=100, show_default=True, help="Small photos of a run.")
-@click.option("--large", default=24, show_default=True, help="Large photos of a run.")
+@click.option("--large", default=12, show_default=True, help="Large photos of a run.")
 @click.option("--only", multiple=True, type=click.Choice(list(SIZES)), help="Only these sizes.")
 @click.option("--rounds", default=2, show_default=True, help="Runs of each.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write all figures to this file.")
@@ -109,8 +106,8 @@ def main(
             folders = [Path(made) / f"{name}-{part}" for part in ("first", "rest")]
             for place, folder in enumerate(folders):
                 folder.mkdir()
-                wanted = (8, large if pixels else count)[place]
-                for number, source in enumerate(sources[place * 8 : place * 8 + wanted]):
+                wanted = (4, large if pixels else count)[place]
+                for number, source in enumerate(sources[place * 4 : place * 4 + wanted]):
                     if pixels:
                         enlarge(source, folder / source.name, pixels, number)
                     else:

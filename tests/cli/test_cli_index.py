@@ -18,6 +18,7 @@ from tiny_index import FakeDetector, make_model, make_photo, make_photos
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index
 from han_retrieval.search.calibration import Calibration
+from han_retrieval.search.update import STAGES
 
 UPDATE = "han_retrieval.search.maker.detector_for"
 
@@ -283,3 +284,21 @@ def test_photos_that_patterns_exclude_leave_with_a_word(han):
     assert code == 0
     assert "1 removed" in out
     assert "note: 1 photos left the index" in err
+
+
+def test_a_profile_is_the_processor_time_of_a_photo_by_stage(han):
+    code, out, err = han("index", "photos", "--out", "index", "--model", "model", "--profile")
+    assert code == 0
+    assert "added in" in out
+    lines = [line.split() for line in err.partition("processor time a photo, of 5 new ones:\n")[2].splitlines()]
+    assert [line[0] for line in lines] == [*STAGES, "all"]
+    parts = [float(line[1]) for line in lines]
+    assert sum(parts[:-1]) == pytest.approx(parts[-1], abs=0.5)
+    assert parts[STAGES.index("decode")] > 0
+    code, out, err = han("index", "photos", "--out", "index", "--profile", "--json")
+    assert code == 0
+    assert "no new photo" in err
+    assert json.loads(out)["processor_seconds"].keys() <= set(STAGES)
+    code, _, err = han("index", "photos", "--out", "index", "--profile", "--engine", "ray")
+    assert code == 2
+    assert "leave --engine ray out" in err

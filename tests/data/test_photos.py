@@ -13,6 +13,7 @@ from heic import HEIC
 from PIL import EpsImagePlugin, Image
 
 from han_retrieval.data import count_pixels, full_size, open_photo, photo_files, read_info, upright_rgb
+from han_retrieval.data.photos import most_pixels
 from han_retrieval.errors import DataError, HANError
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # as open_photo has it, which pytest undoes
@@ -323,3 +324,15 @@ def test_a_cut_jpeg_comes_smaller_too(tmp_path):
     photo = open_photo(tmp_path / "b.jpg", shrink_to=lambda width, height: (width // 8, height // 8))
     assert photo.size == (160, 120)
     assert full_size(photo) == (640, 480)
+
+
+def test_the_most_pixels_of_a_photo_are_a_setting(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    assert most_pixels() >= 108_000_000
+    monkeypatch.setenv("HAN_MOST_PIXELS", "250000001")
+    assert most_pixels() == 250_000_001
+    assert 2 * Image.MAX_IMAGE_PIXELS >= 250_000_001
+    for wrong in ("many", "-1", "0", "1" * 30):
+        monkeypatch.setenv("HAN_MOST_PIXELS", wrong)
+        with pytest.raises(HANError, match="HAN_MOST_PIXELS is the most pixels"):
+            most_pixels()

@@ -24,7 +24,7 @@ from han_retrieval.data.jpegs import check_scans, decode_cut
 from han_retrieval.data.packed import PhotoBytes
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.data.written import place_of, read_position, read_text
-from han_retrieval.errors import DataError, HANError, StoreError, one_line
+from han_retrieval.errors import ConfigError, DataError, HANError, StoreError, one_line
 from han_retrieval.objects import ObjectPath, is_remote, to_path
 
 register_heif_opener()
@@ -42,7 +42,26 @@ if find_spec("PIL.AvifImagePlugin") is not None:  # Pillow 11.3 or newer
 PHOTO_READER = f"2, Pillow {PIL.__version__}, HEIF"
 """Names what reads photos: what one version cannot read, another one may."""
 
-MOST_PIXELS = 178_956_970  # Pillow's own limit; phones make photos of 108 megapixels
+_MOST_PIXELS = 178_956_970  # Pillow's own limit; most phones make photos of up to 108 megapixels
+
+
+def most_pixels() -> int:
+    """The most pixels of a photo that is opened: HAN_MOST_PIXELS in the environment, or Pillow's own limit.
+
+    Raises:
+        ConfigError: HAN_MOST_PIXELS is no number of pixels.
+    """
+    given = os.environ.get("HAN_MOST_PIXELS", "").strip()
+    if not given:
+        return _MOST_PIXELS
+    if not given.isdecimal() or not 0 < int(given) < 2**40:
+        raise ConfigError(f"HAN_MOST_PIXELS is the most pixels of a photo, such as 250000000, not {given!r}")
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow refuses more than twice as many
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, -(-int(given) // 2))
+    return int(given)
+
+
+MOST_PIXELS = most_pixels()
 _SLOW_DECODERS = frozenset({"ppm_plain", "bmp_rle"})  # which Pillow has in Python, byte by byte
 _MOST_SLOW_BYTES = 2**25
 _PIXELS_A_BAND = 2**22
@@ -139,7 +158,7 @@ def open_photo(
 
     Args:
         path: A file of JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF or HEIF; or the content of one.
-        max_pixels: The largest width x height that is decoded; Pillow refuses more than the default.
+        max_pixels: The largest width x height that is decoded, by default ``most_pixels()``.
         shrink_to: The pixels that are needed on either side: a JPEG is then decoded at a smaller scale where that is
             faster, other files as they are. As a function of width and height, it gives width and height that are
             needed, and a much larger photo of any format comes at a smaller scale; see ``full_size``.

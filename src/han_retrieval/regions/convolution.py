@@ -20,7 +20,38 @@ _LIMITS: dict[str, tuple[float, float | None] | None] = {"none": None, "relu": (
 def has_fused_convolutions() -> bool:
     """Whether torch here has convolutions with their activation in one call, and they are measured to be quicker."""
     on_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return on_x86 and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    return (
+        on_x86
+        and torch.backends.mkldnn.is_available()
+        and all(
+            hasattr(torch.ops.mkldnn, name)
+            for name in ("_convolution_pointwise", "_linear_pointwise", "_reorder_linear_weight")
+        )
+    )
+
+
+class FrozenLinear:
+    """A copy of a linear map's weights, in the order that the processor's products read them in.
+
+    Args:
+        weight: (O, C).
+        bias: (O,), or None.
+        dtype: Of the products: float32, or bfloat16 where the processor multiplies in it.
+        rows: About how many rows it will get at once.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, dtype: torch.dtype, rows: int) -> None:
+        self._weight = weight.detach().to(dtype).contiguous()
+        self._bias = None if bias is None else bias.detach().to(dtype)
+        self._fused = has_fused_convolutions()
+        if self._fused:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, rows)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(n, C) of the dtype to (n, O)."""
+        if not self._fused:
+            return functional.linear(rows, self._weight, self._bias)
+        return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 class FrozenConvolution:
@@ -44,13 +75,9 @@ class FrozenConvolution:
         self._activation: tuple[str, list[Any]] = ("none", [])  # by oneDNN's names
         if self._limits is not None:
             self._activation = ("relu", []) if self._limits[1] is None else ("hardtanh", list(self._limits))
+        # Not reordered beforehand: an order that fits large maps may take oneDNN 50 times as long for small ones.
         self._weight, self._bias = weight.to(dtype).contiguous(memory_format=torch.channels_last), bias
-        if self._fused:
-            # Reordered for maps of about this size, it serves all; for none, it is reordered again at every call.
-            like = [1, convolution.in_channels, 32, 32]
-            self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-                self._weight, self._padding, self._stride, [1, 1], self._groups, like
-            )
+        self._is_product = size == 1 and stride == 1 and self._groups == 1
 
     def __call__(self, maps: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """(B, C, h, w), channels last and of the dtype, to (B, O, h, w).
@@ -63,9 +90,18 @@ class FrozenConvolution:
             if plus is not None:
                 found += plus
             return found if self._limits is None else found.clamp_(*self._limits)
+        if self._is_product:
+            cells, weight = maps.permute(0, 2, 3, 1), self._weight.flatten(1)
+            if plus is None:
+                found = torch.ops.mkldnn._linear_pointwise(cells, weight, self._bias, *self._activation, "")
+            else:
+                more = plus.permute(0, 2, 3, 1)
+                found = torch.ops.mkldnn._linear_pointwise.binary(cells, more, weight, self._bias, "add")
+            return found.permute(0, 3, 1, 2)
         where: tuple[Any, ...] = (self._weight, self._bias, self._padding, self._stride, [1, 1], self._groups)
         if plus is None:
-            call, given = torch.ops.mkldnn._convolution_pointwise, (*where, *self._activation, "")
-            return call(maps, *given)  # type: ignore[no-any-return]
-        call, given = torch.ops.mkldnn._convolution_pointwise.binary, (*where, "add", 1.0, None, [], None)
-        return call(maps, plus, *given)  # type: ignore[no-any-return]
+            found = torch.ops.mkldnn._convolution_pointwise(maps, *where, *self._activation, "")
+        else:
+            how = ("add", 1.0, None, [], None)
+            found = torch.ops.mkldnn._convolution_pointwise.binary(maps, plus, *where, *how)
+        return found

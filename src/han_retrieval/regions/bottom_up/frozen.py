@@ -16,7 +16,7 @@ from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 from han_retrieval.regions.bottom_up.network import CELLS, BottomUp, BoxPredictions, Maps
-from han_retrieval.regions.convolution import FrozenConvolution
+from han_retrieval.regions.convolution import FrozenConvolution, FrozenLinear
 from han_retrieval.regions.efficientnet_lite import STRIDE, FrozenEfficientNet
 from han_retrieval.regions.pooling import box_weights
 
@@ -30,7 +30,7 @@ _SIDE, _SIDE_LEVEL = 224.0, 1
 class FrozenBottomUp:
     """Photos to proposals; boxes to predictions. A photo at a time is quickest, since its maps fit caches.
 
-    The methods are those of ``BottomUp`` of the same name, for one photo.
+    The methods are those of ``BottomUp`` of the same name, for one photo; its maps hold more than those of the network.
 
     Args:
         network: In evaluation mode, on the CPU; its weights are copied.
@@ -55,8 +55,10 @@ class FrozenBottomUp:
         heads = network.heads
         # Cells first, channels last, as they are pooled here.
         of_cells = heads.cells.weight.detach().unflatten(1, (-1, CELLS**2)).mT.flatten(1)
-        self._cells = of_cells.to(dtype).contiguous(), heads.cells.bias.detach().to(dtype)
-        self._mean, self._both = heads.mean.weight.detach().to(dtype), heads.both.weight.detach().to(dtype)
+        boxes = network.proposals.post_nms_top_n()
+        self._cells = FrozenLinear(of_cells, heads.cells.bias, dtype=dtype, rows=boxes)
+        self._both = FrozenLinear(heads.both.weight, None, dtype=dtype, rows=boxes)
+        self._mean = FrozenLinear(heads.mean.weight, None, dtype=dtype, rows=boxes)
         self._known: tuple[tuple[int, int], list[Tensor]] | None = None
 
     def maps(self, photos: Tensor) -> Maps:
@@ -66,12 +68,18 @@ class FrozenBottomUp:
         for place in (1, 0):
             inner[place] += functional.interpolate(inner[place + 1], size=inner[place].shape[-2:], mode="nearest")
         maps = {str(place): self._outer[place](each) for place, each in enumerate(inner)}
-        return {**maps, "pool": maps[_POOLED[-1]][:, :, ::2, ::2], "top": top}
+        return {**maps, "pool": maps[_POOLED[-1]][:, :, ::2, ::2], "top": top, **self._for_boxes(maps, top)}
+
+    def _for_boxes(self, maps: Maps, top: Tensor) -> Maps:
+        """What all boxes are described from: the pooled maps as a table (n, C), and the top, projected: (h w, F)."""
+        table = torch.cat([maps[name].permute(0, 2, 3, 1).flatten(0, 2) for name in _POOLED])
+        # The mean of a map in a box, projected, is the mean of the projected map: fewer products.
+        return {"table": table.float(), "projected": self._mean(top.permute(0, 2, 3, 1).flatten(0, 2)).float()}
 
     def propose(self, photos: Tensor, maps: Maps) -> list[Tensor]:
         """See ``BottomUp.propose``; anchors become boxes only where their scores are among the best."""
         shape, proposals = (photos.shape[-2], photos.shape[-1]), self._network.proposals
-        levels = [level for name, level in maps.items() if name != "top"]
+        levels = [maps[name] for name in (*_POOLED, "pool")]
         kept, scored = [], []
         for level, anchors in zip(levels, self._anchors(shape, levels), strict=True):
             cells = self._objectness(level.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
@@ -94,12 +102,10 @@ class FrozenBottomUp:
         """See ``BottomUp.predict``; (k, 4) of one photo."""
         (of_photo,) = boxes
         heads = self._network.heads
-        cells = functional.linear(self._pool(maps, of_photo).to(self.dtype), *self._cells).relu_()
-        # The mean of a map in a box, projected, is the mean of the projected map: fewer products.
-        projected = functional.linear(maps["top"].permute(0, 2, 3, 1).flatten(0, 2), self._mean).float()
+        cells = self._cells(self._pool(maps, of_photo).to(self.dtype)).relu_()
         weights = box_weights(of_photo / STRIDE, *maps["top"].shape[-2:])
-        mean = torch.addmm(heads.mean.bias, weights, projected).relu_().to(self.dtype)
-        representation = functional.linear(torch.cat([cells, mean], dim=1), self._both).float()
+        mean = torch.addmm(heads.mean.bias, weights, maps["projected"]).relu_().to(self.dtype)
+        representation = self._both(torch.cat([cells, mean], dim=1)).float()
         representation = representation.add_(heads.both.bias).relu_()
         return BoxPredictions(
             representation,
@@ -121,7 +127,6 @@ class FrozenBottomUp:
     def _pool(self, maps: Maps, boxes: Tensor) -> Tensor:
         """(k, 49 C): RoI align of ``MultiScaleRoIAlign``, as weighted sums of the cells of all maps together."""
         levels = [maps[name] for name in _POOLED]
-        table = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels])  # (n, C)
         heights, widths = (torch.tensor([level.shape[side] for level in levels]) for side in (-2, -1))
         firsts = (heights * widths).cumsum(0) - heights * widths
         sides = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
@@ -133,7 +138,7 @@ class FrozenBottomUp:
         places = rows[:, :, None, :, None] + across[:, None, :, None, :]  # (k, 7, 7, 4, 4)
         weights = down_weights[:, :, None, :, None] * across_weights[:, None, :, None, :]
         found = functional.embedding_bag(
-            places.flatten(3).flatten(0, 2), table.float(), mode="sum",
+            places.flatten(3).flatten(0, 2), maps["table"], mode="sum",
             per_sample_weights=weights.flatten(3).flatten(0, 2),
         )  # fmt: skip
         return found.unflatten(0, (len(boxes), -1)).flatten(1)
