@@ -255,7 +255,9 @@ def test_photos_are_decoded_while_the_detector_works_but_not_far_ahead(tmp_path,
     module = sys.modules["han_retrieval.regions.extraction"]
     opened = []
     open_photo = module.open_photo
-    monkeypatch.setattr(module, "open_photo", lambda path: opened.append(path) or open_photo(path))
+    monkeypatch.setattr(
+        module, "open_photo", lambda path, **options: opened.append(path) or open_photo(path, **options)
+    )
 
     class Slow(FakeDetector):
         ahead: list[int]

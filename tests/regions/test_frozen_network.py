@@ -88,3 +88,20 @@ def test_convolutions_pad_as_those_they_copy(size, stride, groups, fused, monkey
         assert torch.allclose(frozen(maps), of(plain), atol=1e-5)
     linear = FrozenConvolution(original, activation="none", dtype=torch.float32)
     assert torch.allclose(linear(maps, plus=linear(maps)), 2 * plain, atol=1e-5)
+
+
+def test_photos_in_threads_are_those_alone_and_torch_keeps_its_threads(network):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        detector = BottomUpDetector(network, weights_hash="")
+        photos = [noise(400 - 30 * number, 300, number) for number in range(5)]
+        together = detector.detect(photos)
+        assert torch.get_num_threads() == 2
+        for photo, found in zip(photos, together, strict=True):
+            (alone,) = detector.detect([photo])
+            assert np.allclose(found.boxes, alone.boxes, atol=1e-2)
+            assert found.labels == alone.labels
+            assert (found.width, found.height) == photo.size
+    finally:
+        torch.set_num_threads(before)

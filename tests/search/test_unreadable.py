@@ -138,8 +138,8 @@ def test_a_file_that_changes_while_it_is_read_is_tried_again(tmp_path, model, ph
 
     def count_and_change(path, **options):
         pixels = count(path, **options)
-        if path.name == "000.png":
-            path.write_bytes(whole[:-50])
+        if Path(str(path)).name == "000.png":
+            (photos / "000.png").write_bytes(whole[:-50])
         return pixels
 
     monkeypatch.setattr("han_retrieval.search.photo.count_pixels", count_and_change)

@@ -136,7 +136,12 @@ def test_a_broken_photo_is_listed_and_tried_again_when_it_changed(tmp_path, mode
     assert [name for name, _ in report.broken] == [str(broken), str(photos / "empty.png")]
     assert "not an image" in report.broken[0][1]
     read = []
-    monkeypatch.setattr("han_retrieval.search.photo.open_photo", lambda path: read.append(path) or open_photo(path))
+
+    def opened(photo, **options):
+        read.append(Path(str(photo)))
+        return open_photo(photo, **options)
+
+    monkeypatch.setattr("han_retrieval.search.photo.open_photo", opened)
     again = update(photos, tmp_path / "index")
     assert (again.broken, read) == (report.broken, [])
     make_photo(photos / "whole.jpg", 9)

@@ -22,6 +22,7 @@ from han_retrieval.regions.bottom_up.saving import load_network
 from han_retrieval.regions.choose import PHOTO, choose, photo_first
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
 from han_retrieval.regions.regions import Regions
+from han_retrieval.regions.workers import map_on_threads
 from han_retrieval.stages import stage
 
 SHIPPED = Path(__file__).parents[2] / "pretrained" / "bottom_up"
@@ -68,7 +69,6 @@ class BottomUpDetector:
         self.regions = regions
         on_cpu = self.device.type == "cpu"
         self._running = FrozenBottomUp(network, dtype=getattr(torch, precision)) if on_cpu else network
-        self._at_once = 1 if on_cpu else None  # photos that pass the network together
         config = network.config
         self.fingerprint = f"bottom-up-1-{regions}-{weights_hash[:8]}-{config.size}"
         self.feature_size = CHANNELS + config.representation
@@ -79,7 +79,7 @@ class BottomUpDetector:
 
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
-        """See ``Detector.detect``; on a GPU, photos of one shape pass the network together."""
+        """See ``Detector.detect``; photos of one shape pass the network together on a GPU, one a thread on the CPU."""
         return self._grouped(photos, with_features=True)
 
     @torch.inference_mode()
@@ -91,12 +91,19 @@ class BottomUpDetector:
         shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for place, photo in enumerate(photos):
             shapes[shape_for(*photo.size, size=self.network.config.size)].append(place)
+        if self._running is not self.network:  # a photo a thread
+            groups = [(shape, [place]) for shape, places in shapes.items() for place in places]
+        else:
+            groups = list(shapes.items())
+
+        @torch.inference_mode()
+        def detect(group: tuple[tuple[int, int], list[int]]) -> list[Regions]:
+            with stage("network"):
+                return self._detect([photos[p] for p in group[1]], group[0], with_features=with_features)
+
         found: dict[int, Regions] = {}
-        for shape, places in shapes.items():
-            step = self._at_once or len(places)
-            for some in (places[first : first + step] for first in range(0, len(places), step)):
-                alike = self._detect([photos[place] for place in some], shape, with_features=with_features)
-                found.update(zip(some, alike, strict=True))
+        for (_, places), alike in zip(groups, map_on_threads(detect, groups), strict=True):
+            found.update(zip(places, alike, strict=True))
         return [found[place] for place in range(len(photos))]
 
     @torch.inference_mode()

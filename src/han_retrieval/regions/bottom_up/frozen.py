@@ -116,13 +116,14 @@ class FrozenBottomUp:
 
     def _anchors(self, shape: tuple[int, int], levels: Sequence[Tensor]) -> list[Tensor]:
         """(cells times anchors a cell, 4) of each map; those of the last shape are kept."""
-        if self._known is None or self._known[0] != shape:
+        known = self._known  # threads may put another one in its place meanwhile
+        if known is None or known[0] != shape:
             generator = self._network.proposals.anchor_generator
             sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
             strides = [[torch.tensor(side // cells) for side, cells in zip(shape, size, strict=True)] for size in sizes]
             generator.set_cell_anchors(torch.float32, torch.device("cpu"))
-            self._known = shape, generator.grid_anchors(sizes, strides)
-        return self._known[1]
+            self._known = known = shape, generator.grid_anchors(sizes, strides)
+        return known[1]
 
     def _pool(self, maps: Maps, boxes: Tensor) -> Tensor:
         """(k, 49 C): RoI align of ``MultiScaleRoIAlign``, as weighted sums of the cells of all maps together."""
