@@ -161,7 +161,7 @@ def open_photo(
         max_pixels: The largest width x height that is decoded, by default ``most_pixels()``.
         shrink_to: The pixels that are needed on either side: a JPEG is then decoded at a smaller scale where that is
             faster, other files as they are. As a function of width and height, it gives width and height that are
-            needed, and a much larger photo of any format comes at a smaller scale; see ``full_size``.
+            needed, and a much larger photo of any format but TIFF comes at a smaller scale; see ``full_size``.
 
     Raises:
         UnreadablePhotoError: The file is missing or cannot be read now, or memory is short.
@@ -192,7 +192,7 @@ def open_photo(
                 raise
             photo = cut
         upright = _named(_upright_rgb(photo), path)
-        if callable(shrink_to):
+        if callable(shrink_to) and photo.format != "TIFF":  # whose metadata a smaller copy would lose
             full = full or upright.size
             upright = _reduced(upright, _needed(full, shrink_to))
             upright.info[_SIZE] = full
@@ -218,10 +218,7 @@ def _reduced(photo: Image.Image, needed: tuple[int, int]) -> Image.Image:
     factor = min(side // least for side, least in zip(photo.size, needed, strict=True))
     if factor < 2:
         return photo
-    small = photo.reduce(factor)
-    with suppress(Exception):  # broken EXIF in a sound photo
-        small.info["exif"] = photo.getexif().tobytes()  # TIFF has it elsewhere
-    return small
+    return photo.reduce(factor)
 
 
 def _is_turned(photo: Image.Image) -> bool:
