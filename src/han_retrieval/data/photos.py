@@ -178,11 +178,13 @@ def open_photo(
             raise DataError(f"{path}: {size:,} bytes of a kind that takes minutes to read; save it as PNG")
         if decoder == "ppm":
             return _named(_upright_rgb(_load_ppm(photo, file)), path)
-        draft = full = None
+        draft: tuple[int, int] | None = None
+        full: tuple[int, int] | None = None
         if is_jpeg and shrink_to is not None:
             turned = _is_turned(photo)
             full = photo.size[::-1] if turned else photo.size
-            draft = _needed(full, shrink_to)[:: -1 if turned else 1]
+            width, height = _needed(full, shrink_to)
+            draft = (height, width) if turned else (width, height)
             photo.draft(None, draft)
         try:
             photo.load()

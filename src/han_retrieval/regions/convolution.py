@@ -102,6 +102,6 @@ class FrozenConvolution:
         if plus is None:
             found = torch.ops.mkldnn._convolution_pointwise(maps, *where, *self._activation, "")
         else:
-            how = ("add", 1.0, None, [], None)
+            how: tuple[Any, ...] = ("add", 1.0, None, [], None)
             found = torch.ops.mkldnn._convolution_pointwise.binary(maps, plus, *where, *how)
         return found
