@@ -17,7 +17,7 @@ from han_retrieval.scoring import many_blocks, max_similarity, single_block
 from han_retrieval.scoring.alignment import matches_of_pairs
 from han_retrieval.scoring.gpu import single_block as gpu_single_block
 from han_retrieval.scoring.matching import DIRECTIONS, Items, Matching
-from han_retrieval.scoring.projections import AttentionBlock, Projections, project
+from han_retrieval.scoring.projections import AttentionBlock, Projections, over_of, project
 
 PRECISIONS = ("float32", "bfloat16")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -196,7 +196,7 @@ def _in_torch(
         tokens, mask = image_tokens[images], region_mask[images]
         if blocks:
             projections = project(blocks[0], tokens.masked_fill(~mask.unsqueeze(2), 0))
-            prepared = prepare(projections, mask, factors=factors, over=blocks[0].over)
+            prepared = prepare(projections, mask, factors=factors, over=over_of(blocks[0].over, "images"))
         rows: list[Tensor] = []
         for n, texts in groups:
             for part in texts.split(min(TEXTS_A_CHUNK, max(1, chunk_elements // (m * n * len(mask))))):
@@ -205,7 +205,9 @@ def _in_torch(
                 word = nth <= last
                 words = [x[at] for x in per_word]
                 if blocks:
-                    of_texts = prepare(Projections(*words), word, factors=factors, over=blocks[0].over)
+                    of_texts = prepare(
+                        Projections(*words), word, factors=factors, over=over_of(blocks[0].over, "texts")
+                    )
                     found = {"words": word_matches(prepared, of_texts, temperature=matching.temperature)}
                 else:
                     found = {

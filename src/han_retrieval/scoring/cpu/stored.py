@@ -28,7 +28,7 @@ from han_retrieval.scoring.cpu.single_block import image_tables, of_each, of_tex
 from han_retrieval.scoring.cpu.stored_kernel import against_images, against_texts
 from han_retrieval.scoring.cpu.threads import share
 from han_retrieval.scoring.matching import TOKENS_OF
-from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, project
+from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, over_of, project
 from han_retrieval.scoring.tokens import Tokens
 
 GROUPS_A_CHUNK = 4
@@ -69,9 +69,9 @@ class StoredItems:
         layout = Layout.of(mask)
         rows = Tokens(layout.lay(stored.values[mask], mask), layout.lay(stored.scale[mask], mask))
         valid = layout.lay(mask[mask], mask)
-        made = partial(image_tables, over=block.over)
+        made = partial(image_tables, over=over_of(block.over, "images"))
         if of == "texts":
-            made = partial(text_tables, over=block.over, directions=directions)
+            made = partial(text_tables, over=over_of(block.over, "texts"), directions=directions)
         runs = []
         for t, part in layout.runs():
             there = by_item(valid[part], t)
@@ -94,10 +94,11 @@ class StoredItems:
         one, alone = Projections(*(x.unsqueeze(0) for x in projections)), torch.ones(1, s, dtype=torch.bool)
         if of_images:
             tables = tuple(
-                x.flatten(0, -2) for x in text_tables(one, alone, over=self.over, directions=self.directions)
+                x.flatten(0, -2)
+                for x in text_tables(one, alone, over=over_of(self.over, "texts"), directions=self.directions)
             )
         else:
-            tables = image_tables(one, alone, over=self.over)
+            tables = image_tables(one, alone, over=over_of(self.over, "images"))
         mine = tuple(x.contiguous().numpy() for x in tables)
         vectors, biases = self._fold(projections)
         of_items, of_query = (self.layout.words, LANES), (len(self.layout.lengths), s, LANES)
