@@ -116,19 +116,15 @@ class HeterogeneousAttention(nn.Module):
         """
         query = self.query(tokens)  # (B, s, d)
         logits = self.temperature * query @ self.key(tokens).mT  # (B, s, s)
-        is_region = torch.arange(tokens.shape[1], device=tokens.device) < regions
-        seen = mask.unsqueeze(1) & seen_by(is_region, self.over)  # (B, s, s)
+        seen = mask.unsqueeze(1)  # (B, 1, s)
+        if self.over != "both":
+            is_region = torch.arange(tokens.shape[1], device=tokens.device) < regions
+            same_set = is_region.unsqueeze(1) == is_region  # (s, s)
+            open_ways = {"own": same_set, "other": ~same_set, "one-way": same_set | ~is_region.unsqueeze(1)}
+            seen = seen & open_ways[self.over]
         attention = logits.masked_fill(~seen, -torch.inf).softmax(-1)
         added = query if self.residual == "query" else tokens
         return self.output(attention @ self.value(tokens)) + added, attention
-
-
-def seen_by(is_region: Tensor, over: str) -> Tensor:
-    """Who attends to whom: (s,) bool of a pair's tokens to (s, s), rows who attends, columns what is attended to."""
-    same_set = is_region.unsqueeze(1) == is_region
-    if over == "one-way":
-        return same_set | ~is_region.unsqueeze(1)
-    return {"both": torch.ones_like(same_set), "own": same_set, "other": ~same_set}[over]
 
 
 def align(queries: Tensor, keys: Tensor, key_mask: Tensor, *, temperature: float) -> Tensor:

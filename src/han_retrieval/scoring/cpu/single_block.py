@@ -14,7 +14,7 @@ from han_retrieval.scoring.cpu.lanes import LANES, Array
 from han_retrieval.scoring.cpu.layout import Layout, by_item, side_by_side
 from han_retrieval.scoring.cpu.pair_kernel import ImageTables, TextGrams, TextTables, make_scratch
 from han_retrieval.scoring.cpu.tiles import Images, Texts, TileInputs, matches_of_all_pairs
-from han_retrieval.scoring.projections import AttentionBlock, Projections, over_of, project
+from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 from han_retrieval.scoring.single_block import tables
 
 
@@ -49,10 +49,15 @@ def matches(
 
 def prepare_images(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Images:
     """What is computed once for each image: tokens (I, m, d), mask (I, m)."""
-    there = mask.unsqueeze(2)
-    projections = Projections(*(x * there for x in project(block, tokens.masked_fill(~there, 0))))
+    projections = projections_of(block, tokens, mask)
     q, k, u, c = projections
-    return Images((q, k, torch.cat([u, c], dim=1)), image_tables(projections, mask, over=over_of(block.over, "images")))
+    return Images((q, k, torch.cat([u, c], dim=1)), image_tables(projections, mask, over=block.over))
+
+
+def projections_of(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Projections:
+    """Those of images, zeros where no region is: tokens (I, m, d), mask (I, m)."""
+    there = mask.unsqueeze(2)
+    return Projections(*(x * there for x in project(block, tokens.masked_fill(~there, 0))))
 
 
 def prepare_texts(
@@ -65,7 +70,7 @@ def prepare_texts(
     runs = []
     for n, part in layout.runs():
         inside = Projections(*(by_item(x[part], n) for x in projections))
-        found = text_tables(inside, by_item(valid[part], n), over=over_of(block.over, "texts"), directions=directions)
+        found = text_tables(inside, by_item(valid[part], n), over=block.over, directions=directions)
         runs.append([side_by_side(x) for x in found])
     all_tables = tuple(torch.cat(parts) for parts in zip(*runs, strict=True))
     q, k, u, c = (x.unflatten(0, (-1, LANES)) for x in projections)  # (C, LANES, d)
