@@ -55,10 +55,10 @@ class Collection:
         self._tokens: Tokens | None = None
         self._compiled: StoredItems | None = None
         if kernel and len(self) and len(blocks) == 1:
-            from han_retrieval.scoring.cpu.stored import StoredItems
-
             with torch.no_grad():
-                self._compiled = StoredItems.build(stored, mask, blocks[0], of=of, directions=matching.directions)
+                self._compiled = _stored_items(of, blocks[0]).build(
+                    stored, mask, blocks[0], of=of, directions=matching.directions
+                )
         else:
             self._tokens = stored
 
@@ -104,3 +104,11 @@ class Collection:
         every = self.mask.new_ones(len(query))
         region_mask, word_mask = (self.mask, every) if self.of == "images" else (every, self.mask)
         return self.matching.scores(found, region_mask=region_mask, word_mask=word_mask)
+
+
+def _stored_items(of: str, block: AttentionBlock) -> type[StoredItems]:
+    """The class that lays out a collection for its kernel."""
+    from han_retrieval.scoring.cpu.stored import StoredItems
+    from han_retrieval.scoring.cpu.stored_one_way import OneWayImages
+
+    return OneWayImages if of == "images" and block.over == "one-way" else StoredItems

@@ -3,8 +3,8 @@
     o^_i = p_i + c_i                                     an image's own, with all its products and lengths
     w^_j = b_j P_j + c_j + sum_i F_ij u_i                as in ``single_block``
 
-So a pair needs five large products, k_o.q_w, u_o.P_w, u_o.c_w, o^.P_w and o^.c_w, and what follows the attention of its
-words is ``alignment`` of w^ with o^, without blocks:
+Here without any d-wide vector of a pair: five large products, k_o.q_w, u_o.P_w, u_o.c_w, o^.P_w and o^.c_w, and what
+follows the attention of the words is ``alignment`` of w^ with o^, without blocks:
 
     H = b UP + UC,   V = H + uu F                        u_i.(b P + c)_j and u_i.w^_j
     |w^|^2 = b^2 PP + 2 b Pc + cc + sum_i F (H + V)
@@ -12,7 +12,8 @@ words is ``alignment`` of w^ with o^, without blocks:
 
 Legend: I images, T texts of equal length, m regions, n words, d the joint size. Indices: i regions; j, k words.
 Products of a region's vector with a word's are named region first, word second: UC_ij = u_i.c_j, OP_ij = o^_i.P_j.
-``cpu.one_way_kernel`` has the same statements for one image and a few texts at a time, and their derivatives.
+``cpu.one_way_kernel`` writes w^ down for one image and a few texts at a time, which takes three large products, and has
+the derivatives. ``cpu.one_way_stored_kernel`` has the statements below for stored images.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class AttendedRegions(NamedTuple):
         k, u, unit: (z, m, d), the factors of the large products; unit: o^ at unit length, zeros where no region is.
         closed: (z, m), 0 or CLOSED.
         lengths: (z, m), |o^|.
+        inner: (z, m, m), the soft-max inside the image: p = inner u.
         uu, ou, oo: (z, m, m), dot products among u and unit.
     """
 
@@ -44,6 +46,7 @@ class AttendedRegions(NamedTuple):
     unit: Tensor
     closed: Tensor
     lengths: Tensor
+    inner: Tensor
     uu: Tensor
     ou: Tensor
     oo: Tensor
@@ -56,7 +59,6 @@ class AttendingWords(NamedTuple):
         q, P, c: (z, n, d), the factors of the large products; P: what a word attends to inside its text.
         closed: (z, n), 0 or CLOSED.
         lse: (z, n), log-sum-exp of a word's logits inside its text.
-        inner: (z, n, n), the soft-max of these logits.
         pp, pc, cc: (z, n, n) dot products; pc: 2 P.c.
     """
 
@@ -65,7 +67,6 @@ class AttendingWords(NamedTuple):
     c: Tensor
     closed: Tensor
     lse: Tensor
-    inner: Tensor
     pp: Tensor
     pc: Tensor
     cc: Tensor
@@ -81,18 +82,18 @@ def attend_inside(projections: Projections, closed: Tensor) -> tuple[Tensor, Ten
 def attended_regions(projections: Projections, mask: Tensor) -> AttendedRegions:
     """All that images bring: projections (z, m, d), mask (z, m)."""
     closed = closed_tokens(mask, projections.q)
-    _, _, p = attend_inside(projections, closed)
+    _, inner, p = attend_inside(projections, closed)
     unit, lengths = unit_tokens((p + projections.c).masked_fill(~mask.unsqueeze(-1), 0))
     u = projections.u
-    return AttendedRegions(projections.k, u, unit, closed, lengths, u @ u.mT, unit @ u.mT, unit @ unit.mT)
+    return AttendedRegions(projections.k, u, unit, closed, lengths, inner, u @ u.mT, unit @ u.mT, unit @ unit.mT)
 
 
 def attending_words(projections: Projections, mask: Tensor) -> AttendingWords:
     """All that texts bring: projections (z, n, d), mask (z, n)."""
     closed = closed_tokens(mask, projections.q)
-    lse, inner, p = attend_inside(projections, closed)
+    lse, _, p = attend_inside(projections, closed)
     c = projections.c
-    return AttendingWords(projections.q, p, c, closed, lse, inner, p @ p.mT, 2 * p @ c.mT, c @ c.mT)
+    return AttendingWords(projections.q, p, c, closed, lse, p @ p.mT, 2 * p @ c.mT, c @ c.mT)
 
 
 def matches(

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,9 +31,6 @@ from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections,
 from han_retrieval.scoring.tokens import Tokens
 
 GROUPS_A_CHUNK = 4
-
-# The six products of a pair, the region's vector first, in the order of ``against_images``.
-PRODUCTS = (("q", "k"), ("k", "q"), ("u", "u"), ("u", "c"), ("c", "u"), ("c", "c"))
 
 
 @dataclass(frozen=True)
@@ -69,9 +65,6 @@ class StoredItems:
         layout = Layout.of(mask)
         rows = Tokens(layout.lay(stored.values[mask], mask), layout.lay(stored.scale[mask], mask))
         valid = layout.lay(mask[mask], mask)
-        made = partial(image_tables, over=over_of(block.over, "images"))
-        if of == "texts":
-            made = partial(text_tables, over=over_of(block.over, "texts"), directions=directions)
         runs = []
         for t, part in layout.runs():
             there = by_item(valid[part], t)
@@ -79,7 +72,8 @@ class StoredItems:
             projections = project(block, tokens)
             if not there.all():
                 projections = Projections(*(x * there.unsqueeze(2) for x in projections))
-            runs.append([side_by_side(x) for x in made(projections, there)])
+            its = cls._tables(block, projections, there, of=of, directions=directions)
+            runs.append([side_by_side(x) for x in its])
         values = rows.values.unflatten(0, (-1, LANES)).mT.contiguous()  # (C, d, LANES)
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.view(torch.uint16 if values.dtype == torch.float16 else torch.int16)
@@ -90,17 +84,9 @@ class StoredItems:
     def matches(self, query: Tensor, temperature: float) -> dict[str, Tensor]:
         """Matches r by direction: (N, s) of the query's tokens, (N, t) of the stored items', which are padded."""
         s, of_images = len(query), self.of == "images"
-        projections = Projections(*(x(query) for x in self.maps))
-        one, alone = Projections(*(x.unsqueeze(0) for x in projections)), torch.ones(1, s, dtype=torch.bool)
-        if of_images:
-            tables = tuple(
-                x.flatten(0, -2)
-                for x in text_tables(one, alone, over=over_of(self.over, "texts"), directions=self.directions)
-            )
-        else:
-            tables = image_tables(one, alone, over=over_of(self.over, "images"))
+        tables, products = self._query(query)
         mine = tuple(x.contiguous().numpy() for x in tables)
-        vectors, biases = self._fold(projections)
+        vectors, biases = self._fold(products)
         of_items, of_query = (self.layout.words, LANES), (len(self.layout.lengths), s, LANES)
         found = {g: np.empty(of_items if g == TOKENS_OF[self.of] else of_query, np.float32) for g in self.directions}
         longest = int(self.layout.lengths.max())
@@ -108,19 +94,14 @@ class StoredItems:
         def work(chunks: Iterator[_Chunk]) -> None:
             scratch = make_scratch(*(longest, s) if of_images else (s, longest))
             for chunk in chunks:
-                products = np.empty((len(vectors), chunk.words.stop - chunk.words.start, LANES), np.float32)
-                multiply_stored(products, vectors, self.tokens[chunk.words], self.scale[chunk.words], biases)
-                its = self._tables_of(chunk)
-                images, texts = (its, mine) if of_images else (mine, its)
-                against = against_images if of_images else against_texts
+                of_pairs = np.empty((len(vectors), chunk.words.stop - chunk.words.start, LANES), np.float32)
+                multiply_stored(of_pairs, vectors, self.tokens[chunk.words], self.scale[chunk.words], biases)
                 matches = {
                     g: r[chunk.words][np.newaxis] if g == TOKENS_OF[self.of] else r[chunk.groups]
                     for g, r in found.items()
                 }
-                against(
-                    products, ImageTables(*images), *of_texts(texts), chunk.lengths, temperature, scratch,
-                    *of_each(matches),
-                )  # fmt: skip
+                its, r = self._tables_of(chunk), of_each(matches)
+                self._against(of_pairs, its, mine, chunk.lengths, temperature, scratch, *r)
 
         share(work, [[chunk] for chunk in self._chunks()])
         places, rows = self.layout.places, self.layout.rows
@@ -131,15 +112,46 @@ class StoredItems:
             for g, r in found.items()
         }
 
-    def _fold(self, query: Projections) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A query's six sets of vectors to multiply raw tokens with, (6 s, d), and numbers to add, (6 s, 1).
+    @classmethod
+    def _tables(
+        cls, block: AttentionBlock, projections: Projections, there: Tensor, /, *, of: str, directions: tuple[str, ...]
+    ) -> tuple[Tensor, ...]:
+        """What the kernel reads of some items: projections (z, t, d) and mask (z, t) to (z, t) and (z, t, t) each."""
+        over = over_of(block.over, of)
+        if of == "images":
+            return image_tables(projections, there, over=over)
+        return text_tables(projections, there, over=over, directions=directions)
+
+    def _query(self, query: Tensor) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, str]]]:
+        """A query's tables, and the (s, d) vectors that are multiplied with a projection of the stored tokens, named.
+
+        The six products of a pair, in the order of ``against_images``.
+        """
+        mine = Projections(*(x(query) for x in self.maps))
+        one, alone = Projections(*(x.unsqueeze(0) for x in mine)), torch.ones(1, len(query), dtype=torch.bool)
+        q, k, u, c = mine
+        if self.of == "images":
+            over = over_of(self.over, "texts")
+            tables = tuple(x.flatten(0, -2) for x in text_tables(one, alone, over=over, directions=self.directions))
+            return tables, [(k, "q"), (q, "k"), (u, "u"), (c, "u"), (u, "c"), (c, "c")]
+        over = over_of(self.over, "images")
+        return image_tables(one, alone, over=over), [(q, "k"), (k, "q"), (u, "u"), (u, "c"), (c, "u"), (c, "c")]
+
+    def _against(self, products: Array, its: tuple[Array, ...], mine: tuple[Array, ...], *rest: Any) -> None:
+        """Run the kernel on some groups of items."""
+        if self.of == "images":
+            against_images(products, ImageTables(*its), *of_texts(mine), *rest)
+        else:
+            against_texts(products, ImageTables(*mine), *of_texts(its), *rest)
+
+    def _fold(self, products: list[tuple[Tensor, str]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors to multiply raw tokens with, (s, d) each, together, and numbers to add, (s, 1) each.
 
         x . (W h + b) = (W' x) . h + x . b
         """
         vectors, biases = [], []
-        for of_region, of_word in PRODUCTS:
-            its, mine = (of_region, of_word) if self.of == "images" else (of_word, of_region)
-            x, (weight, bias) = getattr(query, mine), getattr(self.maps, its)
+        for x, projection in products:
+            weight, bias = getattr(self.maps, projection)
             vectors.append(x if weight is None else x @ weight)
             biases.append(x @ bias)
         return torch.cat(vectors).numpy(), torch.cat(biases).unsqueeze(1).numpy()
