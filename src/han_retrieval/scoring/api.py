@@ -219,10 +219,10 @@ def _steps(
     if not blocks:
         return lambda tokens, mask: (tokens, mask), lambda images, words, _: {
             direction: matches_of_pairs(
-                *images, words[0], direction=direction, attention=matching.attention, **of_pairs
+                images[0], images[1], words[0], direction=direction, attention=matching.attention, **of_pairs
             )
             for direction in matching.directions
-        }  # fmt: skip
+        }
 
     def projections(tokens: Tensor, mask: Tensor) -> Projections:
         return project(blocks[0], tokens.masked_fill(~mask.unsqueeze(2), 0))
