@@ -4,12 +4,11 @@
 
 Each section runs in a process of its own, in which the rate of a large matrix product is measured just before and just
 after; the greater one counts. The *limit* is 6 m n d multiply-adds a pair (valid words only) at that rate, 3 m n d
-where attention is one-way. The
-*reference* is ``backend="reference"``, the d-wide forward of the formulas, a caption without padding at a time over a
-batch of images, in float32 with freed memory kept, on a few captions whose lengths stand for all; *cached* is
-``cached_forward.py`` on the same; *plain torch* is the engine without its compiled kernels. Products in bfloat16 have a
-limit of their own, at the rate of such a product. Times are medians after a warm-up, but for a million pairs and more
-in the engine, which are scored once. Lengths of captions are those of Flickr8k's.
+where attention is one-way. The *reference* is ``backend="reference"``, the d-wide forward of the formulas, a caption
+without padding at a time over a batch of images, in float32 with freed memory kept, on a few captions whose lengths
+stand for all; *cached* is ``cached_forward.py`` on the same; *plain torch* is the engine without its compiled kernels.
+Products in bfloat16 have a limit of their own, at the rate of such a product. Times are medians after a warm-up, but
+for a million pairs and more in the engine, which are scored once. Lengths of captions are those of Flickr8k's.
 """
 
 from __future__ import annotations
