@@ -402,7 +402,7 @@ def sections(quick: bool) -> dict[str, tuple[Callable[..., Figures], dict[str, A
         "a training step, two blocks, d 1024": (training, {"size": 32, "d": 1024, "blocks": 2}),
         "one query, d 1024": (query, {"items": 1000, "d": 1024}),
         "one query, d 256": (query, {"items": 1000, "d": 256}),
-        "one way, d 1024": (one_way, {"images": 400, "texts": 500, "d": 1024, "references": 5}),
+        "one way, d 1024": (one_way, {"images": 200, "texts": 500, "d": 1024, "references": 5}),
         "one way, d 256": (one_way, {"images": 500, "texts": 1000, "d": 256, "references": 20}),
         "beside a peer, d 256": (peer, {"images": images, "texts": 500 if quick else 1000, "d": 256}),
         "growth": (growth, {}),
