@@ -3,12 +3,12 @@
     python benchmarks/scoring.py [--quick] [--json FILE] [--picture FILE]
 
 Each section runs in a process of its own, in which the rate of a large matrix product is measured just before and just
-after; the greater one counts. The *limit* is 6 m n d multiply-adds a pair (valid words only) at that rate. The
-*reference* is ``backend="reference"``, the d-wide forward of the formulas, a caption without padding at a time over a
-batch of images, in float32 with freed memory kept, on a few captions whose lengths stand for all; *cached* is
-``cached_forward.py`` on the same; *plain torch* is the engine without its compiled kernels. Products in bfloat16 have a
-limit of their own, at the rate of such a product. Times are medians after a warm-up, but for a million pairs and more
-in the engine, which are scored once. Lengths of captions are those of Flickr8k's.
+after; the greater one counts. The *limit* is 6 m n d multiply-adds a pair (valid words only) at that rate, 3 m n d
+where attention is one-way. The *reference* is ``backend="reference"``, the d-wide forward of the formulas, a caption
+without padding at a time over a batch of images, in float32 with freed memory kept, on a few captions whose lengths
+stand for all; *cached* is ``cached_forward.py`` on the same; *plain torch* is the engine without its compiled kernels.
+Products in bfloat16 have a limit of their own, at the rate of such a product. Times are medians after a warm-up, but
+for a million pairs and more in the engine, which are scored once. Lengths of captions are those of Flickr8k's.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Setting:
         self.texts = unit_tokens(texts, self.word_mask.shape[1], d)
         self.before = peak_memory()
         self.words = float(self.lengths.float().mean())
-        self.flops = 2 * 6 * regions * self.words * d  # of the products of a pair
+        products = 3 if options.get("attention_over") == "one-way" else 6
+        self.flops = 2 * products * regions * self.words * d  # of the products of a pair
 
     def memory(self) -> int:
         """Greatest memory of this process since it had the tokens, in MB."""
@@ -253,6 +254,61 @@ def query(*, items: int, d: int, quick: bool) -> Figures:
     return figures
 
 
+def one_way(*, images: int, texts: int, d: int, references: int, quick: bool) -> Figures:
+    """A HAN whose regions attend to regions alone beside the published one, in turns: pairs, a step, a query."""
+    rate = product_rate()
+    ways = {over: Setting(images, texts, d=d, attention_over=over) for over in ("both", "one-way")}
+    one = ways["one-way"]
+    figures: Figures = {}
+    repeats = 3 if quick else 5
+
+    def compare(name: str, unit: str, run: Callable[[Setting], Callable[[], object]], work: float = 0) -> float:
+        """Medians of both, in ``unit``: seconds, milliseconds, or so much work a second."""
+        runs = {over: run(setting) for over, setting in ways.items()}
+        times: dict[str, list[float]] = {over: [] for over in runs}
+        for turn in range(repeats + 1):
+            for over, each in runs.items():
+                time = seconds(each, 1, warm=False)
+                if turn:
+                    times[over].append(time)
+        found = {over: median(each) for over, each in times.items()}
+        for over, time in found.items():
+            figures[f"{name}, {over}, {unit}"] = round(work / time, 1) if work else round(time * 1e3, 1)
+        figures[f"{name}, times as fast"] = round(found["both"] / found["one-way"], 2)
+        return found["one-way"]
+
+    with torch.inference_mode():
+        time = compare("all pairs", "pairs/s", lambda setting: setting.score, images * texts)
+        some = one.few(references)
+        count = min(images, 128)
+        reference = seconds(lambda: one.score(count, some, backend="reference"), 3)
+        figures["plain forward, one-way, pairs/s"] = round(count * references / reference, 1)
+        figures["all pairs, ratio to it"] = round(images * texts / time / (count * references / reference), 1)
+        figures["greatest difference to it"] = float(
+            (one.score(64, some, backend="reference") - one.score(64, some)).abs().max()
+        )
+    compare("a step of 128", "ms", lambda setting: lambda: setting.step(setting.images[:128], slice(128)))
+    with torch.inference_mode():
+        repeats = 9 if quick else 25
+        middle = int((one.lengths - one.words).abs().argmin())
+        sentence = one.texts[middle, one.word_mask[middle]]
+        thousand = [
+            part.repeat(-(-1000 // images), *[1] * (part.ndim - 1))[:1000] for part in (one.images, one.region_mask)
+        ]
+        stored = {id(setting): setting.model.store_images(*thousand) for setting in ways.values()}
+        for over, setting in ways.items():
+            figures[f"an image in float16, {over}, KiB"] = round(stored[id(setting)].bytes_an_item / 1024, 1)
+        compare("a sentence, 1000 images", "ms", lambda setting: lambda: stored[id(setting)].scores(sentence))
+        repeats = 3
+        compare("their collection made anew", "ms", lambda setting: lambda: setting.model.store_images(*thousand))
+    rate = max(rate, product_rate())
+    figures["GFLOP/s of a large product"] = round(rate / 1e9, 1)
+    for over, setting in ways.items():
+        share = figures[f"all pairs, {over}, pairs/s"] * setting.flops / rate
+        figures[f"all pairs, {over}, share of the limit"] = round(share, 3)
+    return figures
+
+
 def _milliseconds(run: Callable[[], object], repeats: int) -> float:
     return round(seconds(run, repeats) * 1e3, 1)
 
@@ -346,6 +402,8 @@ def sections(quick: bool) -> dict[str, tuple[Callable[..., Figures], dict[str, A
         "a training step, two blocks, d 1024": (training, {"size": 32, "d": 1024, "blocks": 2}),
         "one query, d 1024": (query, {"items": 1000, "d": 1024}),
         "one query, d 256": (query, {"items": 1000, "d": 256}),
+        "one way, d 1024": (one_way, {"images": 200, "texts": 500, "d": 1024, "references": 5}),
+        "one way, d 256": (one_way, {"images": 500, "texts": 1000, "d": 256, "references": 20}),
         "beside a peer, d 256": (peer, {"images": images, "texts": 500 if quick else 1000, "d": 256}),
         "growth": (growth, {}),
     }  # fmt: skip

@@ -35,6 +35,7 @@ OPTIONS = [
     {"residual": "token"},
     {"attention_over": "own"},
     {"attention_over": "other"},
+    {"attention_over": "one-way"},
     {"text_encoder": "minilm"},
     {"text_encoder": "minilm", "text_layers": "last", "text_head": "linear"},
 ]

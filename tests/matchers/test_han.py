@@ -33,7 +33,8 @@ def by_hand(model: HAN, o: np.ndarray, w: np.ndarray) -> float:
         weights = []
         for i, q_i in enumerate(q):
             is_own = [(i < len(o)) == (j < len(o)) for j in range(len(k))]
-            seen = [over == "both" or own == (over == "own") for own in is_own]
+            one_way = over == "one-way" and i >= len(o)  # a word
+            seen = [over == "both" or one_way or own == (over != "other") for own in is_own]
             logits = [beta * (q_i @ k_j) if s else -np.inf for k_j, s in zip(k, seen, strict=True)]
             weights.append(softmax(logits))
         sums = [sum(a * v_j for a, v_j in zip(row, v, strict=True)) for row in weights]
@@ -46,7 +47,10 @@ def by_hand(model: HAN, o: np.ndarray, w: np.ndarray) -> float:
     return float(np.mean(matches))
 
 
-@pytest.mark.parametrize(("blocks", "over"), [(0, "both"), (1, "both"), (2, "both"), (1, "own"), (1, "other")])
+@pytest.mark.parametrize(
+    ("blocks", "over"),
+    [(0, "both"), (1, "both"), (2, "both"), (1, "own"), (1, "other"), (1, "one-way"), (2, "one-way")],
+)
 @pytest.mark.parametrize("backend", ["reference", "gram"])
 @torch.inference_mode()
 def test_scores_are_the_formulas(blocks, over, backend):

@@ -50,7 +50,7 @@ def test_gram_space_is_exact(blocks, alignment, residual, pooling, dtype, tolera
     assert exact.std() > 1e-3  # the comparison is of scores that differ
 
 
-@pytest.mark.parametrize(("blocks", "over"), [(1, "own"), (1, "other"), (2, "own"), (2, "other")])
+@pytest.mark.parametrize(("blocks", "over"), [(b, over) for b in (1, 2) for over in ("own", "other", "one-way")])
 @pytest.mark.parametrize("alignment", ["words", "both"])
 @torch.inference_mode()
 def test_attention_over_one_set_alone_is_exact(blocks, over, alignment):

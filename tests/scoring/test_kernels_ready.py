@@ -33,7 +33,11 @@ def model_and_photos(**options):
         return model, model.encode_images(torch.randn(21, 9, 11), mask), mask, model.encode_texts(words, there)[0]
 
 
-@pytest.mark.parametrize("options", [{}, {"alignment": "both"}, {"alignment": "regions"}, {"blocks": 0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"alignment": "both"}, {"alignment": "regions"}, {"attention_over": "one-way"}, {"blocks": 0}],
+    ids=str,
+)
 def test_scores_are_the_same_before_and_after(options, nothing_ready, monkeypatch):
     model, photos, mask, query = model_and_photos(**options)
     begun = []
@@ -50,7 +54,7 @@ def test_scores_are_the_same_before_and_after(options, nothing_ready, monkeypatc
 
 
 def test_kernels_are_made_ready_in_the_background(nothing_ready, monkeypatch):
-    use = Use("images", "int8", "words", "cosine", 1)
+    use = Use("images", "int8", "words", "cosine", "both")
     monkeypatch.setattr(kernels, "_compile_elsewhere", lambda use: True)
     assert not kernels.are_ready(use)
     for _ in range(1200):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from han_retrieval.matchers import HAN, HANConfig
-from han_retrieval.scoring import STORAGES, Tokens
+from han_retrieval.scoring import STORAGES, Collection, Tokens
 
 
 def random_model(**options: object) -> HAN:
@@ -32,6 +32,9 @@ OPTIONS = [
     {"attention_over": "own"},
     {"attention_over": "other"},
     {"attention_over": "other", "blocks": 2},
+    {"attention_over": "one-way"},
+    {"attention_over": "one-way", "alignment": "both"},
+    {"attention_over": "one-way", "blocks": 2},
     {"pooling": "lse"},
     {"blocks": 0},
     {"blocks": 2},
@@ -60,6 +63,22 @@ def test_scores_are_those_of_the_rounded_tokens(options, storage):
     wanted = model.score(image_tokens, region_mask, rounded, word_mask, backend="reference")
     for i in range(3):
         assert (texts.scores(image_tokens[i, region_mask[i]]) - wanted[i]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, {"alignment": "both"}, {"attention_over": "one-way", "alignment": "both"}])
+@pytest.mark.parametrize("storage", ["int8", "float16"])
+@torch.inference_mode()
+def test_items_that_are_joined_are_scored_as_they_were_together(options, storage, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(Collection, "_ready", lambda *_: True)
+    model = random_model(**options)
+    image_tokens, region_mask, text_tokens, word_mask = random_tokens(model, 21, 3, 9, 7)
+    images = model.store_images(image_tokens, region_mask, storage=storage, wait=False)
+    items = images.split()
+    some = [5, 0, 20, 3]
+    joined = images.join([items[i] for i in some])
+    for words, there in zip(text_tokens, word_mask, strict=True):
+        assert (joined.scores(words[there]) - images.scores(words[there])[some]).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(("storage", "error"), [("float32", 0), ("float16", 5e-4), ("bfloat16", 4e-3), ("int8", 4e-3)])

@@ -26,7 +26,9 @@ class Block:
     """
 
     def __init__(self, weights: Weights, *, temperature: float, residual: str, over: str) -> None:
-        self._residual, self._over, beta = residual, over, np.float32(temperature)
+        self._residual, beta = residual, np.float32(temperature)
+        one_way = over == "one-way"
+        self._over = {"images": "own" if one_way else over, "texts": "both" if one_way else over}
         query, key, value, output = (weights[f"{name}.weight"] for name in ("query", "key", "value", "output"))
         self._weight = np.concatenate([beta * query, key, output @ value])
         self._bias = np.concatenate([beta * weights["query.bias"], weights["key.bias"], output @ weights["value.bias"]])
@@ -39,8 +41,8 @@ class Block:
             return q, k, u, np.divide(q, self._beta, dtype=np.float32) + self._output_bias
         return q, k, u, tokens + self._output_bias
 
-    def inside(self, projections: tuple[Array, ...], mask: NDArray[np.bool_]) -> Inside:
-        """The tables inside z items: projections (z, t, d) and mask (z, t)."""
+    def inside(self, projections: tuple[Array, ...], mask: NDArray[np.bool_], *, of: str) -> Inside:
+        """The tables inside z "images" or "texts": projections (z, t, d) and mask (z, t)."""
         q, k, u, c = projections
         closed = np.where(mask, np.float32(0), _CLOSED)
         logits = q @ _turned(k) + closed[:, np.newaxis]
@@ -49,8 +51,9 @@ class Block:
         total = weights.sum(-1, keepdims=True)
         inner = weights / total
         lse = (top + np.log(total))[..., 0]
-        if self._over != "both":
-            lse = np.full_like(closed, -_CLOSED if self._over == "own" else _CLOSED)
+        over = self._over[of]
+        if over != "both":
+            lse = np.full_like(closed, -_CLOSED if over == "own" else _CLOSED)
         uu, cu = u @ _turned(u), c @ _turned(u)
         pu = inner @ uu
         return Inside(closed, lse, inner, uu, pu, cu, pu @ _turned(inner), 2 * inner @ _turned(cu), c @ _turned(c))
@@ -83,8 +86,8 @@ def word_matches(block: Block, photos: Array, mask: NDArray[np.bool_], words: Ar
     there = mask[..., np.newaxis]
     of_photos = tuple(np.where(there, x, np.float32(0)) for x in block.project(np.where(there, photos, np.float32(0))))
     of_words = block.project(words)
-    io = block.inside(of_photos, mask)
-    tw = block.inside(tuple(x[np.newaxis] for x in of_words), np.ones((1, len(words)), bool))
+    io = block.inside(of_photos, mask, of="images")
+    tw = block.inside(tuple(x[np.newaxis] for x in of_words), np.ones((1, len(words)), bool), of="texts")
 
     def cross(photo: int, word: int) -> Array:
         return of_photos[photo] @ of_words[word].T  # (I, m, n)

@@ -43,6 +43,7 @@ class HANConfig(AlignmentConfig):
         attention_temperature: beta, the factor on q . k.
         residual: What a block adds to the attended sum: the query (as published) or the token itself.
         attention_over: What a token attends to: tokens of "both" sets (as published), of its "own", or of the "other".
+            "one-way": words attend to both sets, regions to regions alone, so that a photo's side is computed once.
 
     Example:
         >>> HANConfig(region_size=2048, vocabulary_size=10000, joint_size=256).attention_temperature
@@ -53,7 +54,7 @@ class HANConfig(AlignmentConfig):
     blocks: int = Field(default=1, ge=0, le=100)
     attention_temperature: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     residual: Literal["query", "token"] = "query"
-    attention_over: Literal["both", "own", "other"] = "both"
+    attention_over: Literal["both", "own", "other", "one-way"] = "both"
 
 
 class ImageEncoder(nn.Module):
@@ -87,7 +88,8 @@ class HeterogeneousAttention(nn.Module):
         joint_size: d.
         temperature: beta.
         residual: What is added to the sum: the "query", or the "token" itself.
-        over: What a token attends to: tokens of "both" sets, of its "own", or of the "other".
+        over: What a token attends to: tokens of "both" sets, of its "own", or of the "other"; "one-way": both sets for
+            words, their own for regions.
     """
 
     def __init__(self, joint_size: int, *, temperature: float, residual: str = "query", over: str = "both"):
@@ -118,7 +120,8 @@ class HeterogeneousAttention(nn.Module):
         if self.over != "both":
             is_region = torch.arange(tokens.shape[1], device=tokens.device) < regions
             same_set = is_region.unsqueeze(1) == is_region  # (s, s)
-            seen = seen & (same_set if self.over == "own" else ~same_set)
+            open_ways = {"own": same_set, "other": ~same_set, "one-way": same_set | ~is_region.unsqueeze(1)}
+            seen = seen & open_ways[self.over]
         attention = logits.masked_fill(~seen, -torch.inf).softmax(-1)
         added = query if self.residual == "query" else tokens
         return self.output(attention @ self.value(tokens)) + added, attention

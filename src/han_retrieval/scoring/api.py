@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from han_retrieval import processor
-from han_retrieval.scoring import many_blocks, max_similarity, single_block
+from han_retrieval.scoring import many_blocks, max_similarity, one_way, single_block
 from han_retrieval.scoring.alignment import matches_of_pairs
 from han_retrieval.scoring.gpu import single_block as gpu_single_block
 from han_retrieval.scoring.matching import DIRECTIONS, Items, Matching
@@ -101,7 +101,7 @@ def score_all_pairs(
             return max_similarity.scores(items, matching=matching, factors=factors, chunk_elements=chunk_elements)
         if kernels and has_kernel(image_tokens, blocks):
             return _by_kernel(items, blocks, matching, precision)
-        if len(blocks) > 1 or (blocks and matching.direction != "words"):
+        if len(blocks) > 1 or (blocks and matching.direction != "words" and blocks[0].over != "one-way"):
             return many_blocks.scores(items, blocks=blocks, matching=matching, chunk_elements=chunk_elements)
         return _in_torch(items, blocks, matching, precision, chunk_elements)
 
@@ -145,25 +145,27 @@ def _on_gpu(tokens: Tensor) -> bool:
 def _by_kernel(items: Items, blocks: Sequence[AttentionBlock], matching: Matching, precision: str) -> Tensor:
     """(I, T) scores by a kernel in ``cpu``, some images and texts at a time: their projections fit in memory."""
     from han_retrieval.scoring.cpu import alignment as cpu_alignment
+    from han_retrieval.scoring.cpu import one_way as cpu_one_way
     from han_retrieval.scoring.cpu import single_block as cpu_single_block
 
     options: dict[str, Any] = {
         "directions": matching.directions, "temperature": matching.temperature, "precision": precision
     }  # fmt: skip
     image_tokens, region_mask, text_tokens, word_mask = items
+    attention = cpu_one_way if blocks and blocks[0].over == "one-way" else cpu_single_block
     order = word_mask.sum(1).argsort(stable=True)
     rows: list[Tensor] = []
     for images in _slices(len(region_mask), IMAGES_A_CHUNK):
         mask = region_mask[images]
         if blocks:
-            prepared = cpu_single_block.prepare_images(blocks[0], image_tokens[images], mask)
+            prepared = attention.prepare_images(blocks[0], image_tokens[images], mask)
         else:
             prepared = cpu_alignment.prepare_images(image_tokens[images], mask)
         row: list[Tensor] = []
         for texts in order.split(TEXTS_A_CHUNK):
             some = text_tokens[texts], word_mask[texts]
             if blocks:
-                found = cpu_single_block.matches(prepared, *some, block=blocks[0], **options)
+                found = attention.matches(prepared, *some, block=blocks[0], **options)
             else:
                 found = cpu_alignment.matches(prepared, *some, attention=matching.attention, **options)
             row.append(matching.scores(found, region_mask=mask.unsqueeze(1), word_mask=word_mask[texts]))
@@ -174,7 +176,7 @@ def _by_kernel(items: Items, blocks: Sequence[AttentionBlock], matching: Matchin
 def _in_torch(
     items: Items, blocks: Sequence[AttentionBlock], matching: Matching, precision: str, chunk_elements: int
 ) -> Tensor:
-    """(I, T) scores by ``single_block`` or ``alignment``, texts of about one length together and some pairs at a time.
+    """(I, T) scores by ``single_block``, ``one_way`` or ``alignment``, texts of about one length together, in chunks.
 
     On a GPU in float32 the small part of ``single_block`` is a kernel, see ``gpu``.
     """
@@ -189,39 +191,56 @@ def _in_torch(
     sizes, counts = (x.tolist() for x in widths.unique(return_counts=True))
     groups = list(zip(sizes, order.split(counts), strict=True))
 
-    on_gpu = _on_gpu(image_tokens)
-    module = gpu_single_block if on_gpu else single_block
-    prepare, word_matches = module.prepare, module.word_matches
-    factors = _factors(precision, image_tokens, *per_word)
+    prepare, matches = _steps(blocks, matching, _factors(precision, image_tokens, *per_word), _on_gpu(image_tokens))
 
     columns: list[Tensor] = []
     for images in _slices(len(region_mask), _images_a_chunk(max(sizes), m, chunk_elements)):
-        tokens, mask = image_tokens[images], region_mask[images]
-        if blocks:
-            projections = project(blocks[0], tokens.masked_fill(~mask.unsqueeze(2), 0))
-            prepared = prepare(projections, mask, factors=factors, over=blocks[0].over)
+        mask = region_mask[images]
+        prepared = prepare(image_tokens[images], mask)
         rows: list[Tensor] = []
         for n, texts in groups:
             for part in texts.split(min(TEXTS_A_CHUNK, max(1, chunk_elements // (m * n * len(mask))))):
                 nth, last = torch.arange(n, device=part.device), lengths[part].unsqueeze(1) - 1
                 at = starts[part].unsqueeze(1) + nth.minimum(last)  # (texts of the part, n), in padding the last word
                 word = nth <= last
-                words = [x[at] for x in per_word]
-                if blocks:
-                    of_texts = prepare(Projections(*words), word, factors=factors, over=blocks[0].over)
-                    found = {"words": word_matches(prepared, of_texts, temperature=matching.temperature)}
-                else:
-                    found = {
-                        direction: matches_of_pairs(
-                            tokens, mask, words[0], direction=direction, temperature=matching.temperature,
-                            attention=matching.attention, factors=factors,
-                        )
-                        for direction in matching.directions
-                    }  # fmt: skip
+                found = matches(prepared, [x[at] for x in per_word], word)
                 scores = matching.scores(found, region_mask=mask, word_mask=word.unsqueeze(1))
                 rows.append(scores)  # (texts of the part, images)
         columns.append(torch.cat(rows))
     return torch.cat(columns, dim=1)[order.argsort()].mT
+
+
+def _steps(
+    blocks: Sequence[AttentionBlock], matching: Matching, factors: torch.dtype, on_gpu: bool
+) -> tuple[Callable[[Tensor, Tensor], Any], Callable[[Any, list[Tensor], Tensor], dict[str, Tensor]]]:
+    """What ``_in_torch`` does once for each image, and what it does with the pairs of images and texts.
+
+    From (I, m, d) tokens and (I, m) mask; from what that gave, (T, n, d) of the words (projections or tokens) and
+    (T, n) mask to matches by direction.
+    """
+    of_pairs: dict[str, Any] = {"temperature": matching.temperature, "factors": factors}
+    if not blocks:
+        return lambda tokens, mask: (tokens, mask), lambda images, words, _: {
+            direction: matches_of_pairs(
+                images[0], images[1], words[0], direction=direction, attention=matching.attention, **of_pairs
+            )
+            for direction in matching.directions
+        }
+
+    def projections(tokens: Tensor, mask: Tensor) -> Projections:
+        return project(blocks[0], tokens.masked_fill(~mask.unsqueeze(2), 0))
+
+    if blocks[0].over == "one-way":
+        return lambda tokens, mask: one_way.attended_regions(projections(tokens, mask), mask), (
+            lambda images, words, word: one_way.matches(
+                images, one_way.attending_words(Projections(*words), word), directions=matching.directions, **of_pairs
+            )
+        )
+    module = gpu_single_block if on_gpu else single_block
+    prepare = functools.partial(module.prepare, factors=factors, over=blocks[0].over)
+    return lambda tokens, mask: prepare(projections(tokens, mask), mask), lambda images, words, word: {
+        "words": module.word_matches(images, prepare(Projections(*words), word), temperature=matching.temperature)
+    }
 
 
 def _factors(precision: str, *factors: Tensor) -> torch.dtype:

@@ -88,18 +88,14 @@ class Collection:
         """What is computed once for each item, for ``join``; None where no kernel scores them."""
         if not self._one_block:
             return None
-        from han_retrieval.scoring.cpu.stored import prepare
-
         assert self._tokens is not None
-        return prepare(self._tokens, self.mask, self.blocks[0], **self._kind)
+        return self._layout.prepare(self._tokens, self.mask, self.blocks[0], **self._kind)
 
     @torch.no_grad()
     def join(self, items: Sequence[StoredItem]) -> Collection:
         """A collection of items, at least one, that ``split`` of this one gave or of others like it."""
-        from han_retrieval.scoring.cpu.stored import StoredItems
-
         joined = copy(self)
-        joined._compiled = StoredItems.join(items, self.blocks[0], **self._kind)
+        joined._compiled = self._layout.join(items, self.blocks[0], **self._kind)
         joined._tokens, joined._one_block = None, False
         counts = joined._compiled.layout.counts
         joined.mask = torch.arange(int(counts.max())) < counts.unsqueeze(1)
@@ -108,13 +104,19 @@ class Collection:
     def _build(self) -> StoredItems | None:
         """The items as kernels read them, laid out at the first use; None where no kernel scores them."""
         if self._one_block and self._compiled is None:
-            from han_retrieval.scoring.cpu.stored import StoredItems
-
             assert self._tokens is not None
             with torch.no_grad():
-                self._compiled = StoredItems.build(self._tokens, self.mask, self.blocks[0], **self._kind)
+                self._compiled = self._layout.build(self._tokens, self.mask, self.blocks[0], **self._kind)
             self._tokens, self._one_block = None, False
         return self._compiled
+
+    @property
+    def _layout(self) -> type[StoredItems]:
+        """The class that lays out items for their kernel."""
+        from han_retrieval.scoring.cpu.stored import StoredItems
+        from han_retrieval.scoring.cpu.stored_one_way import OneWayImages
+
+        return OneWayImages if self.of == "images" and self.blocks[0].over == "one-way" else StoredItems
 
     @property
     def _kind(self) -> dict[str, Any]:
@@ -151,4 +153,6 @@ class Collection:
     def _ready(self, tokens: Tokens) -> bool:
         """Whether the kernels are loaded; if not, they will be."""
         storage = str(tokens.values.dtype).removeprefix("torch.")
-        return are_ready(Use(self.of, storage, self.matching.direction, self.matching.attention, len(self.blocks)))
+        # Blocks of the other kinds differ in their tables alone.
+        over = "" if not self.blocks else "one-way" if self.blocks[0].over == "one-way" else "both"
+        return are_ready(Use(self.of, storage, self.matching.direction, self.matching.attention, over))

@@ -132,7 +132,8 @@ def _attend(dots: list[Dots], region_mask: Tensor | None, over: Sequence[str]) -
         if sets != "both":
             is_region = torch.arange(m + n, device=logits.device) < m
             same_set = is_region.unsqueeze(1) == is_region  # (s, s)
-            logits = logits.masked_fill(same_set if sets == "other" else ~same_set, -torch.inf)
+            unseen = {"own": ~same_set, "other": same_set, "one-way": is_region.unsqueeze(1) & ~is_region}[sets]
+            logits = logits.masked_fill(unseen, -torch.inf)
         attention.append(logits.softmax(-1).flatten(0, 1))
     return _lift_symmetric(final, range(len(final.oo)), attention).view(T, I, m + n, m + n)
 

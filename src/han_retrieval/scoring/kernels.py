@@ -33,14 +33,14 @@ class Use(NamedTuple):
         storage: How tokens are stored, one of ``STORAGES``.
         direction: As in ``Matching``.
         attention: As in ``Matching``.
-        blocks: 0 or 1.
+        over: What the block's tokens attend to, see ``projections.over_of``; "" for no block.
     """
 
     of: str
     storage: str
     direction: str
     attention: str
-    blocks: int
+    over: str
 
 
 _NOTHING = subprocess.DEVNULL
@@ -90,7 +90,7 @@ def run_once(use: Use) -> None:
     from han_retrieval.scoring.collection import Collection
 
     d = 16
-    blocks = [_Block(d) for _ in range(use.blocks)]
+    blocks = [_Block(d, use.over)] if use.over else []
     matching = Matching(1.0, use.direction, lambda matches, _: matches.sum(-1), use.attention)
     token, there = torch.ones(1, 1, d), torch.ones(1, 1, dtype=torch.bool)
     stored = Tokens.store(token, use.storage)
@@ -101,10 +101,10 @@ def run_once(use: Use) -> None:
 class _Block(nn.Module):
     """An ``AttentionBlock`` that does nothing of use."""
 
-    def __init__(self, d: int) -> None:
+    def __init__(self, d: int, over: str) -> None:
         super().__init__()
         self.query, self.key, self.value, self.output = (nn.Linear(d, d) for _ in range(4))
-        self.temperature, self.residual, self.over = 1.0, "query", "both"
+        self.temperature, self.residual, self.over = 1.0, "query", over
 
 
 def _mark(use: Use) -> Path:
@@ -140,5 +140,4 @@ def _compile_elsewhere(use: Use) -> bool:
 if __name__ == "__main__":
     with contextlib.suppress(AttributeError, OSError):
         os.nice(5)
-    of, storage, direction, attention, blocks = sys.argv[1:]
-    run_once(Use(of, storage, direction, attention, int(blocks)))
+    run_once(Use(*sys.argv[1:]))

@@ -20,7 +20,14 @@ class AttentionBlock(Protocol):
     output: nn.Linear
     temperature: float
     residual: str
-    over: str  # the tokens of "both" sets, or only those of a token's "own" or of the "other"
+    over: str  # what tokens attend to: "both" sets, their "own", the "other"; "one-way": words both, regions their own
+
+
+def over_of(over: str, of: str) -> str:
+    """What tokens of "images" or of "texts" attend to in a block with this ``over``: "both", "own" or "other"."""
+    if over == "one-way":
+        return "own" if of == "images" else "both"
+    return over
 
 
 class Projections(NamedTuple):

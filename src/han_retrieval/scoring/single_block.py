@@ -128,9 +128,9 @@ def matches_from_products(
 
     # Attention: of regions to words E (T, I, m, n), to their own image a (T, I, m, 1); of words F and b (T, I, 1, n).
     to_words = qk + tw.closed[:, None, None, :]
-    E, a = _mixture(to_words, io.lse[None, :, :, None], dim=3)
+    E, a = mixture(to_words, io.lse[None, :, :, None], dim=3)
     to_regions = kq + io.closed[None, :, :, None]
-    F, b = _mixture(to_regions, tw.lse[:, None, None, :], dim=2)
+    F, b = mixture(to_regions, tw.lse[:, None, None, :], dim=2)
 
     # Words: V = u_i.w^_j and W = w^_j.u_k, and their lengths (T, I, 1, n).
     PU, PC = UU @ N_w.mT, CU @ N_w.mT
@@ -159,7 +159,7 @@ def matches_from_products(
     return (alpha * S).sum(2) / (w_norm.squeeze(2) * attended_norm)
 
 
-def _mixture(logits: Tensor, lse: Tensor, *, dim: int) -> tuple[Tensor, Tensor]:
+def mixture(logits: Tensor, lse: Tensor, *, dim: int) -> tuple[Tensor, Tensor]:
     """The soft-max over the other side's logits and the own side's, whose log-sum-exp is ``lse``.
 
     Returns the other side's weights and the share that stays on the own side; they sum to 1 along ``dim``.

@@ -131,16 +131,17 @@ def attend_backward(
     add_product(d_text.inner, transposed(dPC), cu)
 
     # Attention.
-    _mixture_backward(E, dE, share_o, d_share_o, d_qk, d_image.lse)
-    _mixture_backward(
+    mixture_backward(E, dE, share_o, d_share_o, d_qk, d_image.lse)
+    mixture_backward(
         transposed(F), transposed(dF), transposed(share_w), transposed(d_share_w), transposed(d_kq), d_text.lse
     )
 
 
 @njit
-def _mixture_backward(
+def mixture_backward(
     weights: Array, d_weights: Array, shares: Array, d_shares: Array, d_logits: Array, d_lse: Array
 ) -> None:
+    """The derivatives of ``mixture``: ``d_logits`` are filled, ``d_lse`` is added to."""
     rows, columns = weights.shape[0], weights.shape[1]
     for i in range(rows):
         share, d_share = load(shares, i, 0), load(d_shares, i, 0)

@@ -75,6 +75,11 @@ def by_item(rows: Tensor, n: int) -> Tensor:
     return rows.unflatten(0, (-1, n, LANES)).transpose(1, 2).flatten(0, 1)
 
 
+def rows_of(items: Tensor) -> Tensor:
+    """What ``by_item`` took apart: (texts, n, ...) -> (groups n LANES, ...)."""
+    return items.unflatten(0, (-1, LANES)).transpose(1, 2).flatten(0, 2)
+
+
 def side_by_side(table: Tensor) -> Tensor:
     """What texts have, LANES texts together: (texts, n) -> (groups n, LANES), (texts, n, n) -> (groups n n, LANES)."""
     return table.unflatten(0, (-1, LANES)).movedim(1, -1).flatten(0, -2)

@@ -49,10 +49,15 @@ def matches(
 
 def prepare_images(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Images:
     """What is computed once for each image: tokens (I, m, d), mask (I, m)."""
-    there = mask.unsqueeze(2)
-    projections = Projections(*(x * there for x in project(block, tokens.masked_fill(~there, 0))))
+    projections = projections_of(block, tokens, mask)
     q, k, u, c = projections
     return Images((q, k, torch.cat([u, c], dim=1)), image_tables(projections, mask, over=block.over))
+
+
+def projections_of(block: AttentionBlock, tokens: Tensor, mask: Tensor) -> Projections:
+    """Those of images, zeros where no region is: tokens (I, m, d), mask (I, m)."""
+    there = mask.unsqueeze(2)
+    return Projections(*(x * there for x in project(block, tokens.masked_fill(~there, 0))))
 
 
 def prepare_texts(

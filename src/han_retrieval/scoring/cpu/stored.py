@@ -10,10 +10,9 @@ tokens together over the groups, a group's tokens interleaved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,16 +27,14 @@ from han_retrieval.scoring.cpu.single_block import image_tables, of_each, of_tex
 from han_retrieval.scoring.cpu.stored_kernel import against_images, against_texts
 from han_retrieval.scoring.cpu.threads import share
 from han_retrieval.scoring.matching import TOKENS_OF
-from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, project
+from han_retrieval.scoring.projections import AttentionBlock, Maps, Projections, maps, over_of, project
 from han_retrieval.scoring.single_block import CLOSED
 from han_retrieval.scoring.tokens import Tokens
 
 GROUPS_A_CHUNK = 4
+
 NUMBERS = {"images": 2, "texts": 5}
 """How many tables have a number a token; the others have one for each two tokens of an item."""
-
-# The six products of a pair, the region's vector first, in the order of ``against_images``.
-PRODUCTS = (("q", "k"), ("k", "q"), ("u", "u"), ("u", "c"), ("c", "u"), ("c", "c"))
 
 
 class StoredItem(NamedTuple):
@@ -57,36 +54,6 @@ class StoredItem(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of memory."""
         return sum(x.nbytes for x in self)
-
-
-def prepare(
-    stored: Tokens, mask: Tensor, block: AttentionBlock, *, of: str, directions: tuple[str, ...]
-) -> list[StoredItem]:
-    """What is computed once for each of items (N, t, d) with mask (N, t), item by item."""
-    there = mask.unsqueeze(2)
-    projections = project(block, stored.load())
-    if not mask.all():
-        projections = Projections(*(x * there for x in projections))
-    made = _tables_made(block, of, directions)(projections, mask)
-    numbers = torch.stack([stored.scale, *made[: NUMBERS[of]]], dim=1)  # (N, numbers, t)
-    matrices = torch.stack(made[NUMBERS[of] :], dim=1)  # (N, matrices, t, t)
-    values = _as_kernels_read(stored.values)
-    found = []
-    for own, *parts in zip(mask.numpy(), values, numbers.numpy(), matrices.numpy(), strict=True):
-        tokens, its, squares = parts
-        if own.all():
-            found.append(StoredItem(tokens.copy(), its.copy(), squares.copy()))  # so that the others can go
-        else:
-            found.append(StoredItem(tokens[own], its[:, own], squares[:, own][:, :, own]))
-    return found
-
-
-def _tables_made(
-    block: AttentionBlock, of: str, directions: tuple[str, ...]
-) -> Callable[[Projections, Tensor], tuple[Tensor, ...]]:
-    if of == "texts":
-        return partial(text_tables, over=block.over, directions=directions)
-    return partial(image_tables, over=block.over)
 
 
 def _as_kernels_read(values: Tensor) -> NDArray[np.generic]:
@@ -128,7 +95,6 @@ class StoredItems:
         layout = Layout.of(mask)
         rows = Tokens(layout.lay(stored.values[mask], mask), layout.lay(stored.scale[mask], mask))
         valid = layout.lay(mask[mask], mask)
-        made = _tables_made(block, of, directions)
         runs = []
         for t, part in layout.runs():
             there = by_item(valid[part], t)
@@ -136,11 +102,34 @@ class StoredItems:
             projections = project(block, tokens)
             if not there.all():
                 projections = Projections(*(x * there.unsqueeze(2) for x in projections))
-            runs.append([side_by_side(x) for x in made(projections, there)])
+            its = cls._tables(block, projections, there, of=of, directions=directions)
+            runs.append([side_by_side(x) for x in its])
         values = _as_kernels_read(rows.values.unflatten(0, (-1, LANES)).mT.contiguous())  # (C, d, LANES)
         scale = rows.scale.unflatten(0, (-1, LANES)).contiguous().numpy()
         tables = tuple(torch.cat(parts).numpy() for parts in zip(*runs, strict=True))
         return cls(of, directions, maps(block), block.over, layout, values, scale, tables)
+
+    @classmethod
+    def prepare(
+        cls, stored: Tokens, mask: Tensor, block: AttentionBlock, *, of: str, directions: tuple[str, ...]
+    ) -> list[StoredItem]:
+        """What is computed once for each of items (N, t, d) with mask (N, t), item by item."""
+        there = mask.unsqueeze(2)
+        projections = project(block, stored.load())
+        if not mask.all():
+            projections = Projections(*(x * there for x in projections))
+        made = cls._tables(block, projections, mask, of=of, directions=directions)
+        numbers = torch.stack([stored.scale, *made[: NUMBERS[of]]], dim=1)  # (N, numbers, t)
+        matrices = torch.stack(made[NUMBERS[of] :], dim=1)  # (N, matrices, t, t)
+        values = _as_kernels_read(stored.values)
+        found = []
+        for own, *parts in zip(mask.numpy(), values, numbers.numpy(), matrices.numpy(), strict=True):
+            tokens, its, squares = parts
+            if own.all():
+                found.append(StoredItem(tokens.copy(), its.copy(), squares.copy()))  # so that the others can go
+            else:
+                found.append(StoredItem(tokens[own], its[:, own], squares[:, own][:, :, own]))
+        return found
 
     @classmethod
     def join(
@@ -152,7 +141,7 @@ class StoredItems:
         one = items[0]
         tokens = np.zeros((layout.words, one.tokens.shape[1], LANES), one.tokens.dtype)
         numbers = np.zeros((len(one.numbers), layout.words, LANES), np.float32)
-        numbers[1] = CLOSED
+        numbers[1], numbers[2] = CLOSED, 1  # of padding: closed, and a length that can be divided by
         matrices = np.zeros((len(one.matrices), int((layout.lengths**2).sum()), LANES), np.float32)
         first = np.cumsum(layout.lengths) - layout.lengths
         first_square = np.cumsum(layout.lengths**2) - layout.lengths**2
@@ -169,16 +158,9 @@ class StoredItems:
     def matches(self, query: Tensor, temperature: float) -> dict[str, Tensor]:
         """Matches r by direction: (N, s) of the query's tokens, (N, t) of the stored items', which are padded."""
         s, of_images = len(query), self.of == "images"
-        projections = Projections(*(x(query) for x in self.maps))
-        one, alone = Projections(*(x.unsqueeze(0) for x in projections)), torch.ones(1, s, dtype=torch.bool)
-        if of_images:
-            tables = tuple(
-                x.flatten(0, -2) for x in text_tables(one, alone, over=self.over, directions=self.directions)
-            )
-        else:
-            tables = image_tables(one, alone, over=self.over)
+        tables, products = self._query(query)
         mine = tuple(x.contiguous().numpy() for x in tables)
-        vectors, biases = self._fold(projections)
+        vectors, biases = self._fold(products)
         of_items, of_query = (self.layout.words, LANES), (len(self.layout.lengths), s, LANES)
         found = {g: np.empty(of_items if g == TOKENS_OF[self.of] else of_query, np.float32) for g in self.directions}
         longest = int(self.layout.lengths.max())
@@ -186,19 +168,14 @@ class StoredItems:
         def work(chunks: Iterator[_Chunk]) -> None:
             scratch = make_scratch(*(longest, s) if of_images else (s, longest))
             for chunk in chunks:
-                products = np.empty((len(vectors), chunk.words.stop - chunk.words.start, LANES), np.float32)
-                multiply_stored(products, vectors, self.tokens[chunk.words], self.scale[chunk.words], biases)
-                its = self._tables_of(chunk)
-                images, texts = (its, mine) if of_images else (mine, its)
-                against = against_images if of_images else against_texts
+                of_pairs = np.empty((len(vectors), chunk.words.stop - chunk.words.start, LANES), np.float32)
+                multiply_stored(of_pairs, vectors, self.tokens[chunk.words], self.scale[chunk.words], biases)
                 matches = {
                     g: r[chunk.words][np.newaxis] if g == TOKENS_OF[self.of] else r[chunk.groups]
                     for g, r in found.items()
                 }
-                against(
-                    products, ImageTables(*images), *of_texts(texts), chunk.lengths, temperature, scratch,
-                    *of_each(matches),
-                )  # fmt: skip
+                its, r = self._tables_of(chunk), of_each(matches)
+                self._against(of_pairs, its, mine, chunk.lengths, temperature, scratch, *r)
 
         share(work, [[chunk] for chunk in self._chunks()])
         places, rows = self.layout.places, self.layout.rows
@@ -209,21 +186,53 @@ class StoredItems:
             for g, r in found.items()
         }
 
-    def _fold(self, query: Projections) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A query's six sets of vectors to multiply raw tokens with, (6 s, d), and numbers to add, (6 s, 1).
+    @classmethod
+    def _tables(
+        cls, block: AttentionBlock, projections: Projections, there: Tensor, /, *, of: str, directions: tuple[str, ...]
+    ) -> tuple[Tensor, ...]:
+        """What the kernel reads of some items: projections (z, t, d) and mask (z, t) to (z, t) and (z, t, t) each."""
+        over = over_of(block.over, of)
+        if of == "images":
+            return image_tables(projections, there, over=over)
+        return text_tables(projections, there, over=over, directions=directions)
+
+    def _query(self, query: Tensor) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, str]]]:
+        """A query's tables, and the (s, d) vectors that are multiplied with a projection of the stored tokens, named.
+
+        The six products of a pair, in the order of ``against_images``.
+        """
+        mine = Projections(*(x(query) for x in self.maps))
+        one, alone = Projections(*(x.unsqueeze(0) for x in mine)), torch.ones(1, len(query), dtype=torch.bool)
+        q, k, u, c = mine
+        if self.of == "images":
+            over = over_of(self.over, "texts")
+            tables = tuple(x.flatten(0, -2) for x in text_tables(one, alone, over=over, directions=self.directions))
+            return tables, [(k, "q"), (q, "k"), (u, "u"), (c, "u"), (u, "c"), (c, "c")]
+        over = over_of(self.over, "images")
+        return image_tables(one, alone, over=over), [(q, "k"), (k, "q"), (u, "u"), (u, "c"), (c, "u"), (c, "c")]
+
+    def _against(self, products: Array, its: tuple[Array, ...], mine: tuple[Array, ...], *rest: Any) -> None:
+        """Run the kernel on some groups of items."""
+        if self.of == "images":
+            against_images(products, ImageTables(*its), *of_texts(mine), *rest)
+        else:
+            against_texts(products, ImageTables(*mine), *of_texts(its), *rest)
+
+    def _fold(self, products: list[tuple[Tensor, str]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors to multiply raw tokens with, (s, d) each, together, and numbers to add, (s, 1) each.
 
         x . (W h + b) = (W' x) . h + x . b
         """
         vectors, biases = [], []
-        for of_region, of_word in PRODUCTS:
-            its, mine = (of_region, of_word) if self.of == "images" else (of_word, of_region)
-            x, (weight, bias) = getattr(query, mine), getattr(self.maps, its)
+        for x, projection in products:
+            weight, bias = getattr(self.maps, projection)
             vectors.append(x if weight is None else x @ weight)
             biases.append(x @ bias)
         return torch.cat(vectors).numpy(), torch.cat(biases).unsqueeze(1).numpy()
 
     def _tables_of(self, chunk: _Chunk) -> tuple[Array, ...]:
-        rows, squares = self.tables[: NUMBERS[self.of]], self.tables[NUMBERS[self.of] :]
+        numbers = NUMBERS[self.of]
+        rows, squares = self.tables[:numbers], self.tables[numbers:]
         return *(x[chunk.words] for x in rows), *(x[chunk.squares] for x in squares)
 
     def _chunks(self) -> Iterator[_Chunk]:
