@@ -44,6 +44,12 @@ def serve(
 
     Changes of the index show within seconds. Ctrl-C stops the server.
     """
+    if shards and cluster is None:
+        raise ConfigError("--shards is for a Ray cluster: add --engine ray, or leave it out")
+    if cluster is not None and device != "cpu":
+        raise ConfigError(f"--device {device} is for one machine: shards score on CPUs, leave it out")
+    if cluster is not None and cluster.workers:
+        raise ConfigError("--workers is for extracting and indexing: say --shards instead")
     Settings.read(index)  # before torch is imported
     try:
         from han_retrieval.serve import SearchService, check_access, listen
@@ -51,12 +57,6 @@ def serve(
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is missing: pip install 'han-retrieval[serve]'") from None
     check_access(host, token)
-    if shards and cluster is None:
-        raise ConfigError("--shards is for a Ray cluster: add --engine ray, or leave it out")
-    if cluster is not None and device != "cpu":
-        raise ConfigError(f"--device {device} is for one machine: shards score on CPUs, leave it out")
-    if cluster is not None and cluster.workers:
-        raise ConfigError("--workers is for extracting and indexing: say --shards instead")
     from han_retrieval.cli.devices import find_device
 
     with ExitStack() as stack:

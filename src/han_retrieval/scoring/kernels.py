@@ -138,6 +138,8 @@ def _compile_elsewhere(use: Use) -> bool:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(5)
+    lower_priority = getattr(os, "nice", None)  # which Windows lacks
+    if lower_priority is not None:
+        with contextlib.suppress(OSError):
+            lower_priority(5)
     run_once(Use(*sys.argv[1:]))
