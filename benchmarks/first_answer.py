@@ -141,9 +141,7 @@ def _command(trees: dict[str, Path], index: Path, sentences: list[str], rounds: 
                 steps[name].append(json.loads(_run(tree, ["-c", _STEPS, repr(time.time()), str(index), sentence])))
         for name in trees:
             found = _medians(steps[name][1:])
-            _print(
-                f"{name}, {'cold' if cold else 'warm'} page cache", {"all": statistics.median(whole[name][1:]), **found}
-            )
+            _print(f"{name}, {'cold' if cold else 'warm'} page cache", _medians(whole[name][1:]) | found)
 
 
 def _process(trees: dict[str, Path], index: Path, sentences: list[str], rounds: int) -> None:

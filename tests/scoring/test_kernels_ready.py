@@ -19,7 +19,8 @@ from han_retrieval.scoring.kernels import Use
 
 @pytest.fixture
 def nothing_ready(monkeypatch):
-    monkeypatch.setattr(kernels, "_ready", {})
+    for name, nothing in {"_ready": {}, "_threads": {}, "_compiling": set()}.items():
+        monkeypatch.setattr(kernels, name, nothing)
 
 
 def model_and_photos(**options):
@@ -79,6 +80,21 @@ def compiled_functions(products, stored_kernel):
         next(cell.cell_contents for cell in each.__closure__ if hasattr(cell.cell_contents, "signatures"))
         for each in (products.multiply_stored, stored_kernel.against_images)
     ]
+
+
+def test_a_server_waits_for_kernels_that_are_loaded_and_not_for_those_that_are_compiled(nothing_ready, monkeypatch):
+    use = Use("images", "int8", "words", "cosine", "both")
+    monkeypatch.setattr(kernels, "prepare", lambda *_: time.sleep(0.5))
+    assert not kernels.are_ready(use)
+    kernels.finish_loading()
+    assert not kernels._threads[use].is_alive()
+
+    other, done = use._replace(storage="float16"), threading.Event()
+    monkeypatch.setattr(kernels, "prepare", lambda use, _: kernels._compiling.add(use) or done.wait(60))
+    assert not kernels.are_ready(other)
+    kernels.finish_loading()
+    assert kernels._threads[other].is_alive()
+    done.set()
 
 
 def test_a_process_that_ends_ends_the_compiler(tmp_path):

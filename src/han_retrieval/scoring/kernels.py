@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,8 @@ class Use(NamedTuple):
 _NOTHING = subprocess.DEVNULL
 _lock = threading.Lock()
 _ready: dict[Use, bool] = {}
+_threads: dict[Use, threading.Thread] = {}
+_compiling: set[Use] = set()
 
 
 def are_ready(use: Use) -> bool:
@@ -54,8 +57,17 @@ def are_ready(use: Use) -> bool:
         if use not in _ready:
             _ready[use] = False
             threads = torch.get_num_threads()
-            threading.Thread(target=prepare, args=(use, threads), name="kernels", daemon=True).start()
+            _threads[use] = threading.Thread(target=prepare, args=(use, threads), name="kernels", daemon=True)
+            _threads[use].start()
         return _ready[use]
+
+
+def finish_loading(*, seconds: float = 10.0) -> None:
+    """Wait for kernels that are being loaded, so many seconds at most, but not for those that are being compiled."""
+    end = time.monotonic() + seconds
+    for use, thread in list(_threads.items()):
+        while thread.is_alive() and use not in _compiling and time.monotonic() < end:
+            thread.join(0.02)
 
 
 def prepare(use: Use, threads: int) -> None:
@@ -70,8 +82,10 @@ def prepare(use: Use, threads: int) -> None:
         from han_retrieval.scoring.cpu.compiling import is_writable
 
         mark = _mark(use)
-        if not mark.exists() and is_writable(mark.parent) and not _compile_elsewhere(use):
-            return
+        if not mark.exists() and is_writable(mark.parent):
+            _compiling.add(use)
+            if not _compile_elsewhere(use):
+                return
     if not can_compile():
         return
     try:

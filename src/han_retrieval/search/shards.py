@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from han_retrieval.clock import Clock
+from han_retrieval.scoring.kernels import finish_loading
 from han_retrieval.search.index import Index
 from han_retrieval.search.parts import encode_part, score_parts
 from han_retrieval.search.query import Part
@@ -105,12 +106,13 @@ class Shard:
         self._model, self._loaded = self._reader.load_model(model), self._reader.made_by.model
 
     def warm_up(self) -> None:
-        """Score once, so that the first request does not wait for compilation and loading."""
+        """Score once, so that the first request does not wait for loading."""
         sentence = some_sentence(self._model)
         rows = np.arange(self._reader.begin, min(self._reader.end, self._reader.begin + 1))
         if sentence is not None:
             parts = [encode_part(self._reader, self._model, Part(text=sentence))]
             self._reader.scores(rows, partial(score_parts, self._model, parts), clock=Clock())
+            finish_loading()
 
     def candidates(
         self, version: Version, queries: NDArray[np.float32], k: int, where: str | None

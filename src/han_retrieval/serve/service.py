@@ -23,6 +23,7 @@ from han_retrieval.evidence import Evidence, evidence_from_index
 from han_retrieval.matchers import AligningMatcher, model_folder
 from han_retrieval.parsing import shown
 from han_retrieval.regions import Detector, Regions, detector_for
+from han_retrieval.scoring.kernels import finish_loading
 from han_retrieval.search import (
     Calibration,
     Index,
@@ -115,11 +116,14 @@ class SearchService:
         self._index.close()
 
     def warm_up(self) -> None:
-        """Search once, so that the first request does not wait for compilation and loading."""
+        """Search, so that the first request does not wait for loading; compiling is not waited for."""
         sentence = some_sentence(self._model)
-        if sentence is not None:  # else nobody can search
+        if sentence is None:  # nobody can search
+            return
+        for _ in range(2):  # the first begins to load the kernels
             self.search(sentence, PageRequest(first=0, count=1))
             self._ranking.cache_clear()
+            finish_loading()
 
     def refresh(self) -> None:
         """Load changes that other processes made to the index, its model's calibration or its map of sentences.
