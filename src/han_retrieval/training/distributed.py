@@ -157,8 +157,10 @@ def _sigterm_interrupts() -> Iterator[None]:
     before = signal.signal(number, signal.default_int_handler)
     try:
         yield
-    finally:
-        signal.signal(number, before)
+    except BaseException:
+        signal.signal(number, signal.SIG_IGN)  # this process ends, and says why before it does
+        raise
+    signal.signal(number, before)
 
 
 @contextmanager
