@@ -157,10 +157,11 @@ def _sigterm_interrupts() -> Iterator[None]:
     before = signal.signal(number, signal.default_int_handler)
     try:
         yield
-    except BaseException:
-        signal.signal(number, signal.SIG_IGN)  # this process ends, and says why before it does
+    except RankLost:
+        before = signal.SIG_IGN  # this process ends, and says why before it does
         raise
-    signal.signal(number, before)
+    finally:
+        signal.signal(number, before)
 
 
 @contextmanager
