@@ -53,14 +53,17 @@ def run_by(data, tmp_path_factory):
 
 @pytest.fixture
 def alone(data, tmp_path, monkeypatch):
-    """The folder of a job that this process does."""
+    """The folder of a job that this process does, on one thread as each rank: convolutions round by their number."""
     monkeypatch.setattr(frozen, "cache_folder", lambda: tmp_path / "cache")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def run(job: str) -> Path:
         ranks_jobs.run(job, data, tmp_path / job)
         return tmp_path / job
 
-    return run
+    yield run
+    torch.set_num_threads(threads)
 
 
 def greatest_difference(one: Path, other: Path) -> float:
