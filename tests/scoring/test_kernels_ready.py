@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from han_retrieval.matchers import HAN, HANConfig
-from han_retrieval.scoring import kernels
+from han_retrieval.scoring import collection, kernels
 from han_retrieval.scoring.cpu import compiling
 from han_retrieval.scoring.kernels import Use
 
@@ -21,6 +21,7 @@ from han_retrieval.scoring.kernels import Use
 def nothing_ready(monkeypatch):
     for name, nothing in {"_ready": {}, "_threads": {}, "_compiling": set()}.items():
         monkeypatch.setattr(kernels, name, nothing)
+    monkeypatch.setattr(collection, "are_ready", kernels.are_ready)  # which other tests wait for
 
 
 def model_and_photos(**options):

@@ -13,7 +13,7 @@ from han_retrieval.errors import HANError, QueryError, StoreError
 from han_retrieval.evidence import evidence_from_index
 from han_retrieval.search import Index, Part, rank_captions, search
 from han_retrieval.search.calibration import Calibration
-from han_retrieval.search.reader import Unreadable
+from han_retrieval.search.opened import Unreadable
 
 COUNT = 30
 

@@ -64,12 +64,17 @@ def place_of(latitude: float, longitude: float) -> str | None:
 
     The towns are GeoNames' with at least 1,000 people, on this machine: ``pip install "han-retrieval[places]"``.
     """
-    if find_spec("reverse_geocode") is None:
+    if not _has_places():
         return None
     found = _nearest(round(latitude, 2), round(longitude, 2))
     if _kilometres(latitude, longitude, found["latitude"], found["longitude"]) > _FAR:
         return None
     return ", ".join(dict.fromkeys(found[key] for key in ("city", "state", "country") if found.get(key)))
+
+
+@cache
+def _has_places() -> bool:
+    return find_spec("reverse_geocode") is not None
 
 
 @cache

@@ -8,10 +8,9 @@ Legend: N photos, K rows, T queries, m regions, d numbers a token, e numbers a p
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +24,7 @@ from han_retrieval.files import from_home
 from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, folder_hash, model_folder
 from han_retrieval.objects import to_path
 from han_retrieval.search.conditions import check_condition, refusal
+from han_retrieval.search.opened import Opened, open_newest, reading
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import TextMap, make_pooling
 from han_retrieval.search.rows import CHECKSUMS, columns_of, to_files, to_tokens, with_all_columns
@@ -36,12 +36,9 @@ from han_retrieval.search.vector_index import usable
 from han_retrieval.search.vectors import InMemory, OnDisk, Rows, Vectors, read_vectors
 from han_retrieval.storage.arrays import to_arrays
 from han_retrieval.storage.closing import Closing
-from han_retrieval.storage.failures import is_failure, reason_of
 from han_retrieval.storage.folder_checksums import refuse_damage
-from han_retrieval.storage.hashes import manifest_path
-from han_retrieval.storage.locks import hold_version
 from han_retrieval.storage.sound import SoundRows, read_all, read_sound
-from han_retrieval.storage.versions import is_table, metadata_of, newest, open_dataset, open_version
+from han_retrieval.storage.versions import metadata_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +50,6 @@ if TYPE_CHECKING:
 
     Score = Callable[[StoredPhotos], list[Tensor]]
 
-_TRIES = 50
 _PHOTOS_AT_ONCE = 256
 
 _MOST_PREPARED = 1024  # photos of a search; one of more would put out what the others need
@@ -64,10 +60,6 @@ class PhotoRegions(NamedTuple):
 
     boxes: np.ndarray | None
     labels: tuple[str, ...] | None
-
-
-class Unreadable(StoreError):
-    """An open index was deleted, or is not as it was written, so that further searches will fail too."""
 
 
 class IndexReader(Closing):
@@ -96,11 +88,8 @@ class IndexReader(Closing):
 
     def __init__(self, path: str | Path) -> None:
         self.path = from_home(path).absolute()
-        self._held: IO[str] | None = None
+        self._opened: Opened | None = None
         self._ids: NDArray[np.uint64] = np.empty(0, np.uint64)  # row ids of the table, which stay with a photo
-        self._table: Path | None = None
-        self._stamp: tuple[int, int, int] | None = None  # of the version's file
-        self._newest: int | None = None  # the newest version when this one was opened; a power cut may have torn it
         self._photos_dataset: Any = None
         self._text_map: TextMap | None = None
         self._prepared: PreparedPhotos | None = None
@@ -112,7 +101,7 @@ class IndexReader(Closing):
     @property
     def pooled(self) -> NDArray[np.float32]:
         """The pooled vectors of all photos, (N, e) float32, of unit length; in memory from then on."""
-        with _reading(self.path):
+        with reading(self.path):
             return self.vectors.all()
 
     def __repr__(self) -> str:
@@ -128,8 +117,8 @@ class IndexReader(Closing):
             StoreError: The index is gone, or cannot be read any more.
         """
         settings = Settings.read(self.path)
-        with _reading(self.path):
-            is_newest = self._is_here(settings) and newest(self.path / settings.table) == self._newest
+        with reading(self.path):
+            is_newest = self._opened is not None and self._opened.is_newest(self.path / settings.table)
         if is_newest:
             self.settings = settings
             return False
@@ -138,9 +127,8 @@ class IndexReader(Closing):
 
     def close(self) -> None:
         """Release the version that was read, so that it may be deleted."""
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+        if self._opened is not None:
+            self._opened.close()
 
     def files(self, row: int) -> list[Path | UrlPath]:
         """All files of a photo; the first is the one in ``photos``."""
@@ -215,7 +203,7 @@ class IndexReader(Closing):
         From a vector index come nearly these. The arguments are those of ``candidates``.
         """
         condition = None if where is None else check_condition(where)
-        with _reading(self.path):
+        with reading(self.path):
             return self.vectors.nearest(queries, k, rows=rows, where=condition)
 
     def candidates(
@@ -233,13 +221,13 @@ class IndexReader(Closing):
             (T, k) rows and (T, k) dot products.
         """
         found = self.nearest(queries, k, rows=rows, where=where)
-        with _reading(self.path):
+        with reading(self.path):
             pairs = zip(found, queries.detach().float().cpu().numpy(), strict=True)
             return found, np.stack([self.vectors.take(each) @ query for each, query in pairs])
 
     def pooled_of(self, row: int) -> NDArray[np.float32]:
         """The pooled vector (1, e) of a photo."""
-        with _reading(self.path):
+        with reading(self.path):
             return self.vectors.take(np.array([row]))
 
     @property
@@ -301,7 +289,7 @@ class IndexReader(Closing):
 
     def region_names(self) -> list[str]:
         """The names that the detector gave to regions, each once, the most frequent first; none where it gives none."""
-        with _reading(self.path):
+        with reading(self.path):
             rows = read_all(self._dataset, ["boxes", "labels"])
             self._sound.require(range(len(self)), rows)
             column = rows["labels"]
@@ -347,15 +335,14 @@ class IndexReader(Closing):
 
     def _load(self) -> None:
         """Open the newest version; only vectors of photos that are new are read."""
-        settings, dataset, held, stamp = self._open()
+        opened = open_newest(self.path)
         try:
-            self._read(settings, dataset)
+            self._read(opened.settings, opened.dataset)
         except BaseException:
-            if held is not None:
-                held.close()
+            opened.close()
             raise
         self.close()
-        self._held, self._stamp = held, stamp
+        self._opened = opened
 
     def _read(self, settings: Settings, dataset: Any) -> None:
         """Read the columns that are kept in memory."""
@@ -364,7 +351,7 @@ class IndexReader(Closing):
         sound = SoundRows(self.path / settings.table, table, CHECKSUMS)
         ids = table["_rowid"].to_numpy()
         vectors = self._read_vectors(settings, dataset, ids, sound, made_by.pooled_size)
-        self._dataset, self._ids, self._table, self._sound = dataset, ids, self.path / settings.table, sound
+        self._dataset, self._ids, self._sound = dataset, ids, sound
         self.settings, self.made_by, self.vectors = settings, made_by, vectors
         self.pooling = make_pooling(made_by.pooling, made_by.joint_size, self._text_map)
         self.photos, self._photos_dataset = with_all_columns(table).combine_chunks(), None
@@ -377,7 +364,7 @@ class IndexReader(Closing):
         segments = usable(self.path / settings.table, dataset) if self._uses_vector_index else None
         if segments is not None:
             return OnDisk(dataset, ids, sound, segments)
-        with _reading(self.path):
+        with reading(self.path):
             return InMemory(self._read_pooled(settings, dataset, ids, sound, size))
 
     def _read_pooled(
@@ -385,7 +372,8 @@ class IndexReader(Closing):
     ) -> NDArray[np.float32]:
         """The pooled vectors; only those of photos that are not in memory yet are read."""
         old = np.zeros(len(ids), bool)
-        if self._is_here(settings) and isinstance(self.vectors, InMemory) and len(self._ids):
+        is_grown = self._opened is not None and self._opened.is_in(self.path / settings.table)
+        if is_grown and isinstance(self.vectors, InMemory) and len(self._ids):
             order = np.argsort(self._ids)
             places = np.searchsorted(self._ids, ids, sorter=order)
             places = order[np.minimum(places, len(order) - 1)]
@@ -397,64 +385,9 @@ class IndexReader(Closing):
         pooled[old], pooled[~old] = self.pooled[places[old]], new
         return pooled
 
-    def _is_here(self, settings: Settings) -> bool:
-        """Whether the table is the one that was read; a table made anew counts its rows and versions from the start."""
-        return self.path / settings.table == self._table and _stamp(self._table, self._dataset.version) == self._stamp
-
-    def _open(self) -> tuple[Settings, Any, IO[str] | None, tuple[int, int, int] | None]:
-        """The newest version, locked, and its stamp; again if a writer deletes the version before it is locked."""
-        for _ in range(_TRIES):
-            settings = Settings.read(self.path)
-            table = self.path / settings.table
-            if not is_table(table):
-                continue
-            latest, version = newest(table), open_dataset(table).version
-            held, stamp = hold_version(table, version), _stamp(table, version)
-            try:
-                dataset = open_version(table, version)
-                self._newest = latest
-                return settings, dataset, held, stamp
-            except StoreError:
-                if held is not None:
-                    held.close()
-                if stamp is not None and _stamp(table, version) == stamp:
-                    raise
-        raise StoreError(f"{self.path}: the index's table cannot be opened; index the photos into a new folder")
-
     def take(self, rows: Rows | Sequence[int], columns: list[str]) -> pa.Table:
         """Columns of some photos, as the table has them, checked."""
-        with _reading(self.path):
+        with reading(self.path):
             table = self._dataset.take(np.asarray(rows, dtype=np.int64), columns=columns)
             self._sound.require(rows, table)
             return table
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn errors of reading an open index into ``Unreadable``.
-
-    The table was there when it was opened. Since then somebody deleted it, a writer deleted the version because no lock
-    could be written (a read-only share), or the disk failed.
-
-    Raises:
-        Unreadable: The table cannot be read.
-    """
-    try:
-        yield
-    except StoreError as error:
-        raise Unreadable(str(error)) from None
-    except BaseException as error:
-        if not is_failure(error):
-            raise
-        raise Unreadable(
-            f"{path}: its open table is gone or broken ({reason_of(error)}); open the index again, or index anew"
-        ) from None
-
-
-def _stamp(table: Path, version: int) -> tuple[int, int, int] | None:
-    """Tells a version from one of the same number of a table made anew in its place; None if the version is gone."""
-    try:
-        status = manifest_path(table, version).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -22,9 +22,10 @@ from torch import Tensor
 from han_retrieval.clock import Clock
 from han_retrieval.scoring.kernels import finish_loading
 from han_retrieval.search.index import Index
+from han_retrieval.search.opened import Unreadable
 from han_retrieval.search.parts import encode_part, score_parts
 from han_retrieval.search.query import Part
-from han_retrieval.search.reader import IndexReader, Unreadable
+from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.rows import to_vectors
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.unknown import some_sentence

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from han_retrieval.errors import HANError
-from han_retrieval.search.reader import Unreadable
+from han_retrieval.search.opened import Unreadable
 from han_retrieval.serve.access import AccessControl
 from han_retrieval.serve.context import Context
 from han_retrieval.serve.limits import Limits

@@ -164,13 +164,12 @@ class SearchService:
         """
         self._check_model()
         began = time.perf_counter()
-        parts, names = self._parts(query, photo)
-        page = replace(page, where=condition_of(parts, page.where))
-        shown = query_parts(query, names, self.catalogue)
-        names = [name for part, name in zip(parts, names, strict=True) if not part.written]
-        parts = scored(parts)
+        every, names = self._parts(query, photo)
+        page = replace(page, where=condition_of(every, page.where))
+        asked = query_parts(query, names, self.catalogue)
+        parts = scored(every)
         if not parts:
-            return self.newest(page).model_copy(update={"parts": shown})
+            return self.newest(page).model_copy(update={"parts": asked})
         detected = {"detect": time.perf_counter() - began} if any(isinstance(p.photo, Regions) for p in parts) else {}
         known = {
             word: there
@@ -178,7 +177,7 @@ class SearchService:
             if part.photo is None
             for word, there in self._model.known_words(part.text).items()
         }
-        key = tuple((part.text, part.weight, name) for part, name in zip(parts, names, strict=True))
+        key = tuple((part.text, part.weight, name) for part, name in zip(every, names, strict=True))
         ranking = self._ranking(key, page.where, without=tuple({p.photo for p in parts if isinstance(p.photo, int)}))
         clock = _limited_clocks()
 
@@ -196,7 +195,7 @@ class SearchService:
 
         found = self._page(ranking, rank, page)
         found.seconds |= detected
-        found.parts = shown
+        found.parts = asked
         found.unknown = [word for word, there in known.items() if not there]
         found.alike = spelt_alike(found.unknown, self._model.vocabulary)
         return found
@@ -271,9 +270,8 @@ class SearchService:
                 the photo has no boxes.
         """
         self._check_model()
-        parts, names = self._parts(query, None)
-        names = [name for part, name in zip(parts, names, strict=True) if not part.written]
-        parts = scored(parts)
+        every, names = self._parts(query, None)
+        parts = scored(every)
         if not parts:
             raise QueryError("the query has nothing that a photo could show, only text:")
         sentences = [part for part in parts if part.photo is None]
@@ -281,7 +279,7 @@ class SearchService:
         pairs = list(zip(sentences, evidence, strict=True))
         photos = [
             (replace(part, photo=name), score_photo(self._index, self._model, part.photo, row))
-            for part, name in zip(parts, names, strict=True)
+            for part, name in zip(every, names, strict=True)
             if isinstance(part.photo, int)
         ]
         if self._calibration is None or len(parts) > 1 or photos:

@@ -14,7 +14,7 @@ from typing import Any
 
 from han_retrieval.cluster import Cluster, connected, describe, raise_described, require_version, room_for
 from han_retrieval.errors import ConfigError, HANError
-from han_retrieval.search.reader import Unreadable
+from han_retrieval.search.opened import Unreadable
 from han_retrieval.search.shards import Shard
 from han_retrieval.version import __version__
 
