@@ -26,7 +26,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from scoring import Setting, seconds  # tunes the process, so before torch is imported
+from pairs import Setting, seconds  # tunes the process, so before torch is imported
 
 import torch  # isort: skip
 
