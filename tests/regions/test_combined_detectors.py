@@ -8,9 +8,10 @@ import torch
 from tiny_towers import noise, save_timm
 from torchvision.ops import roi_align
 
-from han_retrieval.regions import RegionStore, extract, load_detector
+from han_retrieval.errors import HANError
+from han_retrieval.regions import RegionStore, detector_for, extract, load_detector
 from han_retrieval.regions.combined import cells_for
-from han_retrieval.regions.names import split_fingerprint, split_name
+from han_retrieval.regions.names import Sources, split_fingerprint, split_name
 from han_retrieval.regions.pooling import mean_in_boxes, mean_of_cells
 
 VIT = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -74,6 +75,18 @@ def test_several_backbones_stand_side_by_side_and_the_first_ones_vector_is_store
     assert patches.features.shape == (12 if len(patches.boxes) == 12 else len(patches.boxes), 64)
 
 
+def test_the_detectors_own_features_can_stand_before_those_of_a_backbone(tmp_path):
+    name = f"timm:{save_timm(tmp_path, 'vit_tiny_patch16_224', **VIT)}"
+    photos = [noise(90, 60), noise(64, 64)]
+    detector = load_detector(f"grid+own+{name}", regions=12)
+    alone = [load_detector(each, regions=12).detect(photos) for each in ("grid", f"grid+{name}")]
+    for i, regions in enumerate(detector.detect(photos)):
+        assert np.array_equal(regions.features, np.concatenate([each[i].features for each in alone], axis=1))
+        assert regions.features.shape[1] == detector.feature_size
+    assert detector.fingerprint != load_detector(f"grid+{name}", regions=12).fingerprint
+    assert detector_for(detector.fingerprint).fingerprint == detector.fingerprint
+
+
 def test_the_network_of_grid_gives_what_grid_gives_and_boxes_come_with_names():
     photos = [noise(320, 240), noise(240, 320, seed=1)]
     for own, combined in zip(
@@ -116,10 +129,32 @@ def test_a_store_keeps_features_boxes_vector_and_fingerprint(tmp_path):
         ("torchvision:x@y+open_clip:ViT-B-16/openai@proj", ("torchvision:x@y", ("open_clip:ViT-B-16/openai@proj",))),
         ("efficientnet-lite2", ("patches", ("efficientnet-lite2",))),
         ("grid+efficientnet-lite2+timm:a", ("grid", ("efficientnet-lite2", "timm:a"))),
+        ("bottom-up+own+timm:a", ("bottom-up", ("timm:a",), True)),
+        ("bottom-up:/a+own+b+own+hf:a", ("bottom-up:/a+own+b", ("hf:a",), True)),
     ],
 )
 def test_the_sources_in_a_name(name, sources):
-    assert split_name(name) == sources
+    assert split_name(name) == Sources(*sources)
+    assert split_name(name).described_by(*sources[1]).endswith(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("grid+timm:a+own+hf:b", r"BOXES\+own\+FEATURES"),
+        ("grid+own", "no backbone is called 'own'"),
+        ("own+timm:a", "no detector is called 'own'"),
+    ],
+)
+def test_own_features_stand_before_those_of_backbones(name, reason):
+    with pytest.raises(HANError, match=reason):
+        load_detector(name, regions=5)
+
+
+def test_boxes_without_features_have_none_to_keep(tmp_path):
+    (tmp_path / "boxes.jsonl").write_text('{"photo": "a.jpg", "boxes": [[1, 2, 30, 40]]}\n')
+    with pytest.raises(HANError, match="no features of its own"):
+        load_detector(f"boxes:{tmp_path / 'boxes.jsonl'}+own+efficientnet-lite2", regions=5)
 
 
 def test_the_sources_in_a_fingerprint():
@@ -128,5 +163,6 @@ def test_the_sources_in_a_fingerprint():
         "hf:google/vit-base-patch16-224-1-0a1b2c3d-224x224.16.bicubic.6cb9",
         "efficientnet-lite2-1-9656183e-224.448",
     ]
-    assert split_fingerprint(grid) == (grid, ())
-    assert split_fingerprint("+".join([grid, *towers])) == (grid, tuple(towers))
+    assert split_fingerprint(grid) == Sources(grid, ())
+    assert split_fingerprint("+".join([grid, *towers])) == Sources(grid, tuple(towers))
+    assert split_fingerprint("+".join([grid, "own", *towers])) == Sources(grid, tuple(towers), keeps_own=True)

@@ -178,6 +178,28 @@ def test_the_backbone_learns_and_is_found_again(trained, drawn, tmp_path):
     assert by_name.fingerprint == own.fingerprint
 
 
+def test_what_the_detector_gives_itself_stays_beside_it(drawn, tmp_path):
+    dataset, _ = drawn
+    extract(dataset, load_detector("grid+own+efficientnet-lite2:64", regions=5), tmp_path / "features")
+    store = RegionStore.open(tmp_path / "features")
+    plain = {"head_epochs": 0, "crop": 0.0, "flip": False, "colour": 0.0}
+    training = task((dataset, store), backbone=plain, region_drop=0.0)
+    batch = next(training.batches(0, 1))
+    features = training._features(batch.regions, batch.photos)
+    stored = store.batch([training.data.photo_ids[place] for place in batch.image_ids.tolist()]).features
+    assert torch.equal(features[..., :1280], stored[..., :1280].float())
+    assert torch.allclose(features[..., 1280:], stored[..., 1280:], atol=2e-3 * stored.abs().max().item())
+    train(config(), dataset, store, tmp_path / "model", progress=False)
+    detector = han.load(tmp_path / "model").detector
+    extract(dataset, detector, tmp_path / "own")
+    own = RegionStore.open(tmp_path / "own")
+    assert own.fingerprint == load_matcher(tmp_path / "model").config.detector_fingerprint
+    before, after = (each.batch(store.ids).features for each in (store, own))
+    assert torch.equal(before[..., :1280], after[..., :1280])
+    assert not torch.equal(before[..., 1280:], after[..., 1280:])
+    evaluate(load_matcher(tmp_path / "model"), dataset.split("dev"), own, progress=False)
+
+
 def test_an_index_is_made_with_it(trained, drawn, tmp_path, capsys):
     dataset, _ = drawn
     photos = dataset.photos[0].path.parent

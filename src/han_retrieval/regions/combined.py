@@ -1,4 +1,4 @@
-"""Boxes of one source described by the features of others: ``--detector BOXES+FEATURES``.
+"""Boxes of one source described by the features of others: ``--detector BOXES[+own]+FEATURES``.
 
 Legend: m regions, D numbers a feature, h, w cells of a map.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from han_retrieval.errors import ConfigError
 from han_retrieval.regions.backbones.backbone import Backbone, PhotoTokens
 from han_retrieval.regions.detector import Detector
-from han_retrieval.regions.names import PATCHES
+from han_retrieval.regions.names import OWN, PATCHES, Sources
 from han_retrieval.regions.pooling import mean_in_boxes, mean_of_cells
 from han_retrieval.regions.regions import Regions
 
@@ -31,10 +31,12 @@ class CombinedDetector:
 
     Attributes:
         fingerprint: The detector's and the backbones', with a plus sign between them.
-        feature_size: D, of all backbones together.
+        feature_size: D, of all backbones together, and of the detector where its own features are kept.
     """
 
-    def __init__(self, boxes: Detector | None, backbones: Sequence[Backbone], *, regions: int) -> None:
+    def __init__(
+        self, boxes: Detector | None, backbones: Sequence[Backbone], *, regions: int, keeps_own: bool = False
+    ) -> None:
         """Combine them.
 
         Args:
@@ -42,11 +44,18 @@ class CombinedDetector:
                 map, which is pooled to at most ``regions`` - 1 of about square shape.
             backbones: The sources of features.
             regions: m, at most.
+            keeps_own: Put the detector's own features before those of the backbones.
+
+        Raises:
+            ConfigError: The detector has no features that could be kept.
         """
-        self._boxes, self._backbones, self._regions = boxes, backbones, regions
-        of_boxes = f"{PATCHES}-1-{regions}" if boxes is None else boxes.fingerprint
-        self.fingerprint = "+".join([of_boxes, *(backbone.fingerprint for backbone in backbones)])
-        self.feature_size = sum(backbone.feature_size for backbone in backbones)
+        own_size = boxes.feature_size if keeps_own and boxes is not None else 0
+        if keeps_own and not own_size:
+            raise ConfigError(f"this source of boxes has no features of its own; leave +{OWN} out")
+        self._boxes, self._backbones, self._regions, self._keeps_own = boxes, backbones, regions, keeps_own
+        of_boxes = Sources(f"{PATCHES}-1-{regions}" if boxes is None else boxes.fingerprint, (), keeps_own)
+        self.fingerprint = of_boxes.described_by(*(backbone.fingerprint for backbone in backbones))
+        self.feature_size = own_size + sum(backbone.feature_size for backbone in backbones)
 
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
@@ -56,8 +65,9 @@ class CombinedDetector:
         if self._boxes is None:
             return [self._patches(photo, of_photo) for photo, of_photo in zip(photos, tokens, strict=True)]
         # A detector may leave its own features out, which saves it the time for them.
-        find = getattr(self._boxes, "detect_boxes", self._boxes.detect)
-        return [_described(regions, of_photo) for regions, of_photo in zip(find(photos), tokens, strict=True)]
+        find = self._boxes.detect if self._keeps_own else getattr(self._boxes, "detect_boxes", self._boxes.detect)
+        found = zip(find(photos), tokens, strict=True)
+        return [_described(regions, of_photo, keeps_own=self._keeps_own) for regions, of_photo in found]
 
     def _patches(self, photo: Image.Image, tokens: Sequence[PhotoTokens]) -> Regions:
         height, width = tokens[0].maps[-1].shape[-2:]
@@ -86,13 +96,16 @@ class CombinedDetector:
         )
 
 
-def _described(regions: Regions, tokens: Sequence[PhotoTokens]) -> Regions:
-    """The regions with the backbones' features in place of their own."""
+def _described(regions: Regions, tokens: Sequence[PhotoTokens], *, keeps_own: bool) -> Regions:
+    """The regions with the backbones' features behind their own, or in place of them."""
     if regions.boxes is None:
         raise ConfigError("this detector gives no boxes that a backbone could describe; leave the backbone out")
     shares = torch.from_numpy(regions.boxes / np.array([regions.width, regions.height] * 2, np.float32))
     features = [in_boxes(each, shares.to(each.maps[0].device)).cpu() for each in tokens]
-    return replace(regions, features=_half(torch.cat(features, dim=1)), pooled=_pooled(tokens))
+    described = _half(torch.cat(features, dim=1))
+    if keeps_own:
+        described = np.concatenate([regions.features, described], axis=1)
+    return replace(regions, features=described, pooled=_pooled(tokens))
 
 
 def in_boxes(tokens: PhotoTokens, shares: Tensor) -> Tensor:

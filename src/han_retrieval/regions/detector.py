@@ -157,8 +157,8 @@ def load_detector(name: str, *, regions: int) -> Detector:
 
     Args:
         name: ``NAME`` or ``NAME:ARGUMENT``, such as "grid" or "torchvision:fasterrcnn_resnet50_fpn"; with backbones
-            that describe the boxes, ``BOXES+FEATURES[+FEATURES...]``, such as "bottom-up+timm:resnet50.a1_in1k"; or a
-            backbone alone, for patches of its own.
+            that describe the boxes, ``BOXES[+own]+FEATURES[+FEATURES...]``, such as "bottom-up+timm:resnet50.a1_in1k",
+            where "own" keeps the detector's features before theirs; or a backbone alone, for patches of its own.
         regions: The most regions a photo gets.
 
     Raises:
@@ -178,7 +178,8 @@ def load_detector(name: str, *, regions: int) -> Detector:
     from han_retrieval.regions.combined import CombinedDetector
 
     boxes = None if sources.boxes == PATCHES else _load(sources.boxes, regions=regions)
-    return CombinedDetector(boxes, [load_backbone(each) for each in sources.backbones], regions=regions)
+    backbones = [load_backbone(each) for each in sources.backbones]
+    return CombinedDetector(boxes, backbones, regions=regions, keeps_own=sources.keeps_own)
 
 
 def _load(name: str, *, regions: int) -> Detector:
@@ -202,21 +203,20 @@ def detector_for(fingerprint: str, *, name: str | None = None, model: str | Path
             features.
         ConfigError: No detector is called ``name``.
     """
-    parts = Fingerprint.parse(fingerprint)
-    backbones = [BackboneFingerprint.parse(each) for each in split_fingerprint(fingerprint).backbones]
+    parts, sources = Fingerprint.parse(fingerprint), split_fingerprint(fingerprint)
+    backbones = [BackboneFingerprint.parse(each) for each in sources.backbones]
     if parts is None or parts.name not in installed("detectors") or None in backbones:
         raise ModelError(
             f"the features were made by {fingerprint!r}, which cannot run on a photo here: no such detector is "
             "installed, or they were imported from another program"
         )
-    described_by = "".join(f"+{each.asked_for_by}" for each in backbones if each)
+    describing = [each.asked_for_by for each in backbones if each]
     if model is not None and len(backbones) == 1 and (folder := Path(model) / BACKBONE_FOLDER).is_dir():
-        described_by += f":{folder.absolute()}"
-    own = f"{parts.name}:{parts.model}" if parts.model else parts.name
-    if name is None or name == own + described_by:
+        describing = [f"{describing[0]}:{folder.absolute()}"]
+    if name is None or name == sources._replace(boxes=_asked_for_by(parts.name, parts.model)).described_by(*describing):
         find_argument = getattr(load("detectors", parts.name), "argument_for", None)
-        argument = find_argument(split_fingerprint(fingerprint).boxes) if find_argument else parts.model
-        name = (f"{parts.name}:{argument}" if argument else parts.name) + described_by
+        argument = find_argument(sources.boxes) if find_argument else parts.model
+        name = sources._replace(boxes=_asked_for_by(parts.name, argument)).described_by(*describing)
     gives = "others"
     boxes = split_name(name).boxes
     if find("detectors", boxes.partition(":")[0]).name == parts.name:
@@ -243,6 +243,10 @@ def detector_for(fingerprint: str, *, name: str | None = None, model: str | Path
         f"the features were made by {fingerprint!r}, and {name!r} gives {gives}; a detector with weights of your own "
         f"is named with its argument: --detector {parts.name}:ARGUMENT"
     )
+
+
+def _asked_for_by(name: str, argument: str) -> str:
+    return f"{name}:{argument}" if argument else name
 
 
 class Renamed:

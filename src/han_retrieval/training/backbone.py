@@ -1,6 +1,8 @@
 """Training of a matcher together with the image backbone: regions' features come from the network at each step.
 
-Legend: B photos, m regions, D numbers a feature, h, w pixels.
+Of regions that keep their detector's own features (``BOXES+own+efficientnet-lite2:224``), those stay as stored.
+
+Legend: B photos, m regions, D numbers a feature, o of them the detector's own, h, w pixels.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def backbone_of(store: RegionStore, weights: str = "") -> EfficientNetBackbone:
     Raises:
         ConfigError: It is not one that can be trained along, or has other weights.
     """
-    boxes, backbones = split_fingerprint(store.fingerprint)
+    boxes, backbones, _ = split_fingerprint(store.fingerprint)
     detector = Fingerprint.parse(boxes)
     if not backbones and not weights and detector is not None and detector.name == "grid":
         return EfficientNetBackbone("224" if detector.regions <= LARGE_BOXES else "")
@@ -72,7 +74,7 @@ def backbone_of(store: RegionStore, weights: str = "") -> EfficientNetBackbone:
         return backbone
     raise ConfigError(
         f"{store.path}: its features are of {store.fingerprint!r}; {NAME} alone is trained along: extract with "
-        f"--detector grid, or BOXES+{NAME}:224"
+        f"--detector grid, BOXES+{NAME}:224, or BOXES+own+{NAME}:224, which keeps the features that BOXES gives"
     )
 
 
@@ -144,16 +146,21 @@ class PhotoBatches(Batches):
         photos: The training photos, by id.
         sizes: At which the backbone sees a photo.
         first_step: The first step with photos.
+        own_size: How many numbers of a stored feature stay, o: those that stand before the backbone's.
     """
 
     photos: Mapping[str, BoxedPhoto] = field(default_factory=dict)
     sizes: Sequence[int] = ()
     first_step: int = 0
+    own_size: int = 0
 
     def _photos(
         self, step: int, ids: Sequence[str], random: torch.Generator
     ) -> tuple[Tensor, Tensor, Sequence[np.ndarray | None], Sequence[PhotoGroup] | None]:
-        """This rank's boxes in the changed photos (b, m, 4), the mask (B, m) of all, stored boxes, its photos."""
+        """This rank's boxes in the changed photos, with what stays of their features behind them (b, m, 4 + o).
+
+        Then the mask (B, m) of all, this rank's stored boxes and its photos.
+        """
         if step < self.first_step:
             return super()._photos(step, ids, random)
         most = max(len(self.photos[photo_id].boxes) for photo_id in ids)
@@ -175,7 +182,11 @@ class PhotoBatches(Batches):
         for group in alike.values():
             of_sizes = zip(*(pixels for _, pixels in group), strict=True)
             groups.append(PhotoGroup([rows for rows, _ in group], tuple(torch.stack(each) for each in of_sizes)))
-        return boxes[own], mask, [self.photos[photo_id].boxes for photo_id in ids[own]], groups
+        places_seen = boxes[own]
+        if self.own_size:
+            stored, _, _ = self._regions(ids, random)  # which draws nothing: there are no augmentations here
+            places_seen = torch.cat([places_seen, stored[:, :most, : self.own_size]], dim=2)
+        return places_seen, mask, [self.photos[photo_id].boxes for photo_id in ids[own]], groups
 
     def _change(self, boxes: Tensor, random: torch.Generator) -> tuple[Change, Tensor, Tensor]:
         """What is done to a photo, its boxes (m, 4) afterwards, and which of them (m,) are still seen."""
@@ -200,7 +211,7 @@ class BackboneTraining(MatcherTraining):
             raise ConfigError("--augmented has stored features, which --train-backbone computes anew: leave one out")
         backbone = backbone_of(store, config.backbone.weights)
         super().__init__(config, dataset, store, folder, **others)
-        self.sizes = backbone.sizes
+        self.sizes, self._own_size = backbone.sizes, store.feature_size - backbone.feature_size
         self.network = LearningNetwork(backbone.network, config.backbone).to(self.module.device)
         self.facts["backbone"] = backbone.fingerprint
         stored = {each.name: getattr(self.data, each.name) for each in fields(self.data)}
@@ -209,6 +220,7 @@ class BackboneTraining(MatcherTraining):
             photos=_boxed(dataset, store, self.data.photo_ids),
             sizes=self.sizes,
             first_step=config.backbone.head_epochs * self.steps_per_epoch,
+            own_size=self._own_size,
         )
         learned = self.network.network.net.named_parameters()
         self.weights |= {_PREFIX + name: value.detach() for name, value in learned if value.requires_grad}
@@ -223,8 +235,9 @@ class BackboneTraining(MatcherTraining):
             batch = batch._replace(regions=self._features(batch.regions, batch.photos))
         return super().loss(batch, step=step, steps=steps)
 
-    def _features(self, boxes: Tensor, photos: Sequence[PhotoGroup]) -> Tensor:
-        """(B, m, D): what the photos' maps are in boxes (B, m, 4)."""
+    def _features(self, regions: Tensor, photos: Sequence[PhotoGroup]) -> Tensor:
+        """(B, m, D): what stays of features, and the photos' maps in boxes; (B, m, 4 + o) has the boxes, then it."""
+        boxes, own = regions[..., :4], regions[..., 4:]
         features: list[Tensor] = [boxes] * len(boxes)
         device = self.module.device
         for group in photos:
@@ -233,7 +246,7 @@ class BackboneTraining(MatcherTraining):
                 tokens = PhotoTokens(tuple(of_photo), pooled=None)
                 for place in places:
                     features[place] = in_boxes(tokens, boxes[place].to(device))
-        return torch.stack(features)
+        return torch.cat([own.to(device), torch.stack(features)], dim=2)
 
     @contextmanager
     def _regions_of(self, dev: CaptionedPhotos, epoch: int) -> Iterator[RegionStore]:
@@ -257,8 +270,9 @@ class BackboneTraining(MatcherTraining):
     def _described(self, photo: CaptionedPhoto, regions: Regions) -> Regions:
         image = _opened(photo, size=max(self.sizes))
         pixels = [Change().of_pixels(image, shape_for(*image.size, size=size)).unsqueeze(0) for size in self.sizes]
-        shares = _shares(regions, photo.id)
-        features = self._features(shares.unsqueeze(0), [PhotoGroup([[0]], tuple(pixels))])[0]
+        own = torch.from_numpy(np.array(regions.features[:, : self._own_size], np.float32))
+        known = torch.cat([_shares(regions, photo.id), own], dim=1)
+        features = self._features(known.unsqueeze(0), [PhotoGroup([[0]], tuple(pixels))])[0]
         return replace(regions, features=features.half().cpu().numpy(), pooled=None)
 
     def _save(self, weights: dict[str, Tensor], best: dict[str, Any], *, detector: str | None = None) -> None:
@@ -266,7 +280,7 @@ class BackboneTraining(MatcherTraining):
         learned = {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
         state = {**self.network.network.net.state_dict(), **learned}
         backbone = save_backbone(self.folder / BACKBONE_FOLDER, state, self.sizes, card=_CARD.format(**self.facts))
-        detector = f"{split_fingerprint(self.data.store.fingerprint).boxes}+{backbone}"
+        detector = split_fingerprint(self.data.store.fingerprint).described_by(backbone)
         others = {name: value for name, value in weights.items() if not name.startswith(_PREFIX)}
         super()._save(others, best, detector=detector)
 
