@@ -21,7 +21,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from han_retrieval.data import ExifInfo
+from han_retrieval.data import PhotoInfo
 from han_retrieval.matchers import DEFAULT_MODEL
 from han_retrieval.regions import Regions, RegionStore
 from han_retrieval.regions.rows import RegionRow
@@ -70,7 +70,7 @@ def _photos(count: int, m: int, d: int, e: int, noise: np.random.Generator) -> I
                 id=f"{first + i:032x}",
                 files=(PhotoFile("/photos", f"trips/2024/IMG_{first + i}.jpg", first + i),),
                 size=100_000 + i,
-                exif=ExifInfo("2024-05-06 07:08:09", "Maker Model"),
+                info=PhotoInfo("2024-05-06 07:08:09", "Maker Model"),
                 encoded=Encoded(640, 480, boxes, ("thing",) * m, tokens[i], scales[i], pooled[i]),
             )
             for i in range(min(4096, count - first))

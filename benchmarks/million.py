@@ -32,7 +32,7 @@ tune_process()  # before torch is imported
 import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from han_retrieval.data import ExifInfo, read_sentences  # noqa: E402
+from han_retrieval.data import PhotoInfo, read_sentences  # noqa: E402
 from han_retrieval.scoring import Tokens  # noqa: E402
 from han_retrieval.search import CANDIDATES, Index, MeanPooling, search  # noqa: E402
 from han_retrieval.search.recall import TOP, pool_sentences  # noqa: E402
@@ -96,7 +96,7 @@ def rows_of(first: int, tokens: Tokens, mask: torch.Tensor, vectors: np.ndarray)
         boxes, name = np.zeros((int(real.sum()), 4), np.float32), f"{first + i:07}"
         encoded = Encoded(224, 224, boxes, None, values[i][real], scales[i][real], vectors[i])
         file = PhotoFile("/photos", f"{name[:4]}/{name}.jpg", 0)
-        rows.append(PhotoRow(f"{first + i:032x}", (file,), 0, ExifInfo(day.replace("T", " "), None), encoded))
+        rows.append(PhotoRow(f"{first + i:032x}", (file,), 0, PhotoInfo(day.replace("T", " ")), encoded))
     return rows
 
 

@@ -31,7 +31,7 @@ tune_process()  # before torch is imported
 import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from han_retrieval.data import ExifInfo, read_dataset, read_sentences  # noqa: E402
+from han_retrieval.data import PhotoInfo, read_dataset, read_sentences  # noqa: E402
 from han_retrieval.matchers import load_aligning_matcher, model_folder  # noqa: E402
 from han_retrieval.matchers.saving import folder_hash  # noqa: E402
 from han_retrieval.regions import Regions, RegionStore  # noqa: E402
@@ -83,7 +83,7 @@ def fill_index(model: Path, store: RegionStore, ids: Sequence[str], out: Path, *
 
 def row_of(name: str, encoded: Encoded) -> PhotoRow:
     """The row of a photo that has no file."""
-    return PhotoRow(name, (PhotoFile("/", name, 0),), 0, ExifInfo(None, None), encoded)
+    return PhotoRow(name, (PhotoFile("/", name, 0),), 0, PhotoInfo(), encoded)
 
 
 @main.command()

@@ -25,8 +25,8 @@ import torch
 from torch.nn import functional
 
 from han_retrieval.data import read_dataset
-from han_retrieval.evaluation.scores import encode_photos, score_all
 from han_retrieval.errors import HANError
+from han_retrieval.evaluation.scores import encode_photos, score_all
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.search.calibration import SHOWN
