@@ -67,7 +67,7 @@ class CombinedDetector:
         # A detector may leave its own features out, which saves it the time for them.
         find = self._boxes.detect if self._keeps_own else getattr(self._boxes, "detect_boxes", self._boxes.detect)
         found = zip(find(photos), tokens, strict=True)
-        return [_described(regions, of_photo, keeps_own=self._keeps_own) for regions, of_photo in found]
+        return [described(regions, of_photo, keeps_own=self._keeps_own) for regions, of_photo in found]
 
     def _patches(self, photo: Image.Image, tokens: Sequence[PhotoTokens]) -> Regions:
         height, width = tokens[0].maps[-1].shape[-2:]
@@ -96,7 +96,7 @@ class CombinedDetector:
         )
 
 
-def _described(regions: Regions, tokens: Sequence[PhotoTokens], *, keeps_own: bool) -> Regions:
+def described(regions: Regions, tokens: Sequence[PhotoTokens], *, keeps_own: bool = False) -> Regions:
     """The regions with the backbones' features behind their own, or in place of them."""
     if regions.boxes is None:
         raise ConfigError("this detector gives no boxes that a backbone could describe; leave the backbone out")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,12 +18,23 @@ from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_settings
 from han_retrieval.regions.backbones.backbone import PhotoTokens
 from han_retrieval.regions.backbones.loading import local
-from han_retrieval.regions.efficientnet_lite import CHANNELS, WEIGHTS_SHA256, EfficientNetLite2, pixels, shape_for
+from han_retrieval.regions.efficientnet_lite import (
+    CHANNELS,
+    WEIGHTS_SHA256,
+    EfficientNetLite2,
+    FrozenEfficientNet,
+    pixels,
+    shape_for,
+)
+from han_retrieval.regions.workers import map_on_threads
+from han_retrieval.stages import stage
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 from han_retrieval.weights import read_tensors, tensor_bytes
 
 NAME = "efficientnet-lite2"
-_SIZES = (224, 448)  # of the photo for large boxes, and for small ones
+# A photo is resized to about a size squared, at its own proportions. Features of large boxes come from a small photo
+# and those of small boxes from a large one, so that a box has about the size of the photos the network learned from.
+SIZES = (224, 448)
 _LEAST, _MOST = 64, 1024
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
@@ -63,7 +75,7 @@ class EfficientNetBackbone:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = EfficientNetLite2()
         name, weights = NAME, WEIGHTS_SHA256
-        self.sizes: tuple[int, ...] = _SIZES
+        self.sizes: tuple[int, ...] = SIZES
         if argument.isdecimal():
             if not _LEAST <= int(argument) <= _MOST:
                 raise ConfigError(f"{NAME}:{argument}: photos are resized to {_LEAST} to {_MOST} pixels")
@@ -76,19 +88,35 @@ class EfficientNetBackbone:
         self.network.to(self.device)
         self.fingerprint = f"{name}-1-{weights[:8]}-{'.'.join(map(str, self.sizes))}"
 
-    @torch.inference_mode()
     def encode(self, photos: Sequence[Image.Image]) -> list[PhotoTokens]:
-        """See ``Backbone.encode``; photos of one shape pass the network together."""
+        """See ``Backbone.encode``; photos of one shape pass the network together on a GPU, one a thread on the CPU."""
         of_sizes = [self._maps(photos, size) for size in self.sizes]
         return [PhotoTokens(maps, pooled=None) for maps in zip(*of_sizes, strict=True)]
 
+    @cached_property
+    def _running(self) -> Callable[[Tensor], Tensor]:
+        """The network as it computes: on the CPU with its batch norms folded, and a photo at a time."""
+        is_on_cpu = self.device.type == "cpu"
+        return FrozenEfficientNet(self.network, dtype=torch.float32) if is_on_cpu else self.network
+
     def _maps(self, photos: Sequence[Image.Image], size: int) -> list[Tensor]:
-        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for place, photo in enumerate(photos):
-            alike[shape_for(*photo.size, size=size)].append(place)
+            shapes[shape_for(*photo.size, size=size)].append(place)
+        groups = list(shapes.items())
+        if self.device.type == "cpu":
+            groups = [(shape, [place]) for shape, places in groups for place in places]
+        running = self._running  # made before the threads start
+
+        @torch.inference_mode()
+        def run(group: tuple[tuple[int, int], list[int]]) -> Tensor:
+            shape, places = group
+            with stage("network"):
+                return running(pixels([photos[place] for place in places], shape, self.device))
+
         maps: dict[int, Tensor] = {}
-        for shape, places in alike.items():
-            maps.update(zip(places, self.network(pixels([photos[p] for p in places], shape, self.device)), strict=True))
+        for (_, places), of_group in zip(groups, map_on_threads(run, groups), strict=True):
+            maps.update(zip(places, of_group, strict=True))
         return [maps[place] for place in range(len(photos))]
 
 
