@@ -87,6 +87,13 @@ def test_the_detectors_own_features_can_stand_before_those_of_a_backbone(tmp_pat
     assert detector_for(detector.fingerprint).fingerprint == detector.fingerprint
 
 
+def test_a_large_photo_is_decoded_at_the_scale_that_all_parts_need(tmp_path):
+    timm = f"timm:{save_timm(tmp_path, 'vit_tiny_patch16_224', **VIT)}"
+    assert load_detector("bottom-up+own+efficientnet-lite2:224", regions=6).size_needed(4000, 4000) == (416, 416)
+    assert load_detector("grid+efficientnet-lite2:640", regions=6).size_needed(4000, 4000) == (640, 640)
+    assert load_detector(f"grid+efficientnet-lite2+{timm}", regions=6).size_needed is None
+
+
 def test_the_network_of_grid_gives_what_grid_gives_and_boxes_come_with_names():
     photos = [noise(320, 240), noise(240, 320, seed=1)]
     for own, combined in zip(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from han_retrieval.errors import ConfigError
 from han_retrieval.regions.backbones.backbone import Backbone, PhotoTokens
-from han_retrieval.regions.detector import Detector
+from han_retrieval.regions.detector import Detector, SizeNeeded
 from han_retrieval.regions.names import OWN, PATCHES, Sources
 from han_retrieval.regions.pooling import mean_in_boxes, mean_of_cells
 from han_retrieval.regions.regions import Regions
@@ -32,6 +32,7 @@ class CombinedDetector:
     Attributes:
         fingerprint: The detector's and the backbones', with a plus sign between them.
         feature_size: D, of all backbones together, and of the detector where its own features are kept.
+        size_needed: The largest size that a part needs of a photo, see ``Detector``; None where a part does not say.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class CombinedDetector:
         of_boxes = Sources(f"{PATCHES}-1-{regions}" if boxes is None else boxes.fingerprint, (), keeps_own)
         self.fingerprint = of_boxes.described_by(*(backbone.fingerprint for backbone in backbones))
         self.feature_size = own_size + sum(backbone.feature_size for backbone in backbones)
+        parts = [*([] if boxes is None else [boxes]), *backbones]
+        self.size_needed = _largest([getattr(part, "size_needed", None) for part in parts])
 
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
@@ -94,6 +97,18 @@ class CombinedDetector:
             photo.height,
             pooled=_pooled(tokens),
         )
+
+
+def _largest(needed: Sequence[SizeNeeded | None]) -> SizeNeeded | None:
+    said = [each for each in needed if each is not None]
+    if len(said) < len(needed):
+        return None
+
+    def largest(width: int, height: int) -> tuple[int, int]:
+        widths, heights = zip(*(each(width, height) for each in said), strict=True)
+        return max(widths), max(heights)
+
+    return largest
 
 
 def described(regions: Regions, tokens: Sequence[PhotoTokens], *, keeps_own: bool = False) -> Regions:

@@ -35,7 +35,10 @@ class PhotoTokens(NamedTuple):
 
 
 class Backbone(Protocol):
-    """Turns photos into maps of features. Plain attributes will do for ``fingerprint`` and ``feature_size``."""
+    """Turns photos into maps of features. Plain attributes will do for ``fingerprint`` and ``feature_size``.
+
+    As a ``Detector``, it may also have a method ``size_needed(width, height) -> (width, height)``.
+    """
 
     @property
     def fingerprint(self) -> str:

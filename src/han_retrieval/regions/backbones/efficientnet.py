@@ -88,6 +88,10 @@ class EfficientNetBackbone:
         self.network.to(self.device)
         self.fingerprint = f"{name}-1-{weights[:8]}-{'.'.join(map(str, self.sizes))}"
 
+    def size_needed(self, width: int, height: int) -> tuple[int, int]:
+        """See ``Backbone``."""
+        return shape_for(width, height, size=max(self.sizes))
+
     def encode(self, photos: Sequence[Image.Image]) -> list[PhotoTokens]:
         """See ``Backbone.encode``; photos of one shape pass the network together on a GPU, one a thread on the CPU."""
         of_sizes = [self._maps(photos, size) for size in self.sizes]
