@@ -9,25 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from han_retrieval.regions.detector import (
-        DEFAULT_DETECTOR,
-        Detector,
-        DetectorFactory,
-        detector_for,
-        load_detector,
-    )
+    from han_retrieval.regions.detector import Detector, DetectorFactory
     from han_retrieval.regions.extraction import ExtractReport, extract
     from han_retrieval.regions.flip import FlippedDetector, same_detector
     from han_retrieval.regions.importers import feature_format, import_features, matching_ids
+    from han_retrieval.regions.loading import DEFAULT_DETECTOR, detector_for, load_detector
     from han_retrieval.regions.regions import Regions
     from han_retrieval.regions.rows import RegionBatch, RegionRow, StoredPhoto, StoreSummary
     from han_retrieval.regions.store import RegionStore
 
 _NAMES = {
-    "detector": ("DEFAULT_DETECTOR", "Detector", "DetectorFactory", "detector_for", "load_detector"),
+    "detector": ("Detector", "DetectorFactory"),
     "extraction": ("ExtractReport", "extract"),
     "flip": ("FlippedDetector", "same_detector"),
     "importers": ("feature_format", "import_features", "matching_ids"),
+    "loading": ("DEFAULT_DETECTOR", "detector_for", "load_detector"),
     "regions": ("Regions",),
     "rows": ("RegionBatch", "RegionRow", "StoreSummary", "StoredPhoto"),
     "store": ("RegionStore",),
