@@ -18,7 +18,7 @@ from tiny_index import FakeDetector, make_model, make_photo, make_photos
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index
 from han_retrieval.search.calibration import Calibration
-from han_retrieval.search.update import STAGES
+from han_retrieval.search.report import STAGES
 
 UPDATE = "han_retrieval.search.maker.detector_for"
 
