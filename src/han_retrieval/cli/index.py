@@ -18,7 +18,7 @@ from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, SOURCE, detector_options, engine_options, json_option, reading_options
 from han_retrieval.cli.pace import added_in
 from han_retrieval.cluster import Cluster
-from han_retrieval.errors import ConfigError
+from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.matchers.saving import DEFAULT_MODEL, model_folder
 from han_retrieval.objects import to_path
 from han_retrieval.regions.detector import detector_for
@@ -167,10 +167,13 @@ def index(
         )
     if profile:
         _show_profile(report)
+    made = is_index(out)
     if as_json:
         print_json(_facts(report, out))
-    else:
+    elif made:
         click.echo(_summary(report, out))
+    if not made:
+        raise DataError(f"{out}: no photo could be indexed, so no index was made")
 
 
 def _finder(model: str, detector: str | None, regions: int, features: Path | None, photos: Path) -> Detector:

@@ -25,7 +25,7 @@ from han_retrieval.search.rows import DEFAULT_STORAGE
 from han_retrieval.search.scan import Place, Scan, follow, path_of, resolve_roots, scan
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
-from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
+from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_begun, remove_old
 from han_retrieval.search.vector_index import EXACT_UP_TO
 from han_retrieval.stages import StageTimes, stage
 from han_retrieval.storage.locks import WriterLock
@@ -53,7 +53,8 @@ def index_photos(
 ) -> IndexReport:
     """Make an index of the photos below some folders, or bring it up to date.
 
-    An interrupt keeps what was done so far. A killed run loses at most the photos of its last commit.
+    An interrupt keeps what was done so far. Where all photos are broken, no new index is made, and the report says why.
+    A killed run loses at most the photos of its last commit.
 
     Args:
         roots: Folders, here or in object storage, or lists of photos (see ``data/manifest``); none means all that are
@@ -130,12 +131,15 @@ def index_photos(
         if rebuild:
             assert before is not None
             _require_all(PhotoTable(out / before.table), table, additions.unread)
+        photos = len(table)
+        if before is None and not photos and not additions.unread:  # what is unread is tried again
+            remove_begun(out)
         if rebuild or forget:
             settings.write(out)
         if rebuild:
             remove_old(out, settings.table)
         return IndexReport(
-            photos=len(table),
+            photos=photos,
             added=additions.added,
             moved=len(additions.moved),
             removed=additions.removed,
