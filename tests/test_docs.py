@@ -16,7 +16,7 @@ import click
 import pytest
 
 from han_retrieval.cli.main import cli
-from han_retrieval.cli.search import QueryCommand
+from han_retrieval.cli.query_command import QueryCommand
 from han_retrieval.config import load_config
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training.detector import DetectorTrainingConfig
@@ -87,7 +87,7 @@ def test_commands_exist(page):
             continue
         args = [word for word in args if word != "..."]
         if isinstance(command, QueryCommand):
-            args = command.query_last(args)
+            args = command.query_last(context, args)
         try:
             given, left, _ = command.make_parser(context).parse_args(list(args))
         except click.UsageError as error:

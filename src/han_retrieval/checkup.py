@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -153,7 +154,8 @@ def check_model(folder: str | Path) -> list[Damage]:
 def _unchecked_model(folder: Path) -> str | None:
     if listed_files(folder) is not None:
         return None
-    return f"whether its files are as they were written: it has no {NAME}; `han doctor {folder} --accept` writes one"
+    accept = f"`han doctor {shlex.quote(str(folder))} --accept`"
+    return f"whether its files are as they were written: it has no {NAME}; {accept} writes one"
 
 
 def _check_model(folder: Path) -> list[Damage]:

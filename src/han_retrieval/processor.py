@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 
+PRECISIONS = ("float32", "bfloat16")
+"""In which large matrix products can be computed."""
+
 
 @functools.cache
 def has_bfloat16() -> bool:

@@ -9,8 +9,6 @@ from click.testing import CliRunner
 from drawn_photos import ColourDetector, write_drawn_photos
 from ir_measures import Success
 
-from han_retrieval.cli import calibrate as calibrate_file
-from han_retrieval.cli import evaluate as evaluate_file
 from han_retrieval.cli.calibrate import calibrate
 from han_retrieval.cli.compare import compare
 from han_retrieval.cli.distil import distil
@@ -113,7 +111,7 @@ def test_faults_are_told_in_one_line(folder, options, message):
 
 
 def test_processors_that_are_not_there(folder, monkeypatch):
-    monkeypatch.setattr("han_retrieval.cli.evaluate.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("han_retrieval.scoring.has_bfloat16", lambda device: False)
     assert "no device 'tpu9' here: take one of cpu" in str(run(folder, "--device", "tpu9").exception)
     assert "has no such products" in str(run(folder, "--precision", "bfloat16").exception)
 
@@ -138,7 +136,7 @@ def test_an_interrupt_is_one_line_and_leaves_no_file(folder, tmp_path, monkeypat
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate_file, "evaluate_model", interrupted)
+    monkeypatch.setattr("han_retrieval.evaluation.evaluate", interrupted)
     result = run(folder, "--json", tmp_path / "dev.json")
     assert result.exit_code == 130
     assert result.stderr == "stopped; nothing was written\n"
@@ -151,7 +149,7 @@ def test_calibrate_keeps_probabilities_with_the_model(folder, monkeypatch):
         found.scores[found.relevance.caption_image, np.arange(found.scores.shape[1])] += 0.5
         return found
 
-    monkeypatch.setattr(calibrate_file, "evaluate", as_if_trained)
+    monkeypatch.setattr("han_retrieval.evaluation.evaluate", as_if_trained)
     arguments = [folder / "model", folder / "photos", "--features", folder / "features"]
     result = CliRunner().invoke(calibrate, [str(argument) for argument in (*arguments, "--shown", 6)])
     assert result.exception is None

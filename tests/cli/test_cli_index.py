@@ -18,7 +18,7 @@ from tiny_index import FakeDetector, make_model, make_photo, make_photos
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index
 from han_retrieval.search.calibration import Calibration
-from han_retrieval.search.update import STAGES
+from han_retrieval.search.report import STAGES
 
 UPDATE = "han_retrieval.search.maker.detector_for"
 
@@ -255,6 +255,25 @@ def test_an_interrupt_before_anything_was_written_says_so(han, monkeypatch):
     monkeypatch.setattr("han_retrieval.search.update.scan", interrupted)
     code, _, err = han("index", "photos", "--out", "new", "--model", "model")
     assert (code, err) == (130, "stopped; nothing was written\n")
+
+
+def test_where_all_photos_are_broken_no_index_is_made(han, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "text.jpg").write_text("no photo")
+    before = sorted(tmp_path.iterdir())
+    code, out, err = han("index", "bad", "--out", "index", "--model", "model")
+    assert (code, out) == (2, "")
+    assert "text.jpg: not an image" in err
+    assert err.endswith("han: error: index: no photo could be indexed, so no index was made\n")
+    assert sorted(tmp_path.iterdir()) == before
+    code, out, _ = han("index", "bad", "--out", "index", "--model", "model", "--json")
+    assert code == 2
+    assert [Path(each["photo"]).name for each in json.loads(out)["broken"]] == ["text.jpg"]
+    make_photo(tmp_path / "bad" / "photo.png", 1)
+    assert han("index", "bad", "--out", "index", "--model", "model")[0] == 0
+    (tmp_path / "bad" / "photo.png").unlink()
+    assert han("index", "--out", "index")[0] == 0  # an index that is there stays, without photos too
+    assert (tmp_path / "index" / "index.json").is_file()
 
 
 def test_a_query_may_begin_with_a_minus(han):

@@ -59,6 +59,13 @@ def counts(report) -> tuple[int, ...]:
     return report.photos, report.added, report.moved, report.removed, len(report.broken), len(report.unread)
 
 
+def test_where_nothing_can_be_indexed_nothing_is_left(url, model, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "text.jpg").write_text("no photo")
+    assert counts(update([tmp_path / "photos"], f"{url}/none", model)) == (0, 0, 0, 0, 1, 0)
+    assert not list(to_path(f"{url}/none").walk_files())
+
+
 def test_the_same_answers_as_in_a_folder_after_every_kind_of_change(url, model, tmp_path):
     photos, out, there = make_photos(tmp_path / "photos", 8), tmp_path / "index", f"{url}/index"
     make_picture(photos / "été à la mer" / "写真 100% #1?.jpg", 5, date="2024:01:31 12:00:00")

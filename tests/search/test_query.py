@@ -6,6 +6,7 @@ import pytest
 
 from han_retrieval.errors import HANError
 from han_retrieval.search import Part, parse_query
+from han_retrieval.search.query import loose_minus
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,7 @@ def test_photos_are_parts(query, parts):
         ('"a dog" -', 'parts are written so: "a dog" + beach.jpg - 0.5 * "a leash"'),
         ('- "a dog"', "asks for nothing"),
         ("- dog.jpg", "asks for nothing"),
+        ("-ball", "'-ball' only leaves out: say also what to find"),
         ("9999999 * dog.jpg", "the weight 1e+07 of a photo: a weight is 0"),
         ('0 * "a dog"', "asks for nothing"),
         (f'{"9" * 40} * "a dog"', "the weight 1e+40 of 'a dog': a weight is 0, or from 0.000001 to 1,000,000"),
@@ -104,5 +106,23 @@ def test_words_to_leave_out():
         Part("ball", -1),
         Part("red ball", -1),
     ]
-    for whole in ("a t-shirt", "a dog - ball", "-ball", "a dog -", "a dog -5-", "dog--ball", "the year -"):
+    for whole in ("a t-shirt", "a dog - ball", "a dog -", "a dog -5-", "dog--ball", "the year -"):
         assert parse_query(whole) == [Part(whole)]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("a dog - ball", ("ball", "-ball")),
+        ("a dog − red ball - cat", ("red ball", '-"red ball"')),
+        ("a dog - “red ball” text:lisbon", ("red ball", '-"red ball"')),
+        ("- ball", ("ball", "-ball")),
+        ("a dog -ball", None),
+        ("a dog -", None),
+        ("5 - 3 dogs", None),
+        ('"a dog" - "ball"', None),
+        ("a dog-ball", None),
+    ],
+)
+def test_a_minus_with_a_space_behind_it(query, found):
+    assert loose_minus(query) == found

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -14,6 +17,7 @@ from tiny_index import FakeDetector, make_model, update
 
 from han_retrieval.data import open_photo
 from han_retrieval.data.packed import PhotoBytes
+from han_retrieval.data.photos import MOST_PIXELS
 from han_retrieval.search import Index, Part, similar
 from han_retrieval.serve import Limits, SearchService, search_routes
 from han_retrieval.serve import service as service_module
@@ -147,6 +151,16 @@ def test_a_photo_that_is_sent_is_looked_at_once(web, detector):
     assert scores == sorted(scores, reverse=True)
     assert detector.seen == 1
     assert 'han_stage_seconds_count{stage="detect"} 2.0' in web.get("/metrics").text
+
+
+def test_an_upload_may_have_as_many_pixels_as_any_photo():
+    limits = Limits()
+    assert limits.upload_pixels == MOST_PIXELS >= 12032 * 9024  # of phones
+    assert limits.upload_pixels_other <= MOST_PIXELS
+    code = "from han_retrieval.serve.limits import Limits; print(Limits().upload_pixels, Limits().upload_pixels_other)"
+    environment = {**os.environ, "HAN_MOST_PIXELS": "20000000"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["20000000", "20000000"]
 
 
 def test_uploads_are_decoded_one_after_the_other(web, monkeypatch):

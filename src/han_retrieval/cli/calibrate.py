@@ -10,11 +10,9 @@ from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.options import allow_missing_option, json_option, scored_dataset_options
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
-from han_retrieval.evaluation import evaluate
-from han_retrieval.matchers import load_matcher, model_folder
 from han_retrieval.matchers.hub import refuse_cached
-from han_retrieval.matchers.saving import folder_hash
-from han_retrieval.regions import RegionStore
+from han_retrieval.matchers.saving import folder_hash, matcher_name, model_folder
+from han_retrieval.regions.store import RegionStore
 from han_retrieval.search.calibration import SHOWN, Calibration
 from han_retrieval.search.calibration import calibrate as fit
 
@@ -52,8 +50,13 @@ def calibrate(
     photos = with_splits(read_dataset(dataset, format=format_name), splits).split(split)
     folder = model_folder(model)
     refuse_cached(folder)
+    matcher_name(folder)  # refuses what is no model
+    store = RegionStore.open(features)
+    from han_retrieval.evaluation import evaluate  # from here on torch is imported
+    from han_retrieval.matchers import load_matcher
+
     matcher = load_matcher(folder).to(find_device(device))
-    found = evaluate(matcher, photos, RegionStore.open(features), allow_missing=allow_missing)
+    found = evaluate(matcher, photos, store, allow_missing=allow_missing)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     fitted = fit(found.scores, found.relevance, model=folder_hash(folder), split=found.split, shown=shown)

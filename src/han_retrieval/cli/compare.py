@@ -10,9 +10,8 @@ import click
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import FOLDER, json_option
+from han_retrieval.data import refuse_missing
 from han_retrieval.errors import one_line
-from han_retrieval.evaluation import compare as compare_systems
-from han_retrieval.evaluation.report import difference_table, read_results
 from han_retrieval.parsing import shown
 
 
@@ -26,6 +25,11 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
     Prints each metric's difference B - A with a 95 % bootstrap interval over images and the p-value of a paired
     randomisation test.
     """
+    for file in (a, b):
+        refuse_missing(file)  # before torch is imported
+    from han_retrieval.evaluation import compare as compare_systems
+    from han_retrieval.evaluation.report import difference_table, read_results
+
     (of_a, queries_a), (of_b, queries_b) = read_results(a), read_results(b)
     differences = compare_systems(queries_a, queries_b)
     if as_json:

@@ -7,15 +7,19 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from han_retrieval.cli.gallery import GALLERY, copy_gallery
 from han_retrieval.cli.options import model_option
 from han_retrieval.errors import DataError
-from han_retrieval.evidence import PageTable, PhotoResult, QueryResults, evidence_from_index, evidence_page
 from han_retrieval.files import write_whole
-from han_retrieval.search import Index, index_photos
+from han_retrieval.matchers.saving import matcher_name, model_folder
+
+if TYPE_CHECKING:
+    from han_retrieval.evidence import PageTable, QueryResults
+    from han_retrieval.search import Index
 
 SENTENCES = (
     "a man in a black coat looks through a camera on a tripod",
@@ -43,8 +47,12 @@ def demo(model: str, out: Path) -> None:
     `han index` makes it, and a page with the evidence that opens without a server.
     """
     started = time.monotonic()
+    matcher_name(model_folder(model))  # refuses what is no model
     _make_folder(out)
     copy_gallery(out / "photos")
+    from han_retrieval.evidence import evidence_page  # from here on torch is imported
+    from han_retrieval.search import Index, index_photos
+
     click.echo(f"1/3 indexing {len(GALLERY)} photos", err=True)
     index_photos([out / "photos"], out / "index", model=model, progress=True)
     click.echo(f"2/3 searching with {len(SENTENCES)} sentences", err=True)
@@ -85,6 +93,8 @@ def _make_folder(out: Path) -> None:
 
 
 def _search(index: Index, sentence: str) -> QueryResults:
+    from han_retrieval.evidence import PhotoResult, QueryResults, evidence_from_index
+
     results = []
     for hit in index.search(sentence, k=PHOTOS_A_SENTENCE).hits:
         (evidence,) = evidence_from_index(index, index.model, hit.row, [sentence])
@@ -94,6 +104,8 @@ def _search(index: Index, sentence: str) -> QueryResults:
 
 
 def _credits() -> PageTable:
+    from han_retrieval.evidence import PageTable
+
     rows = [[photo.name, photo.shows, photo.by, photo.licence, photo.package] for photo in GALLERY]
     return PageTable("The photos", ["file", "shows", "by", "licence", "from"], rows)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from han_retrieval.errors import HANError, ModelError
-from han_retrieval.matchers import MatcherConfig, model_folder
-from han_retrieval.regions import Detector, detector_for, load_detector
+from han_retrieval.matchers.saving import model_folder
+from han_retrieval.regions.detector import Detector, detector_for, load_detector
+
+if TYPE_CHECKING:
+    from han_retrieval.matchers import MatcherConfig
 
 
 def find_detector(config: MatcherConfig, model: str | Path, *, name: str | None, regions: int) -> Detector:

@@ -11,21 +11,20 @@ from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import json_option, scored_dataset_options
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset
-from han_retrieval.evaluation.protocols import check_regions
-from han_retrieval.matchers import load_aligning_matcher, model_folder
 from han_retrieval.matchers.hub import refuse_cached
-from han_retrieval.matchers.saving import folder_hash
-from han_retrieval.regions import RegionStore
-from han_retrieval.search.distil import PHOTOS, SENTENCES
-from han_retrieval.search.distil import distil as learn
+from han_retrieval.matchers.saving import folder_hash, matcher_name, model_folder
+from han_retrieval.regions.store import RegionStore
+from han_retrieval.search.pooling import MAP_PHOTOS, MAP_SENTENCES
 
 
 @click.command()
 @scored_dataset_options
 @click.option("--split", default="train", show_default=True, help="The photos to learn from.")
-@click.option("--photos", type=click.IntRange(min=1), default=PHOTOS, show_default=True, help="Use at most this many.")
 @click.option(
-    "--sentences", type=click.IntRange(min=1), default=SENTENCES, show_default=True, help="Use at most this many."
+    "--photos", type=click.IntRange(min=1), default=MAP_PHOTOS, show_default=True, help="Use at most this many."
+)
+@click.option(
+    "--sentences", type=click.IntRange(min=1), default=MAP_SENTENCES, show_default=True, help="Use at most this many."
 )
 @json_option
 @device_option
@@ -48,8 +47,13 @@ def distil(
     captioned = with_splits(read_dataset(dataset, format=format_name), splits).split(split)
     folder = model_folder(model)
     refuse_cached(folder)
-    matcher = load_aligning_matcher(folder).to(find_device(device))
+    matcher_name(folder)  # refuses what is no model
     store = RegionStore.open(features, copy=True)
+    from han_retrieval.evaluation.protocols import check_regions  # from here on torch is imported
+    from han_retrieval.matchers import load_aligning_matcher
+    from han_retrieval.search.distil import distil as learn
+
+    matcher = load_aligning_matcher(folder).to(find_device(device))
     for note in check_regions(matcher, store):
         click.echo(f"note: {note}", err=True)
     found = learn(matcher, captioned, store, photos=photos, sentences=sentences, progress=True)

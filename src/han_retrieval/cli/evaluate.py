@@ -13,13 +13,10 @@ from han_retrieval.cli.options import FOLDER, allow_missing_option, scored_datas
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.data import read_dataset, read_entities
 from han_retrieval.errors import ConfigError
-from han_retrieval.evaluation import evaluate as evaluate_model
-from han_retrieval.evaluation import ground, write_runs
-from han_retrieval.evaluation.report import make_folder, results, table, write_json
-from han_retrieval.matchers import load_matcher, model_folder
 from han_retrieval.matchers.hub import reference
-from han_retrieval.regions import RegionStore
-from han_retrieval.scoring import PRECISIONS, has_bfloat16
+from han_retrieval.matchers.saving import matcher_name, model_folder
+from han_retrieval.processor import PRECISIONS
+from han_retrieval.regions.store import RegionStore
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FEW = 500  # photos
@@ -76,6 +73,13 @@ def evaluate(
     annotations = read_entities(grounding) if grounding else None
     store = RegionStore.open(features)
     folder = model_folder(model)
+    matcher_name(folder)  # refuses what is no model
+    from han_retrieval.evaluation import evaluate as evaluate_model  # from here on torch is imported
+    from han_retrieval.evaluation import ground, write_runs
+    from han_retrieval.evaluation.report import make_folder, results, table, write_json
+    from han_retrieval.matchers import load_matcher
+    from han_retrieval.scoring import has_bfloat16
+
     matcher = load_matcher(folder).to(find_device(device))
     if precision == "bfloat16" and not has_bfloat16(matcher.device):
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
@@ -19,22 +20,15 @@ from han_retrieval.cluster import Cluster
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
-from han_retrieval.evidence.preview import draw_regions
 from han_retrieval.objects import refuse_unreachable
-from han_retrieval.regions import (
-    DEFAULT_DETECTOR,
-    Detector,
-    ExtractReport,
-    FlippedDetector,
-    RegionStore,
-    feature_format,
-    import_features,
-    load_detector,
-)
-from han_retrieval.regions import extract as extract_regions
+from han_retrieval.regions.detector import DEFAULT_DETECTOR, Detector, load_detector
+from han_retrieval.regions.extraction import ExtractReport
+from han_retrieval.regions.extraction import extract as extract_regions
 from han_retrieval.regions.extraction_on_ray import extract_on_ray
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
-from han_retrieval.regions.store import SKIPPED_NAME
+from han_retrieval.regions.flip import FlippedDetector
+from han_retrieval.regions.importers import feature_format, import_features
+from han_retrieval.regions.store import SKIPPED_NAME, RegionStore
 
 _SHOWN = 5
 
@@ -100,7 +94,8 @@ def extract(
         ):
             if value is not None:
                 raise ConfigError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
-        _preview(preview, out, _finder(detector, regions=regions, horizontal_flip=horizontal_flip), as_json=as_json)
+        load = partial(_finder, detector, regions=regions, horizontal_flip=horizontal_flip)
+        _preview(preview, out, load, as_json=as_json)
         return
     if source is None or out is None:
         missing = "SOURCE" if source is None else "--out"
@@ -152,12 +147,15 @@ def _finder(name: str | None, *, regions: int, horizontal_flip: bool) -> Detecto
     return FlippedDetector(detector) if horizontal_flip else detector
 
 
-def _preview(photo: Path, out: Path | None, detector: Detector, *, as_json: bool) -> None:
+def _preview(photo: Path, out: Path | None, load: Callable[[], Detector], *, as_json: bool) -> None:
     """Draw the regions of one photo, and print them on stdout, a line each, best first."""
     out = out or Path(f"{photo.stem}-regions.png")
     if out.resolve() == photo.resolve():
         raise ConfigError(f"{out}: the picture would overwrite the photo; name another file with --out")
-    picture = open_photo(photo)
+    picture = open_photo(photo)  # before torch is imported
+    detector = load()
+    from han_retrieval.evidence.preview import draw_regions
+
     regions = detector.detect([picture])[0]
     try:
         draw_regions(picture, regions).save(out)

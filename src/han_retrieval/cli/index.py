@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,19 +18,21 @@ from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, SOURCE, detector_options, engine_options, json_option, reading_options
 from han_retrieval.cli.pace import added_in
 from han_retrieval.cluster import Cluster
-from han_retrieval.errors import ConfigError
-from han_retrieval.matchers import DEFAULT_MODEL, load_aligning_matcher, model_folder
+from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.matchers.saving import DEFAULT_MODEL, model_folder
 from han_retrieval.objects import to_path
-from han_retrieval.regions import Detector, RegionStore, detector_for
+from han_retrieval.regions.detector import detector_for
+from han_retrieval.regions.store import RegionStore
 from han_retrieval.regions.stored import StoredRegions
-from han_retrieval.search import IndexReport, index_photos, is_index
-from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
 from han_retrieval.search.pooling import POOLINGS
-from han_retrieval.search.rows import STORAGES
-from han_retrieval.search.settings import Settings
-from han_retrieval.search.update import STAGES
-from han_retrieval.search.update_on_ray import index_on_ray
+from han_retrieval.search.report import STAGES, IndexReport
+from han_retrieval.search.rows import DEFAULT_STORAGE, STORAGES
+from han_retrieval.search.scan import follow, resolve_roots
+from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.vector_index import EXACT_UP_TO
+
+if TYPE_CHECKING:
+    from han_retrieval.regions.detector import Detector
 
 _SHOWN = 5
 
@@ -112,17 +114,23 @@ def index(
     A PATTERN with a slash must match a photo's path below its folder; a PATTERN without one must match a name on that
     path, of a folder or a file. Case does not matter.
     """
+    before = Settings.read(out) if is_index(out) else None
     load = None
     if detector is not None or features is not None:
         if features is not None and len(photos) != 1:
             raise ConfigError("--features holds the regions of one folder: give that folder as PHOTOS")
-        named = model or (Settings.read(out).model if is_index(out) else DEFAULT_MODEL)
+        named = model or (before.model if before else DEFAULT_MODEL)
         folder = to_path(photos[0]).absolute() if photos else Path()
         load = partial(_finder, named, detector, regions, features and features.absolute(), folder)
     if profile and cluster is not None:
         raise ConfigError("--profile tells the time of this process: leave --engine ray out")
     if (include or exclude) and not photos:
         raise ConfigError("--include and --exclude are for folders that are named: give PHOTOS too")
+    # What is missing is said before torch is imported; index_photos looks again once it has the lock.
+    follow(before, resolve_roots(photos, before.roots if before else ()), forget, Patterns())
+    from han_retrieval.search.update import index_photos
+    from han_retrieval.search.update_on_ray import index_on_ray
+
     finder = None
     options: dict[str, Any] = {
         "model": model,
@@ -159,14 +167,20 @@ def index(
         )
     if profile:
         _show_profile(report)
+    made = is_index(out)
     if as_json:
         print_json(_facts(report, out))
-    else:
+    elif made:
         click.echo(_summary(report, out))
+    if not made:
+        raise DataError(f"{out}: no photo could be indexed, so no index was made")
 
 
 def _finder(model: str, detector: str | None, regions: int, features: Path | None, photos: Path) -> Detector:
     """The detector of a name, or the regions of a store with what detects those of other photos."""
+    from han_retrieval.matchers import load_aligning_matcher
+    from han_retrieval.search.maker import LazyDetector
+
     finder = None
     if detector is not None:
         folder = model_folder(model)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from han_retrieval.evaluation.report import read_results
-from han_retrieval.matchers import model_folder
+from han_retrieval.data import refuse_missing
+from han_retrieval.matchers.saving import matcher_name, model_folder
 from han_retrieval.matchers.sharing import push_folder
 
 
@@ -43,8 +45,9 @@ def push(
     Only a model's own files are sent: configuration, weights, words, checksums, calibration, candidates' map and the
     card README.md, which gets metadata in the Hub's form. Log in first with `hf auth login`.
     """
-    results = [read_results(file)[0] for file in files]
     folder = model_folder(model)
+    matcher_name(folder)  # refuses what is no model
+    results = _results(files) if files else []
     address = push_folder(
         folder,
         name,
@@ -58,3 +61,11 @@ def push(
     if licence is None:
         click.echo("note: no --license given; the licence of the photos and captions binds the model too", err=True)
     click.echo(address)
+
+
+def _results(files: Sequence[Path]) -> list[dict[str, Any]]:
+    for file in files:
+        refuse_missing(file)  # before torch is imported
+    from han_retrieval.evaluation.report import read_results
+
+    return [read_results(file)[0] for file in files]

@@ -11,29 +11,13 @@ import click
 from han_retrieval.cli.hits import hit_as_json, likely_hits, print_hits, refuse_two_outputs
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
+from han_retrieval.cli.query_command import QueryCommand
 from han_retrieval.parsing import shown
-from han_retrieval.search.query import CANDIDATES, Part, begins_with_sign, parse_query, scored
+from han_retrieval.search.query import CANDIDATES, Part, loose_minus, parse_query, scored
 from han_retrieval.search.unknown import KnowsWords, spelt_alike
 
 if TYPE_CHECKING:
     from han_retrieval.search import Hit, Index, SearchResult
-
-
-class QueryCommand(click.Command):
-    """A command whose last argument may begin with a minus, as in '- "a leash" + "a dog"'."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As of any command, with such a query wherever it stands."""
-        return super().parse_args(ctx, self.query_last(args))
-
-    @staticmethod
-    def query_last(args: list[str]) -> list[str]:
-        """The arguments with such a query at their end, behind "--"."""
-        queries = [place for place, arg in enumerate(args) if begins_with_sign(arg)]
-        if "--" in args or len(queries) != 1:
-            return args
-        (place,) = queries
-        return [*args[:place], *args[place + 1 :], "--", args[place]]
 
 
 @click.command(cls=QueryCommand)
@@ -73,6 +57,12 @@ def search(
     """
     refuse_two_outputs(paths=paths, null=null, as_json=as_json)
     parts = parse_query(query)
+    if loose := loose_minus(query):
+        left_out, written = loose
+        click.echo(
+            f"note: a minus with a space behind it leaves nothing out; to leave out {left_out!r}, write {written}",
+            err=True,
+        )
     how: dict[str, Any] = {"k": k, "candidates": candidates, "where": where, "exact": exact}
     if device == "cpu" and scored(parts) and not (as_json or collapse or any(part.photo is not None for part in parts)):
         found = _without_torch(index, model, parts, how)

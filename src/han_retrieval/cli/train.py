@@ -12,13 +12,11 @@ from han_retrieval.cli.devices import device_option
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, features_option, format_option, splits_option
-from han_retrieval.cli.run_options import run_options, training
+from han_retrieval.cli.run_options import require_files, run_options, training
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
-from han_retrieval.regions import RegionStore
-from han_retrieval.training import TrainingConfig
-from han_retrieval.training import train as train_model
+from han_retrieval.regions.store import RegionStore
 
 
 @click.command()
@@ -72,6 +70,12 @@ def train(
     OUT is a usable model after the first epoch. A training that was stopped goes on exactly with --resume. On several
     GPUs or machines: torchrun --nproc-per-node N -m han_retrieval train ...
     """
+    require_files(config)
+    if not show_config:
+        require_files(dataset, splits, entities, stores=(features, *augmented))
+    from han_retrieval.training import TrainingConfig
+    from han_retrieval.training import train as train_model
+
     named = (f"model.matcher={matcher}",) if matcher else ()
     eyes = ("backbone.trained=true",) if train_backbone else ()
     settings = load_config(TrainingConfig, config, overrides=(*named, *eyes, *overrides))

@@ -12,12 +12,10 @@ import click
 from han_retrieval.cli.devices import device_option
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import FOLDER, format_option, splits_option
-from han_retrieval.cli.run_options import run_options, training
+from han_retrieval.cli.run_options import require_files, run_options, training
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
-from han_retrieval.training.detector import DetectorTrainingConfig
-from han_retrieval.training.detector import train_detector as train
 
 
 @click.command("train-detector")
@@ -49,6 +47,12 @@ def train_detector(
     OUT is a usable detector after the first epoch: han extract --detector bottom-up:OUT. A training that was stopped
     goes on exactly with --resume.
     """
+    require_files(config)
+    if not show_config:
+        require_files(dataset, splits, entities)
+    from han_retrieval.training.detector import DetectorTrainingConfig
+    from han_retrieval.training.detector import train_detector as train
+
     settings = load_config(DetectorTrainingConfig, config, overrides=overrides)
     if show_config:
         click.echo(settings.model_dump_json(indent=2))

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.run_options import run_options, training
+from han_retrieval.cli.run_options import require_files, run_options, training
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset
-from han_retrieval.training import TrainingConfig
-from han_retrieval.training.pretraining import pretrain_text, read_captions
 
 
 @click.command()
@@ -29,6 +27,12 @@ def train_text(
     CAPTIONS are datasets, of which the training split is used, or files that end in .jsonl with a line
     {"captions": ["...", "..."]} for each photo. The configuration has the same fields as that of han train.
     """
+    require_files(config)
+    if not show_config:
+        require_files(*captions)
+    from han_retrieval.training import TrainingConfig
+    from han_retrieval.training.pretraining import pretrain_text, read_captions
+
     settings = load_config(TrainingConfig, config, overrides=overrides)
     if show_config:
         click.echo(settings.model_dump_json(indent=2))

@@ -26,7 +26,7 @@ from han_retrieval.data.photos import (
     reason_without,
     upright_rgb,
 )
-from han_retrieval.data.read import read_dataset
+from han_retrieval.data.read import read_dataset, refuse_missing
 from han_retrieval.data.scan import scan_image_ids, scan_splits
 from han_retrieval.data.sentences import read_sentences
 from han_retrieval.parsing import read_lines
@@ -66,6 +66,7 @@ __all__ = [
     "read_lines",
     "read_sentences",
     "reason_without",
+    "refuse_missing",
     "scan_image_ids",
     "scan_splits",
     "to_stored_size",

@@ -42,8 +42,7 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
     with reading(source):
         if source.as_posix().startswith(_HUB) and not source.exists():
             return _adapter(format or "hf").read(source)
-        if not source.exists():
-            raise DataError(f"{source}: no such file or folder{_near(source)}")
+        _require(source)
         if format is not None:
             return _adapter(format).read(source)
         if source.is_dir() and not any(source.iterdir()):
@@ -56,6 +55,26 @@ def read_dataset(source: str | Path, *, format: str | None = None) -> CaptionedP
             return adapter.read(source)
         known = "; ".join(f"{name}: {adapter.description}" for name, adapter in _usable_adapters().items())
         raise DataError(f"{source}: not a dataset in a known format. {known}")
+
+
+def refuse_missing(source: str | Path) -> None:
+    """Check that the file or folder of a dataset is there, without reading it: before something that takes long.
+
+    What is elsewhere, such as a URL, is not asked for.
+
+    Raises:
+        DataError: There is no such path.
+    """
+    path = to_path(source)
+    if is_listing(source) or is_remote(path) or path.as_posix().startswith(_HUB):
+        return
+    with reading(path):
+        _require(path)
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder{_near(path)}")
 
 
 def _read_remote(source: ObjectPath, format: str | None) -> CaptionedPhotos:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from han_retrieval.objects import to_path
@@ -15,7 +16,8 @@ from han_retrieval.storage.repair import check_opens, check_table, repair_table,
 def check_store(path: str | Path, *, progress: bool = False) -> list[Damage]:
     """Read all of a region store; an empty list where everything is as it was written."""
     path = to_path(path)
-    mend = f"`han doctor --repair {path}` takes damaged rows out; the `han extract` that made it detects them again"
+    quoted = shlex.quote(str(path))
+    mend = f"`han doctor --repair {quoted}` takes damaged rows out; the `han extract` that made it detects them again"
     damage = check_table(path, CHECKSUMS, mend=mend, progress=progress)
     return damage or check_opens(path, RegionStore.open, mend=mend)
 

@@ -87,12 +87,7 @@ class RegionStore(Closing):
             StoreError: There is nothing at ``path``, or no region store, or one that a newer version wrote, or its name
                 is not UTF-8.
         """
-        path = _absolute(path)
-        with reading(path):
-            if not path.exists():
-                raise StoreError(f"{path}: no such region store; `han extract` makes one")
-            if not is_table(path):
-                raise StoreError(f"{path}: not a region store; give the folder that `han extract --out` wrote")
+        path = require_store(path)
         return cls(path, copy=copy_table(path, progress=True) if copy and is_remote(path) else None)
 
     @classmethod
@@ -328,6 +323,21 @@ class RegionStore(Closing):
             self._table.reopen()
         with reading_table(self.path):
             return read(self._table.dataset)
+
+
+def require_store(path: str | Path) -> Path:
+    """The absolute path of a region store, if one is there.
+
+    Raises:
+        StoreError: As ``RegionStore.open``.
+    """
+    path = _absolute(path)
+    with reading(path):
+        if not path.exists():
+            raise StoreError(f"{path}: no such region store; `han extract` makes one")
+        if not is_table(path):
+            raise StoreError(f"{path}: not a region store; give the folder that `han extract --out` wrote")
+    return path
 
 
 def _absolute(path: str | Path) -> Path:

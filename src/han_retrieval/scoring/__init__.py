@@ -5,7 +5,8 @@ Triton kernel on a GPU (``gpu``), or plain torch (``single_block``, ``many_block
 are tested against. ``collection`` keeps one side for many queries.
 """
 
-from han_retrieval.scoring.api import PRECISIONS, has_bfloat16, score_all_pairs
+from han_retrieval.processor import PRECISIONS
+from han_retrieval.scoring.api import has_bfloat16, score_all_pairs
 from han_retrieval.scoring.collection import Collection
 from han_retrieval.scoring.matching import Matching
 from han_retrieval.scoring.tokens import STORAGES, Tokens

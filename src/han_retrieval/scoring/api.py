@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from han_retrieval import processor
+from han_retrieval.processor import PRECISIONS
 from han_retrieval.scoring import many_blocks, max_similarity, one_way, single_block
 from han_retrieval.scoring.alignment import matches_of_pairs
 from han_retrieval.scoring.gpu import single_block as gpu_single_block
 from han_retrieval.scoring.matching import DIRECTIONS, Items, Matching
 from han_retrieval.scoring.projections import AttentionBlock, Projections, project
 
-PRECISIONS = ("float32", "bfloat16")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 # Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts.

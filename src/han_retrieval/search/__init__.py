@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from han_retrieval.search.query import CANDIDATES, Part, parse_query
     from han_retrieval.search.ranking import search
     from han_retrieval.search.reader import IndexReader, PhotoRegions
+    from han_retrieval.search.report import IndexReport
     from han_retrieval.search.results import Hit, SearchResult
     from han_retrieval.search.settings import is_index
     from han_retrieval.search.similarity import similar
     from han_retrieval.search.summary import IndexSummary
-    from han_retrieval.search.update import IndexReport, index_photos
+    from han_retrieval.search.update import index_photos
 
 __all__ = [
     "CANDIDATES",
@@ -48,7 +49,7 @@ __getattr__ = lazy(
         "Hit": "results",
         "Index": "index",
         "IndexReader": "reader",
-        "IndexReport": "update",
+        "IndexReport": "report",
         "IndexSummary": "summary",
         "MeanPooling": "pooling",
         "Part": "query",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from han_retrieval.errors import StoreError
@@ -24,7 +25,8 @@ def check_index(path: str | Path, *, progress: bool = False) -> list[Damage]:
         return [
             Damage(path / NAME, str(error).removeprefix(f"{path / NAME}: "), "index the photos into another folder")
         ]
-    mend = f"`han doctor --repair {path}` takes damaged rows out; `han index --out {path}` detects them again"
+    quoted = shlex.quote(str(path))
+    mend = f"`han doctor --repair {quoted}` takes damaged rows out; `han index --out {quoted}` detects them again"
     damage = check_table(path / settings.table, CHECKSUMS, mend=mend, progress=progress)
     return damage or check_vectors(path / settings.table) or check_opens(path, IndexReader, mend=mend)
 
@@ -36,7 +38,7 @@ def unchecked_index(path: str | Path) -> str | None:
         what = unchecked(path / Settings.read(path).table, CHECKSUMS)
     except StoreError:
         return None  # it is damaged, as a check says
-    return what and f"{what}; `han index --rebuild --out {path}` gives them some"
+    return what and f"{what}; `han index --rebuild --out {shlex.quote(str(path))}` gives them some"
 
 
 def repair_index(path: str | Path) -> list[str]:

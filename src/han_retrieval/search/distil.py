@@ -22,13 +22,12 @@ from han_retrieval.data import CaptionedPhotos
 from han_retrieval.errors import DataError
 from han_retrieval.evaluation.scores import encode_photos, score_all
 from han_retrieval.matchers import AligningMatcher
-from han_retrieval.search.pooling import MeanPooling, TextMap
+from han_retrieval.search.pooling import MAP_PHOTOS, MAP_SENTENCES, MeanPooling, TextMap
 from han_retrieval.search.recall import pool_sentences, share_kept
 
 if TYPE_CHECKING:
     from han_retrieval.regions import RegionStore
 
-PHOTOS, SENTENCES = 3000, 1500
 _HELD_OUT = 0.2
 _TEMPERATURE = 0.22  # of the scores' softmax, in their standard deviations: the best few dozen photos count
 _STEPS, _RATE, _START = 300, 0.02, 20.0
@@ -59,8 +58,8 @@ def distil(
     dataset: CaptionedPhotos,
     store: RegionStore,
     *,
-    photos: int = PHOTOS,
-    sentences: int = SENTENCES,
+    photos: int = MAP_PHOTOS,
+    sentences: int = MAP_SENTENCES,
     seed: int = 0,
     progress: bool = False,
 ) -> Distilled:

@@ -17,14 +17,16 @@ from han_retrieval.matchers import AligningMatcher, Matcher, model_folder
 from han_retrieval.objects import is_remote
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search.calibration import Calibration
-from han_retrieval.search.maker import DEFAULT_STORAGE, LazyDetector
+from han_retrieval.search.maker import LazyDetector
 from han_retrieval.search.pooling import POOLINGS
 from han_retrieval.search.query import CANDIDATES, Part, check_parts, parse_query
 from han_retrieval.search.ranking import search
 from han_retrieval.search.reader import IndexReader
+from han_retrieval.search.report import IndexReport
 from han_retrieval.search.results import SearchResult
+from han_retrieval.search.rows import DEFAULT_STORAGE
 from han_retrieval.search.similarity import similar
-from han_retrieval.search.update import IndexReport, create_index, index_photos
+from han_retrieval.search.update import create_index, index_photos
 
 
 class ModelAndDetector(Protocol):

@@ -17,10 +17,8 @@ from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.regions.detector import size_needed
 from han_retrieval.search.encode import encode_photos
 from han_retrieval.search.pooling import POOLINGS, TowerPooling, make_pooling
-from han_retrieval.search.rows import STORAGES, Encoded
+from han_retrieval.search.rows import DEFAULT_STORAGE, STORAGES, Encoded
 from han_retrieval.search.table import MadeBy
-
-DEFAULT_STORAGE = "int8"
 
 
 class LazyDetector:

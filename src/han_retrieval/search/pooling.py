@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from han_retrieval.regions import RegionBatch
 
 TEXT_MAP = "candidates.safetensors"
+MAP_PHOTOS, MAP_SENTENCES = 3000, 1500
+"""How many photos and sentences a text map is learned from, unless more or fewer are asked for."""
 
 
 @dataclass(frozen=True, eq=False)

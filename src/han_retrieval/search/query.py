@@ -56,6 +56,7 @@ _BEGINS = re.compile(rf'\s*[+-]?\s*(?:[\d.]+\s*\*\s*)?(?:"|{_PHOTO})')
 _PART = re.compile(rf'\s*(?P<sign>[+-])?\s*{_WEIGHT}(?:"(?P<text>[^"]*)"|{_PHOTO})\s*')
 _WRITTEN = re.compile(r'"[^"]*"|(?<!\S)(?P<sign>-?)text:(?:"(?P<quoted>[^"]*)"|(?P<word>[^\s"]+))(?!\S)')
 _LEFT_OUT = re.compile(r'(?<!\S)-(?:"(?P<quoted>[^"]+)"|(?P<word>[^\W\d_][\w\'’-]*))(?!\S)')
+_LOOSE = re.compile(r'(?<!\S)-\s+(?:"(?P<quoted>[^"]+)"|(?P<words>[^\W\d_][^"]*?)(?=\s+-|\s*$))')
 _FORM = 'parts are written so: "a dog" + beach.jpg - 0.5 * "a leash"'
 
 
@@ -162,14 +163,33 @@ def _sentence(query: str, plain: str) -> list[Part]:
     """A plain sentence, and what is to be left out."""
     left_out = list(_LEFT_OUT.finditer(plain))
     kept = " ".join(_LEFT_OUT.sub(" ", plain).split())
-    if not left_out or not kept:
+    if not left_out:
         return [Part(query)]
+    if not kept:
+        raise QueryError(f"the query {shown(query)} only leaves out: say also what to find, as in 'a dog -leash'")
     return [Part(kept), *(Part((found["quoted"] or found["word"]).strip(), -1.0) for found in left_out)]
+
+
+def loose_minus(query: str) -> tuple[str, str] | None:
+    """What stands behind a minus and a space in a sentence, and how it is written to be left out; None for no such.
+
+    Example:
+        >>> loose_minus("a dog - ball")
+        ('ball', '-ball')
+    """
+    query, _ = _conditions(query)
+    plain = query.translate(_QUOTES).replace("−", "-")
+    found = None if _BEGINS.match(plain) else _LOOSE.search(plain)
+    if found is None:
+        return None
+    what = (found["quoted"] or found["words"]).strip()
+    return what, f"-{what}" if _LEFT_OUT.fullmatch(f"-{what}") else f'-"{what}"'
 
 
 def begins_with_sign(argument: str) -> bool:
     """Whether an argument of a command line is a query that begins with a minus, and not an option."""
-    return argument.startswith("-") and _BEGINS.match(argument.translate(_QUOTES)) is not None
+    plain = argument.translate(_QUOTES)
+    return plain.startswith("-") and any(form.match(plain) for form in (_BEGINS, _LEFT_OUT, _WRITTEN))
 
 
 def check_parts(parts: Sequence[Part]) -> None:

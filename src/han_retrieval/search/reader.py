@@ -7,6 +7,7 @@ Legend: N photos, K rows, T queries, m regions, d numbers a token, e numbers a p
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -313,9 +314,10 @@ class IndexReader(Closing):
             raise ModelError(f"{path}: the index's model is not there; say where it is: --model MODEL")
         if folder_hash(path) != self.made_by.model:
             refuse_damage(path, [CONFIG, WEIGHTS, VOCABULARY])
+            anew = shlex.join(["han", "index", "--out", str(self.path), "--model", str(path), "--rebuild"])
             raise ModelError(
                 f"{path}: not the model that {self.path} was made with; name that one with --model, or index anew with "
-                f"this one: han index --out {self.path} --model {path} --rebuild"
+                f"this one: {anew}"
             )
         self.load_text_map(path)
         return load_aligning_matcher(path).to(device)

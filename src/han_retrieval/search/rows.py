@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STORAGES = {"int8": pa.int8(), "float16": pa.float16()}
 """How tokens are stored, by Arrow type; int8 comes with a scale a token."""
+DEFAULT_STORAGE = "int8"
 
 
 class PhotoFile(NamedTuple):

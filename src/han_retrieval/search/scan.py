@@ -13,10 +13,10 @@ from han_retrieval.data import is_text, photo_files
 from han_retrieval.data.files import NOT_TEXT, readable
 from han_retrieval.data.manifest import is_list, read_list
 from han_retrieval.data.url_path import UrlPath, is_url
-from han_retrieval.errors import DataError
+from han_retrieval.errors import DataError, QueryError
 from han_retrieval.files import from_home
 from han_retrieval.objects import is_remote, to_path
-from han_retrieval.search.settings import Patterns
+from han_retrieval.search.settings import Patterns, Settings
 
 Place = tuple[str, str]
 """A root and a path relative to it, with slashes."""
@@ -143,6 +143,25 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
             if inner.is_relative_to(outer) or outer.is_relative_to(inner):
                 raise DataError(f"{root} and {other} are one inside the other; give the outer one alone")
     return roots
+
+
+def follow(
+    before: Settings | None, roots: Sequence[str], forget: Sequence[str | Path], patterns: Patterns
+) -> dict[str, Patterns]:
+    """The folders that are indexed from now on.
+
+    Raises:
+        QueryError: No folder is named, or ``forget`` names one that is not indexed.
+    """
+    follows = dict(before.roots) if before else {}
+    for each in forget:
+        root = root_name(each, follows)
+        if root not in follows:
+            raise QueryError(f"{each}: not a folder of this index; its folders are {', '.join(follows) or 'none'}")
+        del follows[root]
+    if not roots and not before:
+        raise QueryError("which photos? name their folder: han index PHOTOS --out INDEX")
+    return follows | dict.fromkeys(roots, patterns)
 
 
 def _scan_list(root: str, patterns: Patterns, found: Scan) -> None:

@@ -6,6 +6,7 @@ A rebuilt table replaces the one before it when this file is replaced: readers s
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -58,7 +59,9 @@ class Settings(BaseModel):
         """
         if not is_index(index):
             if not index.exists():
-                raise StoreError(f"{index}: no such index; `han index PHOTOS --out {index}` makes one")
+                raise StoreError(
+                    f"{index}: no such index; `han index PHOTOS --out {shlex.quote(str(index))}` makes one"
+                )
             raise StoreError(f"{index}: not an index; give the folder that `han index --out` wrote")
         try:
             content = read_settings(index / NAME, kind=StoreError)

@@ -9,6 +9,7 @@ from pathlib import Path
 from han_retrieval.errors import StoreError
 from han_retrieval.files import leftovers, move
 from han_retrieval.objects import ObjectPath, is_remote
+from han_retrieval.search.settings import NAME as SETTINGS
 from han_retrieval.search.table import MadeBy, PhotoTable
 from han_retrieval.storage.locks import LOCK_NAME, READERS_NAME, forget_readers, lock_unread, locked_versions
 from han_retrieval.storage.table import KEPT
@@ -52,6 +53,19 @@ def open_or_create(path: Path, made_by: MadeBy) -> PhotoTable:
     if path.exists():
         _remove(path)
     return PhotoTable.create(path, made_by)
+
+
+def remove_begun(index: Path) -> None:
+    """Delete a new index that holds nothing, with its lock, which this process has, and the folder."""
+    if is_remote(index):
+        index.delete_below()
+        return
+    (index / SETTINGS).unlink(missing_ok=True)
+    _remove(index / FIRST)
+    shutil.rmtree(index / READERS_NAME, ignore_errors=True)
+    with suppress(OSError):  # Windows deletes no file that is locked
+        (index / LOCK_NAME).unlink()
+        index.rmdir()
 
 
 def remove_old(index: Path, current: str) -> None:

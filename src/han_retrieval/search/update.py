@@ -5,61 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from han_retrieval.data.manifest import is_list
-from han_retrieval.errors import DataError, QueryError, StoreError
+from han_retrieval.errors import DataError, StoreError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher
 from han_retrieval.objects import to_path
 from han_retrieval.regions import Detector
 from han_retrieval.search.additions import Additions
 from han_retrieval.search.files import EncodeFiles, encode_files
-from han_retrieval.search.maker import DEFAULT_STORAGE, Maker
+from han_retrieval.search.maker import Maker
 from han_retrieval.search.pooling import POOLINGS
-from han_retrieval.search.scan import Place, Scan, path_of, resolve_roots, root_name, scan
+from han_retrieval.search.report import IndexReport
+from han_retrieval.search.rows import DEFAULT_STORAGE
+from han_retrieval.search.scan import Place, Scan, follow, path_of, resolve_roots, scan
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
-from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_old
+from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_begun, remove_old
 from han_retrieval.search.vector_index import EXACT_UP_TO
 from han_retrieval.stages import StageTimes, stage
 from han_retrieval.storage.locks import WriterLock
-
-STAGES = ("read", "decode", "resize", "network", "choose", "encode", "write", "other")
-"""What ``IndexReport.processor_seconds`` tells apart: reading and hashing files; decoding; resizing to what the
-detector takes; its network; the choice among its boxes; the model's encoding; commits; the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What an update did to an index.
-
-    Attributes:
-        photos: The number of photos in the index now; files with the same content are one photo.
-        added: The number of new photos.
-        moved: Photos whose files were renamed, moved, touched or copied, or that lost a copy.
-        removed: Photos that have no file any more.
-        broken: Files that could not be indexed, with the reason; those of earlier updates included.
-        unread: Files that cannot be read now, with the reason, as where a disk is away. The next update tries them
-            again, and what the index has of them stays.
-        unreadable: Folders that could not be listed; the photos below them stay in the index.
-        seconds: Wall-clock time.
-        processor_seconds: Processor time of this process by stage (``STAGES``), from the first file to the last commit.
-    """
-
-    photos: int
-    added: int
-    moved: int
-    removed: int
-    broken: list[tuple[str, str]]
-    unread: list[tuple[str, str]]
-    unreadable: list[str]
-    seconds: float
-    processor_seconds: dict[str, float]
 
 
 def index_photos(
@@ -84,7 +53,8 @@ def index_photos(
 ) -> IndexReport:
     """Make an index of the photos below some folders, or bring it up to date.
 
-    An interrupt keeps what was done so far. A killed run loses at most the photos of its last commit.
+    An interrupt keeps what was done so far. Where all photos are broken, no new index is made, and the report says why.
+    A killed run loses at most the photos of its last commit.
 
     Args:
         roots: Folders, here or in object storage, or lists of photos (see ``data/manifest``); none means all that are
@@ -127,7 +97,7 @@ def index_photos(
             stack.enter_context(WriterLock(out))
             before = Settings.read(out)
         given = resolve_roots(roots, before.roots if before else ())
-        follows = _follow(before, given, forget, patterns)
+        follows = follow(before, given, forget, patterns)
         rebuild = rebuild and before is not None
         scanned = follows if rebuild or not given else {root: follows[root] for root in given}
         found = _scan(scanned, before)
@@ -161,12 +131,15 @@ def index_photos(
         if rebuild:
             assert before is not None
             _require_all(PhotoTable(out / before.table), table, additions.unread)
+        photos = len(table)
+        if before is None and not photos and not additions.unread:  # what is unread is tried again
+            remove_begun(out)
         if rebuild or forget:
             settings.write(out)
         if rebuild:
             remove_old(out, settings.table)
         return IndexReport(
-            photos=len(table),
+            photos=photos,
             added=additions.added,
             moved=len(additions.moved),
             removed=additions.removed,
@@ -208,21 +181,6 @@ def _begin(out: Path, maker: Maker, follows: dict[str, Patterns], stack: ExitSta
     stack.enter_context(WriterLock(out))
     remove_old(out, FIRST)
     return Settings(table=FIRST, model=maker.name, roots=follows), open_or_create(out / FIRST, maker.made_by)
-
-
-def _follow(
-    before: Settings | None, roots: Sequence[str], forget: Sequence[str | Path], patterns: Patterns
-) -> dict[str, Patterns]:
-    """The folders that are indexed from now on."""
-    follows = dict(before.roots) if before else {}
-    for each in forget:
-        root = root_name(each, follows)
-        if root not in follows:
-            raise QueryError(f"{each}: not a folder of this index; its folders are {', '.join(follows) or 'none'}")
-        del follows[root]
-    if not roots and not before:
-        raise QueryError("which photos? name their folder: han index PHOTOS --out INDEX")
-    return follows | dict.fromkeys(roots, patterns)
 
 
 def _scan(roots: dict[str, Patterns], before: Settings | None) -> Scan:

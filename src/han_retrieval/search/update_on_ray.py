@@ -16,9 +16,10 @@ from han_retrieval.errors import ModelError
 from han_retrieval.regions import Detector
 from han_retrieval.search.files import EncodedFile, EncodeFiles, encode_files
 from han_retrieval.search.maker import Maker
+from han_retrieval.search.report import IndexReport
 from han_retrieval.search.scan import Place, path_of
 from han_retrieval.search.table import MadeBy
-from han_retrieval.search.update import IndexReport, index_photos
+from han_retrieval.search.update import index_photos
 
 _FILES_A_TASK = 32
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from han_retrieval.data.photos import MOST_PIXELS
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -15,7 +17,7 @@ class Limits:
         depth: Photos that can be reached in one ranking.
         sentences: Sentences to rank in one request.
         upload_bytes: Bytes of a request's body.
-        upload_pixels: Pixels of an uploaded photo.
+        upload_pixels: Pixels of an uploaded photo; as of any photo, HAN_MOST_PIXELS in the environment sets them.
         upload_pixels_other: Of one that is no JPEG: other formats take more time and memory.
         uploads: Requests with a body at a time; others wait.
         waiting: Requests in the queue for the model, which hold memory; further ones are refused with 503.
@@ -27,8 +29,8 @@ class Limits:
     depth: int = 10_000
     sentences: int = 200
     upload_bytes: int = 32 * 2**20
-    upload_pixels: int = 100_000_000
-    upload_pixels_other: int = 25_000_000
+    upload_pixels: int = MOST_PIXELS
+    upload_pixels_other: int = min(25_000_000, MOST_PIXELS)
     uploads: int = 16
     waiting: int = 512
     seconds: float = 20.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -164,7 +165,8 @@ def _mend(folder: Path, anew: str) -> str:
     if cached:
         return f"download it again: hf download {'/'.join(cached.split('--')[1:])} --force-download"
     again = f", or write it anew with `{anew}`" if anew else ""
-    return f"copy it again from where it came{again}; if it was changed on purpose: `han doctor {folder} --accept`"
+    accept = f"`han doctor {shlex.quote(str(folder))} --accept`"
+    return f"copy it again from where it came{again}; if it was changed on purpose: {accept}"
 
 
 def _damages(folder: Path, names: list[str], listed: Checksums, mend: str) -> list[Damage]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -48,7 +49,9 @@ def load_pretrained_text(folder: str | Path) -> PretrainedText:
     """
     path = Path(folder)
     if not (path / _WEIGHTS).is_file():
-        raise ModelError(f"{path}: no {_WEIGHTS} there; `han train-text --out {path}` writes it at its end")
+        raise ModelError(
+            f"{path}: no {_WEIGHTS} there; `han train-text --out {shlex.quote(str(path))}` writes it at its end"
+        )
     named: Any = read_settings(path / _NAMED, kind=ModelError) if (path / _NAMED).is_file() else {}
     refuse_damage(path, [*([_NAMED] if named else []), _VOCABULARY, _WEIGHTS])
     fingerprint = named.get("fingerprint") if isinstance(named, dict) else named
