@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from han_retrieval.errors import HANError, ModelError
 from han_retrieval.matchers.saving import model_folder
-from han_retrieval.regions.detector import Detector, detector_for, load_detector
+from han_retrieval.regions.detector import Detector
+from han_retrieval.regions.loading import detector_for, load_detector
 
 if TYPE_CHECKING:
     from han_retrieval.matchers import MatcherConfig

@@ -21,13 +21,14 @@ from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
 from han_retrieval.objects import refuse_unreachable
-from han_retrieval.regions.detector import DEFAULT_DETECTOR, Detector, load_detector
+from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.extraction import ExtractReport
 from han_retrieval.regions.extraction import extract as extract_regions
 from han_retrieval.regions.extraction_on_ray import extract_on_ray
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
 from han_retrieval.regions.flip import FlippedDetector
 from han_retrieval.regions.importers import feature_format, import_features
+from han_retrieval.regions.loading import DEFAULT_DETECTOR, load_detector
 from han_retrieval.regions.store import SKIPPED_NAME, RegionStore
 
 _SHOWN = 5

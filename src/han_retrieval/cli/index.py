@@ -21,7 +21,7 @@ from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.matchers.saving import DEFAULT_MODEL, model_folder
 from han_retrieval.objects import to_path
-from han_retrieval.regions.detector import detector_for
+from han_retrieval.regions.loading import detector_for
 from han_retrieval.regions.store import RegionStore
 from han_retrieval.regions.stored import StoredRegions
 from han_retrieval.search.pooling import POOLINGS
