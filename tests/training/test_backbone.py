@@ -232,6 +232,13 @@ def test_from_the_command_line(drawn, tmp_path, capsys):
     assert code == 0, said
     assert json.loads(printed)["steps"] == 4
     assert (tmp_path / "model/backbone/README.md").read_text().count("on 12 photos")
+    photos = arguments[1]
+    code, _, said = run_han(capsys, "extract", photos, "--model", tmp_path / "model", "--out", tmp_path / "own")
+    assert code == 0, said
+    own = ["--features", tmp_path / "own", "--split", "dev"]
+    code, printed, said = run_han(capsys, "evaluate", tmp_path / "model", photos, *own)
+    assert code == 0, said
+    assert "rSum" in printed
 
 
 # What is refused

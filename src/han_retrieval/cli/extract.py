@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, SOURCE, engine_options, reading_options, splits_option
@@ -20,6 +21,7 @@ from han_retrieval.cluster import Cluster
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
+from han_retrieval.matchers.saving import model_folder
 from han_retrieval.objects import refuse_unreachable
 from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.extraction import ExtractReport
@@ -47,6 +49,7 @@ _SHOWN = 5
     "--detector",
     help=f"The detector, NAME or NAME:ARGUMENT [default: {DEFAULT_DETECTOR}]; for features, the one that made them.",
 )
+@click.option("--model", type=click.Path(), help="Take the detector of this model, with as many regions.")
 @click.option("--regions", type=click.IntRange(min=1), default=36, show_default=True, help="Regions per photo.")
 @click.option("--horizontal-flip", is_flag=True, help="Flip each photo first: features for `han train --augmented`.")
 @click.option("--format", "format_name", help="The source's format, if it is not recognised.")
@@ -61,6 +64,7 @@ def extract(
     out: Path | None,
     preview: Path | None,
     detector: str | None,
+    model: str | None,
     regions: int,
     horizontal_flip: bool,
     format_name: str | None,
@@ -95,7 +99,7 @@ def extract(
         ):
             if value is not None:
                 raise ConfigError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
-        load = partial(_finder, detector, regions=regions, horizontal_flip=horizontal_flip)
+        load = partial(_finder, detector, model, regions=regions, horizontal_flip=horizontal_flip)
         _preview(preview, out, load, as_json=as_json)
         return
     if source is None or out is None:
@@ -107,6 +111,8 @@ def extract(
         if format_name in FEATURE_FORMATS or recognised:
             if cluster is not None:
                 raise ConfigError(f"{source}: holds features, which are imported here; leave --engine ray out")
+            if model is not None:
+                raise ConfigError(f"{source}: holds features, and --model is for photos; leave it out")
             if horizontal_flip:
                 raise ConfigError(f"{source}: holds features, and --horizontal-flip is for photos; leave it out")
             wanted = [photo.id for photo in read_dataset(ids).photos] if ids else None
@@ -123,7 +129,7 @@ def extract(
                 click.echo(f"note: {printable(reason)}: {count}", err=True)
             if split:
                 dataset = dataset.split(split)
-            load = partial(_finder, detector, regions=regions, horizontal_flip=horizontal_flip)
+            load = partial(_finder, detector, model, regions=regions, horizontal_flip=horizontal_flip)
             if cluster is None:
                 report = extract_regions(dataset, load(), out, batch_size=batch_size, threads=threads, progress=True)
             else:
@@ -143,8 +149,14 @@ def extract(
         click.echo(_summary(report, out))
 
 
-def _finder(name: str | None, *, regions: int, horizontal_flip: bool) -> Detector:
-    detector = load_detector(name or DEFAULT_DETECTOR, regions=regions)
+def _finder(name: str | None, model: str | None, *, regions: int, horizontal_flip: bool) -> Detector:
+    if model is None:
+        detector = load_detector(name or DEFAULT_DETECTOR, regions=regions)
+    else:
+        from han_retrieval.matchers import load_matcher
+
+        folder = model_folder(model)
+        detector = find_detector(load_matcher(folder).config, folder, name=name, regions=regions)
     return FlippedDetector(detector) if horizontal_flip else detector
 
 
