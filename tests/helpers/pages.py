@@ -20,3 +20,20 @@ def wait_for_search(page, query: str) -> None:
     page.wait_for_function("query => new URLSearchParams(location.search).get('q') === query", arg=query)
     page.locator("#grid[aria-busy=false]").wait_for()
     page.locator("#status", has_text="best match first").wait_for()
+
+
+def labels_in_sight(page) -> list[str]:
+    """The words that stand at boxes of an opened photo."""
+    return page.locator(".tags span:not([hidden])").evaluate_all(
+        "all => all.filter(each => each.style.getPropertyValue('--on') === '1').map(each => each.textContent)"
+    )
+
+
+def labels_that_leave_the_photo(page) -> list[str]:
+    return page.locator(".tags span:not([hidden])").evaluate_all(
+        """all => all.filter(each => {
+          const [its, photo] = [each, each.closest(".photo")].map(part => part.getBoundingClientRect());
+          const over = [photo.left - its.left, its.right - photo.right, photo.top - its.top, its.bottom - photo.bottom];
+          return Math.max(...over) > 1;
+        }).map(each => each.textContent)"""
+    )

@@ -129,7 +129,7 @@ def _result(result: PhotoResult) -> dict[str, Any]:
         "image": _data_uri(evidence.load_photo()),
         "width": evidence.width,
         "height": evidence.height,
-        "share": f"{100 * min(1.0, evidence.width / evidence.height):.1f}",  # tall photos are no taller than wide ones
+        "ratio": f"{evidence.width / evidence.height:.4f}",
         "alignment": json.dumps(np.round(evidence.alignment, 3).tolist(), separators=(",", ":")),
         "regions": _regions(evidence, colours, strengths),
         "phrases": [

@@ -18,7 +18,7 @@ export async function ask(path, { params = {}, signal, body } = {}) {
   }
   const said = await answer.json().catch(() => ({}));
   if (answer.ok) return said;
-  const error = new Error(sentence(said.error ?? `The server responded with status ${answer.status}.`));
+  const error = new Error(sentence(said.error ?? `The server responded with status ${answer.status}.`, body?.get("photo")?.name));
   throw Object.assign(error, { status: answer.status });
 }
 
@@ -41,9 +41,10 @@ async function pause(seconds, signal) {
   }
 }
 
-// An error of the server as a sentence.
-function sentence(line) {
-  return line.charAt(0).toUpperCase() + line.slice(1) + (/[.?!]$/.test(line) ? "" : ".");
+// An error of the server as a sentence; one that begins with the name of the file that was sent keeps it as it is.
+function sentence(line, file) {
+  const named = file && line.startsWith(file.slice(0, 20)); // the server cuts long names
+  return (named ? line : line.charAt(0).toUpperCase() + line.slice(1)) + (/[.?!]$/.test(line) ? "" : ".");
 }
 
 export const thumbnail = (id) => `/thumbnails/${id}.jpg`;

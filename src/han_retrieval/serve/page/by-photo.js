@@ -30,6 +30,11 @@ export class ByPhoto {
     return this.files.get(number);
   }
 
+  // Forget a file that cannot be searched with, so that the way back through the history does not lead to it.
+  forget(number) {
+    this.files.delete(number);
+  }
+
   // Another photo's likeness to the shown one: what to ask for, and the address of the shown one.
   likeness(id) {
     if (!this.shown) return null;
@@ -55,8 +60,7 @@ export class ByPhoto {
     if (!key) return;
     const image = new Image();
     image.alt = upload === "" ? "The photo to search with" : this.file(upload).name;
-    $("rank").hidden = false;
-    image.addEventListener("error", () => (image.remove(), ($("rank").hidden = true))); // no photo: the answer says so
+    image.addEventListener("error", () => image.replaceWith(image.alt)); // of a format that browsers do not show, or no photo
     image.src = this.url ?? thumbnail(like);
     $("by-photo-image").append(image);
     this.body = () => {

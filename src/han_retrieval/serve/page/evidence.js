@@ -18,7 +18,7 @@ export function showEvidence(figure, evidence) {
 }
 
 export function hideEvidence(figure) {
-  figure.querySelector(".regions")?.remove();
+  for (const part of figure.querySelectorAll(".regions, .tags")) part.remove();
   figure.querySelector(".chips").replaceChildren();
   figure.querySelector(".hint").hidden = true;
 }
@@ -43,7 +43,7 @@ function regions(parts, colours) {
     group.style.setProperty("--colour", colours.get(region) ?? GREY);
     const box = { x, y, width: x1 - x, height: y1 - y, rx: 2 };
     const reach = colours.has(region)
-      ? { tabindex: 0, role: "img", "aria-label": `region aligned with ${its.map(({ word }) => word).join(", ")}` }
+      ? { tabindex: -1, role: "img", "aria-label": `region aligned with ${its.map(({ word }) => word).join(", ")}` }
       : { "aria-hidden": true };
     group.append(make("rect", { class: "halo", ...box }), make("rect", { class: "edge", ...box, ...reach }));
     svg.append(group);

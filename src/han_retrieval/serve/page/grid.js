@@ -78,10 +78,10 @@ export class Grid {
     this.list.style.height = `${Math.max(0, top - gap)}px`;
   }
 
-  // The line above a photo: before the first weak match, and before each month of a list by date.
+  // The line above a photo: between better matches and the first weak one, and before each month of a list by date.
   #heading(hit, before) {
     let text = "";
-    if (hit.match) text = hit.match === "weak" && !this.headings.size ? "Weaker matches" : "";
+    if (hit.match) text = hit.match === "weak" && before && before.match !== "weak" && !this.headings.size ? "Weaker matches" : "";
     else if (hit.score == null && (before ? month(hit) !== month(before) : hit.date)) text = month(hit);
     if (!text) return null;
     const heading = document.createElement("li");

@@ -1,16 +1,22 @@
 // The page; its address holds all of its state.
 import * as address from "./address.js";
+import { ask } from "./api.js";
 import { ByPhoto } from "./by-photo.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
+import { message } from "./message.js";
+import { whyNothing } from "./nothing.js";
 import { Parts } from "./parts.js";
+import { request } from "./request.js";
 import { Results } from "./results.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
+const REFUSED = [404, 413, 422]; // statuses of a photo that cannot be searched with
 const TYPING_PAUSE = 160; // ms without typing before a search
 const NEW_ENTRY_PAUSE = 1500; // ms without typing after which a search makes a new entry of the history
 const ERROR_DELAY = 600; // ms before an error about words typed so far is shown: the next letter may mend it
+const FEW = 12; // photos that are shown at first where all are weak matches
 const LOAD_AHEAD = 1.5; // window heights above the end at which more photos are loaded
 
 const PLACEHOLDER = $("q").placeholder;
@@ -22,6 +28,10 @@ let errorTimer = 0;
 let total = 0;
 let uploaded = ""; // the photo of the last search
 let answered = null; // the answer that is shown
+let onlyWeak = false; // whether the list begins with weak matches
+let withheld = []; // photos of the answer that are not shown yet
+let opening = ""; // the photo that is looked up, as the list does not have it
+let lost = ""; // what is said of the photo of the address where there is none
 let closing = false;
 
 const grid = new Grid($("grid"), {
@@ -72,7 +82,7 @@ function render() {
   byPhoto.show(state);
   const { photo, ...asked } = state;
   if (JSON.stringify(asked) !== loadedFor) load(asked);
-  if (photo && viewer.id !== photo) showPhoto(photo);
+  if (photo && viewer.id !== photo) openPhoto(photo);
   if (!photo && viewer.id) {
     const place = grid.place(viewer.id);
     viewer.close();
@@ -82,55 +92,62 @@ function render() {
 
 function load(asked) {
   loadedFor = JSON.stringify(asked);
+  lost = "";
   clearTimeout(errorTimer);
   if (asked.upload !== "" && asked.upload !== uploaded) {
-    grid.clear(); // it takes a while, in which others would seem to be the answer
+    clear(); // it takes a while, in which others would seem to be the answer
     $("status").textContent = "Looking at the photo…";
   }
   uploaded = asked.upload;
-  results.load(request(asked));
+  results.load(request(asked, byPhoto.file(asked.upload)));
 }
 
-function request({ q, like, upload, ...chosen }) {
-  const sentence = q.trim();
-  if (upload !== "") {
-    const body = new FormData();
-    body.set("photo", byPhoto.file(upload));
-    if (sentence) body.set("q", sentence);
-    return { path: sentence ? "/api/search" : "/api/similar", params: chosen, body };
-  }
-  if (like && sentence) return { path: "/api/search", params: { q: sentence, like, ...chosen } };
-  if (like) return { path: `/api/photos/${encodeURIComponent(like)}/similar`, params: chosen };
-  return sentence ? { path: "/api/search", params: { q: sentence, ...chosen } } : { path: "/api/photos", params: chosen };
+function clear() {
+  grid.clear();
+  withheld = [];
+  $("more").hidden = $("message").hidden = true;
 }
 
 function showResults(answer, isFirst) {
   if (isFirst) {
     parts.show(state.q.trim(), answer.parts ?? []);
-    grid.clear();
+    clear();
     scrollTo({ top: 0 });
-    $("message").hidden = true;
+    onlyWeak = answer.hits.length > 0 && (answer.nothing || answer.hits.every(({ match }) => match === "weak"));
+    withheld = onlyWeak ? answer.hits.splice(FEW) : [];
   }
   total = answer.total;
-  grid.add(answer.hits);
   answered = answer;
-  $("more").hidden = !(grid.isWeak && results.more);
+  showMore(answer.hits);
   showStatus(answer);
-  if (viewer.id) showPhoto(viewer.id, { again: true });
+  if (viewer.id) viewer.count(placeOf(viewer.id));
   if (!grid.hits.length) showNothing(answer);
   loadNearEnd();
 }
 
+function showMore(hits) {
+  grid.add(hits);
+  $("more").hidden = !(isWeak() && (withheld.length || results.more));
+}
+
+const isWeak = () => onlyWeak || grid.isWeak;
+
+async function loadMore() {
+  if (withheld.length) showMore(withheld.splice(0));
+  else await results.loadMore();
+}
+
 function showStatus({ unknown, alike, nothing, missing }) {
   const parts = [];
-  if (nothing) parts.push(`No photo is likely to match “${state.q.trim()}”. These are the closest.`);
+  if (nothing && onlyWeak) parts.push(`No photo is likely to match “${state.q.trim()}”. These are the closest.`);
+  else if (onlyWeak) parts.push(`There are only weak matches for “${state.q.trim()}”. These are the closest.`);
   else if (grid.hits.length) parts.push(`${total.toLocaleString()} ${total === 1 ? "photo" : "photos"}, ${order()} first`);
   if (unknown.length) {
     const quoted = unknown.map((word) => `“${word}”`).join(", ");
     parts.push(`The model does not know the ${unknown.length === 1 ? "word" : "words"} ${quoted}`);
   }
   if (missing) parts.push(`${missing.toLocaleString()} photos were not searched: their server is being replaced. Search again in a minute`);
-  $("status").textContent = parts.join(nothing ? " " : " · ");
+  $("status").textContent = [lost, parts.join(onlyWeak ? " " : " · ")].filter(Boolean).join(" ");
   if (!state.q.trim() && !isByPhoto() && filters.examples.length) {
     $("status").append(" · Try ", ...filters.examples.flatMap((query, i) => [i ? ", " : "", link(query, query)]));
   }
@@ -138,7 +155,7 @@ function showStatus({ unknown, alike, nothing, missing }) {
   if (better !== state.q) {
     $("status").append(" · Did you mean ", link(better.trim(), better), "?");
   }
-  $("status").classList.toggle("notable", nothing || unknown.length > 0 || missing > 0);
+  $("status").classList.toggle("notable", lost !== "" || onlyWeak || unknown.length > 0 || missing > 0);
 }
 
 // A button within a sentence that searches for a query.
@@ -160,12 +177,16 @@ function order() {
   return state.q.trim() ? "best match" : "most similar";
 }
 
-function showNothing({ photos, missing }) {
-  const filtered = state.root || state.folder || state.since || state.until;
+async function showNothing(answer) {
+  const { photos, missing } = answer;
   if (!photos) message("No photos yet", "This index is empty. Add photos with “han index PHOTOS --out INDEX”; they appear here within seconds.");
   else if (missing) message("The photos cannot be searched now", "Their server is being replaced, which takes about a minute.", "Search again", retry);
-  else if (filtered) message("No photo matches the filters", "This folder has no photos from these days.", "Clear the filters", () => change({ root: "", folder: "", since: "", until: "" }, { push: true }));
-  else message("No photos found", "Try other words.");
+  else {
+    const { root, folder, since, until } = state;
+    const { title, text, action, place } = await whyNothing(answer.parts, { root, folder, since, until });
+    const act = () => (place < 0 ? change({ root: "", folder: "", since: "", until: "" }, { push: true }) : parts.remove(place));
+    if (answer === answered) message(title, text, action, act);
+  }
 }
 
 function showFailure(error, isFirst) {
@@ -175,12 +196,26 @@ function showFailure(error, isFirst) {
   }
   const soon = Date.now() - typed.at < ERROR_DELAY ? ERROR_DELAY : 0;
   errorTimer = setTimeout(() => {
-    grid.clear();
+    clear();
+    answered = null;
     $("status").textContent = "";
     parts.show("", []);
-    if (error.status === 422) message(state.q.trim() ? "Try other words" : "This search is not possible", error.message);
+    if (isByPhoto() && !state.q.trim() && REFUSED.includes(error.status)) refusePhoto(error);
+    else if (error.status === 422) message(state.q.trim() ? "Try other words" : "This search is not possible", error.message);
     else message("Something went wrong", error.message, "Try again", retry);
   }, soon);
+}
+
+// The photo itself is what cannot be searched with: the page goes on without it.
+function refusePhoto(error) {
+  byPhoto.forget(state.upload);
+  state = { ...state, like: "", upload: "" };
+  address.go(state, { push: false });
+  const { photo, ...asked } = state;
+  loadedFor = JSON.stringify(asked); // so that all photos do not take the place of the message
+  render();
+  loadedFor = null;
+  message("This photo cannot be searched with", error.message, "Choose another photo", () => $("pick").click());
 }
 
 function retry() {
@@ -188,25 +223,28 @@ function retry() {
   render();
 }
 
-function message(title, text, action, act) {
-  $("message-title").textContent = title;
-  $("message-text").textContent = text;
-  $("message-action").hidden = !action;
-  $("message-action").textContent = action ?? "";
-  $("message-action").onclick = act ?? null;
-  $("message").hidden = false;
+// A photo that the list does not have, such as one of a link, is looked up before the page makes room for it.
+async function openPhoto(id) {
+  if (opening === id) return;
+  opening = id;
+  try {
+    const hit = grid.hits[grid.place(id)] ?? (await ask(`/api/photos/${encodeURIComponent(id)}`));
+    if (state.photo === id) viewer.show(hit, { sentence: state.q.trim(), ...placeOf(id) });
+  } catch (error) {
+    if (state.photo !== id) return;
+    change({ photo: "" }, { push: false });
+    lost = error.status === 404 ? `The index has no photo “${id}”.` : error.message;
+    if (answered) showStatus(answered);
+  } finally {
+    if (opening === id) opening = "";
+  }
 }
 
-function showPhoto(id, { again = false } = {}) {
-  const place = grid.place(id);
-  const shown = { hit: grid.hits[place], sentence: state.q.trim(), place, total };
-  if (again) viewer.count(shown);
-  else viewer.show(id, shown);
-}
+const placeOf = (id) => ({ place: grid.place(id), total });
 
 async function moveViewer(step) {
   const place = grid.place(viewer.id) + step;
-  if (place >= grid.hits.length) await results.loadMore();
+  if (place >= grid.hits.length) await loadMore();
   if (grid.place(viewer.id) >= 0 && grid.hits[place]) change({ photo: grid.hits[place].id }, { push: false });
 }
 
@@ -228,10 +266,10 @@ function type() {
 
 function loadNearEnd() {
   const end = $("end").getBoundingClientRect().top;
-  if (end < innerHeight * (1 + LOAD_AHEAD) && !grid.isWeak) results.loadMore();
+  if (end < innerHeight * (1 + LOAD_AHEAD) && !isWeak()) results.loadMore();
 }
 
-$("more").addEventListener("click", () => results.loadMore());
+$("more").addEventListener("click", loadMore);
 $("q").addEventListener("input", type);
 $("q").addEventListener("keydown", (event) => {
   if (event.key === "ArrowDown" && grid.hits.length) (event.preventDefault(), grid.focus(0));
@@ -244,6 +282,7 @@ $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   clearTimeout(typed.timer);
   typed.at = 0;
+  if (matchMedia("(pointer: coarse)").matches) $("q").blur(); // the keyboard of the screen makes room for the photos
   change({ q: $("q").value, photo: "" }, { push: true });
 });
 $("grid").addEventListener("leave", () => $("q").focus());

@@ -46,7 +46,7 @@ function boxes(pairs, places, width, height) {
   const order = places.map((_, pair) => pair).sort((a, b) => area(places[b]) - area(places[a])); // small ones on top
   for (const pair of order) {
     const [x, y, x1, y1] = places[pair];
-    const group = make("g", { class: "shown", "data-pair": pair });
+    const group = make("g", { class: "shown", "data-pair": pair, tabindex: -1 });
     const rectangle = { x, y, width: x1 - x, height: y1 - y, rx: 2 };
     group.append(make("rect", { class: "halo", ...rectangle }), make("rect", { class: "edge", ...rectangle }));
     const tag = document.createElement("span");

@@ -55,12 +55,12 @@ export class Parts {
     remove.type = "button";
     remove.setAttribute("aria-label", `Remove “${text.textContent}”`);
     remove.textContent = "×";
-    remove.addEventListener("click", () => this.#remove(place));
+    remove.addEventListener("click", () => this.remove(place));
     chip.append(text, remove);
     return chip;
   }
 
-  #remove(place) {
+  remove(place) {
     const left = this.parts.filter((_, other) => other !== place);
     const kept = left.some(asks) ? left : left.filter(({ written }) => written); // nothing can be left out of nothing
     this.removed = place; // where the focus goes when the others are shown

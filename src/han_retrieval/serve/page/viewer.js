@@ -43,26 +43,27 @@ export class Viewer {
     return this.dialog.open ? this.hit?.id : undefined;
   }
 
-  // `place` is the photo's position among `total` photos, -1 if it is not loaded yet.
-  async show(id, { hit, sentence, place, total }) {
-    this.hit = hit ?? { id };
+  // `hit` is the photo of a list, or all that is known of it; `place` its position among `total` photos, -1 if it is not
+  // loaded yet.
+  async show(hit, { sentence, place, total }) {
+    const { id } = hit;
+    this.hit = hit;
     this.path = "";
     this.searched = sentence;
     $("sentence").value = sentence;
     this.count({ place, total });
-    $("viewer-name").textContent = this.hit.name ?? "";
+    $("viewer-name").textContent = hit.name;
     $("facts").textContent = "";
     $("copy").hidden = $("open").hidden = true;
     $("download").href = original(id);
     this.#hide();
-    if (hit) this.#draw(hit);
-    else $("photo").replaceChildren();
+    this.#draw(hit);
     if (!this.dialog.open) {
       this.dialog.showModal();
       $("close").focus({ focusVisible: false });
     }
     this.dialog.scrollTop = 0;
-    await Promise.all([this.#describe(id, !hit), this.#explain()]);
+    await Promise.all([this.#describe(id), this.#explain()]);
   }
 
   count({ place, total }) {
@@ -126,11 +127,10 @@ export class Viewer {
     image.src = picture(id);
   }
 
-  async #describe(id, draw) {
+  async #describe(id) {
     try {
       const facts = await ask(`/api/photos/${id}`);
       if (this.hit.id !== id) return;
-      if (draw) this.#draw(facts);
       $("viewer-name").textContent = facts.name;
       const parts = [facts.text?.replaceAll("\n", " · "), facts.place, facts.date && day(facts.date), facts.camera, `${facts.width} × ${facts.height}`, bytes(facts.size), facts.path];
       if (facts.copies.length) parts.push(`${facts.copies.length} ${facts.copies.length === 1 ? "copy" : "copies"}`);
