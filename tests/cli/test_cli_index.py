@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
 from functools import partial
@@ -302,3 +303,11 @@ def test_a_profile_is_the_processor_time_of_a_photo_by_stage(han):
     code, _, err = han("index", "photos", "--out", "index", "--profile", "--engine", "ray")
     assert code == 2
     assert "leave --engine ray out" in err
+
+
+
+def test_json_has_times_with_fixed_decimals(han):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    for asked in (("search", "index", "a dog"), ("similar", "index", "002.png")):
+        seconds = json.loads(han(*asked, "--json")[1], parse_float=str)["seconds"]
+        assert all(re.fullmatch(r"\d+\.\d{1,4}", each) for each in seconds.values())

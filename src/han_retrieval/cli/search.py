@@ -12,6 +12,7 @@ from han_retrieval.cli.hits import hit_as_json, likely_hits, print_hits, refuse_
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
 from han_retrieval.parsing import shown
+from han_retrieval.rounding import rounded_seconds
 from han_retrieval.search.query import CANDIDATES, Part, begins_with_sign, parse_query, scored
 from han_retrieval.search.unknown import KnowsWords, spelt_alike
 
@@ -92,8 +93,8 @@ def search(
             return
         sentences = [part for part in scored(parts) if part.photo is None]
         shown = [hit_as_json(hit) | {"evidence": _evidence(photos, hit, sentences)} for hit in hits]
-    facts = {"query": query, "nothing": found.nothing_matches, "seconds": found.seconds, "hits": shown}
-    print_json(facts)
+    seconds = rounded_seconds(found.seconds)
+    print_json({"query": query, "nothing": found.nothing_matches, "seconds": seconds, "hits": shown})
 
 
 def _conditions(parts: Sequence[Part], where: str | None) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from han_retrieval.rounding import rounded_seconds
 from han_retrieval.search.calibration import Match
 
 Box = Annotated[tuple[float, float, float, float], Field(description="x0 y0 x1 y1 in pixels of the upright photo")]
@@ -59,7 +60,9 @@ class SearchResponse(BaseModel):
     alike: dict[str, str] = Field(default={}, description="for unknown words, known ones that are spelt alike")
     photos: int = Field(description="number of photos in the index")
     missing: int = Field(default=0, description="photos that were not searched, as their shard is being replaced")
-    seconds: dict[str, float] = Field(default={}, description="time of each stage; empty for a cached result")
+    seconds: Annotated[dict[str, float], PlainSerializer(rounded_seconds)] = Field(
+        default={}, description="time of each stage; empty for a cached result"
+    )
 
 
 class PhotoDetails(PhotoSummary):
