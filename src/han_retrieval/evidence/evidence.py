@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
-from han_retrieval.evidence.function_words import FUNCTION_WORDS
 from han_retrieval.files import write_whole
 from han_retrieval.objects import ObjectPath, to_path
+from han_retrieval.text.function_words import FUNCTION_WORDS
 
 if TYPE_CHECKING:
     from PIL import Image
