@@ -36,7 +36,7 @@ export function lightUp(figure) {
     for (const event of ["pointerenter", "focus", "click"]) element.addEventListener(event, light);
     for (const event of ["pointerleave", "blur"]) element.addEventListener(event, rest);
   };
-  chips.forEach((chip, i) => listen(chip, () => lightWord(i)));
+  chips.forEach((chip, i) => chip.classList.contains("unknown") || listen(chip, () => lightWord(i)));
   regions.forEach((region, j) => listen(region.querySelector(".edge"), () => lightRegion(j)));
   rest();
 }
