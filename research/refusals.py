@@ -30,7 +30,7 @@ from han_retrieval.evaluation.scores import encode_photos, score_all
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.search.calibration import SHOWN
-from han_retrieval.search.unknown import is_mostly_unknown
+from han_retrieval.search.unknown import reads_most
 from han_retrieval.text.language_model import LanguageModel
 from research.calibration import dev_captions, read_calibration
 
@@ -96,7 +96,7 @@ def main(model: Path, dataset: Path, features: Path, other: Path | None, sentenc
 
     def scored(asked: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """(I, T) scores of all photos, and (T,) whether the model knows most of the sentence; else a score is 0."""
-        known = np.array([matcher.reads(sentence) and not is_mostly_unknown(matcher, sentence) for sentence in asked])
+        known = np.array([reads_most(matcher, sentence) for sentence in asked])
         scores = np.zeros((len(ids), len(asked)), np.float32)
         if known.any():
             sentences = [str(sentence) for sentence in np.array(asked)[known]]

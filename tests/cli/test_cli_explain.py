@@ -82,7 +82,7 @@ def test_it_draws_and_prints_a_line_a_word(
     main(["explain", str(photo), "a red zebra", "--model", str(model), "--out", str(tmp_path / name)])
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2 + 3
-    assert "the model does not know 'zebra'" in err
+    assert err.startswith("note: the model does not know 'zebra'\n")
     if name.endswith("html"):
         assert (tmp_path / name).read_text().startswith("<!doctype html>")
     else:
@@ -138,3 +138,13 @@ def test_regions_of_another_detector_are_refused(
     assert "score" in capsys.readouterr().out
     narrow = saved(tmp_path / "narrow", fingerprint=None, size=7)
     assert "7 numbers" in refused(capsys, photo, "a ball", "--model", narrow, "--detector", "grid")
+
+
+def test_unknown_words_are_named_as_by_a_search(photo: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["explain", str(photo), "a red baall", "--model", str(model)])
+    assert "note: the model does not know 'baall'; it knows 'ball'\n" in capsys.readouterr().err
+    main(["explain", str(photo), "a xqzzt blorp", "--model", str(model)])
+    assert capsys.readouterr().err == (
+        "note: the model does not know 'xqzzt'\nnote: the model does not know 'blorp'\n"
+        "note: the model knows the words of its training captions\n"
+    )

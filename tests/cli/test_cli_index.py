@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
 from functools import partial
@@ -187,7 +188,42 @@ def test_caption(han, finder, tmp_path):
     assert all(each["match"] is None for each in ranked)
     code, out, err = han("caption", "index", "photos/002.png")
     assert (code, out) == (2, "")
-    assert "knows no word of any of the" in err  # "thing 0" and the like
+    assert "knows no word, or too few, of each of the" in err  # "thing 0" and the like
+
+
+def test_captions_of_unknown_words_are_left_out_and_named(han, finder, tmp_path):
+    lines = ["a red dog", "a xqzzt blorp", "zzz", "a cat", "ein Hund", "\x1b[2J"]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+    code, out, err = han("caption", "lines.txt", "photos/002.png", "--model", "model")
+    assert code == 0
+    assert {line.split(maxsplit=1)[1] for line in out.splitlines()} == {"a red dog", "a cat"}
+    note = err.splitlines()[-1]
+    assert note.startswith("note: 4 of 6 sentences are left out, as the model knows too few of their words: ")
+    assert note.endswith("'a xqzzt blorp', 'zzz', 'ein Hund', ...")
+
+
+def test_what_the_model_knows_is_said_where_it_does_not_know_most(han):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    said = "note: the model knows the words of its training captions"
+    assert said in han("search", "index", "ein Hund a")[2].splitlines()
+    assert said not in han("search", "index", "a red dog and a blue zebra")[2]
+    assert said in han("search", "index", "ein Hund a", "--json")[2].splitlines()
+
+
+def test_without_anything_to_score_there_is_no_score(han, tmp_path):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    code, out, _ = han("search", "index", "text:00")
+    assert code == 0
+    assert sorted(out.splitlines()) == [str(tmp_path / "photos" / f"00{i}.png") for i in range(5)]
+    answer = han("search", "index", "text:00", "--json")[1]
+    assert {hit["score"] for hit in json.loads(answer)["hits"]} == {None}
+
+
+def test_json_has_times_with_fixed_decimals(han):
+    assert han("index", "photos", "--out", "index", "--model", "model")[0] == 0
+    for asked in (("search", "index", "a dog"), ("similar", "index", "002.png")):
+        seconds = json.loads(han(*asked, "--json")[1], parse_float=str)["seconds"]
+        assert all(re.fullmatch(r"\d+\.\d{1,4}", each) for each in seconds.values())
 
 
 def test_caption_ranks_the_names_of_regions(han, finder, monkeypatch):

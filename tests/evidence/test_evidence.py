@@ -15,6 +15,7 @@ from han_retrieval.errors import DataError, HANError
 from han_retrieval.evidence import evidence_from_regions, evidence_from_tokens
 from han_retrieval.evidence.colours import region_colours
 from han_retrieval.regions import Regions
+from han_retrieval.text import WordTokenizer
 
 
 def regions_of(m: int, *, size: int = 12, boxes: bool = True) -> Regions:
@@ -104,6 +105,36 @@ def test_unknown_words_are_marked_and_only_unknown_ones_refused() -> None:
     for unplaced in (regions_of(4, boxes=False), replace(regions_of(4), width=0, height=0)):
         with pytest.raises(HANError, match="no boxes"):
             evidence_from_regions(model, unplaced, "a red ball")
+
+
+class GuessingTokenizer(WordTokenizer):
+    """Gives each word an id, as a language model that knows parts of words."""
+
+    def encode(self, sentence):
+        encoded = super().encode(sentence)
+        return encoded._replace(known=(True,) * len(encoded.words))
+
+
+def test_words_that_the_text_encoder_guesses_at_are_unknown_as_in_a_search(tmp_path) -> None:
+    model, regions = small_model(region_size=12), regions_of(4)
+    model.text_encoder.tokenizer = GuessingTokenizer(model.vocabulary)
+    model.text_encoder.guesses = True
+    evidence = evidence_from_regions(model, regions, "a zebra, red", photo=Image.new("RGB", (100, 80)))
+    assert evidence.known == (True, False, True)
+    assert set(region_colours(evidence)) == {evidence.word_regions[2]}
+    evidence.draw(tmp_path / "evidence.html")
+    page = (tmp_path / "evidence.html").read_text()
+    assert 'class="chip unknown"' in page
+    assert 'aria-label="zebra, the model does not know it"' in page
+    with torch.no_grad():
+        tokens = model.encode_images(torch.tensor(regions.features)[None].float(), torch.ones(1, 4, dtype=torch.bool))[
+            0
+        ]
+    of_tokens = evidence_from_tokens(model, tokens, "a zebra, red", boxes=regions.boxes, width=100, height=80)
+    assert of_tokens.known == evidence.known
+    alone = evidence_from_regions(model, regions, "zebra quagga", photo=Image.new("RGB", (100, 80)))
+    assert region_colours(alone) == {}
+    alone.draw(tmp_path / "alone.html")
 
 
 @pytest.mark.parametrize("seed", range(8))

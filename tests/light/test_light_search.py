@@ -44,19 +44,24 @@ def test_hits_are_those_of_the_index(index, query, how):
     assert found.seconds.keys() == wanted.seconds.keys() or not found
 
 
-def test_probabilities_are_those_of_the_index(tmp_path):
+@pytest.mark.parametrize(
+    ("query", "knows"),
+    [("a red dog", True), ("the red dog", True), ("a red dog and a cat zebra", False), ("a zebra", False)],
+)
+def test_probabilities_are_those_of_the_index(tmp_path, query, knows):
     index, model = made_in(tmp_path), tmp_path / "model"
     Calibration(
         slope=3.0, intercept=-1.0, threshold=0.2, precision=1, recall=1, answered_without=0, error=0, reliability=(),
         split=None, photos=9, sentences=1, shown=1, pairs=1, model=folder_hash(model),
     ).write(model)  # fmt: skip
     with Index.open(index) as photos:
-        wanted = photos.search("a red dog", k=9)
-        found = LightSearch.open(photos, None).search(parse_query("a red dog"), **HOW | {"k": 9})
-    assert wanted[0].probability is not None
+        wanted = photos.search(query, k=9)
+        found = LightSearch.open(photos, None).search(parse_query(query), **HOW | {"k": 9})
+    assert (wanted[0].probability is not None) == knows
+    assert found.nothing_matches == wanted.nothing_matches
     for one, other in zip(found, wanted, strict=True):
         assert one.match == other.match
-        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+        assert one.probability == (None if not knows else pytest.approx(other.probability, abs=1e-5))
 
 
 def test_the_command_loads_no_torch_and_no_numba(index):
@@ -76,7 +81,7 @@ def test_the_command_says_the_same_either_way(index, capsys, monkeypatch):
         ("search", str(index), "a red dgo"), ("search", str(index), "zebra"), ("search", str(index), "a -dog"),
         ("search", str(index), "a dog", "--where", "width < 0"), ("search", str(index), "a dog", "--where", "nonsense"),
         ("search", str(index), "1000000000 * \"a dog\" - \"a\""), ("search", str(index), "a dog", "--model", "nowhere"),
-        ("search", str(index.parent), "a dog"),
+        ("search", str(index.parent), "a dog"), ("search", str(index), "ein a Hund"),
     ]  # fmt: skip
     light = [run_han(capsys, *each) for each in asked]
     monkeypatch.setattr(LightSearch, "open", lambda *_: None)

@@ -183,8 +183,22 @@ def test_a_sentence_of_unknown_words_matches_nothing(index, model):
     other = search(index, model, "ein a Hund Schnee", calibration=fitted)
     assert other.nothing_matches
     assert other.hits
-    assert {hit.match for hit in other.hits} == {"weak"}
+    assert {(hit.probability, hit.match) for hit in other.hits} == {(None, "weak")}
     assert not search(index, model, "ein a Hund Schnee").nothing_matches  # nothing is claimed without a calibration
+
+
+def test_a_word_that_names_something_unknown_makes_no_match_likely(index, model):
+    generous = calibration(photos=len(index), intercept=9.0)
+    assert {hit.match for hit in search(index, model, "the red dog", calibration=generous)} == {"strong"}
+    found = search(index, model, "a red dog and a blue zebra", calibration=generous)
+    assert not found.nothing_matches
+    assert {(hit.probability, hit.match) for hit in found} == {(None, "weak")}
+    (tokens,) = index.tokens([0])[0]
+    ranked = rank_captions(model, ["a red dog", "a red dog and a blue zebra"], tokens, calibration=generous)
+    assert {each.caption: each.match for each in ranked} == {
+        "a red dog": "strong",
+        "a red dog and a blue zebra": "weak",
+    }
 
 
 def test_among_few_photos_a_score_says_more(index, model):

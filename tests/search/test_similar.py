@@ -123,5 +123,7 @@ def test_captions_of_regions_are_those_of_their_tokens(folder, index, model):
     of_tokens = {each.caption: each.score for each in rank_captions(model, CAPTIONS, tokens[0])}
     for each in rank_captions(model, CAPTIONS, regions):
         assert each.score == pytest.approx(of_tokens[each.caption], abs=2e-3)
-    with pytest.raises(HANError, match="no word of any of the 2 captions"):
+    with pytest.raises(HANError, match="knows no word, or too few, of each of the 2 captions"):
         rank_captions(model, ["zebra", "..."], regions)
+    mostly_unknown = "a zebra quagga"  # of which a search says that nothing matches
+    assert [each.caption for each in rank_captions(model, [mostly_unknown, "a cat"], regions)] == ["a cat"]

@@ -75,7 +75,7 @@ def test_a_condition_changes_no_score_and_joins_with_others(index):
 def test_a_condition_alone_lists_the_newest_first(index):
     hits = index.search("text:tram")
     assert [index.photos["path"][hit.row].as_py() for hit in hits] == ["c.png", "trips/Lisbon/a.png"]
-    assert [(hit.score, hit.probability, hit.match) for hit in hits] == [(0.0, None, None)] * 2
+    assert [(hit.score, hit.probability, hit.match) for hit in hits] == [(None, None, None)] * 2
     assert len(index.search("text:tram", k=1)) == 1
 
 

@@ -52,6 +52,22 @@ def test_a_known_word_is_offered_for_one_that_is_spelt_alike(open_page):
     assert page.locator("#q").input_value() == "a red dog"
 
 
+def test_unknown_words_are_crossed_out_and_what_is_known_is_said(open_page):
+    page = open_page("?q=a+red+zebra")
+    page.locator("#grid a").first.click()
+    page.locator(".chip").nth(2).wait_for()
+
+    def style(chip: int, name: str) -> str:
+        return page.locator(".chip").nth(chip).evaluate(f"chip => getComputedStyle(chip)['{name}']")
+
+    assert [style(i, "text-decoration-line") for i in range(3)] == ["none", "none", "line-through"]
+    assert style(2, "background-color") == style(2, "border-bottom-color") == "rgba(0, 0, 0, 0)"
+    assert style(1, "background-color") != "rgba(0, 0, 0, 0)"
+    page = open_page("?q=a+zebra+quagga")
+    page.locator("#status", has_text="It knows the words of its training captions").wait_for()
+    assert page.locator(".badge").first.get_attribute("title") == ""
+
+
 def test_a_photo_can_be_downloaded(open_page, folder):
     page = open_page("?q=a+red+dog")
     page.locator("#grid a").first.click()

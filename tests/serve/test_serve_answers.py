@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -340,7 +342,7 @@ def test_a_calibration_is_taken_in(changing):
     assert {hit["probability"] for hit in said()["hits"]} == {None}
     calibrate(folder / "model", threshold=0.0, photos=6)
     hits = said()["hits"]
-    assert [hit["probability"] for hit in hits] == pytest.approx([expected(hit["score"]) for hit in hits])
+    assert [hit["probability"] for hit in hits] == pytest.approx([expected(hit["score"]) for hit in hits], abs=2e-6)
     evidence = web.get(f"/api/photos/{hits[0]['id']}/evidence", params={"q": SENTENCE}).json()
     assert evidence["probability"] == pytest.approx(hits[0]["probability"], abs=1e-4)
     assert not said()["nothing"]
@@ -484,3 +486,42 @@ def test_the_api_is_described(web):
     paths = web.get("/openapi.json").json()["paths"]
     assert {"/api/search", "/api/photos/{photo_id}/evidence", "/thumbnails/{photo_id}.jpg", "/health"} <= set(paths)
     assert all(each["get"].get("description") for path, each in paths.items() if "get" in each)
+
+
+def test_numbers_have_six_digits_and_times_four_decimals(web):
+    def digits(number: str) -> int:
+        return len(number.partition("e")[0].replace(".", "").lstrip("-0"))
+
+    text = web.get("/api/search", params={"q": SENTENCE}).text
+    said = json.loads(text, parse_float=str)
+    assert all(digits(hit["score"]) <= 6 for hit in said["hits"])
+    assert said["seconds"]
+    assert all(re.fullmatch(r"\d+\.\d{1,4}", each) for each in said["seconds"].values())
+    pair = web.get(f"/api/photos/{said['hits'][0]['id']}/evidence", params={"q": SENTENCE}).text
+    evidence = json.loads(pair, parse_float=str)
+    assert all(digits(word["match"]) <= 6 for word in evidence["parts"][0]["words"])
+
+
+def test_words_that_the_model_does_not_know_claim_nothing(changing):
+    folder, web = changing
+    calibrate(folder / "model", threshold=0.0, photos=6)
+
+    def said(query: str) -> tuple[dict, set, dict]:
+        answer = web.get("/api/search", params={"q": query}).json()
+        pair = web.get(f"/api/photos/{answer['hits'][0]['id']}/evidence", params={"q": query}).json()
+        return answer, {(hit["probability"], hit["match"]) for hit in answer["hits"]}, pair
+
+    answer, fits, pair = said("ein a Hund")
+    assert (answer["nothing"], fits) == (True, {(None, "weak")})
+    assert answer["knows"] == "the words of its training captions"
+    assert (pair["probability"], pair["match"]) == (None, "weak")
+    answer, fits, pair = said("a red dog and a blue zebra")
+    assert (answer["nothing"], answer["knows"], fits) == (False, None, {(None, "weak")})
+    assert (pair["probability"], pair["match"]) == (None, "weak")
+    assert said("the red dog")[0]["hits"][0]["probability"] is not None  # an article names nothing
+
+
+def test_what_is_written_alone_has_no_score(web):
+    hits = web.get("/api/search", params={"q": "text:jpg"}).json()["hits"]
+    assert hits
+    assert {hit["score"] for hit in hits} == {None}

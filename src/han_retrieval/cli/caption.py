@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,7 +14,11 @@ from han_retrieval.cli.options import FOLDER, cpu_option, detector_options, json
 from han_retrieval.data import open_photo, read_sentences
 from han_retrieval.errors import DataError
 from han_retrieval.matchers.saving import DEFAULT_MODEL
+from han_retrieval.parsing import shown
 from han_retrieval.search.settings import is_index
+from han_retrieval.search.unknown import reads_most
+
+_MOST_NAMED = 3  # of the sentences that are left out
 
 
 @click.command()
@@ -28,6 +33,8 @@ def caption(
     captions: Path, photo: Path, model: str, k: int, detector: str | None, regions: int, device: str, as_json: bool
 ) -> None:
     """Print the sentences of CAPTIONS that fit PHOTO best, best first, with their scores.
+
+    Sentences of which the model knows no word, or too few, are left out.
 
     CAPTIONS is a text file (.txt) with one sentence per line, a dataset with captions, or an index. Of an index, its
     model ranks the names that the detector gave to regions of photos.
@@ -55,11 +62,19 @@ def caption(
         finder = find_detector(matcher.config, model, name=detector, regions=regions)
     found = finder.detect([picture])[0]
     ranked = rank_captions(matcher, sentences, found, k=k, calibration=Calibration.read(model), progress=True)
-    if unread := sum(not matcher.reads(sentence) for sentence in sentences):
-        click.echo(f"note: {unread:,} of {len(sentences):,} sentences have no word that the model knows", err=True)
+    _name_left_out([sentence for sentence in sentences if not reads_most(matcher, sentence)], len(sentences))
     if as_json:
         facts = {"photo": str(photo), "captions": [each._asdict() for each in ranked]}
         print_json(facts)
         return
     for each in ranked:
         click.echo(f"{each.score:7.4f}{match_column(each.match)}  {printable(each.caption)}")
+
+
+def _name_left_out(sentences: Sequence[str], of: int) -> None:
+    if not sentences:
+        return
+    first = ", ".join(printable(shown(sentence)) for sentence in sentences[:_MOST_NAMED])
+    more = ", ..." if len(sentences) > _MOST_NAMED else ""
+    count = f"{len(sentences):,} of {of:,} sentences"
+    click.echo(f"note: {count} are left out, as the model knows too few of their words: {first}{more}", err=True)

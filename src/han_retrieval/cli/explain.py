@@ -9,6 +9,7 @@ import click
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import FOLDER, detector_options, json_option, model_option
+from han_retrieval.cli.unknown_words import name_unknown
 from han_retrieval.data import open_photo
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def explain(
     matcher = load_matcher(model)
     finder = find_detector(matcher.config, model, name=detector, regions=regions)
     evidence = evidence_from_regions(matcher, finder.detect([picture])[0], sentence, photo=photo)
-    for word in evidence.unknown_words:
-        click.echo(f"note: the model does not know {word!r}", err=True)
+    name_unknown(matcher, [sentence], folder=model)
     if out:
         evidence.draw(out, width=width, font=font)
     if as_json:

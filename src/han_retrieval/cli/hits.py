@@ -36,13 +36,14 @@ def likely_hits(found: SearchResult, *, show_all: bool) -> list[Hit]:
 
 
 def print_hits(hits: Sequence[Hit], *, paths: bool, null: bool) -> None:
-    """Print a line a hit: score, how well it fits where that is known, path; or only paths, ended by NUL on wish."""
+    """Print a line a hit: score and how well it fits, where known, and path; or only paths, ended by NUL on wish."""
     for hit in hits:
         if null:
             click.echo(os.fsencode(hit.path) + b"\0", nl=False)  # of text, it would drop codes for terminals
             continue
         more = f"  (and {len(hit.copies)} more of the same content)" if hit.copies else ""
-        line = f"{hit.score:7.4f}{match_column(hit.match)}  {path_line(hit.path)}{more}"
+        score = "" if hit.score is None else f"{hit.score:7.4f}{match_column(hit.match)}  "
+        line = f"{score}{path_line(hit.path)}{more}"
         click.echo(path_line(hit.path) if paths else line)
 
 

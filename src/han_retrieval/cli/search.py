@@ -12,9 +12,10 @@ from han_retrieval.cli.hits import hit_as_json, likely_hits, print_hits, refuse_
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
 from han_retrieval.cli.query_command import QueryCommand
+from han_retrieval.cli.unknown_words import name_unknown
 from han_retrieval.parsing import shown
+from han_retrieval.rounding import rounded_seconds
 from han_retrieval.search.query import CANDIDATES, Part, loose_minus, parse_query, scored
-from han_retrieval.search.unknown import KnowsWords, spelt_alike
 
 if TYPE_CHECKING:
     from han_retrieval.search import Hit, Index, SearchResult
@@ -73,7 +74,7 @@ def search(
     from han_retrieval.search import Index
 
     with Index.open(index, model=model, detector=detector, device=find_device(device)) as photos:
-        _name_unknown(photos.model, parts)
+        name_unknown(photos.model, _sentences(parts), folder=model or photos.settings.model)
         found = photos.search(parts, collapse=collapse, **how)
         _say_why_none(index, len(photos), found, parts, where)
         hits = likely_hits(found, show_all=show_all)
@@ -82,8 +83,12 @@ def search(
             return
         sentences = [part for part in scored(parts) if part.photo is None]
         shown = [hit_as_json(hit) | {"evidence": _evidence(photos, hit, sentences)} for hit in hits]
-    facts = {"query": query, "nothing": found.nothing_matches, "seconds": found.seconds, "hits": shown}
-    print_json(facts)
+    seconds = rounded_seconds(found.seconds)
+    print_json({"query": query, "nothing": found.nothing_matches, "seconds": seconds, "hits": shown})
+
+
+def _sentences(parts: Sequence[Part]) -> list[str]:
+    return [part.text for part in scored(parts) if part.photo is None]
 
 
 def _conditions(parts: Sequence[Part], where: str | None) -> list[str]:
@@ -101,20 +106,10 @@ def _without_torch(index: Path, model: str | None, parts: list[Part], how: dict[
         opened = LightSearch.open(photos, model)
         if opened is None or not all(opened.model.known_words(part.text) for part in scored(parts)):
             return None
-        _name_unknown(opened.model, parts)
+        name_unknown(opened.model, _sentences(parts), folder=model or photos.settings.model)
         found = opened.search(parts, **how)
         _say_why_none(index, len(photos), found, parts, how["where"])
     return found
-
-
-def _name_unknown(model: KnowsWords, parts: Sequence[Part]) -> None:
-    sentences = [part for part in scored(parts) if part.photo is None]
-    known = {word: known for part in sentences for word, known in model.known_words(part.text).items()}
-    unknown = [word for word, there in known.items() if not there]
-    alike = spelt_alike(unknown, model.vocabulary)
-    for word in unknown:
-        instead = f"; it knows {alike[word]!r}" if alike else ""
-        click.echo(f"note: the model does not know {word!r}{instead}", err=True)
 
 
 def _say_why_none(index: Path, photos: int, found: SearchResult, parts: Sequence[Part], where: str | None) -> None:

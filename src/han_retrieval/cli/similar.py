@@ -9,6 +9,7 @@ import click
 from han_retrieval.cli.hits import hit_as_json, print_hits, refuse_two_outputs
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import index_options
+from han_retrieval.rounding import rounded_seconds
 from han_retrieval.search.query import CANDIDATES
 from han_retrieval.search.settings import Settings
 
@@ -57,7 +58,7 @@ def similar(
     if not found:
         click.echo("note: no other photo is in the index" + (f" that meets {where}" if where else ""), err=True)
     if as_json:
-        facts = {"photo": photo, "indexed": row is not None, "seconds": found.seconds}
+        facts = {"photo": photo, "indexed": row is not None, "seconds": rounded_seconds(found.seconds)}
         print_json(facts | {"hits": [hit_as_json(hit) for hit in found]})
     else:
         print_hits(found.hits, paths=paths, null=null)

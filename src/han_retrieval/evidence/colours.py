@@ -16,10 +16,13 @@ def region_colours(*evidence: Evidence, regions: int = 6) -> dict[int, str]:
 
     The evidence is of one sentence, or of several sentences and the same photo. Regions are ranked by the alignment
     weights of their words, each multiplied by the word's match: words that match nothing do not draw boxes. Nor do
-    function words, such as "the", unless there are no others.
+    words that the model does not know, and function words, such as "the", unless there are no others.
     """
-    function = np.concatenate([each.function_words for each in evidence])
-    counts = ~function | function.all()
+    known = np.concatenate([each.known for each in evidence])
+    counts = known & ~np.concatenate([each.function_words for each in evidence])
+    counts = counts if counts.any() else known
+    if not counts.any():
+        return {}
     alignment = np.concatenate([each.alignment for each in evidence])
     match = np.concatenate([each.match for each in evidence])
     word_regions = alignment.argmax(1)

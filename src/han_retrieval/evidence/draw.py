@@ -36,7 +36,7 @@ def draw_evidence(
     """The photo with the boxes of its aligned regions, and below it a coloured chip for each word.
 
     A chip has the colour of the word's region, the stronger the greater its alignment weight, and shows the word's
-    match; words that the vocabulary does not have show a question mark.
+    match; words that the model does not know are crossed out, without a colour.
 
     Args:
         photo: The upright photo, of any size and of the evidence's proportions.
@@ -69,7 +69,8 @@ def _draw_regions(photo: Image.Image, evidence: Evidence, colours: dict[int, str
     for phrase in evidence.phrases():
         if phrase.region in colours:
             weights[phrase.region] = max(weights[phrase.region], phrase.weight)
-            names[phrase.region].append(" ".join(evidence.words[phrase.start : phrase.end]))
+            places = range(phrase.start, phrase.end)
+            names[phrase.region].append(" ".join(evidence.words[i] for i in places if evidence.known[i]))
     scale, inset = np.array([across, down] * 2), 5 * unit
     edges = np.clip(evidence.boxes * scale, inset, np.array(photo.size * 2) - inset)
     boxes: dict[int, Box] = {region: tuple(edges[region].tolist()) for region in colours}
@@ -78,7 +79,7 @@ def _draw_regions(photo: Image.Image, evidence: Evidence, colours: dict[int, str
         draw_box(photo, boxes[region], colours[region], weights[region], unit)
     taken: list[Box] = []
     for region in colours:
-        draw_tag(photo, boxes[region], " / ".join(names[region]), colours[region], font, taken, unit)
+        draw_tag(photo, boxes[region], " / ".join(filter(None, names[region])), colours[region], font, taken, unit)
 
 
 def _layout(evidence: Evidence, fonts: list[Font], width: int, unit: float) -> tuple[list[Box], int]:
@@ -112,17 +113,23 @@ def _draw_chips(
     draw = ImageDraw.Draw(sheet)
     regions = evidence.word_regions
     for i, (x0, y0, x1, y1) in enumerate(chips):
-        region = int(regions[i])
+        region, known = int(regions[i]), evidence.known[i]
         weight = float(evidence.alignment[i, region])
         ground = mixed(colours.get(region, NEUTRAL), PAPER, 0.25 + 0.75 * weight if region in colours else 0.4)
         y0, y1 = y0 + top, y1 + top
-        draw.rounded_rectangle((x0, y0, x1, y1), 6 * unit, fill=ground)
-        ink, middle = ink_on(ground), (x0 + x1) / 2
+        if known:
+            draw.rounded_rectangle((x0, y0, x1, y1), 6 * unit, fill=ground)
+        ink, middle = ink_on(ground) if known else _FAINT, (x0 + x1) / 2
         word = shortened(evidence.words[i], fonts[0], x1 - x0)
-        draw.text((middle, y0 + 4 * unit + line_height(fonts[0]) / 2), word, font=fonts[0], fill=ink, anchor="mm")
-        below = f"{evidence.match[i]:.2f}" if evidence.known[i] else "?"
+        line = y0 + 4 * unit + line_height(fonts[0]) / 2
+        draw.text((middle, line), word, font=fonts[0], fill=ink, anchor="mm")
+        if not known:
+            half = fonts[0].getlength(word) / 2
+            draw.line((middle - half, line, middle + half, line), fill=ink, width=max(1, round(1.5 * unit)))
+            continue
+        below = f"{evidence.match[i]:.2f}"
         draw.text((middle, y1 - 5 * unit - line_height(fonts[1]) / 2), below, font=fonts[1], fill=ink, anchor="mm")
     unknown = evidence.unknown_words
-    note = f"score {evidence.score:.3f}" + (f"; not in the vocabulary: {', '.join(unknown)}" if unknown else "")
+    note = f"score {evidence.score:.3f}" + (f"; the model does not know {', '.join(unknown)}" if unknown else "")
     foot = (chips[0][0], sheet.height - 10 * unit)
     draw.text(foot, shortened(note, fonts[1], sheet.width - 2 * foot[0]), font=fonts[1], fill=_FAINT, anchor="ls")

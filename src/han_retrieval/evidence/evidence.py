@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
-from han_retrieval.evidence.function_words import FUNCTION_WORDS
 from han_retrieval.files import write_whole
 from han_retrieval.objects import ObjectPath, to_path
+from han_retrieval.text.function_words import FUNCTION_WORDS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,7 +58,7 @@ class Evidence:
     Attributes:
         sentence: The sentence as it was given.
         words: Its n words, as the model reads them.
-        known: For each word, whether the model's vocabulary has it.
+        known: For each word, whether the model knows it; see ``Matcher.known_words``.
         score: The model's score of the pair.
         match: (n,) float32, how well each word matches the regions it is aligned with: a cosine, -1 to 1.
         alignment: (n, m) float32 alignment weights, words x regions; rows sum to 1.
@@ -90,7 +90,7 @@ class Evidence:
 
     @property
     def unknown_words(self) -> list[str]:
-        """The words that the model's vocabulary does not have, each once and in order."""
+        """The words that the model does not know, each once and in order."""
         return list(dict.fromkeys(word for word, known in zip(self.words, self.known, strict=True) if not known))
 
     def phrases(self) -> list[AlignedPhrase]:
@@ -207,7 +207,7 @@ def evidence_from_regions(model: Matcher, regions: Regions, sentence: str, *, ph
         HANError: The model has no vocabulary or knows none of the words, the sentence has no word, or the model pools
             words and regions, so that it has no such evidence.
     """
-    model.known_words(sentence)
+    known = model.known_words(sentence)
     if not len(regions.features):
         raise QueryError("the detector found no region in the photo, so there is no evidence to show")
     if regions.boxes is None or not regions.width:
@@ -217,7 +217,7 @@ def evidence_from_regions(model: Matcher, regions: Regions, sentence: str, *, ph
         )
     encoded = model.encode_sentence(sentence)
     pair = model.explain(torch.tensor(regions.features, dtype=torch.float32), torch.tensor(encoded.ids))
-    return _evidence(sentence, encoded, pair, regions.boxes, regions.width, regions.height, photo)
+    return _evidence(sentence, encoded, known, pair, regions.boxes, regions.width, regions.height, photo)
 
 
 def evidence_from_tokens(
@@ -244,12 +244,12 @@ def evidence_from_tokens(
         StoreError: There are no boxes.
         HANError: The model knows none of the words, or the sentence has no word.
     """
-    model.known_words(sentence)
+    known = model.known_words(sentence)
     if boxes is None:
         raise StoreError("the regions of this photo have no boxes, so there is no evidence to show")
     encoded = model.encode_sentence(sentence)
     pair = model.explain_tokens(tokens, torch.tensor(encoded.ids))
-    return _evidence(sentence, encoded, pair, boxes, width, height, photo)
+    return _evidence(sentence, encoded, known, pair, boxes, width, height, photo)
 
 
 def evidence_from_index(
@@ -281,6 +281,7 @@ def evidence_from_index(
 def _evidence(
     sentence: str,
     encoded: EncodedSentence,
+    known: Mapping[str, bool],
     pair: PairAlignment,
     boxes: np.ndarray,
     width: int,
@@ -292,7 +293,7 @@ def _evidence(
     return Evidence(
         sentence=sentence,
         words=encoded.words,
-        known=encoded.known,
+        known=tuple(known[word] for word in encoded.words),
         score=pair.score,
         match=encoded.per_word(pair.match).numpy(),
         alignment=encoded.per_word(pair.alignment).numpy(),

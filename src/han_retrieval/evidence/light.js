@@ -44,7 +44,7 @@ export function lightUp(figure) {
     for (const event of ["pointerenter", "focus", "click"]) element.addEventListener(event, light);
     for (const event of ["pointerleave", "blur"]) element.addEventListener(event, rest);
   };
-  chips.forEach((chip, i) => listen(chip, () => lightWord(i)));
+  chips.forEach((chip, i) => chip.classList.contains("unknown") || listen(chip, () => lightWord(i)));
   regions.forEach((region, j) => {
     // The others cannot be pointed at, and in Chromium a listener for focus alone would make them stops of the Tab key.
     if (isShown(region)) listen(region.querySelector(".edge"), () => lightRegion(j));
@@ -52,12 +52,14 @@ export function lightUp(figure) {
   rest();
 }
 
-// For each region the phrases of the words that are aligned with it most, without function words at their ends.
+// For each region the phrases of the words that are aligned with it most, without function words at their ends and
+// without words that the model does not know.
 function regionNames(figure, chips, alignment) {
   const names = alignment[0].map(() => new Set());
   const functions = alignment[0].map(() => new Set()); // phrases of function words alone
   for (const phrase of figure.querySelectorAll(".phrase")) {
-    const its = [...phrase.querySelectorAll(".chip")];
+    const its = [...phrase.querySelectorAll(".chip:not(.unknown)")];
+    if (!its.length) continue;
     const row = alignment[chips.indexOf(its[0])];
     const says = its.map((chip) => !chip.classList.contains("function"));
     const [start, end] = says.includes(true) ? [says.indexOf(true), says.lastIndexOf(true) + 1] : [0, its.length];

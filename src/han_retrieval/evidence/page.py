@@ -145,7 +145,7 @@ def _regions(evidence: Evidence, colours: dict[int, str], strengths: np.ndarray)
     regions = []
     for number in np.argsort(-areas, kind="stable").tolist():
         x0, y0, x1, y1 = evidence.boxes[number].tolist()
-        words = np.flatnonzero(evidence.word_regions == number).tolist()
+        words = np.flatnonzero((evidence.word_regions == number) & evidence.known).tolist()
         regions.append(
             {
                 "number": number,

@@ -19,7 +19,7 @@ from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.query import Part, check_parts, condition_of, scored
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult, make_result
-from han_retrieval.search.unknown import is_mostly_unknown
+from han_retrieval.search.sentence_calibration import SentenceCalibration
 from han_retrieval.search.vectors import InMemory, Rows, nearest_places
 from han_retrieval.storage.arrays import to_arrays
 
@@ -80,17 +80,10 @@ class LightSearch:
         ]
         scores: Array = weights @ np.concatenate(found, axis=1) if found else np.zeros(0, np.float32)
         best = np.argsort(-scores, kind="stable")[:k]
-        single = self._calibration is not None and len(parts) == 1
-        return make_result(
-            index,
-            rows[best],
-            scores[best],
-            clock=clock,
-            calibration=self._calibration if single else None,
-            weight=float(weights[0]),
-            among=among,
-            nothing_matches=single and is_mostly_unknown(self.model, parts[0].text),
-        )
+        fit = None
+        if self._calibration is not None and len(parts) == 1:
+            fit = SentenceCalibration(self._calibration, self.model, parts[0].text, among=among)
+        return make_result(index, rows[best], scores[best], clock=clock, calibration=fit, weight=float(weights[0]))
 
     def _scores(self, rows: Rows, words: Sequence[Array], clock: Clock) -> Array:
         """The scores (P, K) of photos with each sentence."""

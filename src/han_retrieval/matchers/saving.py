@@ -1,6 +1,7 @@
 """A model as a folder: config.json, model.safetensors, vocabulary.json, their checksums and a card, README.md.
 
-Nothing is pickled. The card is not among the checksums: people edit it, and no program reads it.
+Nothing is pickled. The card is not among the checksums: people edit it, and programs read nothing of it that matters
+to scores.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.search.calibration import Calibration, Match
 from han_retrieval.search.encode import encode_regions
+from han_retrieval.search.sentence_calibration import SentenceCalibration
+from han_retrieval.search.unknown import reads_most
 
 
 class RankedCaption(NamedTuple):
@@ -37,7 +39,9 @@ def rank_captions(
     calibration: Calibration | None = None,
     progress: bool = False,
 ) -> list[RankedCaption]:
-    """The captions that fit a photo best, best first; captions of which the model knows no word are left out.
+    """The captions that fit a photo best, best first; those of which ``reads_most`` does not hold are left out.
+
+    A search for such a caption says that nothing matches, whatever the scores.
 
     Args:
         model: A matcher that aligns words and regions.
@@ -48,7 +52,7 @@ def rank_captions(
         progress: Show progress on standard error.
 
     Raises:
-        QueryError: The model knows no word of any caption, or the photo has no region.
+        QueryError: The model does not know most of any caption, or the photo has no region.
         ModelError: A score is not finite.
 
     Example:
@@ -56,9 +60,9 @@ def rank_captions(
     """
     if isinstance(photo, Regions) and not len(photo.features):
         raise QueryError("the detector found no region in the photo, so no sentence can be scored")
-    readable = [caption for caption in captions if model.reads(caption)]
+    readable = [caption for caption in captions if reads_most(model, caption)]
     if not readable:
-        raise QueryError(f"the model knows no word of any of the {len(captions)} captions")
+        raise QueryError(f"the model knows no word, or too few, of each of the {len(captions):,} captions")
     if isinstance(photo, Regions):
         tokens, mask = encode_regions(model, [photo])
     else:
@@ -66,7 +70,9 @@ def rank_captions(
     images = [(tokens.to(model.device), mask)]
     scores = score_all(model, images, readable, photo_ids=["the photo"], progress=progress)[0]
     best = np.argsort(-scores, kind="stable")[:k]
-    return [
-        RankedCaption(readable[i], float(scores[i]), None if calibration is None else calibration.match(scores[i]))
-        for i in best
-    ]
+    ranked = []
+    for i in best:
+        score = float(scores[i])
+        match = None if calibration is None else SentenceCalibration(calibration, model, readable[i])(score)[1]
+        ranked.append(RankedCaption(readable[i], score, match))
+    return ranked

@@ -21,7 +21,7 @@ from han_retrieval.search.query import CANDIDATES, Part, check_parts, condition_
 from han_retrieval.search.reader import IndexReader
 from han_retrieval.search.results import SearchResult, make_result
 from han_retrieval.search.rows import newest_first
-from han_retrieval.search.unknown import is_mostly_unknown
+from han_retrieval.search.sentence_calibration import SentenceCalibration
 from han_retrieval.search.vectors import Rows
 
 
@@ -42,7 +42,7 @@ def search(
 
     A query of several parts is ordered by the weighted sum of their exact scores; the weighted sum of their pooled
     vectors chooses its candidates. Photos of the index that are parts are left out. A query of conditions alone finds
-    all photos that meet them, newest first, with the score 0.
+    all photos that meet them, newest first, without scores.
 
     Args:
         index: The photos.
@@ -78,18 +78,10 @@ def search(
     order = np.argsort(-scores, kind="stable")
     with clock("fetch"):
         best = order[without_near_duplicates(index, rows[order], k)] if collapse else order[:k]
-    if calibration is None or len(parts) > 1 or encoded[0].is_photo:
-        return make_result(index, rows[best], scores[best], clock=clock)
-    return make_result(
-        index,
-        rows[best],
-        scores[best],
-        clock=clock,
-        calibration=calibration,
-        weight=float(weights[0]),
-        among=among,
-        nothing_matches=is_mostly_unknown(model, parts[0].text),
-    )
+    fit = None
+    if calibration is not None and len(parts) == 1 and not encoded[0].is_photo:
+        fit = SentenceCalibration(calibration, model, parts[0].text, among=among)
+    return make_result(index, rows[best], scores[best], clock=clock, calibration=fit, weight=float(weights[0]))
 
 
 def _newest(index: IndexReader, k: int, *, where: str | None, clock: Clock) -> SearchResult:
@@ -98,7 +90,7 @@ def _newest(index: IndexReader, k: int, *, where: str | None, clock: Clock) -> S
         rows = newest_first(index.photos)
         if where is not None:
             rows = rows[np.isin(rows, index.filter(where))]
-    return make_result(index, rows[:k], np.zeros(min(k, len(rows)), np.float32), clock=clock)
+    return make_result(index, rows[:k], None, clock=clock)
 
 
 def check_model(index: IndexReader, model: AligningMatcher, k: int) -> None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from han_retrieval.clock import Clock
 from han_retrieval.data.url_path import UrlPath
-from han_retrieval.search.calibration import Calibration, Match
+from han_retrieval.search.calibration import Match
 from han_retrieval.search.reader import IndexReader
+from han_retrieval.search.sentence_calibration import SentenceCalibration
 from han_retrieval.search.vectors import Rows
 
 
@@ -26,9 +27,12 @@ class Hit:
         id: The hash of its content, 32 hexadecimal digits.
         path: Its file, or its URL.
         copies: Further files with the same content.
-        score: The model's score; for a query of parts, the weighted sum of theirs.
-        probability: That the photo is the one that was meant; None where it is not known.
-        match: How well the photo fits: "strong", "likely" or "weak"; None where no probability is known.
+        score: The model's score; for a query of parts, the weighted sum of theirs. None where nothing in the query is
+            scored, as in "text:lisbon".
+        probability: That the photo is the one that was meant; None without a calibration, and where the model does not
+            know a word of the sentence that names something.
+        match: How well the photo fits: "strong", "likely" or "weak"; "weak" where the model does not know such a word.
+            None without a calibration.
         width, height: Of the upright photo, in pixels.
         date: When it was taken, "2024-01-31 12:00:00", or None.
         boxes: (m, 4) float32 x0 y0 x1 y1 of its regions in pixels, or None.
@@ -39,7 +43,7 @@ class Hit:
     id: str
     path: Path | UrlPath
     copies: tuple[Path | UrlPath, ...]
-    score: float
+    score: float | None
     probability: float | None
     match: Match | None
     width: int
@@ -61,7 +65,7 @@ class SearchResult(Sequence[Hit]):
 
     Example:
         >>> result = index.search("two dogs in the snow")
-        >>> [hit.path.name for hit in result if hit.score > 0.5]
+        >>> [hit.path.name for hit in result if hit.match == "strong"]
     """
 
     hits: list[Hit]
@@ -84,46 +88,38 @@ class SearchResult(Sequence[Hit]):
 def make_result(
     index: IndexReader,
     rows: Rows,
-    scores: NDArray[np.float32],
+    scores: NDArray[np.float32] | None,
     *,
     clock: Clock,
-    calibration: Calibration | None = None,
+    calibration: SentenceCalibration | None = None,
     weight: float = 1.0,
-    among: int = 1,
-    nothing_matches: bool = False,
 ) -> SearchResult:
-    """The result of a search that found these rows, best first.
+    """The result of a search that found these rows, best first, with their scores, each ``weight`` times a sentence's.
 
-    With a calibration, hits have the probabilities of their scores, each ``weight`` times a sentence's, among so many
-    photos. Where ``nothing_matches``, all are weak matches, whatever their scores.
+    With a calibration, hits have probabilities and matches.
     """
-    plain = scores / weight
-
-    def match(score: float) -> Match | None:
-        if calibration is None:
-            return None
-        return "weak" if nothing_matches else calibration.match(score, among=among)
-
-    probabilities = None if calibration is None else calibration.probability(plain, among=among)
     with clock("fetch"):
         photos, regions = index.photos.take(rows).to_pylist(), index.regions(rows)
         files = [index.files(int(row)) for row in rows]
-    hits = [
-        Hit(
-            row=int(row),
-            id=photo["id"],
-            path=path,
-            copies=tuple(copies),
-            score=float(scores[i]),
-            probability=None if probabilities is None else float(probabilities[i]),
-            match=match(float(plain[i])),
-            width=photo["width"],
-            height=photo["height"],
-            date=photo["date"],
-            boxes=regions[i].boxes,
-            labels=regions[i].labels,
+    plain = [] if scores is None else (scores / weight).tolist()
+    hits = []
+    for i, (row, photo, (path, *copies)) in enumerate(zip(rows, photos, files, strict=True)):
+        probability, match = (None, None) if calibration is None else calibration(plain[i])
+        hits.append(
+            Hit(
+                row=int(row),
+                id=photo["id"],
+                path=path,
+                copies=tuple(copies),
+                score=None if scores is None else float(scores[i]),
+                probability=probability,
+                match=match,
+                width=photo["width"],
+                height=photo["height"],
+                date=photo["date"],
+                boxes=regions[i].boxes,
+                labels=regions[i].labels,
+            )
         )
-        for i, (row, photo, (path, *copies)) in enumerate(zip(rows, photos, files, strict=True))
-    ]
-    unlikely = calibration is not None and not calibration.passes(plain, among=among).any()
-    return SearchResult(hits, bool(nothing_matches or unlikely), clock.seconds)
+    nothing_matches = calibration is not None and calibration.nothing_matches(plain)
+    return SearchResult(hits, nothing_matches, clock.seconds)

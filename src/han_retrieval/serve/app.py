@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from han_retrieval.errors import HANError
+from han_retrieval.rounding import rounded
 from han_retrieval.search.opened import Unreadable
 from han_retrieval.serve.access import AccessControl
 from han_retrieval.serve.context import Context
@@ -29,6 +30,14 @@ from han_retrieval.serve.service import NotReady, SearchService
 from han_retrieval.version import __version__
 
 _log = logging.getLogger(__name__)
+
+
+class Answer(JSONResponse):
+    """JSON with its numbers rounded as on the command line."""
+
+    def render(self, content: Any) -> bytes:
+        """The body of the response."""
+        return super().render(rounded(content))
 
 
 def create_app(
@@ -60,6 +69,7 @@ def create_app(
         version=__version__,
         lifespan=lifespan,
         responses=errors,
+        default_response_class=Answer,
         docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from han_retrieval.rounding import rounded_seconds
 from han_retrieval.search.calibration import Match
 
+_NO_PROBABILITY = "without a calibration, and where the model does not know a word that names something"
 Box = Annotated[tuple[float, float, float, float], Field(description="x0 y0 x1 y1 in pixels of the upright photo")]
 
 
@@ -33,7 +35,7 @@ class PhotoSummary(BaseModel):
     height: int
     date: str | None = Field(description="when it was taken, '2024-01-31 12:00:00', or null")
     score: float | None = Field(default=None, description="the model's score; null where there is no query")
-    probability: float | None = Field(default=None, description="that it is a match; null without a calibration")
+    probability: float | None = Field(default=None, description=f"that it is a match; null {_NO_PROBABILITY}")
     match: Match | None = Field(default=None, description="how well it fits; null without a calibration")
 
 
@@ -57,9 +59,12 @@ class SearchResponse(BaseModel):
     parts: list[QueryPart] = Field(default=[], description="of the query's text, in order")
     unknown: list[str] = Field(default=[], description="words of the query that the model does not know")
     alike: dict[str, str] = Field(default={}, description="for unknown words, known ones that are spelt alike")
+    knows: str | None = Field(default=None, description="what the model knows, where that is not most of a sentence")
     photos: int = Field(description="number of photos in the index")
     missing: int = Field(default=0, description="photos that were not searched, as their shard is being replaced")
-    seconds: dict[str, float] = Field(default={}, description="time of each stage; empty for a cached result")
+    seconds: Annotated[dict[str, float], PlainSerializer(rounded_seconds)] = Field(
+        default={}, description="time of each stage; empty for a cached result"
+    )
 
 
 class PhotoDetails(PhotoSummary):
@@ -81,7 +86,7 @@ class WordEvidence(BaseModel):
     """A word, and the region that it is aligned with most."""
 
     word: str
-    known: bool = Field(description="whether the model's vocabulary has the word")
+    known: bool = Field(description="whether the model knows the word")
     function: bool = Field(description="whether it is a function word, such as 'the', which says little of a photo")
     match: float = Field(description="how well the word matches the regions it is aligned with: a cosine, -1 to 1")
     region: int = Field(description="the region with the word's greatest alignment weight: a row of boxes")
@@ -137,7 +142,9 @@ class EvidenceResponse(BaseModel):
     id: str
     query: str
     score: float = Field(description="the weighted sum of the parts' scores")
-    probability: float | None = Field(default=None, description="that the photo is a match; of one sentence alone")
+    probability: float | None = Field(
+        default=None, description=f"that the photo is a match; of one sentence alone, and null {_NO_PROBABILITY}"
+    )
     match: Match | None = Field(default=None, description="how well the photo fits; of one sentence alone")
     shown: list[RegionColour] = Field(description="the regions to draw, of all parts, in the order of their words")
     parts: list[SentenceEvidence] = Field(description="the query's sentences; one where it is a plain sentence")
@@ -176,7 +183,7 @@ class CaptionsResponse(BaseModel):
     """Sentences for a photo, best first."""
 
     captions: list[RankedSentence]
-    left_out: list[str] = Field(description="sentences of which the model knows no word")
+    left_out: list[str] = Field(description="sentences of which the model knows no word, or too few")
 
 
 class FolderFacet(BaseModel):

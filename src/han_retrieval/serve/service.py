@@ -40,8 +40,16 @@ from han_retrieval.search.calibration import Match
 from han_retrieval.search.parts import score_photo
 from han_retrieval.search.pooling import TEXT_MAP
 from han_retrieval.search.query import check_parts, condition_of, scored
+from han_retrieval.search.sentence_calibration import SentenceCalibration
 from han_retrieval.search.shards import ShardedIndex, Shards
-from han_retrieval.search.unknown import is_mostly_unknown, some_sentence, spelt_alike
+from han_retrieval.search.unknown import (
+    is_mostly_unknown,
+    reads_most,
+    reads_whole,
+    some_sentence,
+    spelt_alike,
+    what_is_known,
+)
 from han_retrieval.serve.catalogue import Catalogue
 from han_retrieval.serve.likeness import likeness
 from han_retrieval.serve.query_parts import query_parts
@@ -109,7 +117,11 @@ class SearchService:
 
     def _catalogue(self) -> Catalogue:
         names = self._index.region_names() if len(self._index) <= _MOST_NAMED else []
-        return Catalogue(self._index.photos, list(filter(self._model.reads, names[:_NAMES])))
+        model = self._model
+        return Catalogue(
+            self._index.photos,
+            [name for name in names[:_NAMES] if reads_most(model, name) and reads_whole(model, name)],
+        )
 
     def close(self) -> None:
         """Close the index."""
@@ -171,12 +183,8 @@ class SearchService:
         if not parts:
             return self.newest(page).model_copy(update={"parts": asked})
         detected = {"detect": time.perf_counter() - began} if any(isinstance(p.photo, Regions) for p in parts) else {}
-        known = {
-            word: there
-            for part in parts
-            if part.photo is None
-            for word, there in self._model.known_words(part.text).items()
-        }
+        sentences = [part.text for part in parts if part.photo is None]
+        known = {word: there for each in sentences for word, there in self._model.known_words(each).items()}
         key = tuple((part.text, part.weight, name) for part, name in zip(every, names, strict=True))
         ranking = self._ranking(key, page.where, without=tuple({p.photo for p in parts if isinstance(p.photo, int)}))
         clock = _limited_clocks()
@@ -198,6 +206,8 @@ class SearchService:
         found.parts = asked
         found.unknown = [word for word, there in known.items() if not there]
         found.alike = spelt_alike(found.unknown, self._model.vocabulary)
+        if any(is_mostly_unknown(self._model, each) for each in sentences):
+            found.knows = what_is_known(self._folder())
         return found
 
     def similar(self, photo: int | Upload, page: PageRequest) -> SearchResponse:
@@ -234,10 +244,10 @@ class SearchService:
         return likeness(self._index, self._model, self._row_or_regions(photo), row)
 
     def captions(self, photo: int | Upload, sentences: Sequence[str]) -> list[RankedCaption]:
-        """The sentences that match a photo, best first; those of which the model knows no word are left out.
+        """The sentences that match a photo, best first; those of which the model does not know most are left out.
 
         Raises:
-            HANError: The model knows no word of any, no region is found, or the detector is not available.
+            HANError: The model does not know most of any, no region is found, or the detector is not available.
         """
         self._check_model()
         found: int | Regions | torch.Tensor = self._row_or_regions(photo)
@@ -284,11 +294,8 @@ class SearchService:
         ]
         if self._calibration is None or len(parts) > 1 or photos:
             return pairs, photos, None, None
-        score, calibration = pairs[0][1].score, self._calibration
-        among = len(self._index)
-        probability = float(calibration.probability(score, among=among))
-        unknown = is_mostly_unknown(self._model, parts[0].text)
-        return pairs, photos, probability, "weak" if unknown else calibration.match(score, among=among)
+        calibration = SentenceCalibration(self._calibration, self._model, parts[0].text, among=len(self._index))
+        return pairs, photos, *calibration(pairs[0][1].score)
 
     def _parts(self, query: str, photo: int | Upload | None) -> tuple[list[Part], list[str]]:
         """The parts of a query, photos being rows or regions, and the ids of these photos, "" for sentences.
@@ -318,6 +325,10 @@ class SearchService:
             names.append(name)
         return found, names
 
+    def _folder(self) -> Path:
+        """The model's folder."""
+        return model_folder(self._model_folder or self._index.settings.model)
+
     def _load_model(self) -> None:
         self._model: AligningMatcher = self._index.load_model(self._model_folder, device=self._device)
         self._loaded = self._index.made_by.model
@@ -330,7 +341,7 @@ class SearchService:
 
         Where the folder is gone, nothing is loaded. A file that is broken is read again the next time.
         """
-        folder = model_folder(self._model_folder or self._index.settings.model)
+        folder = self._folder()
         found = tuple(_stamp(folder / name) for name in (CALIBRATION, TEXT_MAP))
         if found == self._beside or not folder.is_dir():
             return False

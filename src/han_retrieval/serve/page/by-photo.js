@@ -88,7 +88,7 @@ export class ByPhoto {
     try {
       const { captions, left_out } = await ask("/api/captions", { body, signal: asking.signal });
       $("ranked").replaceChildren(...captions.map(line));
-      $("rank-status").textContent = left_out.length ? `Left out, because the model knows none of their words: ${left_out.map((each) => `“${each}”`).join(", ")}` : "";
+      $("rank-status").textContent = left_out.length ? `Left out, because the model knows too few of their words: ${left_out.map((each) => `“${each}”`).join(", ")}` : "";
     } catch (error) {
       if (error.name !== "AbortError") $("rank-status").textContent = error.message;
     }

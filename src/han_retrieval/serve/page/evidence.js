@@ -38,7 +38,7 @@ function regions(parts, colours) {
   const svg = make("svg", { class: "regions", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
   for (const region of order) {
     const [x, y, x1, y1] = boxes[region];
-    const its = words.filter((word) => word.region === region);
+    const its = words.filter((word) => word.known && word.region === region);
     const group = make("g", { class: colours.has(region) ? "shown" : "unseen", "data-region": region, "data-strength": Math.max(0, ...its.map((word) => word.strength)) });
     group.style.setProperty("--colour", colours.get(region) ?? GREY);
     const box = { x, y, width: x1 - x, height: y1 - y, rx: 2 };
@@ -86,7 +86,7 @@ function chips({ words, phrases, colours, strengths }) {
       chip.style.setProperty("--colour", colours.get(region) ?? GREY);
       chip.style.setProperty("--strength", strengths[i]);
       const share = Math.round(100 * weight);
-      chip.setAttribute("aria-label", `${word}, ${known ? `match ${match.toFixed(2)}` : "not in the vocabulary"}, ${share}% of its alignment is on one region`);
+      chip.setAttribute("aria-label", `${word}, ${known ? `match ${match.toFixed(2)}, ${share}% of its alignment is on one region` : "the model does not know it"}`);
       phrase.append(chip);
     }
     return phrase;

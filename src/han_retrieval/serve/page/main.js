@@ -137,14 +137,14 @@ async function loadMore() {
   else await results.loadMore();
 }
 
-function showStatus({ unknown, alike, nothing, missing }) {
+function showStatus({ unknown, alike, knows, nothing, missing }) {
   const parts = [];
   if (nothing && onlyWeak) parts.push(`No photo is likely to match “${state.q.trim()}”. These are the closest.`);
   else if (onlyWeak) parts.push(`There are only weak matches for “${state.q.trim()}”. These are the closest.`);
   else if (grid.hits.length) parts.push(`${total.toLocaleString()} ${total === 1 ? "photo" : "photos"}, ${order()} first`);
   if (unknown.length) {
     const quoted = unknown.map((word) => `“${word}”`).join(", ");
-    parts.push(`The model does not know the ${unknown.length === 1 ? "word" : "words"} ${quoted}`);
+    parts.push(`The model does not know the ${unknown.length === 1 ? "word" : "words"} ${quoted}${knows ? `. It knows ${knows}` : ""}`);
   }
   if (missing) parts.push(`${missing.toLocaleString()} photos were not searched: their server is being replaced. Search again in a minute`);
   $("status").textContent = [lost, parts.join(onlyWeak ? " " : " · ")].filter(Boolean).join(" ");
