@@ -142,7 +142,9 @@ def test_regions_of_another_detector_are_refused(
 
 def test_unknown_words_are_named_as_by_a_search(photo: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["explain", str(photo), "a red baall", "--model", str(model)])
-    assert "note: the model does not know 'baall'; it knows 'ball'\n" in capsys.readouterr().err
+    printed, said = capsys.readouterr()
+    assert "note: the model does not know 'baall'; it knows 'ball'\n" in said
+    assert printed.splitlines()[-1].split() == ["baall", "?"]  # and no region
     main(["explain", str(photo), "a xqzzt blorp", "--model", str(model)])
     assert capsys.readouterr().err == (
         "note: the model does not know 'xqzzt'\nnote: the model does not know 'blorp'\n"

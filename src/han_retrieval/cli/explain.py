@@ -67,7 +67,10 @@ def explain(
 def _table(evidence: Evidence) -> str:
     lines = [f"score {evidence.score:.4f}", f"{'word':<16} {'match':>6} {'weight':>6}  region (x0 y0 x1 y1)"]
     for i, region in enumerate(evidence.word_regions):
-        match = f"{evidence.match[i]:.2f}" if evidence.known[i] else "?"
+        if not evidence.known[i]:
+            lines.append(f"{evidence.words[i]:<16} {'?':>6}")
+            continue
         box = " ".join(f"{edge:.0f}" for edge in evidence.boxes[region])
-        lines.append(f"{evidence.words[i]:<16} {match:>6} {evidence.alignment[i, region]:>6.2f}  {region} ({box})")
+        numbers = f"{evidence.match[i]:>6.2f} {evidence.alignment[i, region]:>6.2f}"
+        lines.append(f"{evidence.words[i]:<16} {numbers}  {region} ({box})")
     return "\n".join(lines)
