@@ -12,6 +12,7 @@ import pytest
 from han_retrieval import plugins
 from han_retrieval.cli.main import main
 from han_retrieval.errors import ConfigError
+from han_retrieval.regions import RegionStore
 
 
 @pytest.fixture
@@ -80,8 +81,8 @@ def test_a_plug_in_that_cannot_be_imported_is_named_and_harms_no_other(capsys):
 
 @pytest.mark.usefixtures("others")
 def test_what_is_no_matcher_is_refused(capsys, tmp_path):
+    RegionStore.create(tmp_path / "features", fingerprint="drawn", feature_size=4).close()
+    features, out = str(tmp_path / "features"), str(tmp_path / "o")
     with pytest.raises(SystemExit):
-        main(
-            ["train", str(tmp_path), "--features", str(tmp_path), "--out", str(tmp_path / "o"), "--matcher", "working"]
-        )
+        main(["train", str(tmp_path), "--features", features, "--out", out, "--matcher", "working"])
     assert "which is no subclass of Matcher" in capsys.readouterr().err
