@@ -44,6 +44,15 @@ def test_an_index_with_nothing_to_do_says_so_without_a_bar_or_a_rate(han):
     assert "photos/s" not in out + err
 
 
+def test_the_home_folder_may_be_written_as_a_tilde(han, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, out, err = han("index", "photos", "--out", "~/index", "--model", "model")
+    assert (code, "5 added" in out) == (0, True), err
+    code, out, err = han("index", "--out", "~/index")
+    assert (code, "0 added" in out) == (0, True), err
+    assert (tmp_path / "index").is_dir()
+
+
 def test_index_search_info(han, tmp_path):
     (tmp_path / "photos" / "text.jpg").write_text("no photo")
     code, out, err = han("index", "photos", "--out", "index", "--model", "model")

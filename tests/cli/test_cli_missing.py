@@ -22,6 +22,7 @@ CASES = [
     ("explain", "no.jpg", "a dog"),
     ("extract", "nowhere", "--out", "x"),
     ("extract",),
+    ("extract", "nowhere.txt", "--model", "nowhere", "--out", "x"),
     ("extract", "--preview", "no.jpg"),
     ("train", "nowhere", "--features", "no", "--out", "x"),
     ("train", ".", "--features", "no", "--out", "x"),

@@ -48,7 +48,13 @@ def test_a_query_begins_with_a_minus(han):
         ((), "Missing argument 'QUERY'."),
         (("a", "dog", "-k", 3), "put the query in quotation marks: han search 'my index' 'a dog' -k 3"),
         (("a dog", "-leash"), "put the query in quotation marks: han search 'my index' 'a dog -leash'"),
-        (("a dog", "-", "cat"), "put the query in quotation marks: han search 'my index' '\"a dog\" - cat'"),
+        (("a dog", "-", "cat"), "put the query in quotation marks: han search 'my index' '\"a dog\" - \"cat\"'"),
+        (
+            ("2", "*", "red", "+", "a car"),
+            "put the query in quotation marks: han search 'my index' '2 * \"red\" + \"a car\"'",
+        ),
+        (("a dog", "-red ball"), "put the query in quotation marks: han search 'my index' 'a dog -\"red ball\"'"),
+        (("a.jpg", "+", "dog"), "put the query in quotation marks: han search 'my index' 'a.jpg + \"dog\"'"),
     ],
 )
 def test_what_is_wrong_names_what_is_right(han, words, message):

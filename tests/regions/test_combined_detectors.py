@@ -149,6 +149,7 @@ def test_the_sources_in_a_name(name, sources):
     ("name", "reason"),
     [
         ("grid+timm:a+own+hf:b", r"BOXES\+own\+FEATURES"),
+        ("timm:a+own+timm:b", "patches have no features of their own"),
         ("grid+own", "no backbone is called 'own'"),
         ("own+timm:a", "no detector is called 'own'"),
     ],

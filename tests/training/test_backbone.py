@@ -235,6 +235,8 @@ def test_from_the_command_line(drawn, tmp_path, capsys):
     photos = arguments[1]
     code, _, said = run_han(capsys, "extract", photos, "--model", tmp_path / "model", "--out", tmp_path / "own")
     assert code == 0, said
+    refused = ("extract", photos, "--model", tmp_path / "model", "--regions", 5, "--out", tmp_path / "no")
+    assert run_han(capsys, *refused)[0] == 2
     own = ["--features", tmp_path / "own", "--split", "dev"]
     code, printed, said = run_han(capsys, "evaluate", tmp_path / "model", photos, *own)
     assert code == 0, said

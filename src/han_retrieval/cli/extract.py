@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from han_retrieval.cli.detectors import find_detector
 from han_retrieval.cli.json_output import print_json
@@ -21,7 +22,7 @@ from han_retrieval.cluster import Cluster
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
-from han_retrieval.matchers.saving import model_folder
+from han_retrieval.matchers.saving import matcher_name, model_folder
 from han_retrieval.objects import refuse_unreachable
 from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.extraction import ExtractReport
@@ -89,6 +90,12 @@ def extract(
 
     han extract --preview PHOTO writes no store: it draws the regions of one photo, with their names and scores.
     """
+    folder = None
+    if model is not None:
+        if click.get_current_context().get_parameter_source("regions") is ParameterSource.COMMANDLINE:
+            raise ConfigError("--model says how many regions a photo has: leave --regions out")
+        folder = model_folder(model).absolute()  # also where a worker looks for it
+        matcher_name(folder)
     if preview:
         for name, value in (
             ("SOURCE", source),
@@ -99,7 +106,7 @@ def extract(
         ):
             if value is not None:
                 raise ConfigError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
-        load = partial(_finder, detector, model, regions=regions, horizontal_flip=horizontal_flip)
+        load = partial(_finder, detector, folder, regions=regions, horizontal_flip=horizontal_flip)
         _preview(preview, out, load, as_json=as_json)
         return
     if source is None or out is None:
@@ -129,7 +136,7 @@ def extract(
                 click.echo(f"note: {printable(reason)}: {count}", err=True)
             if split:
                 dataset = dataset.split(split)
-            load = partial(_finder, detector, model, regions=regions, horizontal_flip=horizontal_flip)
+            load = partial(_finder, detector, folder, regions=regions, horizontal_flip=horizontal_flip)
             if cluster is None:
                 report = extract_regions(dataset, load(), out, batch_size=batch_size, threads=threads, progress=True)
             else:
@@ -149,14 +156,13 @@ def extract(
         click.echo(_summary(report, out))
 
 
-def _finder(name: str | None, model: str | None, *, regions: int, horizontal_flip: bool) -> Detector:
+def _finder(name: str | None, model: Path | None, *, regions: int, horizontal_flip: bool) -> Detector:
     if model is None:
         detector = load_detector(name or DEFAULT_DETECTOR, regions=regions)
     else:
         from han_retrieval.matchers import load_matcher
 
-        folder = model_folder(model)
-        detector = find_detector(load_matcher(folder).config, folder, name=name, regions=regions)
+        detector = find_detector(load_matcher(model).config, model, name=name, regions=regions)
     return FlippedDetector(detector) if horizontal_flip else detector
 
 

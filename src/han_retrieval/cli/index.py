@@ -19,6 +19,7 @@ from han_retrieval.cli.options import FOLDER, SOURCE, detector_options, engine_o
 from han_retrieval.cli.pace import added_in
 from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.files import from_home
 from han_retrieval.matchers.saving import DEFAULT_MODEL, model_folder
 from han_retrieval.objects import to_path
 from han_retrieval.regions.loading import detector_for
@@ -114,6 +115,7 @@ def index(
     A PATTERN with a slash must match a photo's path below its folder; a PATTERN without one must match a name on that
     path, of a folder or a file. Case does not matter.
     """
+    out = from_home(out)
     before = Settings.read(out) if is_index(out) else None
     load = None
     if detector is not None or features is not None:

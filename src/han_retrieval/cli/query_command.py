@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +12,9 @@ import click
 from han_retrieval.objects import to_path
 from han_retrieval.search.query import begins_with_sign
 from han_retrieval.search.settings import is_index
+
+_SIGNS = {"+", "-", "*"}
+_NO_SENTENCE = re.compile(r"[+*-]|[+-]?\d+(\.\d+)?|.*[./:].*")  # a sign, a weight, a photo or a condition
 
 
 class QueryCommand(click.Command):
@@ -22,6 +26,8 @@ class QueryCommand(click.Command):
         Raises:
             UsageError: The query is several arguments, or stands before the index; the message has the right command.
         """
+        if ctx.resilient_parsing:  # as for completions in a shell
+            return super().parse_args(ctx, args)
         options, words = self._apart(ctx, args)
         left = super().parse_args(ctx, [*options, "--", *words[:2]] if len(words) > 1 else args)
         if len(words) < 2:
@@ -71,8 +77,8 @@ class QueryCommand(click.Command):
 
     def _line(self, index: str, query: list[str], options: list[str]) -> str:
         """The command as it should be."""
-        signs = {"+", "-", "*"} & set(query)  # between sentences, whose quotation marks the shell took
-        sentence = " ".join(f'"{word}"' if signs and " " in word else word for word in query)
+        has_signs = not _SIGNS.isdisjoint(query)  # between sentences, whose quotation marks the shell took
+        sentence = " ".join(_in_marks(word) if has_signs or word.startswith("-") else word for word in query)
         return f"han {self.name} {shlex.join([index, sentence, *options])}"
 
 
@@ -102,6 +108,13 @@ def _query_word(arg: str, options: dict[str, bool]) -> str:
         return arg
     meant = f", did you mean -{arg}?" if f"-{arg}" in options else ";"
     raise click.UsageError(f"no such option: {arg}{meant} a query that begins with a minus stands behind -- at the end")
+
+
+def _in_marks(word: str) -> str:
+    """A word of a query as it was before the shell took its quotation marks: -red ball is -"red ball"."""
+    if word.startswith("-") and len(word) > 1:
+        return f'-"{word[1:]}"' if " " in word else word
+    return word if _NO_SENTENCE.fullmatch(word) else f'"{word}"'
 
 
 def _is_index(word: str) -> bool:

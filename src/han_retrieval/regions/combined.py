@@ -117,10 +117,9 @@ def described(regions: Regions, tokens: Sequence[PhotoTokens], *, keeps_own: boo
         raise ConfigError("this detector gives no boxes that a backbone could describe; leave the backbone out")
     shares = torch.from_numpy(regions.boxes / np.array([regions.width, regions.height] * 2, np.float32))
     features = [in_boxes(each, shares.to(each.maps[0].device)).cpu() for each in tokens]
-    described = _half(torch.cat(features, dim=1))
-    if keeps_own:
-        described = np.concatenate([regions.features, described], axis=1)
-    return replace(regions, features=described, pooled=_pooled(tokens))
+    of_backbones = _half(torch.cat(features, dim=1))
+    every = np.concatenate([regions.features, of_backbones], axis=1) if keeps_own else of_backbones
+    return replace(regions, features=every, pooled=_pooled(tokens))
 
 
 def in_boxes(tokens: PhotoTokens, shares: Tensor) -> Tensor:

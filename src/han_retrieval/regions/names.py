@@ -52,6 +52,8 @@ def split_name(name: str) -> Sources:
         )
     kind = first.partition(":")[0]
     if kind in installed("backbones") and not (backbones and kind in installed("detectors")):
+        if keeps_own:
+            raise ConfigError(f"{name!r}: patches have no features of their own; leave +{OWN} out")
         return Sources(PATCHES, (first, *backbones))
     if "+" in kind and kind not in installed("detectors"):
         find("detectors", kind.partition("+")[0])

@@ -30,9 +30,9 @@ class Hit:
         score: The model's score; for a query of parts, the weighted sum of theirs. None where nothing in the query is
             scored, as in "text:lisbon".
         probability: That the photo is the one that was meant; None without a calibration, and where the model does not
-            know a word of the sentence that names something.
-        match: How well the photo fits: "strong", "likely" or "weak"; "weak" where the model does not know such a word.
-            None without a calibration.
+            know more than a third of the sentence.
+        match: How well the photo fits: "strong", "likely" or "weak"; "weak" where the model does not know so much of
+            it. None without a calibration.
         width, height: Of the upright photo, in pixels.
         date: When it was taken, "2024-01-31 12:00:00", or None.
         boxes: (m, 4) float32 x0 y0 x1 y1 of its regions in pixels, or None.

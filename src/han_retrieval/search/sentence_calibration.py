@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from han_retrieval.search.calibration import Calibration, Match
-from han_retrieval.search.unknown import MOST_UNKNOWN, MUCH_UNKNOWN, KnowsWords, reads_whole, share_unknown_to
+from han_retrieval.search.unknown import MOST_UNKNOWN, MUCH_UNKNOWN, KnowsWords, share_unknown_to
 
 
 class SentenceCalibration:
@@ -27,8 +27,7 @@ class SentenceCalibration:
     def __init__(self, calibration: Calibration, model: KnowsWords, sentence: str, *, among: int | None = None) -> None:
         self._calibration, self._among = calibration, among
         share = share_unknown_to(model, sentence)
-        self._mostly_unknown = share > MOST_UNKNOWN
-        self._unsure = self._mostly_unknown or (share > MUCH_UNKNOWN and not reads_whole(model, sentence))
+        self._mostly_unknown, self._unsure = share > MOST_UNKNOWN, share > MUCH_UNKNOWN
 
     def __call__(self, score: float) -> tuple[float | None, Match]:
         """The probability that a photo of this score is the one meant, None if unknown, and how well it fits."""

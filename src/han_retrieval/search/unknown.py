@@ -52,12 +52,15 @@ def unknown_share(known: Mapping[str, bool], vocabulary: Vocabulary) -> float:
     """How much of a sentence is words that the model does not know, from 0 to 1.
 
     A word weighs the logarithm of its rank among the training's words, by how often they occur, so that "the" weighs
-    little; unknown words weigh as the rarest one.
+    little; unknown words weigh as the rarest one. Unknown words that name nothing, such as "the", do not count beside a
+    known one that does: some models learned from captions without them.
 
     Args:
         known: The words of the sentence, and whether the model knows them; see ``Matcher.known_words``.
         vocabulary: The model's words, the most frequent ones first.
     """
+    if any(there and word not in FUNCTION_WORDS for word, there in known.items()):
+        known = {word: there for word, there in known.items() if there or word not in FUNCTION_WORDS}
     ranks = {word: max(2, vocabulary.id(word) - len(SPECIAL_WORDS) + 2) for word, there in known.items() if there}
     weights = {word: math.log(ranks.get(word, max(2, len(vocabulary)))) for word in known}
     return sum(weights[word] for word, there in known.items() if not there) / sum(weights.values())

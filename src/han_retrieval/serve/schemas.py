@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from han_retrieval.rounding import rounded_seconds
 from han_retrieval.search.calibration import Match
 
-_NO_PROBABILITY = "without a calibration, and where the model does not know a word that names something"
+_NO_PROBABILITY = "without a calibration, and where the model does not know more than a third of the sentence"
 Box = Annotated[tuple[float, float, float, float], Field(description="x0 y0 x1 y1 in pixels of the upright photo")]
 
 

@@ -107,9 +107,10 @@ class EfficientNetBackbone:
         shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for place, photo in enumerate(photos):
             shapes[shape_for(*photo.size, size=size)].append(place)
-        groups = list(shapes.items())
-        if self.device.type == "cpu":
-            groups = [(shape, [place]) for shape, places in groups for place in places]
+        is_on_cpu = self.device.type == "cpu"
+        groups = [(shape, [place]) for shape, places in shapes.items() for place in places]
+        if not is_on_cpu:
+            groups = list(shapes.items())
         running = self._running  # made before the threads start
 
         @torch.inference_mode()
@@ -119,7 +120,8 @@ class EfficientNetBackbone:
                 return running(pixels([photos[place] for place in places], shape, self.device))
 
         maps: dict[int, Tensor] = {}
-        for (_, places), of_group in zip(groups, map_on_threads(run, groups), strict=True):
+        of_groups = map_on_threads(run, groups) if is_on_cpu else map(run, groups)
+        for (_, places), of_group in zip(groups, of_groups, strict=True):
             maps.update(zip(places, of_group, strict=True))
         return [maps[place] for place in range(len(photos))]
 

@@ -170,6 +170,7 @@ function link(text, query) {
 
 const escaped = (word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
+const isFiltered = () => Boolean(state.root || state.folder || state.since || state.until);
 const isByPhoto = () => Boolean(state.like) || state.upload !== "";
 
 function order() {
@@ -183,7 +184,7 @@ async function showNothing(answer) {
   else if (missing) message("The photos cannot be searched now", "Their server is being replaced, which takes about a minute.", "Search again", retry);
   else {
     const { root, folder, since, until } = state;
-    const { title, text, action, place } = await whyNothing(answer.parts, { root, folder, since, until });
+    const { title, text, action, place } = await whyNothing(answer.parts, { root, folder, since, until }, isByPhoto());
     const act = () => (place < 0 ? change({ root: "", folder: "", since: "", until: "" }, { push: true }) : parts.remove(place));
     if (answer === answered) message(title, text, action, act);
   }
@@ -200,7 +201,7 @@ function showFailure(error, isFirst) {
     answered = null;
     $("status").textContent = "";
     parts.show("", []);
-    if (isByPhoto() && !state.q.trim() && REFUSED.includes(error.status)) refusePhoto(error);
+    if (isByPhoto() && !state.q.trim() && !isFiltered() && REFUSED.includes(error.status)) refusePhoto(error);
     else if (error.status === 422) message(state.q.trim() ? "Try other words" : "This search is not possible", error.message);
     else message("Something went wrong", error.message, "Try again", retry);
   }, soon);

@@ -5,12 +5,13 @@ import { textOf } from "./query.js";
 const WHERE = "in its path, title, caption, keywords or place";
 
 // `parts` are those of the query, `filters` of the address. Returns { title, text, action, place }: what a button says, and
-// the place of the part that it removes, -1 for the filters; there is no action where nothing can be removed.
-export async function whyNothing(parts, filters) {
+// the place of the part that it removes, -1 for the filters; there is no action where nothing can be removed. A search by
+// photo leaves that photo out (`isByPhoto`).
+export async function whyNothing(parts, filters, isByPhoto) {
   const conditions = parts.flatMap((part, place) => (part.written ? [{ part, place, text: textOf([part]) }] : []));
   const isFiltered = Object.values(filters).some(Boolean);
   const found = (text, condition) => ({ title: "No photos found", text, action: `Remove ${condition.text}`, place: condition.place });
-  const isAlone = conditions.length === 1 && !isFiltered && !parts.some(({ photo }) => photo); // a query's photo is left out
+  const isAlone = conditions.length === 1 && !isFiltered && !isByPhoto && !parts.some(({ photo }) => photo); // so is a query's photo
   for (const condition of conditions) {
     const { written, weight } = condition.part;
     if (isAlone || (await isEmpty(condition.text))) return found(`${weight > 0 ? "No" : "Every"} photo has “${written}” ${WHERE}.`, condition);
