@@ -81,3 +81,20 @@ def running(app: object) -> Iterator[tuple[str, int]]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+def ids(answer) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [hit["id"] for hit in answer.json()["hits"]]
+
+
+def error(answer, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    (line,) = answer.json().values()
+    assert list(answer.json()) == ["error"]
+    assert "\n" not in line
+    return line
+
+
+def names(answer) -> set[str]:
+    return {hit["name"] for hit in answer.json()["hits"]}

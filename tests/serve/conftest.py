@@ -1,4 +1,4 @@
-"""The page in Chromium: a browser, an index that is served, and pages that may not complain."""
+"""An index that is served, a client of the server, and the page in Chromium, which may not complain."""
 
 from __future__ import annotations
 
@@ -11,15 +11,39 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 from pages import PHOTOS
-from served import calibrate, make_index
-from tiny_index import FakeDetector
+from served import calibrate, client, make_index
+from tiny_index import FakeDetector, make_model, update
 
 from han_retrieval.serve import SearchService, create_app
+from han_retrieval.serve import service as service_module
 
 SHIFTS = (
     "new PerformanceObserver(l => { for (const e of l.getEntries()) window.shifted = (window.shifted ?? 0) + e.value })"
 )
 SHIFTS += ".observe({ type: 'layout-shift', buffered: true })"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return make_index(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture
+def web(index):
+    with client(SearchService(index)) as web:
+        yield web
+
+
+@pytest.fixture
+def changing(tmp_path, index, monkeypatch):
+    """A copy of the index's folder that may be changed, and a client that looks for changes at each request."""
+    monkeypatch.setattr(service_module, "_CHECK_SECONDS", 0.0)
+    photos = tmp_path / "photos"
+    shutil.copytree(index.parent / "photos", photos)
+    model = make_model(tmp_path / "model")
+    update(photos, tmp_path / "index", model)
+    with client(SearchService(tmp_path / "index")) as web:
+        yield tmp_path, web
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ from han_retrieval.regions.efficientnet_lite import (
     pixels,
     shape_for,
 )
-from han_retrieval.regions.workers import map_on_threads
+from han_retrieval.regions.workers import map_by_shape
 from han_retrieval.stages import stage
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
 from han_retrieval.weights import read_tensors, tensor_bytes
@@ -104,26 +103,15 @@ class EfficientNetBackbone:
         return FrozenEfficientNet(self.network, dtype=torch.float32) if is_on_cpu else self.network
 
     def _maps(self, photos: Sequence[Image.Image], size: int) -> list[Tensor]:
-        shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place, photo in enumerate(photos):
-            shapes[shape_for(*photo.size, size=size)].append(place)
-        is_on_cpu = self.device.type == "cpu"
-        groups = [(shape, [place]) for shape, places in shapes.items() for place in places]
-        if not is_on_cpu:
-            groups = list(shapes.items())
+        shapes = [shape_for(*photo.size, size=size) for photo in photos]
         running = self._running  # made before the threads start
 
         @torch.inference_mode()
-        def run(group: tuple[tuple[int, int], list[int]]) -> Tensor:
-            shape, places = group
+        def run(alike: list[Image.Image], shape: tuple[int, int]) -> list[Tensor]:
             with stage("network"):
-                return running(pixels([photos[place] for place in places], shape, self.device))
+                return list(running(pixels(alike, shape, self.device)))
 
-        maps: dict[int, Tensor] = {}
-        of_groups = map_on_threads(run, groups) if is_on_cpu else map(run, groups)
-        for (_, places), of_group in zip(groups, of_groups, strict=True):
-            maps.update(zip(places, of_group, strict=True))
-        return [maps[place] for place in range(len(photos))]
+        return map_by_shape(run, photos, shapes, one_a_thread=self.device.type == "cpu")
 
 
 def save_backbone(folder: Path, weights: dict[str, Tensor], sizes: Sequence[int], *, card: str) -> str:

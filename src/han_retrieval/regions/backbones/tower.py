@@ -6,7 +6,6 @@ Legend: B photos, h, w cells of the map, H, W pixels, D numbers a feature, P num
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from han_retrieval.regions.backbones.backbone import PhotoTokens
 from han_retrieval.regions.efficientnet_lite import shape_for
+from han_retrieval.regions.workers import map_by_shape
 
 _VERSION = 1  # of the features that any tower gives
 
@@ -115,15 +115,13 @@ class TowerBackbone:
     def encode(self, photos: Sequence[Image.Image]) -> list[PhotoTokens]:
         """See ``Backbone.encode``; photos of one shape pass the tower together, so that none is padded."""
         prepare = self.tower.preprocessing
-        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place, photo in enumerate(photos):
-            alike[prepare.shape_for(photo)].append(place)
-        found: dict[int, PhotoTokens] = {}
-        for shape, places in alike.items():
-            maps, pooled = self._run(prepare.pixels([photos[place] for place in places], shape, self.device))
-            for i, place in enumerate(places):
-                found[place] = PhotoTokens((maps[i],), None if pooled is None else pooled[i])
-        return [found[place] for place in range(len(photos))]
+        shapes = [prepare.shape_for(photo) for photo in photos]
+
+        def run(alike: list[Image.Image], shape: tuple[int, int]) -> list[PhotoTokens]:
+            maps, pooled = self._run(prepare.pixels(alike, shape, self.device))
+            return [PhotoTokens((each,), None if pooled is None else pooled[i]) for i, each in enumerate(maps)]
+
+        return map_by_shape(run, photos, shapes, one_a_thread=False)
 
     def _run(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         half = self.device.type == "cuda"

@@ -5,7 +5,6 @@ Legend: B photos, k boxes of one photo, K boxes of all photos, m regions.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from han_retrieval.regions.bottom_up.saving import load_network
 from han_retrieval.regions.choose import PHOTO, choose, photo_first
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
 from han_retrieval.regions.regions import Regions
-from han_retrieval.regions.workers import map_on_threads
+from han_retrieval.regions.workers import map_by_shape
 from han_retrieval.stages import stage
 
 SHIPPED = Path(__file__).parents[2] / "pretrained" / "bottom_up"
@@ -88,23 +87,14 @@ class BottomUpDetector:
         return self._grouped(photos, with_features=False)
 
     def _grouped(self, photos: Sequence[Image.Image], *, with_features: bool) -> list[Regions]:
-        shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place, photo in enumerate(photos):
-            shapes[shape_for(*photo.size, size=self.network.config.size)].append(place)
-        if self._running is not self.network:  # a photo a thread
-            groups = [(shape, [place]) for shape, places in shapes.items() for place in places]
-        else:
-            groups = list(shapes.items())
+        shapes = [shape_for(*photo.size, size=self.network.config.size) for photo in photos]
 
         @torch.inference_mode()
-        def detect(group: tuple[tuple[int, int], list[int]]) -> list[Regions]:
+        def detect(alike: list[Image.Image], shape: tuple[int, int]) -> list[Regions]:
             with stage("network"):
-                return self._detect([photos[p] for p in group[1]], group[0], with_features=with_features)
+                return self._detect(alike, shape, with_features=with_features)
 
-        found: dict[int, Regions] = {}
-        for (_, places), alike in zip(groups, map_on_threads(detect, groups), strict=True):
-            found.update(zip(places, alike, strict=True))
-        return [found[place] for place in range(len(photos))]
+        return map_by_shape(detect, photos, shapes, one_a_thread=self._running is not self.network)
 
     @torch.inference_mode()
     def predict(self, photo: Image.Image, boxes: np.ndarray) -> BoxPredictions:
