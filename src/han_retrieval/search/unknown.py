@@ -40,7 +40,8 @@ MUCH_UNKNOWN = 1 / 3
 """The greatest share of a sentence that may be unknown words for its scores to have a probability.
 
 "an astronaut on the moon" has more where "astronaut" is unknown. So have 2.7 % of the captions of Flickr8k's dev
-photos. 18 % have some unknown word; these find their photo as often as others do, since their other words suffice.
+photos, which find their photo among the first ten for 52 % (up to a half unknown). Captions of which less is unknown do
+so for 71 %, those of known words for 79 %.
 """
 _ALIKE = 0.8  # of difflib's ratio: one letter more or less in "running"
 _MOST_SLIPS = 5  # in a sentence; comparing a word with thousands takes milliseconds
