@@ -87,6 +87,20 @@ def test_the_detectors_own_features_can_stand_before_those_of_a_backbone(tmp_pat
     assert detector_for(detector.fingerprint).fingerprint == detector.fingerprint
 
 
+def test_the_own_features_of_bottom_up_are_those_of_one_pass_over_the_photo():
+    photo = noise(320, 240)
+    alone, beside = (load_detector(f"bottom-up{rest}", regions=6) for rest in ("", "+own+efficientnet-lite2:64"))
+    [twice], [once] = alone.detect([photo]), beside.detect([photo])
+    own = once.features[:, : alone.feature_size]
+    large = (twice.boxes[:, 2:] - twice.boxes[:, :2]).prod(1) >= 320 * 240 / 6
+    assert np.array_equal(once.boxes, twice.boxes)
+    assert large.any()
+    assert not large.all()
+    assert np.array_equal(own[~large], twice.features[~large])
+    assert np.array_equal(own[large, 1280:], twice.features[large, 1280:])
+    assert not np.array_equal(own[large, :1280], twice.features[large, :1280])
+
+
 def test_a_large_photo_is_decoded_at_the_scale_that_all_parts_need(tmp_path):
     timm = f"timm:{save_timm(tmp_path, 'vit_tiny_patch16_224', **VIT)}"
     assert load_detector("bottom-up+own+efficientnet-lite2:224", regions=6).size_needed(4000, 4000) == (416, 416)

@@ -67,8 +67,9 @@ class CombinedDetector:
         tokens = list(zip(*encoded, strict=True))  # of each photo
         if self._boxes is None:
             return [self._patches(photo, of_photo) for photo, of_photo in zip(photos, tokens, strict=True)]
-        # A detector may leave its own features out, which saves it the time for them.
-        find = self._boxes.detect if self._keeps_own else getattr(self._boxes, "detect_boxes", self._boxes.detect)
+        # A detector may leave out features, which saves it the time for them.
+        cheaper = "detect_own" if self._keeps_own else "detect_boxes"
+        find = getattr(self._boxes, cheaper, self._boxes.detect)
         found = zip(find(photos), tokens, strict=True)
         return [described(regions, of_photo, keeps_own=self._keeps_own) for regions, of_photo in found]
 

@@ -44,6 +44,10 @@ class Detector(Protocol):
     that it resizes an upright photo of that size to, at most. A file of a much larger photo is then decoded at a
     smaller scale, which is quicker, and the boxes that it gives are scaled to the photo's own pixels
     (``detect_whole``).
+
+    Where a backbone describes the boxes (``BOXES+FEATURES``), features are not asked for: a method ``detect_boxes``
+    like ``detect`` may save the time for them. Where they are kept beside the backbone's (``BOXES+own+FEATURES``), a
+    method ``detect_own`` may leave out those for which the photo would pass a network again; ``feature_size`` stays.
     """
 
     @property

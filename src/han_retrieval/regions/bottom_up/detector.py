@@ -5,8 +5,9 @@ Legend: B photos, k boxes of one photo, K boxes of all photos, m regions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +33,28 @@ _LARGE_SHARE = 1 / 6  # of a photo's area, from which a box is large
 _SURE = 0.3  # the least probability of an attribute that is named
 # IoU from which boxes of different nouns are one region: captions call the same object man, guy and person.
 _COINCIDING = 0.6
+
+
+class _Found(NamedTuple):
+    """What finding the boxes of photos of one shape gives.
+
+    Attributes:
+        photos: The photos.
+        shape: (w, h) that they were resized to.
+        top: (B, 1280, h, w), the backbone's last map of the resized photos.
+        boxes: (k, 4) of each photo, in pixels of the resized one.
+        representation: (K, r) float32, from which the heads predict.
+    """
+
+    photos: Sequence[Image.Image]
+    shape: tuple[int, int]
+    top: Tensor
+    boxes: list[Tensor]
+    representation: Tensor
+
+    def means(self) -> Tensor:
+        """(K, 1280) float32: means of the map in the boxes."""
+        return mean_in_boxes(self.top.float(), self.boxes)
 
 
 class BottomUpDetector:
@@ -79,20 +102,28 @@ class BottomUpDetector:
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
         """See ``Detector.detect``; photos of one shape pass the network together on a GPU, one a thread on the CPU."""
-        return self._grouped(photos, with_features=True)
+        return self._grouped(photos, self._features)
 
     @torch.inference_mode()
     def detect_boxes(self, photos: Sequence[Image.Image]) -> list[Regions]:
-        """The same boxes, names and scores without features, for which the backbone sees each photo twice."""
-        return self._grouped(photos, with_features=False)
+        """The same boxes, names and scores without features."""
+        return self._grouped(photos, lambda found: found.representation[:, :0])
 
-    def _grouped(self, photos: Sequence[Image.Image], *, with_features: bool) -> list[Regions]:
+    @torch.inference_mode()
+    def detect_own(self, photos: Sequence[Image.Image]) -> list[Regions]:
+        """The same with the features that finding them gives: means of large boxes are of the large photo too.
+
+        The backbone then sees each photo once instead of twice.
+        """
+        return self._grouped(photos, lambda found: torch.cat([found.means(), found.representation], dim=1))
+
+    def _grouped(self, photos: Sequence[Image.Image], features: Callable[[_Found], Tensor]) -> list[Regions]:
         shapes = [shape_for(*photo.size, size=self.network.config.size) for photo in photos]
 
         @torch.inference_mode()
         def detect(alike: list[Image.Image], shape: tuple[int, int]) -> list[Regions]:
             with stage("network"):
-                return self._detect(alike, shape, with_features=with_features)
+                return self._detect(alike, shape, features)
 
         return map_by_shape(detect, photos, shapes, one_a_thread=self._running is not self.network)
 
@@ -105,7 +136,9 @@ class BottomUpDetector:
         of_photo = torch.from_numpy(boxes.astype(np.float32) * scale).to(self.device)
         return self._running.predict(self._running.maps(large), [of_photo], large)
 
-    def _detect(self, photos: Sequence[Image.Image], shape: tuple[int, int], *, with_features: bool) -> list[Regions]:
+    def _detect(
+        self, photos: Sequence[Image.Image], shape: tuple[int, int], features: Callable[[_Found], Tensor]
+    ) -> list[Regions]:
         """The regions of photos resized to one (w, h)."""
         large = pixels(photos, shape, self.device)
         maps = self._running.maps(large)
@@ -113,12 +146,10 @@ class BottomUpDetector:
             boxes, scores = self._boxes(large, maps)
         counts = [len(of_photo) for of_photo in boxes]
         predicted = self._running.predict(maps, boxes, large)
-        features = predicted.representation[:, :0]
-        if with_features:
-            features = torch.cat([self._means(photos, maps["top"], shape, boxes), predicted.representation], dim=1)
+        described = features(_Found(photos, shape, maps["top"], boxes, predicted.representation))
         names = iter(self._names(predicted))
         found = []
-        for photo, of_photo, in_large, score in zip(photos, features.split(counts), boxes, scores, strict=True):
+        for photo, of_photo, in_large, score in zip(photos, described.split(counts), boxes, scores, strict=True):
             _, *labels = (next(names) for _ in in_large)
             scale = np.array([photo.width / shape[0], photo.height / shape[1]] * 2, np.float32)
             found.append(
@@ -152,17 +183,16 @@ class BottomUpDetector:
             kept.append(photo_first(boxes[places], scores[places], (), width=width, height=height))
         return [boxes for boxes, _, _ in kept], [scores for _, scores, _ in kept]
 
-    def _means(self, photos: Sequence[Image.Image], top: Tensor, shape: tuple[int, int], boxes: list[Tensor]) -> Tensor:
-        """(K, 1280): means of the backbone's last map; those of large boxes from that of a small photo."""
+    def _features(self, found: _Found) -> Tensor:
+        """(K, D): means of the map, those of large boxes from the map of a small photo, then the representation."""
+        shape = found.shape
         small = shape_for(*shape, size=_SMALL)
-        of_small = self._running.backbone(pixels(photos, small, self.device)).float()
+        of_small = self._running.backbone(pixels(found.photos, small, self.device)).float()
         scale = torch.tensor([small[0] / shape[0], small[1] / shape[1]] * 2, device=self.device)
-        is_large = torch.cat([(b[:, 2:] - b[:, :2]).prod(1) for b in boxes]) >= _LARGE_SHARE * shape[0] * shape[1]
-        return torch.where(
-            is_large.unsqueeze(1),
-            mean_in_boxes(of_small, [b * scale for b in boxes]),
-            mean_in_boxes(top.float(), boxes),
-        )
+        is_large = torch.cat([(b[:, 2:] - b[:, :2]).prod(1) for b in found.boxes]) >= _LARGE_SHARE * shape[0] * shape[1]
+        in_small = mean_in_boxes(of_small, [b * scale for b in found.boxes])
+        means = torch.where(is_large.unsqueeze(1), in_small, found.means())
+        return torch.cat([means, found.representation], dim=1)
 
     def _names(self, predicted: BoxPredictions) -> list[str]:
         """ "red shirt": the likeliest noun, behind the likeliest attribute that goes with it if that is sure enough."""
