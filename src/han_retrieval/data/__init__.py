@@ -15,7 +15,6 @@ from han_retrieval.data.photos import (
     PHOTO_SUFFIXES,
     PhotoInfo,
     ShrinkTo,
-    UnreadablePhotoError,
     add_name,
     count_pixels,
     full_size,
@@ -29,6 +28,7 @@ from han_retrieval.data.photos import (
 from han_retrieval.data.read import read_dataset, refuse_missing
 from han_retrieval.data.scan import scan_image_ids, scan_splits
 from han_retrieval.data.sentences import read_sentences
+from han_retrieval.data.stored_files import UnreadablePhotoError
 from han_retrieval.parsing import read_lines
 
 __all__ = [

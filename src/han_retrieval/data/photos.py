@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,10 +21,12 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from han_retrieval.data.jpegs import check_scans, decode_cut
 from han_retrieval.data.packed import PhotoBytes
+from han_retrieval.data.stored_files import UnreadablePhotoError, open_stored
 from han_retrieval.data.url_path import UrlPath
+from han_retrieval.data.urls import read_url
 from han_retrieval.data.written import place_of, read_position, read_text
-from han_retrieval.errors import ConfigError, DataError, HANError, StoreError, one_line
-from han_retrieval.objects import ObjectPath, is_remote, to_path
+from han_retrieval.errors import ConfigError, DataError, HANError, one_line
+from han_retrieval.objects import to_path
 
 register_heif_opener()
 
@@ -73,7 +74,6 @@ _MARGIN = 1.5
 
 ShrinkTo = int | Callable[[int, int], tuple[int, int]]
 """The pixels that are needed of a photo on both sides, or what gives them for its upright width and height."""
-MOST_BYTES = 2**31  # a photo of the most pixels takes less in any format, and hashing this much takes seconds
 
 # Pillow warns on stderr about what open_photo reports or refuses, and about odd metadata, which does no harm.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -82,10 +82,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 def reason_without(path: str | Path | UrlPath | PhotoBytes, error: HANError) -> str:
     """What an error says of a file, without the path before it."""
     return str(error).removeprefix(one_line(f"{path}:")).lstrip()
-
-
-class UnreadablePhotoError(DataError):
-    """A photo's file cannot be read now, which says nothing of its content: it may be readable another time."""
 
 
 def open_file(path: str | Path | UrlPath) -> IO[bytes]:
@@ -98,55 +94,8 @@ def open_file(path: str | Path | UrlPath) -> IO[bytes]:
         DataError: It is a folder, a pipe, a device or the like, empty, or larger than any photo.
     """
     if isinstance(path, UrlPath):
-        from han_retrieval.data.urls import read_url
-
         return BytesIO(read_url(path.url))
-    path = to_path(path)
-    if is_remote(path):
-        return _open_object(path)
-    try:
-        # Without O_NONBLOCK, opening a named pipe waits for a writer.
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
-    except FileNotFoundError:
-        raise UnreadablePhotoError(f"{path}: no such photo") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder, not a photo") from None
-    except (OSError, ValueError) as error:
-        if Path(path).is_dir():  # which Windows has no permission to open
-            raise DataError(f"{path}: is a folder, not a photo") from None
-        raise UnreadablePhotoError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    status = os.fstat(file.fileno())
-    fault = None
-    if not stat.S_ISREG(status.st_mode):
-        fault = "is no regular file"
-    elif not status.st_size:  # files of /proc are too, and reading some of them never ends
-        fault = "the file is empty"
-    elif status.st_size > MOST_BYTES:
-        fault = f"{status.st_size:,} bytes, more than a photo takes"
-    if fault:
-        file.close()
-        raise DataError(f"{path}: {fault}")
-    return file
-
-
-def _open_object(path: ObjectPath) -> IO[bytes]:
-    """As ``open_file``."""
-    from han_retrieval.objects.cache import local_copy
-
-    try:
-        size = path.stat().st_size
-        if not size:
-            raise DataError(f"{path}: the file is empty")
-        if size > MOST_BYTES:
-            raise DataError(f"{path}: {size:,} bytes, more than a photo takes")
-        copy = local_copy(path)
-        return BytesIO(copy) if isinstance(copy, bytes) else copy.open("rb")
-    except FileNotFoundError:
-        raise UnreadablePhotoError(f"{path}: no such photo") from None
-    except OSError as error:
-        raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None
-    except StoreError as error:
-        raise UnreadablePhotoError(str(error)) from None
+    return open_stored(to_path(path))
 
 
 def open_photo(

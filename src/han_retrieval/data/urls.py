@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from han_retrieval.data.packed import PackedPhoto
-from han_retrieval.data.photos import UnreadablePhotoError, open_file
+from han_retrieval.data.stored_files import UnreadablePhotoError, open_stored
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.objects import is_remote, to_path
 
@@ -27,7 +27,7 @@ class UrlPhotos:
             UnreadablePhotoError: It cannot be read now.
         """
         if is_remote(to_path(place)):
-            return open_file(to_path(place)).read()
+            return open_stored(to_path(place)).read()
         with _reading(place):
             system, path = _open(place)
             for seconds in (*_WAITS, None):

@@ -19,7 +19,8 @@ from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto
 from han_retrieval.data.parquet import shards, split_of_file
-from han_retrieval.data.photos import MOST_BYTES, PHOTO_SUFFIXES
+from han_retrieval.data.photos import PHOTO_SUFFIXES
+from han_retrieval.data.stored_files import MOST_BYTES
 from han_retrieval.errors import DataError
 from han_retrieval.parsing import shown
 

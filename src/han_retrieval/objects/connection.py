@@ -13,12 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from han_retrieval.errors import ConfigError, StoreError
-
-if TYPE_CHECKING:
-    from han_retrieval.objects.path import ObjectPath
 
 SCHEMES = ("s3", "gs", "az")
 
@@ -35,6 +32,29 @@ _KEYS = {
 }
 
 
+@runtime_checkable
+class InBucket(Protocol):
+    """A place in a bucket, such as an ``ObjectPath``; as text, its URL."""
+
+    @property
+    def scheme(self) -> str:
+        """One of ``SCHEMES``."""
+        ...
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        ...
+
+
+class _Bucket(NamedTuple):
+    scheme: str
+    bucket: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.bucket}"
+
+
 @lru_cache
 def require_obstore() -> None:
     """Check that ``obstore`` is installed.
@@ -46,7 +66,7 @@ def require_obstore() -> None:
         raise ConfigError("object storage needs obstore: pip install 'han-retrieval[s3]'")
 
 
-def bucket_of(path: ObjectPath) -> Any:
+def bucket_of(path: InBucket) -> Any:
     """The bucket of a path, of which the first call of a process has made sure that it can be listed.
 
     Raises:
@@ -58,9 +78,7 @@ def bucket_of(path: ObjectPath) -> Any:
 
 def lance_options(path: object) -> dict[str, str] | None:
     """Lance's ``storage_options`` for a table; None for one on this machine."""
-    from han_retrieval.objects.path import is_remote
-
-    if not is_remote(path):
+    if not isinstance(path, InBucket):
         return None
     bucket_of(path)  # a wrong name or address is told at once
     options = {
@@ -72,7 +90,7 @@ def lance_options(path: object) -> dict[str, str] | None:
 
 
 @contextmanager
-def explained(path: ObjectPath) -> Iterator[None]:
+def explained(path: InBucket) -> Iterator[None]:
     """Make of obstore's errors those of files, or a ``StoreError``.
 
     Raises:
@@ -96,7 +114,7 @@ def explained(path: ObjectPath) -> Iterator[None]:
         raise StoreError(f"{path}: {explain(path, str(error))}") from None
 
 
-def explain(path: ObjectPath, text: str) -> str:
+def explain(path: InBucket, text: str) -> str:
     """What is wrong and how to mend it, of an error of ``object_store``, be it obstore's or Lance's."""
     found = re.search(r"<Code>(\w+)</Code>", text)
     code = found[1] if found else ""
@@ -127,10 +145,7 @@ def _no_credentials(scheme: str) -> str:
 def _reached(scheme: str, name: str, _: frozenset[tuple[str, str]]) -> Any:
     import obstore
 
-    from han_retrieval.objects.path import ObjectPath
-
-    place = ObjectPath(f"{scheme}://{name}")
-    with explained(place):
+    with explained(_Bucket(scheme, name)):
         first = _connect(scheme, name, tries=_FIRST_TRIES, seconds=_FIRST_SECONDS, timeout=f"{_ANSWER_SECONDS}s")
         next(iter(obstore.list(first, chunk_size=1)), None)
         return _connect(scheme, name, tries=_TRIES, seconds=_SECONDS)
