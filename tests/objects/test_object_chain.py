@@ -42,7 +42,7 @@ def test_from_photos_to_answers(url, tmp_path, capsys):
         han(
             "evaluate", model, photos, "--features", f"{place}/features", "--split", "train", "--json", model / "e.json"
         )
-        results.append(json.loads(file.read_text())["text_to_image"])
+        results.append(json.loads((model / "e.json").read_text())["text_to_image"])
         # The photos of the one are in object storage, too.
         source, options = f"{place}/photos", ("--model", tmp_path / "model-here", "--json")
         results.append(counts(han("index", source, "--out", f"{place}/index", *options)))
