@@ -8,6 +8,7 @@ from PIL import Image
 
 from han_retrieval.errors import ConfigError, HANError, ModelError
 from han_retrieval.regions import detector_for, load_detector
+from han_retrieval.regions.backbones import efficientnet
 from han_retrieval.regions.grid import GridDetector, pyramid
 
 
@@ -104,3 +105,17 @@ def test_detectors_by_name_and_by_fingerprint(detector):
 def test_a_name_that_is_none_says_what_there_is(name, message):
     with pytest.raises(ConfigError, match=message):
         load_detector(name, regions=36)
+
+
+def test_bfloat16_changes_features_little_and_no_fingerprint(monkeypatch):
+    photos, found, names = [noise(320, 240, seed) for seed in range(2)], [], set()
+    for is_rounded in (False, True):
+        monkeypatch.setattr(efficientnet, "has_bfloat16", lambda is_rounded=is_rounded: is_rounded)
+        detector = GridDetector(regions=5)
+        found.append(detector.detect(photos))
+        names.add(detector.fingerprint)
+    for one, other in zip(*found, strict=True):
+        a, b = (each.features.astype(np.float32) for each in (one, other))
+        assert not np.array_equal(a, b)
+        assert ((a * b).sum(1) > 0.99 * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)).all()
+    assert len(names) == 1

@@ -23,6 +23,7 @@ from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
 from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionRow, RegionStore, extract, load_detector
+from han_retrieval.regions.backbones import efficientnet
 from han_retrieval.regions.efficientnet_lite import EfficientNetLite2
 from han_retrieval.training import TrainingConfig, train
 from han_retrieval.training.augment import Change, draw
@@ -36,6 +37,14 @@ def config(**changes: object) -> TrainingConfig:
     backbone = {"trained": True, "head_epochs": 1, "frozen_stages": 6, "precision": "float32"}
     backbone |= changes.pop("backbone", {})  # type: ignore[arg-type]
     return small_config(**{"epochs": 2, "backbone": backbone, **changes})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_float32():
+    """Features in float32 on every processor, as the training here computes them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficientnet, "has_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="module")
