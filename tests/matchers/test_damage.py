@@ -16,6 +16,7 @@ from damaging import RANDOM, WAYS, damaged_copy, outcome, without_checksums
 from matchers_of_all_kinds import NAMES, SENTENCES, random_images, small_matcher
 
 from han_retrieval.errors import ModelError, StoreError
+from han_retrieval.files import BACKBONE_FOLDER
 from han_retrieval.matchers import load_matcher
 from han_retrieval.matchers.saving import folder_hash, model_folder
 from han_retrieval.search.calibration import Bin, Calibration
@@ -127,10 +128,11 @@ def test_a_change_on_purpose_is_accepted(tmp_path):
 
 
 def test_what_ships_is_whole():
-    for folder in (model_folder("default"), model_folder("default").parent / "bottom_up"):
+    model = model_folder("default")
+    for folder in (model, model / BACKBONE_FOLDER, model.parent / "bottom_up"):
         listed = folder_checksums.listed_files(folder)
         assert listed is not None
-        assert set(listed) == {path.name for path in folder.iterdir()} - {"README.md", NAME}
+        assert set(listed) == {path.name for path in folder.iterdir()} - {"README.md", NAME, BACKBONE_FOLDER}
         assert check_files(folder, listed) == []
 
 

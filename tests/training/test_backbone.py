@@ -187,6 +187,24 @@ def test_the_backbone_learns_and_is_found_again(trained, drawn, tmp_path):
     assert by_name.fingerprint == own.fingerprint
 
 
+def test_the_trained_backbone_can_see_photos_at_another_size(trained, drawn, tmp_path):
+    train(config(backbone={"final_size": 96}), *drawn, tmp_path / "model", progress=False)
+    one, other = (folder / "backbone/model.safetensors" for folder in (trained, tmp_path / "model"))
+    assert one.read_bytes() == other.read_bytes()
+    assert efficientnet.EfficientNetBackbone(str(tmp_path / "model/backbone")).sizes == (96,)
+    assert load_matcher(tmp_path / "model").config.detector_fingerprint.endswith("-96")
+
+
+@pytest.mark.parametrize(
+    ("detector", "size", "said"), [("grid", 96, "sees them at 224 and 448"), (DETECTOR, 5, "to 1024 pixels, not 5")]
+)
+def test_a_size_that_cannot_be_is_refused(detector, size, said, drawn, tmp_path):
+    dataset, _ = drawn
+    extract(dataset, load_detector(detector, regions=36), tmp_path / "features")
+    with pytest.raises(HANError, match=said):
+        task((dataset, RegionStore.open(tmp_path / "features")), backbone={"final_size": size})
+
+
 def test_what_the_detector_gives_itself_stays_beside_it(drawn, tmp_path):
     dataset, _ = drawn
     extract(dataset, load_detector("grid+own+efficientnet-lite2:64", regions=5), tmp_path / "features")

@@ -26,7 +26,13 @@ from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.files import BACKBONE_FOLDER
 from han_retrieval.regions import Regions, RegionStore
 from han_retrieval.regions.backbones.backbone import BackboneFingerprint, PhotoTokens
-from han_retrieval.regions.backbones.efficientnet import NAME, EfficientNetBackbone, save_backbone
+from han_retrieval.regions.backbones.efficientnet import (
+    LEAST_SIZE,
+    MOST_SIZE,
+    NAME,
+    EfficientNetBackbone,
+    save_backbone,
+)
 from han_retrieval.regions.combined import in_boxes
 from han_retrieval.regions.detector import Fingerprint
 from han_retrieval.regions.efficientnet_lite import EfficientNetLite2, scaled, shape_for
@@ -211,14 +217,14 @@ class BackboneTraining(MatcherTraining):
             raise ConfigError("--augmented has stored features, which --train-backbone computes anew: leave one out")
         backbone = backbone_of(store, config.backbone.weights)
         super().__init__(config, dataset, store, folder, **others)
-        self.sizes, self._own_size = backbone.sizes, store.feature_size - backbone.feature_size
+        self.sizes, self._own_size = _final_sizes(config, backbone), store.feature_size - backbone.feature_size
         self.network = LearningNetwork(backbone.network, config.backbone).to(self.module.device)
         self.facts["backbone"] = backbone.fingerprint
         stored = {each.name: getattr(self.data, each.name) for each in fields(self.data)}
         self.data = PhotoBatches(
             **stored,
             photos=_boxed(dataset, store, self.data.photo_ids),
-            sizes=self.sizes,
+            sizes=backbone.sizes,
             first_step=config.backbone.head_epochs * self.steps_per_epoch,
             own_size=self._own_size,
         )
@@ -283,6 +289,21 @@ class BackboneTraining(MatcherTraining):
         detector = split_fingerprint(self.data.store.fingerprint).described_by(backbone)
         others = {name: value for name, value in weights.items() if not name.startswith(_PREFIX)}
         super()._save(others, best, detector=detector)
+
+
+def _final_sizes(config: TrainingConfig, backbone: EfficientNetBackbone) -> tuple[int, ...]:
+    """The sizes at which the trained backbone sees photos."""
+    final = config.backbone.final_size
+    if not final:
+        return backbone.sizes
+    if len(backbone.sizes) > 1:
+        raise ConfigError(
+            f"backbone.final_size is for a backbone that sees photos at one size, such as BOXES+{NAME}:224; this one "
+            f"sees them at {' and '.join(map(str, backbone.sizes))}: leave it at 0"
+        )
+    if not LEAST_SIZE <= final <= MOST_SIZE:
+        raise ConfigError(f"backbone.final_size: photos are resized to {LEAST_SIZE} to {MOST_SIZE} pixels, not {final}")
+    return (final,)
 
 
 def _boxed(dataset: CaptionedPhotos, store: RegionStore, ids: Sequence[str]) -> dict[str, BoxedPhoto]:

@@ -82,6 +82,9 @@ class BackboneConfig(BaseModel):
         flip: Mirror every other photo.
         turn: Turn photos by 0, 90, 180 or 270 degrees, where up has no meaning.
         colour: The largest relative change of brightness, contrast and saturation.
+        final_size: The size, in pixels, at which the trained backbone sees photos; 0 for that of the training. As crops
+            enlarge what is in a photo, a somewhat larger size suits photos that are not cropped (Touvron et al.,
+            "Fixing the train-test resolution discrepancy", NeurIPS 2019).
         precision: Of the convolutions; "auto" takes bfloat16 where the processor computes in it.
         checkpointing: Compute the stages anew in the backward pass instead of keeping what they gave: less memory.
     """
@@ -98,6 +101,7 @@ class BackboneConfig(BaseModel):
     flip: bool = True
     turn: bool = False
     colour: Share = 0.2
+    final_size: CountOrNone = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpointing: bool = False
 

@@ -35,7 +35,7 @@ NAME = "efficientnet-lite2"
 # A photo is resized to about a size squared, at its own proportions. Features of large boxes come from a small photo
 # and those of small boxes from a large one, so that a box has about the size of the photos the network learned from.
 SIZES = (224, 448)
-_LEAST, _MOST = 64, 1024
+LEAST_SIZE, MOST_SIZE = 64, 1024
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
 
@@ -77,8 +77,8 @@ class EfficientNetBackbone:
         name, weights = NAME, WEIGHTS_SHA256
         self.sizes: tuple[int, ...] = SIZES
         if argument.isdecimal():
-            if not _LEAST <= int(argument) <= _MOST:
-                raise ConfigError(f"{NAME}:{argument}: photos are resized to {_LEAST} to {_MOST} pixels")
+            if not LEAST_SIZE <= int(argument) <= MOST_SIZE:
+                raise ConfigError(f"{NAME}:{argument}: photos are resized to {LEAST_SIZE} to {MOST_SIZE} pixels")
             name, self.sizes = f"{NAME}:{argument}", (int(argument),)
         elif argument:
             folder = local(argument)
