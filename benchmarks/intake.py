@@ -55,7 +55,7 @@ def run_index(first: Path, photos: Path) -> None:
 
     folder = model_folder(DEFAULT_MODEL)
     model = load_aligning_matcher(folder)
-    detector = detector_for(str(model.config.detector_fingerprint))
+    detector = detector_for(str(model.config.detector_fingerprint), model=folder)
     with tempfile.TemporaryDirectory() as out:
         options: dict[str, Any] = {"loaded": model, "detector": detector}
         index_photos([first], Path(out) / "index", **options)

@@ -29,7 +29,7 @@ from tqdm import tqdm  # noqa: E402
 
 from han_retrieval.data import read_dataset  # noqa: E402
 from han_retrieval.data.photos import open_photo  # noqa: E402
-from han_retrieval.matchers import load_aligning_matcher  # noqa: E402
+from han_retrieval.matchers import load_aligning_matcher, model_folder  # noqa: E402
 from han_retrieval.regions import RegionStore, detector_for  # noqa: E402
 from han_retrieval.search.encode import encode_regions  # noqa: E402
 from han_retrieval.search.near_duplicates import NEAR_DUPLICATE, photo_similarity  # noqa: E402
@@ -82,7 +82,7 @@ def main(model: Path, dataset: Path, features: Path, copies: int, picture: Path 
         found = store.read([photo.id for photo in photos[first : first + _AT_ONCE]])
         tokens += [normalize(its[there], dim=1) for its, there in zip(*encode_regions(han, found), strict=True)]
     shown = {}
-    detector = detector_for(store.fingerprint)
+    detector = detector_for(store.fingerprint, model=model_folder(model))
     chosen = np.random.default_rng(0).choice(len(photos), copies, replace=False)
     for name, change in CHANGES.items():
         found = []
