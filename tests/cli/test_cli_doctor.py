@@ -58,7 +58,7 @@ def test_each_kind_is_recognised(capsys, data, run, detector, texts):
         (run, "model and training run"),
         (detector, "detector"),
         (texts, "text encoder and training run"),
-        ("default", "model"),
+        ("default", "model and backbone"),
     ):
         code, out, _ = run_han(capsys, "doctor", path, "--json")
         found = json.loads(out)
