@@ -34,10 +34,10 @@ from torch.nn import functional  # noqa: E402
 from han_retrieval.data import PhotoInfo, read_dataset, read_sentences  # noqa: E402
 from han_retrieval.matchers import load_aligning_matcher, model_folder  # noqa: E402
 from han_retrieval.matchers.saving import folder_hash  # noqa: E402
-from han_retrieval.regions import Regions, RegionStore  # noqa: E402
+from han_retrieval.regions import RegionStore  # noqa: E402
 from han_retrieval.scoring import Tokens  # noqa: E402
 from han_retrieval.search import CANDIDATES, Index, MeanPooling, search  # noqa: E402
-from han_retrieval.search.encode import encode_photos  # noqa: E402
+from han_retrieval.search.encode import encode_found  # noqa: E402
 from han_retrieval.search.recall import candidate_recall  # noqa: E402
 from han_retrieval.search.rows import Encoded, PhotoFile, PhotoRow  # noqa: E402
 from han_retrieval.search.settings import Settings  # noqa: E402
@@ -54,27 +54,17 @@ def main() -> None:
     """What a search costs and what its candidates keep."""
 
 
-class _Stored:
-    """A detector that looks up a photo's regions; what it is given as photos are their ids."""
-
-    def __init__(self, store: RegionStore) -> None:
-        self.fingerprint, self.feature_size, self._store = store.fingerprint, store.feature_size, store
-
-    def detect(self, photos: Sequence[str]) -> list[Regions]:
-        return self._store.read(photos)
-
-
 def fill_index(model: Path, store: RegionStore, ids: Sequence[str], out: Path, *, storage: str = "int8") -> None:
     """An index of photos whose regions are in a store, without a look at the photos."""
     han = load_aligning_matcher(model)
     size = han.config.joint_size
     made_by = MadeBy(folder_hash(model), store.fingerprint, size, storage, MeanPooling.name, size)
-    detector, pooling = _Stored(store), MeanPooling(size)
+    pooling = MeanPooling(size)
     make_folder(out)
     table = PhotoTable.create(out / FIRST, made_by)
     for first in range(0, len(ids), _ROWS):
         some = ids[first : first + _ROWS]
-        found = encode_photos(han, detector, some, storage=storage, pooling=pooling)  # type: ignore[arg-type]
+        found = encode_found(han, store.read(some), storage=storage, pooling=pooling)
         rows = zip(some, found, strict=True)
         table.append([row_of(name, each) for name, each in rows if isinstance(each, Encoded)])
     table.tidy()

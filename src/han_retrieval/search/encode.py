@@ -28,6 +28,13 @@ def encode_photos(
     """For each upright photo what the index stores, or the reason why it cannot be indexed."""
     with stage("network"):
         found = detect_whole(detector, photos)
+    return encode_found(model, found, storage=storage, pooling=pooling)
+
+
+def encode_found(
+    model: AligningMatcher, found: Sequence[Regions], *, storage: str, pooling: Pooling
+) -> list[Encoded | str]:
+    """As ``encode_photos``, of regions that were found."""
     some = [regions for regions in found if len(regions.features)]
     with stage("encode"):
         encoded = iter(_encode(model, some, storage, pooling) if some else ())
