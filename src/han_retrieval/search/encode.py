@@ -34,7 +34,14 @@ def encode_photos(
 def encode_found(
     model: AligningMatcher, found: Sequence[Regions], *, storage: str, pooling: Pooling
 ) -> list[Encoded | str]:
-    """As ``encode_photos``, of regions that were found."""
+    """For each photo what the index stores, or the reason why it cannot be indexed.
+
+    Args:
+        model: Turns regions into tokens.
+        found: The regions of each photo, (m, D) features; a photo may have none.
+        storage: How tokens are stored, "int8" or "float16".
+        pooling: Makes the vector (e,) of a photo.
+    """
     some = [regions for regions in found if len(regions.features)]
     with stage("encode"):
         encoded = iter(_encode(model, some, storage, pooling) if some else ())

@@ -122,7 +122,7 @@ def save_backbone(folder: Path, weights: dict[str, Tensor], sizes: Sequence[int]
     Args:
         folder: Made if it is not there; each file is written whole.
         weights: The network's, by name; kept in float16.
-        sizes: Of the photos that it was trained on.
+        sizes: Of the photos that it is for, in pixels: each is resized to about a size squared.
         card: README.md.
     """
     folder.mkdir(parents=True, exist_ok=True)
