@@ -10,10 +10,15 @@ PRECISIONS = ("float32", "bfloat16")
 
 @functools.cache
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16; False where it cannot be told."""
+    """Whether the processor multiplies faster in bfloat16 than in float32; False where it cannot be told.
+
+    AVX-512 has such products on Intel's processors too, but there they run at half the rate of float32's (Emerald
+    Rapids; docs/results/speed.md). What is fast there is AMX, which virtual machines may hide.
+    """
     try:
-        from llvmlite.binding import get_host_cpu_features
+        from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
     except ImportError:
         return False
     features = get_host_cpu_features()
-    return any(features.get(name) for name in ("avx512bf16", "amx-bf16", "bf16"))
+    by_amd = get_host_cpu_name().startswith("znver")
+    return bool(features.get("amx-bf16") or features.get("bf16") or (features.get("avx512bf16") and by_amd))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.scoring import api
-from han_retrieval.scoring.cpu import lanes, products, tiles
+from han_retrieval.scoring.cpu import lanes, products, tile_kernel, tiles
 from han_retrieval.scoring.cpu.compiling import njit
 from han_retrieval.scoring.cpu.layout import Layout
 
@@ -163,7 +163,7 @@ def test_a_second_backward_gives_the_same():
 
 def test_an_error_in_a_thread_is_raised_and_leaves_the_threads_as_they_were(monkeypatch):
     model = random_model()
-    monkeypatch.setattr(tiles, "_multiply", lambda *_: 1 / 0)
+    monkeypatch.setattr(tiles, "_room", lambda *_: 1 / 0)
     before = torch.get_num_threads()
     with pytest.raises(ZeroDivisionError):
         model.similarity(*random_items(3, 5, 4, 6))
@@ -198,7 +198,7 @@ def test_exp_is_that_of_numpy():
     assert not out[:, :1].any()
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+@pytest.mark.parametrize("rows", [1, 3, 4, 9, 14])
 @pytest.mark.parametrize("columns", [1, 2, 3, 7])
 @pytest.mark.parametrize("count", [0, 1, 6])
 def test_products_are_those_of_numpy(rows, columns, count):
@@ -219,6 +219,37 @@ def test_products_are_those_of_numpy(rows, columns, count):
     before = sums.copy()
     products.add_product(sums, left, right)
     assert_close(torch.from_numpy(sums), torch.from_numpy(before + exact.sum(-1)), 1e-5)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_tiles_products_are_those_of_numpy(whole):
+    random = np.random.default_rng(0)
+    words, d, first, n = 7, tile_kernel.COUNT + 3, 2, 3
+    images = tuple(random.standard_normal((6, rows, d)).astype(np.float32) for rows in (5, 10))
+    texts = tuple(random.standard_normal((words * k, d, lanes.LANES)).astype(np.float32) for k in (1, 2))
+    size, skipped, at = ((6, words), 0, first) if whole else ((tile_kernel.IMAGES_AT_ONCE, n), 4, 0)
+    blocks = tuple(
+        lanes.zeros((size[0], x.shape[1], size[1] * k, lanes.LANES)) for x, k in zip(images, (1, 2), strict=True)
+    )
+    assert tile_kernel.are_whole(blocks, 6, words) == whole
+    factors = tile_kernel.Factors(images, texts)
+    tile_kernel.multiply(blocks, factors, 4, 6, first, n, words, skipped, at)
+    for block, left, right, k in zip(blocks, images, texts, (1, 2), strict=True):
+        exact = np.einsum("zid,jdv->zijv", left[4:].astype(np.float64), right[k * first : k * (first + n)])
+        found = block[4 - skipped : 6 - skipped, :, k * at : k * (at + n)]
+        assert_close(torch.from_numpy(found), torch.from_numpy(exact), 1e-6)
+        assert np.count_nonzero(block) == exact.size  # the rest is as it was
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_memory_of_kernels_starts_with_a_line_of_the_cache(dtype):
+    for size in (1, 3, 1000):
+        array = lanes.empty((size, 2, lanes.LANES), dtype)
+        assert array.shape == (size, 2, lanes.LANES)
+        assert array.dtype == dtype
+        assert array.ctypes.data % lanes.LINE == 0
+        assert array.flags.c_contiguous
+        assert not lanes.zeros((size, 3), dtype).any()
 
 
 @pytest.mark.parametrize("alignment", ["words", "both"])

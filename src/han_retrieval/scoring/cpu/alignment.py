@@ -81,9 +81,9 @@ class _Alignment:
         alignment_kernel.backward(*self._arguments(inputs), *d_matches, d_inputs.blocks[0], d_lengths, d_gram)
 
     def _arguments(self, inputs: TileInputs) -> tuple[Any, ...]:
-        (cosines,) = inputs.blocks
-        scratch = make_scratch(cosines.shape[1], int(inputs.lengths.max()))
-        return cosines, *self._sources(inputs), inputs.lengths, self.temperature, self.clipped, scratch
+        scratch = make_scratch(inputs.blocks[0].shape[1], int(inputs.lengths.max()))
+        sources = self._sources(inputs)
+        return inputs.factors, inputs.blocks, *sources, inputs.lengths, self.temperature, self.clipped, scratch
 
     def _sources(self, inputs: TileInputs) -> tuple[Array, Array, Array]:
         if self.directions == ("words",):

@@ -24,6 +24,7 @@ from han_retrieval.scoring.cpu.lanes import (
     TINY,
     Array,
     add_to_row,
+    empty,
     exp,
     keep_if_greater,
     load,
@@ -33,7 +34,9 @@ from han_retrieval.scoring.cpu.lanes import (
     store,
     transposed,
 )
+from han_retrieval.scoring.cpu.pair_kernel import copy_row
 from han_retrieval.scoring.cpu.products import add_product, product
+from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, are_whole, multiply
 
 
 class AlignmentScratch(NamedTuple):
@@ -46,12 +49,13 @@ class AlignmentScratch(NamedTuple):
 def make_scratch(m: int, n: int) -> AlignmentScratch:
     """Scratch memory for pairs of m regions and at most n words, in either direction."""
     most = max(m, n)
-    return AlignmentScratch(np.empty((3, most, most, LANES), np.float32), np.empty((5, 1, most, LANES), np.float32))
+    return AlignmentScratch(empty((3, most, most, LANES)), empty((5, 1, most, LANES)))
 
 
 @cached_njit
 def forward(
-    cosines: Array,
+    factors: Factors | None,
+    blocks: tuple[Array],
     closed: Array,
     lengths: Array,
     gram: Array,
@@ -64,7 +68,9 @@ def forward(
     """Matches r of all pairs of a tile.
 
     Args:
-        cosines: (I, m, C, LANES), zeros where there is no attending token.
+        factors: Of the block, or None if it is filled.
+        blocks: Room for products, see ``tile_kernel``: cosines (I, m, C, LANES), zeros where there is no attending
+            token.
         closed: Of regions (I, m), of words (1, C, LANES): 0, or -1e30 where there is no source.
         lengths: Of the sources, likewise.
         gram: Of regions (I, m, m), of words (sum of n^2 over groups, LANES): cosines among sources.
@@ -74,18 +80,24 @@ def forward(
         scratch: From ``make_scratch``.
         matches: (I, C, LANES) of words, or (I, groups, m, LANES) of regions; filled.
     """
+    count, total = matches.shape[0], words.sum()
+    whole = are_whole(blocks, count, total)
     first = first_square = 0
     for group in range(len(words)):
         n = words[group]
-        for z in range(cosines.shape[0]):
-            x = _cosines(cosines, closed, z, first, n)
-            match(
-                x, _row(closed, z, first, n), _row(lengths, z, first, n), _square(gram, z, first_square, n),
-                temperature, clipped, scratch,
-            )  # fmt: skip
-            r = _matches(matches, z, group, first, n)
-            for j in range(x.shape[1]):
-                store(load(scratch.rows[0], 0, j), r, 0, j)
+        at = first if whole else 0
+        for start in range(0, count, IMAGES_AT_ONCE):
+            stop = min(start + IMAGES_AT_ONCE, count)
+            skipped = 0 if whole else start
+            if factors is not None:
+                multiply(blocks, factors, start, stop, first, n, total, skipped, at)
+            for z in range(start, stop):
+                x = _cosines(blocks[0], closed, z - skipped, at, n)
+                match(
+                    x, _row(closed, z, first, n), _row(lengths, z, first, n), _square(gram, z, first_square, n),
+                    temperature, clipped, scratch,
+                )  # fmt: skip
+                copy_row(scratch.rows[0], _matches(matches, z, group, first, n))
         first += n
         first_square += n * n
 
@@ -138,7 +150,8 @@ def match(
 
 @cached_njit
 def backward(
-    cosines: Array,
+    factors: Factors | None,
+    blocks: tuple[Array],
     closed: Array,
     lengths: Array,
     gram: Array,
@@ -155,26 +168,28 @@ def backward(
 
     ``d_cosines`` are filled; ``d_lengths`` and ``d_gram`` are added to. The forward is computed again in cache.
     """
+    count, total = d_matches.shape[0], words.sum()
+    whole = are_whole(blocks, count, total)
     first = first_square = 0
     for group in range(len(words)):
         n = words[group]
-        for z in range(cosines.shape[0]):
-            x = _cosines(cosines, closed, z, first, n)
-            of_lengths = _row(lengths, z, first, n)
-            match(
-                x,
-                _row(closed, z, first, n),
-                of_lengths,
-                _square(gram, z, first_square, n),
-                temperature,
-                clipped,
-                scratch,
-            )
-            match_backward(
-                x, of_lengths, clipped, scratch, _matches(d_matches, z, group, first, n),
-                _cosines(d_cosines, closed, z, first, n), _row(d_lengths, z, first, n),
-                _square(d_gram, z, first_square, n),
-            )  # fmt: skip
+        at = first if whole else 0
+        for start in range(0, count, IMAGES_AT_ONCE):
+            stop = min(start + IMAGES_AT_ONCE, count)
+            skipped = 0 if whole else start
+            if factors is not None:
+                multiply(blocks, factors, start, stop, first, n, total, skipped, at)
+            for z in range(start, stop):
+                x, of_lengths = _cosines(blocks[0], closed, z - skipped, at, n), _row(lengths, z, first, n)
+                match(
+                    x, _row(closed, z, first, n), of_lengths, _square(gram, z, first_square, n), temperature, clipped,
+                    scratch,
+                )  # fmt: skip
+                match_backward(
+                    x, of_lengths, clipped, scratch, _matches(d_matches, z, group, first, n),
+                    _cosines(d_cosines, closed, z, first, n), _row(d_lengths, z, first, n),
+                    _square(d_gram, z, first_square, n),
+                )  # fmt: skip
         first += n
         first_square += n * n
 

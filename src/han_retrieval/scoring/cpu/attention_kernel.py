@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from han_retrieval.scoring.cpu.compiling import njit
-from han_retrieval.scoring.cpu.lanes import LANES, TINY, Array, exp, load, maximum, splat, sqrt, store, transposed
+from han_retrieval.scoring.cpu.lanes import TINY, Array, exp, load, maximum, splat, sqrt, store, transposed
 from han_retrieval.scoring.cpu.pair_kernel import ImageTables, PairScratch, TextTables, attended_slots
 from han_retrieval.scoring.cpu.products import add_product, product
-
-
-@njit
-def quarters(cross: Array) -> tuple[Array, Array, Array, Array]:
-    """(2 m, n, 2 LANES) products of [u, c] with [u, c] to u.u, u.c, c.u and c.c, (m, n, LANES) each."""
-    m = cross.shape[0] // 2
-    return cross[:m, :, :LANES], cross[:m, :, LANES:], cross[m:, :, :LANES], cross[m:, :, LANES:]
 
 
 @njit

@@ -6,6 +6,7 @@ no remainders and no sums across a register. A *lanes matrix* is a float32 array
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,25 @@ GONE = np.float32(1.5e-24)
 """A squared length of at most this was cut off at ``TINY`` and has no gradient."""
 
 LANES = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
+
+LINE = 64
+"""Bytes of a line of the cache, and of the widest vector."""
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+    """An array of which no vector straddles two lines of the cache. NumPy's own memory may start anywhere."""
+    count = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(count + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + count].view(dtype).reshape(shape)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+    """The same, all zeros."""
+    array = empty(shape, dtype)
+    array[:] = 0
+    return array
+
 
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)

@@ -80,4 +80,12 @@ class _OneWay:
     def _arguments(self, inputs: TileInputs) -> tuple[Any, ...]:
         images = RegionTables(*inputs.images)
         scratch = make_scratch(images.u.shape[1], int(inputs.lengths.max()), images.u.shape[2])
-        return *inputs.blocks, images, WordTables(*inputs.texts), inputs.lengths, self.temperature, scratch
+        return (
+            inputs.factors,
+            inputs.blocks,
+            images,
+            WordTables(*inputs.texts),
+            inputs.lengths,
+            self.temperature,
+            scratch,
+        )

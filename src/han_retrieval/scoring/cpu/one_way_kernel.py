@@ -25,6 +25,7 @@ from han_retrieval.scoring.cpu.lanes import (
     LANES,
     TINY,
     Array,
+    empty,
     keep_if_greater,
     load,
     maximum,
@@ -35,6 +36,7 @@ from han_retrieval.scoring.cpu.lanes import (
 )
 from han_retrieval.scoring.cpu.pair_kernel import clear, copy_row, view
 from han_retrieval.scoring.cpu.products import add_product, product
+from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, are_whole, multiply
 
 DEPTH = 256
 
@@ -71,11 +73,11 @@ class Scratch(NamedTuple):
 def make_scratch(m: int, n: int, d: int) -> Scratch:
     """Scratch memory for pairs of m regions and at most n words."""
     return Scratch(
-        np.empty((8, m, n, LANES), np.float32),
-        np.empty((2, n, n, LANES), np.float32),
-        np.empty((9, 1, max(m, n), LANES), np.float32),
-        np.empty((n, d, LANES), np.float32),
-        np.empty((n, min(d, DEPTH), LANES), np.float32),
+        empty((8, m, n, LANES)),
+        empty((2, n, n, LANES)),
+        empty((9, 1, max(m, n), LANES)),
+        empty((n, d, LANES)),
+        empty((n, min(d, DEPTH), LANES)),
     )
 
 
@@ -107,7 +109,8 @@ def text_of(texts: WordTables, first: int, n: int) -> WordTables:
 
 @cached_njit
 def forward(
-    kq: Array,
+    factors: Factors | None,
+    blocks: tuple[Array],
     images: RegionTables,
     texts: WordTables,
     lengths: NDArray[np.int64],
@@ -119,7 +122,8 @@ def forward(
     """Matches r of all pairs of a tile, compiled anew for what is None: nothing is spent on it.
 
     Args:
-        kq: k_o.q_w (I, m, C, LANES).
+        factors: Of the block, or None if it is filled.
+        blocks: Room for products, see ``tile_kernel``: k_o.q_w (I, m, C, LANES).
         images: Of I images.
         texts: Of some groups of texts with C words together, LANES times over.
         lengths: (groups,) words of the longest text of each group.
@@ -128,19 +132,27 @@ def forward(
         of_words: (I, C, LANES), filled, or None if words do not attend to regions.
         of_regions: (I, groups, m, LANES), filled, or None if regions do not attend to words.
     """
+    count, words = images.closed.shape[0], texts.closed.shape[0]
+    whole = are_whole(blocks, count, words)
     first = 0
     for group in range(len(lengths)):
         n = lengths[group]
-        w, text, words = part_of(scratch, n), text_of(texts, first, n), slice(first, first + n)
-        for z in range(kq.shape[0]):
-            image = image_of(images, z)
-            attend_words(w, kq[z, :, words], image, text)
-            if of_words is not None:
-                match_words(w, image, temperature)
-                copy_row(w.rows[0], of_words[z : z + 1, words])
-            if of_regions is not None:
-                match_regions(w, text, temperature)
-                copy_row(w.rows[0], of_regions[z : z + 1, group])
+        at = first if whole else 0
+        w, text = part_of(scratch, n), text_of(texts, first, n)
+        for start in range(0, count, IMAGES_AT_ONCE):
+            stop = min(start + IMAGES_AT_ONCE, count)
+            skipped = 0 if whole else start
+            if factors is not None:
+                multiply(blocks, factors, start, stop, first, n, words, skipped, at)
+            for z in range(start, stop):
+                image = image_of(images, z)
+                attend_words(w, blocks[0][z - skipped, :, at : at + n], image, text)
+                if of_words is not None:
+                    match_words(w, image, temperature)
+                    copy_row(w.rows[0], of_words[z : z + 1, first : first + n])
+                if of_regions is not None:
+                    match_regions(w, text, temperature)
+                    copy_row(w.rows[0], of_regions[z : z + 1, group])
         first += n
 
 
@@ -213,7 +225,8 @@ def _alignment_of_regions(scratch: Scratch) -> AlignmentScratch:
 
 @cached_njit
 def backward(
-    kq: Array,
+    factors: Factors | None,
+    blocks: tuple[Array],
     images: RegionTables,
     texts: WordTables,
     lengths: NDArray[np.int64],
@@ -229,34 +242,43 @@ def backward(
 
     ``d_kq`` is filled; ``d_images`` and ``d_texts`` are added to. The forward is computed again in cache.
     """
+    count, words = images.closed.shape[0], texts.closed.shape[0]
+    whole = are_whole(blocks, count, words)
     first = 0
     for group in range(len(lengths)):
         n = lengths[group]
-        w, words = part_of(scratch, n), slice(first, first + n)
+        at, here = first if whole else 0, slice(first, first + n)
+        w = part_of(scratch, n)
         text, d_text = text_of(texts, first, n), text_of(d_texts, first, n)
         dS, d_x, _, d_norms = _gradients(w)
-        for z in range(kq.shape[0]):
-            image, d_image = image_of(images, z), image_of(d_images, z)
-            attend_words(w, kq[z, :, words], image, text)
-            clear(dS)
-            clear(d_norms[:, :n])
-            if d_of_words is not None:
-                match_words(w, image, temperature)
-                match_backward(
-                    w.pair[2], image.lengths, False, _alignment_of_words(w), d_of_words[z : z + 1, words], d_x,
-                    d_image.lengths, d_image.oo,
-                )  # fmt: skip
-                _add_cosines(w)
-            if d_of_regions is not None:
-                match_regions(w, text, temperature)
-                clear(w.words[1])
-                match_backward(
-                    transposed(w.pair[2]), w.rows[6], False, _alignment_of_regions(w), d_of_regions[z : z + 1, group],
-                    transposed(d_x), d_norms, w.words[1],
-                )  # fmt: skip
-                _add_cosines(w)
-                _of_dot_products(w)
-            _attend_words_backward(w, image, text, d_of_regions is not None, d_kq[z, :, words], d_image, d_text)
+        for start in range(0, count, IMAGES_AT_ONCE):
+            stop = min(start + IMAGES_AT_ONCE, count)
+            skipped = 0 if whole else start
+            if factors is not None:
+                multiply(blocks, factors, start, stop, first, n, words, skipped, at)
+            for z in range(start, stop):
+                image, d_image = image_of(images, z), image_of(d_images, z)
+                attend_words(w, blocks[0][z - skipped, :, at : at + n], image, text)
+                clear(dS)
+                clear(d_norms[:, :n])
+                if d_of_words is not None:
+                    match_words(w, image, temperature)
+                    match_backward(
+                        w.pair[2], image.lengths, False, _alignment_of_words(w), d_of_words[z : z + 1, here], d_x,
+                        d_image.lengths, d_image.oo,
+                    )  # fmt: skip
+                    _add_cosines(w)
+                if d_of_regions is not None:
+                    match_regions(w, text, temperature)
+                    clear(w.words[1])
+                    d_r = d_of_regions[z : z + 1, group]
+                    match_backward(
+                        transposed(w.pair[2]), w.rows[6], False, _alignment_of_regions(w), d_r, transposed(d_x),
+                        d_norms, w.words[1],
+                    )  # fmt: skip
+                    _add_cosines(w)
+                    _of_dot_products(w)
+                _attend_words_backward(w, image, text, d_of_regions is not None, d_kq[z, :, here], d_image, d_text)
         first += n
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from han_retrieval.scoring.cpu.compiling import njit
-from han_retrieval.scoring.cpu.lanes import LANES, Array, load, splat, store
+from han_retrieval.scoring.cpu.lanes import LANES, Array, empty, load, splat, store
 
 
 class ImageTables(NamedTuple):
@@ -65,9 +65,9 @@ class PairScratch(NamedTuple):
 def make_scratch(m: int, n: int) -> PairScratch:
     """Scratch memory for pairs of m regions and at most n words."""
     return PairScratch(
-        np.empty((33, m, n, LANES), np.float32),
-        np.empty((14, n, n, LANES), np.float32),
-        np.empty((5, 1, max(m, n), LANES), np.float32),
+        empty((33, m, n, LANES)),
+        empty((14, n, n, LANES)),
+        empty((5, 1, max(m, n), LANES)),
     )
 
 

@@ -5,6 +5,7 @@ A factor may be a lanes matrix (rows, columns, LANES) or a plain one (rows, colu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from han_retrieval.scoring.cpu.lanes import (
     sum_of_lanes,
     transposed,
 )
+
+ROWS = 9 if LANES == 16 else 4
+"""Rows of a tile that has three columns: its sums and factors fill the 32 registers of AVX-512, or 16."""
 
 
 def _tile(rows: int, columns: int, *, add: bool) -> Any:
@@ -78,35 +82,49 @@ def _tile(rows: int, columns: int, *, add: bool) -> Any:
     return tile
 
 
+def _strip(columns: int, *, add: bool) -> Any:
+    """Some columns of a product, in tiles of as many rows as registers allow, then of fewer."""
+    many, some, one = (_tile(rows, columns, add=add) for rows in (ROWS, 4, 1))
+
+    def strip(out: Any, left: Any, right: Any, j: int) -> None:
+        rows, count, i = out.shape[0], right.shape[0], 0
+        while i + ROWS <= rows:
+            many(out, left, right, i, j, count)
+            i += ROWS
+        while i + 4 <= rows:
+            some(out, left, right, i, j, count)
+            i += 4
+        while i < rows:
+            one(out, left, right, i, j, count)
+            i += 1
+
+    return _named(strip, f"strip_of_{columns}", add=add)
+
+
 def _product(*, add: bool) -> Any:
-    """A matrix product cut into tiles of 4 x 3 sums, the most that 16 registers hold beside their factors."""
-    tile_4_3, tile_4_2, tile_4_1 = (_tile(4, columns, add=add) for columns in (3, 2, 1))
-    tile_1_3, tile_1_1 = (_tile(1, columns, add=add) for columns in (3, 1))
+    strip_of_3, strip_of_2, strip_of_1 = (_strip(columns, add=add) for columns in (3, 2, 1))
 
     def product(out: Any, left: Any, right: Any) -> None:
-        rows, columns, count = out.shape[0], out.shape[1], right.shape[0]
-        whole_rows, whole_columns = rows - rows % 4, columns - columns % 3
-        for j in range(0, whole_columns, 3):
-            for i in range(0, whole_rows, 4):
-                tile_4_3(out, left, right, i, j, count)
-            for i in range(whole_rows, rows):
-                tile_1_3(out, left, right, i, j, count)
-        if columns - whole_columns == 2:
-            for i in range(0, whole_rows, 4):
-                tile_4_2(out, left, right, i, whole_columns, count)
-            for i in range(whole_rows, rows):
-                tile_1_1(out, left, right, i, whole_columns, count)
-                tile_1_1(out, left, right, i, whole_columns + 1, count)
-        elif columns > whole_columns:
-            for i in range(0, whole_rows, 4):
-                tile_4_1(out, left, right, i, whole_columns, count)
-            for i in range(whole_rows, rows):
-                tile_1_1(out, left, right, i, whole_columns, count)
+        columns = out.shape[1]
+        whole = columns - columns % 3
+        for j in range(0, whole, 3):
+            strip_of_3(out, left, right, j)
+        if columns - whole == 2:
+            strip_of_2(out, left, right, whole)
+        elif columns > whole:
+            strip_of_1(out, left, right, whole)
 
-    # Numba names compiled code after the function and a number that counts functions of this process alone. With one
-    # name for both, a kernel that one process kept on disk can call the other function of a kernel that another kept.
-    product.__qualname__ = "add_product" if add else "product"
-    return njit(product)
+    return _named(product, "product", add=add)
+
+
+def _named(function: Callable[..., None], name: str, *, add: bool) -> Any:
+    """Compiled under a name of its own.
+
+    Numba names compiled code after the function and a number that counts functions of this process alone. With one
+    name for several, a kernel that one process kept on disk can call another function of a kernel that another kept.
+    """
+    function.__qualname__ = f"add_{name}" if add else name
+    return njit(function)
 
 
 product = _product(add=False)
@@ -114,17 +132,6 @@ product = _product(add=False)
 
 add_product = _product(add=True)
 """out += left @ right. If out is a plain matrix, the lanes of each element are summed."""
-
-
-@cached_njit
-def multiply_all(out: Any, left: Any, right: Any) -> None:
-    """out[z] = left[z] @ right for every z: (z, rows, columns, LANES), (z, rows, count), (columns, count, LANES).
-
-    As fast as MKL on one core or faster, since right is already in the order in which it is read.
-    """
-    rows = transposed(right)
-    for z in range(len(out)):
-        product(out[z], left[z], rows)
 
 
 @cached_njit
@@ -140,11 +147,15 @@ def multiply_stored(out: Any, left: Any, right: Any, scale: Any, bias: Any) -> N
             store(load(out, i, j) * load(factors, 0, j) + load(bias, i, 0), out, i, j)
 
 
+@cached_njit
+def _try_out(out: Any, left: Any, right: Any) -> None:
+    product(out, left, right)
+
+
 def try_out() -> None:
     """Compile and run one product: what is wrong with Numba or this processor is raised here."""
-    one = np.ones((1, 1, 1), np.float32)
-    lanes_of_ones = np.ones((1, 1, LANES), np.float32)
-    out = np.empty((1, 1, 1, LANES), np.float32)
-    multiply_all(out, one, lanes_of_ones)
+    ones, lanes_of_ones = np.ones((1, 1), np.float32), np.ones((1, 1, LANES), np.float32)
+    out = np.empty_like(lanes_of_ones)
+    _try_out(out, ones, lanes_of_ones)
     if not (out == 1).all():
         raise RuntimeError("a product of ones is not one")

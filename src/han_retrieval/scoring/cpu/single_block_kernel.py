@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from han_retrieval.scoring.cpu.attention_kernel import attend, quarters
+from han_retrieval.scoring.cpu.attention_kernel import attend
 from han_retrieval.scoring.cpu.compiling import cached_njit
 from han_retrieval.scoring.cpu.lanes import Array
 from han_retrieval.scoring.cpu.pair_kernel import (
@@ -20,11 +20,13 @@ from han_retrieval.scoring.cpu.pair_kernel import (
     text_of,
 )
 from han_retrieval.scoring.cpu.regions_to_words_kernel import match_regions
+from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, are_whole, multiply, quarters
 from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words
 
 
 @cached_njit
 def forward(
+    factors: Factors | None,
     blocks: tuple[Array, Array, Array],
     images: ImageTables,
     texts: TextTables,
@@ -38,7 +40,9 @@ def forward(
     """Matches r of all pairs of a tile, compiled anew for what is None: nothing is spent on it.
 
     Args:
-        blocks: q_o.k_w (I, m, C, LANES); k_o.q_w (I, m, C, LANES); [u_o, c_o].[u_w, c_w] (I, 2 m, C, 2 LANES).
+        factors: Of the blocks, or None if these are filled.
+        blocks: Room for products, see ``tile_kernel``: q_o.k_w (I, m, C, LANES); k_o.q_w (I, m, C, LANES);
+            [u_o, c_o].[u_w, c_w] (I, 2 m, 2 C, LANES).
         images: Of I images.
         texts: Of some groups of texts with C words together, LANES times over.
         grams: Of these texts, where regions attend to words.
@@ -48,22 +52,28 @@ def forward(
         of_words: (I, C, LANES), filled, or None if words do not attend to regions.
         of_regions: (I, groups, m, LANES), filled, or None if regions do not attend to words.
     """
-    qk, kq, cross = blocks
-    m = qk.shape[1]
+    count, m, words = images.closed.shape[0], images.closed.shape[1], texts.closed.shape[0]
+    whole = are_whole(blocks, count, words)
     first = first_square = 0
     for group in range(len(lengths)):
         n = lengths[group]
+        at = first if whole else 0
         w = part_of(scratch, m, n)
         text = text_of(texts, first, first_square, n)
-        words = slice(first, first + n)
-        for z in range(qk.shape[0]):
-            image = image_of(images, z)
-            uu, uc, cu, cc = quarters(cross[z, :, words])
-            attend(w, qk[z, :, words], kq[z, :, words], uu, uc, cu, cc, image, text)
-            if of_words is not None:
-                copy_row(match_words(w, image, temperature), of_words[z : z + 1, words])
-            if of_regions is not None:
-                matched = match_regions(w, text, grams_of(grams, first_square, n), temperature)
-                copy_row(matched, of_regions[z : z + 1, group])
+        for start in range(0, count, IMAGES_AT_ONCE):
+            stop = min(start + IMAGES_AT_ONCE, count)
+            skipped = 0 if whole else start
+            if factors is not None:
+                multiply(blocks, factors, start, stop, first, n, words, skipped, at)
+            for z in range(start, stop):
+                qk, kq, cross = blocks[0][z - skipped], blocks[1][z - skipped], blocks[2][z - skipped]
+                image = image_of(images, z)
+                uu, uc, cu, cc = quarters(cross[:, 2 * at : 2 * (at + n)])
+                attend(w, qk[:, at : at + n], kq[:, at : at + n], uu, uc, cu, cc, image, text)
+                if of_words is not None:
+                    copy_row(match_words(w, image, temperature), of_words[z : z + 1, first : first + n])
+                if of_regions is not None:
+                    matched = match_regions(w, text, grams_of(grams, first_square, n), temperature)
+                    copy_row(matched, of_regions[z : z + 1, group])
         first += n
         first_square += n * n

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring.cpu.lanes import LANES, Array
+from han_retrieval.scoring.cpu.lanes import LANES, Array, empty, zeros
 from han_retrieval.scoring.cpu.layout import Layout, by_item, side_by_side
 from han_retrieval.scoring.cpu.pair_kernel import ImageTables, make_scratch
 from han_retrieval.scoring.cpu.products import multiply_stored
@@ -139,10 +139,10 @@ class StoredItems:
         counts = np.array([len(item.tokens) for item in items])
         layout = Layout.of(torch.from_numpy(np.arange(counts.max()) < counts[:, np.newaxis]))
         one = items[0]
-        tokens = np.zeros((layout.words, one.tokens.shape[1], LANES), one.tokens.dtype)
-        numbers = np.zeros((len(one.numbers), layout.words, LANES), np.float32)
+        tokens = zeros((layout.words, one.tokens.shape[1], LANES), one.tokens.dtype)
+        numbers = zeros((len(one.numbers), layout.words, LANES))
         numbers[1], numbers[2] = CLOSED, 1  # of padding: closed, and a length that can be divided by
-        matrices = np.zeros((len(one.matrices), int((layout.lengths**2).sum()), LANES), np.float32)
+        matrices = zeros((len(one.matrices), int((layout.lengths**2).sum()), LANES))
         first = np.cumsum(layout.lengths) - layout.lengths
         first_square = np.cumsum(layout.lengths**2) - layout.lengths**2
         for item, count, place in zip(items, counts.tolist(), layout.places.tolist(), strict=True):
@@ -162,13 +162,13 @@ class StoredItems:
         mine = tuple(x.contiguous().numpy() for x in tables)
         vectors, biases = self._fold(products)
         of_items, of_query = (self.layout.words, LANES), (len(self.layout.lengths), s, LANES)
-        found = {g: np.empty(of_items if g == TOKENS_OF[self.of] else of_query, np.float32) for g in self.directions}
+        found = {g: empty(of_items if g == TOKENS_OF[self.of] else of_query) for g in self.directions}
         longest = int(self.layout.lengths.max())
 
         def work(chunks: Iterator[_Chunk]) -> None:
             scratch = make_scratch(*(longest, s) if of_images else (s, longest))
             for chunk in chunks:
-                of_pairs = np.empty((len(vectors), chunk.words.stop - chunk.words.start, LANES), np.float32)
+                of_pairs = empty((len(vectors), chunk.words.stop - chunk.words.start, LANES))
                 multiply_stored(of_pairs, vectors, self.tokens[chunk.words], self.scale[chunk.words], biases)
                 matches = {
                     g: r[chunk.words][np.newaxis] if g == TOKENS_OF[self.of] else r[chunk.groups]

@@ -1,15 +1,15 @@
 """All pairs on the CPU, tile by tile: large matrix products, each consumed by a kernel while it is in cache.
 
-Every thread works alone on tiles of images times texts: a few matrix products on one core, then a kernel on their
-results. So no thread waits for another, and no product of a pair leaves the cache.
-For the backward pass the products are kept if they fit into ``KEPT_ELEMENTS``, else computed again.
+Every thread works alone on tiles of images times texts. Its kernel multiplies a few images with one group of texts at a
+time (``tile_kernel``) and works on the results. So no thread waits for another, and no product of a pair leaves the
+cache. For the backward pass the products are kept if they fit into ``KEPT_ELEMENTS``, else computed again.
 
 Legend: I images, T texts, m regions an image, d the joint size; C words of all groups of LANES texts, see ``layout``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,16 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from han_retrieval.scoring.cpu.lanes import LANES, Array
+from han_retrieval.scoring.cpu.lanes import LANES, Array, empty
 from han_retrieval.scoring.cpu.layout import Layout
-from han_retrieval.scoring.cpu.products import multiply_all
 from han_retrieval.scoring.cpu.threads import share
+from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors
 
-# Rows of a product's two factors in a tile. Fewer cost more calls, more fall out of cache before the kernel reads them.
+# Rows of a product's two factors in a tile. Fewer cost more calls.
 IMAGE_ROWS, WORD_ROWS = 1152, 1408
 KEPT_ELEMENTS = 1 << 27
-
-Multiply = Callable[[list[Tensor], tuple[Tensor, ...], tuple[Tensor, ...]], None]
 
 
 class Images(NamedTuple):
@@ -55,12 +53,14 @@ class TileInputs(NamedTuple):
     """What a kernel reads of a tile, or its gradients: contiguous float32, as Numba compiles anew for other layouts.
 
     Attributes:
-        blocks: (I, rows, C, columns) products, one for each pair of factors.
+        factors: What the blocks are filled with, or None if they are filled. Gradients have none.
+        blocks: (I, rows, C k, LANES) products, one for each pair of factors; or room for some, see ``tile_kernel``.
         images: Tables of the images.
         texts: Tables and then squares of the texts.
         lengths: (groups,) words of each group.
     """
 
+    factors: Factors | None
     blocks: tuple[Array, ...]
     images: tuple[Array, ...]
     texts: tuple[Array, ...]
@@ -98,8 +98,7 @@ def matches_of_all_pairs(
     """
     inputs = (*images.factors, *images.tables, *texts.factors, *texts.tables, *texts.squares)
     counts = (len(images.factors), len(images.tables), len(texts.factors), len(texts.tables))
-    multiply = _multiply_in_bfloat16 if precision == "bfloat16" else _multiply
-    found = _TiledMatches.apply(kernel, layout, counts, multiply, *inputs)
+    found = _TiledMatches.apply(kernel, layout, counts, precision == "bfloat16", *inputs)
     return {
         direction: matches.flatten(1).index_select(1, layout.rows.flatten()).unflatten(1, layout.rows.shape)
         if direction == "words"
@@ -111,26 +110,29 @@ def matches_of_all_pairs(
 class _TiledMatches(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, kernel: Kernel, layout: Layout, counts: tuple[int, ...], multiply: Multiply, *inputs: Tensor
+        ctx: Any, kernel: Kernel, layout: Layout, counts: tuple[int, ...], in_half: bool, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
         images, texts = _images_and_texts(inputs, counts)
         I, m = images.tables[0].shape[:2]
         shapes = {"words": (I, layout.words, LANES), "regions": (I, len(layout.lengths), m, LANES)}
-        matches = [np.empty(shapes[direction], np.float32) for direction in kernel.directions]
+        matches = [empty(shapes[direction]) for direction in kernel.directions]
         elements = sum(x.shape[1] * y.shape[1] for x, y in zip(images.factors, texts.factors, strict=True))
-        keep = any(ctx.needs_input_grad) and I * layout.words * elements <= KEPT_ELEMENTS
+        with_gradient = any(ctx.needs_input_grad)
+        keep = with_gradient and I * layout.words * elements <= KEPT_ELEMENTS
+        in_half = in_half and not with_gradient
         kept: dict[tuple[int, int], list[Tensor]] = {}
-        if any(ctx.needs_input_grad):
-            multiply = _multiply
-        interleaved = texts._replace(factors=tuple(map(_interleave, texts.factors)))
+        rows = tuple(map(_in_bfloat16 if in_half else _interleave, texts.factors))
+        longest = int(layout.lengths.max())
 
         def work(tiles: Iterator[_Tile]) -> None:
             blocks: list[Tensor] = []
             for tile in tiles:
-                blocks = _room(tile, images, texts, [] if keep else blocks)
-                multiply(blocks, tile.of_images(images).factors, tile.of_texts(interleaved).factors)
-                r = tuple(np.empty(x.shape, np.float32) for x in tile.of_matches(matches, kernel))
-                kernel.forward(_inputs_of(blocks, images, texts, tile), r)
+                size = tile.size if keep or in_half else (IMAGES_AT_ONCE, longest)
+                blocks = _room(size, images, texts, [] if keep else blocks)
+                if in_half:
+                    _multiply_in_bfloat16(blocks, tile.of_images(images).factors, tile.of_words(rows))
+                r = tuple(empty(x.shape) for x in tile.of_matches(matches, kernel))
+                kernel.forward(_inputs_of(blocks, images, texts, tile, None if in_half else rows), r)
                 for here, found in zip(tile.of_matches(matches, kernel), r, strict=True):
                     here[:] = found
                 if keep:
@@ -139,7 +141,7 @@ class _TiledMatches(torch.autograd.Function):
         tiles = _tiles(images, texts, layout)
         share(work, tiles)
         ctx.save_for_backward(*inputs)
-        ctx.kernel, ctx.tiles, ctx.counts, ctx.kept = kernel, tiles, counts, kept
+        ctx.kernel, ctx.tiles, ctx.counts, ctx.kept, ctx.longest = kernel, tiles, counts, kept, longest
         return tuple(map(torch.from_numpy, matches))
 
     @staticmethod
@@ -148,6 +150,7 @@ class _TiledMatches(torch.autograd.Function):
         kernel, kept = ctx.kernel, ctx.kept
         images, texts = _images_and_texts(ctx.saved_tensors, ctx.counts)
         d_images = Images(*(tuple(map(torch.zeros_like, part)) for part in images))
+        rows = None if kept else tuple(map(_interleave, texts.factors))
 
         def work(tiles: Iterator[_Tile]) -> Texts:
             # A thread's own: images are shared out among threads, texts are not.
@@ -157,15 +160,14 @@ class _TiledMatches(torch.autograd.Function):
             for tile in tiles:
                 factors = tile.of_images(images).factors, tile.of_texts(texts).factors
                 d_factors = tile.of_images(d_images).factors, tile.of_texts(mine).factors
-                d_blocks = _room(tile, images, texts, d_blocks)
+                d_blocks = _room(tile.size, images, texts, d_blocks)
                 if kept:
                     blocks = kept[tile.images.start, tile.words.start]
                 else:
-                    blocks = _room(tile, images, texts, blocks)
-                    _multiply(blocks, factors[0], tuple(map(_interleave, factors[1])))
+                    blocks = _room((IMAGES_AT_ONCE, ctx.longest), images, texts, blocks)
                 d_r = _arrays([x.contiguous() for x in tile.of_matches(d_matches, kernel)])
                 kernel.backward(
-                    _inputs_of(blocks, images, texts, tile), d_r, _inputs_of(d_blocks, d_images, mine, tile)
+                    _inputs_of(blocks, images, texts, tile, rows), d_r, _inputs_of(d_blocks, d_images, mine, tile)
                 )
                 for d, left, right, d_left, d_right in zip(d_blocks, *factors, *d_factors, strict=True):
                     d = d.flatten(2).flatten(0, 1)
@@ -187,6 +189,11 @@ class _Tile(NamedTuple):
     squares: slice
     lengths: NDArray[np.int64]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many images and words it has."""
+        return self.images.stop - self.images.start, self.words.stop - self.words.start
+
     def of_images(self, side: Images) -> Images:
         return Images(*(tuple(x[self.images] for x in part) for part in side))
 
@@ -196,6 +203,9 @@ class _Tile(NamedTuple):
             tuple(x[self.words] for x in side.tables),
             tuple(x[self.squares] for x in side.squares),
         )
+
+    def of_words(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(x[self.words] for x in rows)
 
     def of_matches(self, matches: Sequence[Any], kernel: Kernel) -> list[Any]:
         """Of each of the kernel's directions."""
@@ -225,10 +235,12 @@ def _tiles(images: Images, texts: Texts, layout: Layout) -> list[list[_Tile]]:
     return [[_Tile(part, *run) for run in runs] for part in parts]
 
 
-def _room(tile: _Tile, images: Images, texts: Texts, last: list[Tensor]) -> list[Tensor]:
-    """Memory for a tile's products (I, rows, C, columns), the last tile's if it has the same shape."""
-    factors = zip(tile.of_images(images).factors, tile.of_texts(texts).factors, strict=True)
-    shapes = [(*x.shape[:2], *y.shape[:2]) for x, y in factors]
+def _room(size: tuple[int, int], images: Images, texts: Texts, last: list[Tensor]) -> list[Tensor]:
+    """Memory for products of so many images and words, (images, rows, words k, LANES): the last if it has that size."""
+    shapes = [
+        (size[0], x.shape[1], size[1] * y.shape[1] // LANES, LANES)
+        for x, y in zip(images.factors, texts.factors, strict=True)
+    ]
     return last if [x.shape for x in last] == shapes else [torch.empty(shape) for shape in shapes]
 
 
@@ -237,24 +249,27 @@ def _interleave(factor: Tensor) -> Tensor:
     return factor.unflatten(1, (-1, LANES)).transpose(2, 3).contiguous()
 
 
-def _multiply(blocks: list[Tensor], lefts: tuple[Tensor, ...], rights: tuple[Tensor, ...]) -> None:
-    """Fill the blocks with the products of images' factors and interleaved factors of texts."""
-    for block, left, right in zip(blocks, lefts, rights, strict=True):
-        out = block.flatten(2).unflatten(2, (-1, LANES))  # (I, rows, C columns / LANES, LANES)
-        multiply_all(out.numpy(), left.numpy(), right.flatten(0, 1).numpy())
+def _in_bfloat16(factor: Tensor) -> Tensor:
+    """Rounded, (C, columns, d)."""
+    return factor.bfloat16()
 
 
 def _multiply_in_bfloat16(blocks: list[Tensor], lefts: tuple[Tensor, ...], rights: tuple[Tensor, ...]) -> None:
-    """The same by the processor's own bfloat16 products, which add up in float32 and round the sums."""
+    """Fill the blocks by the processor's own bfloat16 products, which add up in float32 and round the sums."""
     for block, left, right in zip(blocks, lefts, rights, strict=True):
-        rows = right.transpose(2, 3).flatten(0, 2)  # (C columns, d)
-        product = left.flatten(0, 1).bfloat16() @ rows.bfloat16().mT
+        product = left.flatten(0, 1).bfloat16() @ right.flatten(0, 1).mT
         block.flatten(2).flatten(0, 1).copy_(product)
 
 
-def _inputs_of(blocks: list[Tensor], images: Images, texts: Texts, tile: _Tile) -> TileInputs:
-    _, tables, squares = tile.of_texts(texts)
-    return TileInputs(_arrays(blocks), _arrays(tile.of_images(images).tables), _arrays(tables + squares), tile.lengths)
+def _inputs_of(
+    blocks: list[Tensor], images: Images, texts: Texts, tile: _Tile, rows: tuple[Tensor, ...] | None = None
+) -> TileInputs:
+    """Of a tile; ``rows`` are the texts' factors, interleaved, if the blocks are not filled."""
+    its, (_, tables, squares) = tile.of_images(images), tile.of_texts(texts)
+    factors = None
+    if rows is not None:
+        factors = Factors(_arrays(its.factors), _arrays([x.flatten(0, 1) for x in tile.of_words(rows)]))
+    return TileInputs(factors, _arrays(blocks), _arrays(its.tables), _arrays(tables + squares), tile.lengths)
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Array, ...]:

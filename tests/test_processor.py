@@ -1,0 +1,27 @@
+"""What the processor can do: which arithmetic is the faster."""
+
+import pytest
+from llvmlite import binding
+
+from han_retrieval.processor import has_bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "expected"),
+    [
+        ("znver4", {"avx512bf16"}, True),
+        ("znver3", {"avx2"}, False),
+        ("sapphirerapids", {"avx512bf16", "amx-bf16"}, True),
+        ("emeraldrapids", {"avx512bf16"}, False),  # AMX hidden by a virtual machine: half the rate of float32
+        ("neoverse-v1", {"bf16"}, True),
+        ("apple-m1", set(), False),
+    ],
+)
+def test_bfloat16_is_used_where_it_is_the_faster(name, features, expected, monkeypatch):
+    monkeypatch.setattr(binding, "get_host_cpu_name", lambda: name)
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: dict.fromkeys(features, True))
+    has_bfloat16.cache_clear()
+    try:
+        assert has_bfloat16() is expected
+    finally:
+        has_bfloat16.cache_clear()
