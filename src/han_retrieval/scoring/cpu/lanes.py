@@ -224,26 +224,27 @@ def exp(typing: Any, x: Any) -> Any:
     """e^x for x <= 0, to 2 units in the last place; 0 below -87.
 
     x = r ln 2 + f with an integer r and |f| <= ln 2 / 2; e^f is a polynomial (that of Cephes' expf), and r goes into
-    the exponent.
+    the exponent. Added to 1.5 * 2^23, x / ln 2 is rounded to r, which its last bits then are.
     """
 
     def emit(context: Any, b: Any, sig: Any, args: Any) -> Any:
         integers = ir.VectorType(_INT, LANES)
-        x = b.select(b.fcmp_ordered(">", args[0], constant(-87.0)), args[0], constant(-87.0))
-        r = _call(b, f"llvm.rint.v{LANES}f32", VECTOR, b.fmul(x, constant(1.4426950408889634)))
+        (x,) = args
 
         def multiply_add(x: Any, y: Any, z: Any) -> Any:
             return b.fadd(b.fmul(x, y, flags=("contract",)), z, flags=("contract",))
 
+        shifted = multiply_add(x, constant(1.4426950408889634), constant(12582912.0))
+        r = b.fsub(shifted, constant(12582912.0))
         f = multiply_add(r, constant(-0.693359375), x)  # ln 2 in two parts, so that f keeps its last digits
         f = multiply_add(r, constant(2.12194440e-4), f)
         p = constant(1.9875691500e-4)
         for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
             p = multiply_add(p, f, constant(c))
         p = b.fadd(multiply_add(b.fmul(f, f), p, f), constant(1.0))
-        exponent = b.shl(b.fptosi(r, integers), ir.Constant(integers, [23] * LANES))
+        exponent = b.shl(b.bitcast(shifted, integers), ir.Constant(integers, [23] * LANES))
         result = b.bitcast(b.add(b.bitcast(p, integers), exponent), VECTOR)
-        return b.select(b.fcmp_ordered(">", args[0], constant(-87.0)), result, constant(0.0))
+        return b.select(b.fcmp_ordered(">", x, constant(-87.0)), result, constant(0.0))
 
     return lanes(lanes), emit
 
