@@ -260,7 +260,7 @@ def test_bfloat16_is_close_and_only_where_the_processor_has_it(alignment, monkey
     items = random_items(8, 20, 12, 9)
     tokens = model.encode_images(*items[:2]), items[1], model.encode_texts(*items[2:]), items[3]
     monkeypatch.setattr(api, "has_bfloat16", lambda device: False)
-    with pytest.raises(ValueError, match="needs a processor that multiplies in it"):
+    with pytest.raises(ValueError, match="needs a processor that is faster in it"):
         model.score(*tokens, precision="bfloat16")
     with pytest.raises(ValueError, match="precision must be one of float32, bfloat16; got 'half'"):
         model.score(*tokens, precision="half")

@@ -41,7 +41,7 @@ _FEW = 500  # photos
     type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
-    help="Of the large matrix products; bfloat16 needs a processor that has it.",
+    help="Of the large matrix products; bfloat16 needs a processor that is faster in it.",
 )
 @device_option
 @allow_missing_option
@@ -82,9 +82,7 @@ def evaluate(
 
     matcher = load_matcher(folder).to(find_device(device))
     if precision == "bfloat16" and not has_bfloat16(matcher.device):
-        raise ConfigError(
-            "--precision bfloat16: this processor has no such products, they would be slower: leave it out"
-        )
+        raise ConfigError("--precision bfloat16: this processor is slower in it than in float32: leave it out")
     for file in (json_file, run_file):
         if file:
             make_folder(file)  # refused before the scoring, not after it

@@ -109,7 +109,7 @@ def evaluate(
         equal_captions: What a caption that several photos have, word by word, is to the others: "negative", as the
             published protocols have it, or "relevant" as to its own.
         batch: The number of photos that are encoded and scored together, and half the number of captions.
-        precision: Of the large products, "float32", or "bfloat16" where the processor has it.
+        precision: Of the large products, "float32", or "bfloat16" where the processor is faster in it.
         progress: Show progress bars on stderr.
 
     Raises:

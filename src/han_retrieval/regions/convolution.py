@@ -36,7 +36,7 @@ class FrozenLinear:
     Args:
         weight: (O, C).
         bias: (O,), or None.
-        dtype: Of the products: float32, or bfloat16 where the processor multiplies in it.
+        dtype: Of the products: float32, or bfloat16 where the processor is faster in it.
         rows: About how many rows it will get at once.
     """
 
@@ -61,7 +61,7 @@ class FrozenConvolution:
         convolution: With a square kernel. One of stride 2 pads as TensorFlow's "same" does for even sides: nothing
             before the first cell of a 3 x 3 kernel, one cell after the last.
         activation: "none", "relu" or "relu6".
-        dtype: Of the products: float32, or bfloat16 where the processor multiplies in it.
+        dtype: Of the products: float32, or bfloat16 where the processor is faster in it.
     """
 
     def __init__(self, convolution: nn.Conv2d, *, activation: str, dtype: torch.dtype) -> None:

@@ -79,7 +79,7 @@ class FrozenEfficientNet:
 
     Args:
         network: Its weights are copied.
-        dtype: Of the products and the maps: float32, or bfloat16 where the processor multiplies in it.
+        dtype: Of the products and the maps: float32, or bfloat16 where the processor is faster in it.
     """
 
     def __init__(self, network: EfficientNetLite2, *, dtype: torch.dtype) -> None:

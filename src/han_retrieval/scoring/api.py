@@ -87,8 +87,8 @@ def score_all_pairs(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     if precision == "bfloat16" and not has_bfloat16(image_tokens.device):
         raise ValueError(
-            "precision 'bfloat16' needs a processor that multiplies in it (AVX-512 BF16, AMX, Arm BF16, a GPU), "
-            "which this one does not: leave it at 'float32'"
+            "precision 'bfloat16' needs a processor that is faster in it (AMX, AMD's AVX-512 BF16, Arm BF16, a GPU), "
+            "which this one is not: leave it at 'float32'"
         )
     if not len(region_mask) or not len(word_mask):
         return image_tokens.new_zeros(len(region_mask), len(word_mask))

@@ -85,7 +85,7 @@ class BackboneConfig(BaseModel):
         final_size: The size, in pixels, at which the trained backbone sees photos; 0 for that of the training. As crops
             enlarge what is in a photo, a somewhat larger size suits photos that are not cropped (Touvron et al.,
             "Fixing the train-test resolution discrepancy", NeurIPS 2019).
-        precision: Of the convolutions; "auto" takes bfloat16 where the processor computes in it.
+        precision: Of the convolutions; "auto" takes bfloat16 where the processor is faster in it.
         checkpointing: Compute the stages anew in the backward pass instead of keeping what they gave: less memory.
     """
 

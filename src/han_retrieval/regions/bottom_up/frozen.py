@@ -1,6 +1,6 @@
 """A ``BottomUp`` network that only computes, on the CPU: what training does not need is left out.
 
-The outputs are those of the network, but for the rounding of bfloat16 where the processor multiplies in it.
+The outputs are those of the network, but for the rounding of bfloat16 where the processor is faster in it.
 
 Legend: k boxes of a photo, h, w pixels, n cells of all maps of the pyramid, C channels of the pyramid, F numbers a
 representation.
@@ -34,7 +34,7 @@ class FrozenBottomUp:
 
     Args:
         network: In evaluation mode, on the CPU; its weights are copied.
-        dtype: Of the large products and the maps: float32, or bfloat16 where the processor multiplies in it.
+        dtype: Of the large products and the maps: float32, or bfloat16 where the processor is faster in it.
     """
 
     def __init__(self, network: BottomUp, *, dtype: torch.dtype) -> None:
