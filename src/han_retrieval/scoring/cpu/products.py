@@ -102,17 +102,15 @@ def _strip(columns: int, *, add: bool) -> Any:
 
 
 def _product(*, add: bool) -> Any:
-    strip_of_3, strip_of_2, strip_of_1 = (_strip(columns, add=add) for columns in (3, 2, 1))
+    strip_of_3, strip_of_1 = (_strip(columns, add=add) for columns in (3, 1))
 
     def product(out: Any, left: Any, right: Any) -> None:
         columns = out.shape[1]
         whole = columns - columns % 3
         for j in range(0, whole, 3):
             strip_of_3(out, left, right, j)
-        if columns - whole == 2:
-            strip_of_2(out, left, right, whole)
-        elif columns > whole:
-            strip_of_1(out, left, right, whole)
+        for j in range(whole, columns):
+            strip_of_1(out, left, right, j)
 
     return _named(product, "product", add=add)
 
