@@ -39,7 +39,7 @@ from cached_forward import cached_forward  # noqa: E402
 from han_retrieval.losses import soft_max_triplet_loss  # noqa: E402
 from han_retrieval.matchers.han import pool  # noqa: E402
 from han_retrieval.scoring import STORAGES, Matching, api, score_all_pairs  # noqa: E402
-from han_retrieval.scoring.api import has_bfloat16  # noqa: E402
+from han_retrieval.scoring.api import prefers_bfloat16  # noqa: E402
 from pairs import REGIONS, Setting, product_rate, seconds  # noqa: E402
 from scan_loop import scan_loop  # noqa: E402
 
@@ -75,7 +75,7 @@ def all_pairs(
                 setting.model, setting.images[:count], setting.texts[some], setting.lengths[some]
             )
         figures["engine, pairs/s"] = round(pairs, 1)
-        if has_bfloat16(torch.device("cpu")) and blocks == 1:
+        if prefers_bfloat16(torch.device("cpu")) and blocks == 1:
             coarse = partial(setting.score, precision="bfloat16")
             time = seconds(coarse, 1, warm=False)
             coarse_rate = product_rate(torch.bfloat16)

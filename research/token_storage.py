@@ -52,7 +52,7 @@ def main(model: str, dataset: Path, features: Path, split: str, bfloat16_product
         found = evaluate(han, photos, store)
         _print(storage, {"int8": 1, "float32": 4}.get(storage, 2), found)
     if bfloat16_products:
-        api.has_bfloat16 = lambda _: True
+        api.prefers_bfloat16 = lambda _: True
         found = evaluate(HAN.from_pretrained(model), photos, store, precision="bfloat16")
         _print("bfloat16 products", 4, found)
 

@@ -3,7 +3,7 @@
 import pytest
 from llvmlite import binding
 
-from han_retrieval.processor import has_bfloat16
+from han_retrieval.processor import prefers_bfloat16
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from han_retrieval.processor import has_bfloat16
 def test_bfloat16_is_used_where_it_is_the_faster(name, features, expected, monkeypatch):
     monkeypatch.setattr(binding, "get_host_cpu_name", lambda: name)
     monkeypatch.setattr(binding, "get_host_cpu_features", lambda: dict.fromkeys(features, True))
-    has_bfloat16.cache_clear()
+    prefers_bfloat16.cache_clear()
     try:
-        assert has_bfloat16() is expected
+        assert prefers_bfloat16() is expected
     finally:
-        has_bfloat16.cache_clear()
+        prefers_bfloat16.cache_clear()

@@ -9,7 +9,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @functools.cache
-def has_bfloat16() -> bool:
+def prefers_bfloat16() -> bool:
     """Whether the processor multiplies faster in bfloat16 than in float32; False where it cannot be told.
 
     AVX-512 has such products on Intel's processors too, but there they run at half the rate of float32's (Emerald

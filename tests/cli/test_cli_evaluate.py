@@ -111,9 +111,9 @@ def test_faults_are_told_in_one_line(folder, options, message):
 
 
 def test_processors_that_are_not_there(folder, monkeypatch):
-    monkeypatch.setattr("han_retrieval.scoring.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("han_retrieval.scoring.prefers_bfloat16", lambda device: False)
     assert "no device 'tpu9' here: take one of cpu" in str(run(folder, "--device", "tpu9").exception)
-    assert "is slower in it than in float32" in str(run(folder, "--precision", "bfloat16").exception)
+    assert "is not faster in it than in float32" in str(run(folder, "--precision", "bfloat16").exception)
 
 
 def test_features_of_another_detector_and_bad_places_are_refused_before_scoring(folder, tmp_path, monkeypatch):

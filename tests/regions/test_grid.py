@@ -110,7 +110,7 @@ def test_a_name_that_is_none_says_what_there_is(name, message):
 def test_bfloat16_changes_features_little_and_no_fingerprint(monkeypatch):
     photos, found, names = [noise(320, 240, seed) for seed in range(2)], [], set()
     for is_rounded in (False, True):
-        monkeypatch.setattr(efficientnet, "has_bfloat16", lambda is_rounded=is_rounded: is_rounded)
+        monkeypatch.setattr(efficientnet, "prefers_bfloat16", lambda is_rounded=is_rounded: is_rounded)
         detector = GridDetector(regions=5)
         found.append(detector.detect(photos))
         names.add(detector.fingerprint)

@@ -137,14 +137,16 @@ def test_gradients_in_torch_are_those_of_differences(direction, attention):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_tiles_and_memory_do_not_matter(direction, attention, monkeypatch):
+@pytest.mark.parametrize("rows", [60, 1152])
+def test_tiles_and_memory_do_not_matter(rows, direction, attention, monkeypatch):
     torch.manual_seed(0)
     items = (*random_tokens(9, 13, 16), *random_tokens(40, 9, 16))
     weights = torch.randn(9, 40)
     options = {"direction": direction, "attention": attention}
     exact = gradients(items, weights, **options)
     monkeypatch.setattr(tiles, "KEPT_ELEMENTS", 0)
-    monkeypatch.setattr(tiles, "IMAGE_ROWS", 60)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # so that 1152 rows hold all nine images
+    monkeypatch.setattr(tiles, "IMAGE_ROWS", rows)
     monkeypatch.setattr(tiles, "WORD_ROWS", 200)
     assert_gradients_close(gradients(of_dtype(torch.float32, items), weights, **options), exact, GRADIENTS)
 

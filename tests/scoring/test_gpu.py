@@ -24,7 +24,7 @@ def test_products_in_bfloat16_where_no_gradient_is_asked_for(blocks, monkeypatch
 
     monkeypatch.setattr(torch, "mm", multiply)
     monkeypatch.setattr(api, "has_kernel", lambda *_: False)
-    monkeypatch.setattr(api, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(api, "prefers_bfloat16", lambda device: True)
     monkeypatch.setattr(api, "_on_gpu", lambda tokens: True)
     monkeypatch.setattr(gpu_single_block, "_fits", lambda *_: False)
     torch.manual_seed(4)

@@ -112,11 +112,13 @@ def test_one_way_gradients_of_plain_torch(alignment):
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("rows", [60, 1152])
 @pytest.mark.parametrize("kept", [0, 1 << 27])
-def test_one_way_tiles_and_memory_do_not_matter(kept, alignment, monkeypatch):
+def test_one_way_tiles_and_memory_do_not_matter(rows, kept, alignment, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(tiles, "KEPT_ELEMENTS", kept)
-    monkeypatch.setattr(tiles, "IMAGE_ROWS", 60)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # so that 1152 rows hold all nine images
+    monkeypatch.setattr(tiles, "IMAGE_ROWS", rows)
     monkeypatch.setattr(tiles, "WORD_ROWS", 100)
     assert_exact_gradients(random_model(alignment=alignment), random_items(9, 40, 13, 9))
 
@@ -128,7 +130,7 @@ def test_one_way_without_numba_and_in_bfloat16(alignment, monkeypatch):
     model, items = random_model(joint_size=256, alignment=alignment), random_items(8, 20, 12, 9)
     exact = exact_scores(model, items)
     tokens = model.encode_images(*items[:2]), items[1], model.encode_texts(*items[2:]), items[3]
-    monkeypatch.setattr(api, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(api, "prefers_bfloat16", lambda device: True)
     rounded = model.score(*tokens, precision="bfloat16")
     assert 0 < (exact - rounded).square().mean().sqrt() < 0.02 * exact.std()
     monkeypatch.setattr(api, "has_kernel", lambda *_: False)

@@ -99,14 +99,15 @@ def test_gradients_are_those_of_the_formulas(residual, m, n, alignment):
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("threads", "rows"), [(1, 60), (3, 60), (1, 1152)])
 @pytest.mark.parametrize("kept", [0, 1 << 27])
-def test_threads_tiles_and_memory_do_not_matter(threads, kept, alignment, monkeypatch):
+def test_threads_tiles_and_memory_do_not_matter(threads, rows, kept, alignment, monkeypatch):
     torch.manual_seed(0)
     model = random_model(alignment=alignment)
     items = random_items(9, 40, 13, 9, full=True)
+    assert len(items[0]) > 2 * tile_kernel.IMAGES_AT_ONCE  # with 1152 rows they are all in one tile
     monkeypatch.setattr(tiles, "KEPT_ELEMENTS", kept)
-    monkeypatch.setattr(tiles, "IMAGE_ROWS", 60)
+    monkeypatch.setattr(tiles, "IMAGE_ROWS", rows)
     monkeypatch.setattr(tiles, "WORD_ROWS", 200)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -224,16 +225,16 @@ def test_products_are_those_of_numpy(rows, columns, count):
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_tiles_products_are_those_of_numpy(whole):
     random = np.random.default_rng(0)
-    words, d, first, n = 7, tile_kernel.COUNT + 3, 2, 3
+    words, d, first, n = 7, tile_kernel.TERMS_AT_ONCE + 3, 2, 3
     images = tuple(random.standard_normal((6, rows, d)).astype(np.float32) for rows in (5, 10))
     texts = tuple(random.standard_normal((words * k, d, lanes.LANES)).astype(np.float32) for k in (1, 2))
-    size, skipped, at = ((6, words), 0, first) if whole else ((tile_kernel.IMAGES_AT_ONCE, n), 4, 0)
+    size, place = ((6, words), (0, first)) if whole else ((tile_kernel.IMAGES_AT_ONCE, n), (4, 0))
     blocks = tuple(
         lanes.zeros((size[0], x.shape[1], size[1] * k, lanes.LANES)) for x, k in zip(images, (1, 2), strict=True)
     )
-    assert tile_kernel.are_whole(blocks, 6, words) == whole
     factors = tile_kernel.Factors(images, texts)
-    tile_kernel.multiply(blocks, factors, 4, 6, first, n, words, skipped, at)
+    assert tile_kernel.fill(blocks, factors, whole, (4, 6), (first, first + n), words) == place
+    skipped, at = place
     for block, left, right, k in zip(blocks, images, texts, (1, 2), strict=True):
         exact = np.einsum("zid,jdv->zijv", left[4:].astype(np.float64), right[k * first : k * (first + n)])
         found = block[4 - skipped : 6 - skipped, :, k * at : k * (at + n)]
@@ -249,21 +250,25 @@ def test_memory_of_kernels_starts_with_a_line_of_the_cache(dtype):
         assert array.dtype == dtype
         assert array.ctypes.data % lanes.LINE == 0
         assert array.flags.c_contiguous
-        assert not lanes.zeros((size, 3), dtype).any()
+
+
+def test_zeros_are_zeros_wherever_their_memory_is(monkeypatch):
+    monkeypatch.setattr(lanes, "empty", lambda shape, dtype: np.ones(shape, dtype))
+    assert not lanes.zeros((3, 2), np.uint16).any()
 
 
 @pytest.mark.parametrize("alignment", ["words", "both"])
 @torch.inference_mode()
-def test_bfloat16_is_close_and_only_where_the_processor_has_it(alignment, monkeypatch):
+def test_bfloat16_is_close_and_only_where_the_processor_is_faster_in_it(alignment, monkeypatch):
     torch.manual_seed(0)
     model = random_model(joint_size=256, alignment=alignment)
     items = random_items(8, 20, 12, 9)
     tokens = model.encode_images(*items[:2]), items[1], model.encode_texts(*items[2:]), items[3]
-    monkeypatch.setattr(api, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(api, "prefers_bfloat16", lambda device: False)
     with pytest.raises(ValueError, match="needs a processor that is faster in it"):
         model.score(*tokens, precision="bfloat16")
     with pytest.raises(ValueError, match="precision must be one of float32, bfloat16; got 'half'"):
         model.score(*tokens, precision="half")
-    monkeypatch.setattr(api, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(api, "prefers_bfloat16", lambda device: True)
     exact, rounded = model.score(*tokens), model.score(*tokens, precision="bfloat16")
     assert 0 < (exact - rounded).square().mean().sqrt() < 0.02 * exact.std()

@@ -43,7 +43,7 @@ def config(**changes: object) -> TrainingConfig:
 def in_float32():
     """Features in float32 on every processor, as the training here computes them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(efficientnet, "has_bfloat16", lambda: False)
+        patch.setattr(efficientnet, "prefers_bfloat16", lambda: False)
         yield
 
 

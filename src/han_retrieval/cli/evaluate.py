@@ -78,11 +78,11 @@ def evaluate(
     from han_retrieval.evaluation import ground, write_runs
     from han_retrieval.evaluation.report import make_folder, results, table, write_json
     from han_retrieval.matchers import load_matcher
-    from han_retrieval.scoring import has_bfloat16
+    from han_retrieval.scoring import prefers_bfloat16
 
     matcher = load_matcher(folder).to(find_device(device))
-    if precision == "bfloat16" and not has_bfloat16(matcher.device):
-        raise ConfigError("--precision bfloat16: this processor is slower in it than in float32: leave it out")
+    if precision == "bfloat16" and not prefers_bfloat16(matcher.device):
+        raise ConfigError("--precision bfloat16: this processor is not faster in it than in float32: leave it out")
     for file in (json_file, run_file):
         if file:
             make_folder(file)  # refused before the scoring, not after it

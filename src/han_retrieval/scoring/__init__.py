@@ -6,9 +6,9 @@ are tested against. ``collection`` keeps one side for many queries.
 """
 
 from han_retrieval.processor import PRECISIONS
-from han_retrieval.scoring.api import has_bfloat16, score_all_pairs
+from han_retrieval.scoring.api import prefers_bfloat16, score_all_pairs
 from han_retrieval.scoring.collection import Collection
 from han_retrieval.scoring.matching import Matching
 from han_retrieval.scoring.tokens import STORAGES, Tokens
 
-__all__ = ["PRECISIONS", "STORAGES", "Collection", "Matching", "Tokens", "has_bfloat16", "score_all_pairs"]
+__all__ = ["PRECISIONS", "STORAGES", "Collection", "Matching", "Tokens", "prefers_bfloat16", "score_all_pairs"]

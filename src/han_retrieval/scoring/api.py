@@ -67,7 +67,7 @@ def score_all_pairs(
 
     Raises:
         ValueError: Tokens of another dtype, or of two; unknown direction, attention or precision; "clipped" or "max"
-            with blocks, or "max" of regions; "bfloat16" where the processor has none.
+            with blocks, or "max" of regions; "bfloat16" where the processor is not faster in it.
     """
     dtypes = image_tokens.dtype, text_tokens.dtype
     if dtypes[0] != dtypes[1] or dtypes[0] not in DTYPES:
@@ -85,7 +85,7 @@ def score_all_pairs(
         raise ValueError(f"with attention 'max', direction must be 'words'; got {matching.direction!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-    if precision == "bfloat16" and not has_bfloat16(image_tokens.device):
+    if precision == "bfloat16" and not prefers_bfloat16(image_tokens.device):
         raise ValueError(
             "precision 'bfloat16' needs a processor that is faster in it (AMX, AMD's AVX-512 BF16, Arm BF16, a GPU), "
             "which this one is not: leave it at 'float32'"
@@ -106,11 +106,11 @@ def score_all_pairs(
         return _in_torch(items, blocks, matching, precision, chunk_elements)
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 run in hardware."""
+def prefers_bfloat16(device: torch.device) -> bool:
+    """Whether products are faster in bfloat16 than in float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return processor.has_bfloat16()
+    return processor.prefers_bfloat16()
 
 
 def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> bool:

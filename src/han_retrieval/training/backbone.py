@@ -39,7 +39,7 @@ from han_retrieval.regions.efficientnet_lite import EfficientNetLite2, scaled, s
 from han_retrieval.regions.grid import LARGE_BOXES
 from han_retrieval.regions.names import split_fingerprint
 from han_retrieval.regions.rows import RegionRow
-from han_retrieval.scoring import has_bfloat16
+from han_retrieval.scoring import prefers_bfloat16
 from han_retrieval.training.augment import Change, draw
 from han_retrieval.training.batches import Batch, Batches, PhotoGroup
 from han_retrieval.training.config import BackboneConfig, TrainingConfig
@@ -103,7 +103,7 @@ class LearningNetwork(nn.Module):
         """(B, 3, h, w) uint8 to (B, D, h / 32, w / 32) float32."""
         device = photos.device
         precision = self._config.precision
-        half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+        half = precision == "bfloat16" or (precision == "auto" and prefers_bfloat16(device))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             stages, first = self.network.stages, self._config.frozen_stages
             with torch.no_grad():

@@ -15,7 +15,7 @@ from torch import Tensor
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_settings
-from han_retrieval.processor import has_bfloat16
+from han_retrieval.processor import prefers_bfloat16
 from han_retrieval.regions.backbones.backbone import PhotoTokens
 from han_retrieval.regions.backbones.loading import local
 from han_retrieval.regions.efficientnet_lite import (
@@ -102,7 +102,7 @@ class EfficientNetBackbone:
         """The network as it computes: on the CPU with folded batch norms, in bfloat16 where the CPU is faster in it."""
         if self.device.type != "cpu":
             return self.network
-        return FrozenEfficientNet(self.network, dtype=torch.bfloat16 if has_bfloat16() else torch.float32)
+        return FrozenEfficientNet(self.network, dtype=torch.bfloat16 if prefers_bfloat16() else torch.float32)
 
     def _maps(self, photos: Sequence[Image.Image], size: int) -> list[Tensor]:
         shapes = [shape_for(*photo.size, size=size) for photo in photos]

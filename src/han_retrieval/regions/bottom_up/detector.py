@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from han_retrieval.files import from_home
-from han_retrieval.processor import has_bfloat16
+from han_retrieval.processor import prefers_bfloat16
 from han_retrieval.regions.bottom_up.frozen import FrozenBottomUp
 from han_retrieval.regions.bottom_up.network import BottomUp, BoxPredictions, Maps
 from han_retrieval.regions.bottom_up.saving import load_network
@@ -209,5 +209,5 @@ class BottomUpDetector:
 def make_detector(argument: str, *, regions: int) -> BottomUpDetector:
     """Load the detector of the folder ``argument``, or the one that ships; see ``DetectorFactory``."""
     network, weights_hash = load_network(from_home(argument) if argument else SHIPPED)
-    precision = "bfloat16" if has_bfloat16() else "float32"
+    precision = "bfloat16" if prefers_bfloat16() else "float32"
     return BottomUpDetector(network, weights_hash=weights_hash, regions=regions, precision=precision)

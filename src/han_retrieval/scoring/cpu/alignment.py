@@ -82,8 +82,8 @@ class _Alignment:
 
     def _arguments(self, inputs: TileInputs) -> tuple[Any, ...]:
         scratch = make_scratch(inputs.blocks[0].shape[1], int(inputs.lengths.max()))
-        sources = self._sources(inputs)
-        return inputs.factors, inputs.blocks, *sources, inputs.lengths, self.temperature, self.clipped, scratch
+        blocks = inputs.factors, inputs.blocks, inputs.whole
+        return *blocks, *self._sources(inputs), inputs.lengths, self.temperature, self.clipped, scratch
 
     def _sources(self, inputs: TileInputs) -> tuple[Array, Array, Array]:
         if self.directions == ("words",):

@@ -36,7 +36,7 @@ from han_retrieval.scoring.cpu.lanes import (
 )
 from han_retrieval.scoring.cpu.pair_kernel import copy_row
 from han_retrieval.scoring.cpu.products import add_product, product
-from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, are_whole, multiply
+from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, fill
 
 
 class AlignmentScratch(NamedTuple):
@@ -56,6 +56,7 @@ def make_scratch(m: int, n: int) -> AlignmentScratch:
 def forward(
     factors: Factors | None,
     blocks: tuple[Array],
+    whole: bool,
     closed: Array,
     lengths: Array,
     gram: Array,
@@ -71,6 +72,7 @@ def forward(
         factors: Of the block, or None if it is filled.
         blocks: Room for products, see ``tile_kernel``: cosines (I, m, C, LANES), zeros where there is no attending
             token.
+        whole: Whether it has room for all pairs.
         closed: Of regions (I, m), of words (1, C, LANES): 0, or -1e30 where there is no source.
         lengths: Of the sources, likewise.
         gram: Of regions (I, m, m), of words (sum of n^2 over groups, LANES): cosines among sources.
@@ -81,16 +83,12 @@ def forward(
         matches: (I, C, LANES) of words, or (I, groups, m, LANES) of regions; filled.
     """
     count, total = matches.shape[0], words.sum()
-    whole = are_whole(blocks, count, total)
     first = first_square = 0
     for group in range(len(words)):
         n = words[group]
-        at = first if whole else 0
         for start in range(0, count, IMAGES_AT_ONCE):
             stop = min(start + IMAGES_AT_ONCE, count)
-            skipped = 0 if whole else start
-            if factors is not None:
-                multiply(blocks, factors, start, stop, first, n, total, skipped, at)
+            skipped, at = fill(blocks, factors, whole, (start, stop), (first, first + n), total)
             for z in range(start, stop):
                 x = _cosines(blocks[0], closed, z - skipped, at, n)
                 match(
@@ -152,6 +150,7 @@ def match(
 def backward(
     factors: Factors | None,
     blocks: tuple[Array],
+    whole: bool,
     closed: Array,
     lengths: Array,
     gram: Array,
@@ -169,16 +168,12 @@ def backward(
     ``d_cosines`` are filled; ``d_lengths`` and ``d_gram`` are added to. The forward is computed again in cache.
     """
     count, total = d_matches.shape[0], words.sum()
-    whole = are_whole(blocks, count, total)
     first = first_square = 0
     for group in range(len(words)):
         n = words[group]
-        at = first if whole else 0
         for start in range(0, count, IMAGES_AT_ONCE):
             stop = min(start + IMAGES_AT_ONCE, count)
-            skipped = 0 if whole else start
-            if factors is not None:
-                multiply(blocks, factors, start, stop, first, n, total, skipped, at)
+            skipped, at = fill(blocks, factors, whole, (start, stop), (first, first + n), total)
             for z in range(start, stop):
                 x, of_lengths = _cosines(blocks[0], closed, z - skipped, at, n), _row(lengths, z, first, n)
                 match(

@@ -34,7 +34,7 @@ GONE = np.float32(1.5e-24)
 LANES = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
 
 LINE = 64
-"""Bytes of a line of the cache, and of the widest vector."""
+"""Bytes of a line of the cache, on most processors, and of the widest vector."""
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
@@ -224,7 +224,7 @@ def exp(typing: Any, x: Any) -> Any:
     """e^x for x <= 0, to 2 units in the last place; 0 below -87.
 
     x = r ln 2 + f with an integer r and |f| <= ln 2 / 2; e^f is a polynomial (that of Cephes' expf), and r goes into
-    the exponent. Added to 1.5 * 2^23, x / ln 2 is rounded to r, which its last bits then are.
+    the exponent. Adding 1.5 * 2^23 rounds x / ln 2 to r: the sum's last bits are r.
     """
 
     def emit(context: Any, b: Any, sig: Any, args: Any) -> Any:

@@ -80,12 +80,5 @@ class _OneWay:
     def _arguments(self, inputs: TileInputs) -> tuple[Any, ...]:
         images = RegionTables(*inputs.images)
         scratch = make_scratch(images.u.shape[1], int(inputs.lengths.max()), images.u.shape[2])
-        return (
-            inputs.factors,
-            inputs.blocks,
-            images,
-            WordTables(*inputs.texts),
-            inputs.lengths,
-            self.temperature,
-            scratch,
-        )
+        blocks, tables = (inputs.factors, inputs.blocks, inputs.whole), (images, WordTables(*inputs.texts))
+        return *blocks, *tables, inputs.lengths, self.temperature, scratch

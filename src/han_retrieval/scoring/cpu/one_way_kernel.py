@@ -36,7 +36,7 @@ from han_retrieval.scoring.cpu.lanes import (
 )
 from han_retrieval.scoring.cpu.pair_kernel import clear, copy_row, view
 from han_retrieval.scoring.cpu.products import add_product, product
-from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, are_whole, multiply
+from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, fill
 
 DEPTH = 256
 
@@ -111,6 +111,7 @@ def text_of(texts: WordTables, first: int, n: int) -> WordTables:
 def forward(
     factors: Factors | None,
     blocks: tuple[Array],
+    whole: bool,
     images: RegionTables,
     texts: WordTables,
     lengths: NDArray[np.int64],
@@ -124,6 +125,7 @@ def forward(
     Args:
         factors: Of the block, or None if it is filled.
         blocks: Room for products, see ``tile_kernel``: k_o.q_w (I, m, C, LANES).
+        whole: Whether it has room for all pairs.
         images: Of I images.
         texts: Of some groups of texts with C words together, LANES times over.
         lengths: (groups,) words of the longest text of each group.
@@ -133,17 +135,13 @@ def forward(
         of_regions: (I, groups, m, LANES), filled, or None if regions do not attend to words.
     """
     count, words = images.closed.shape[0], texts.closed.shape[0]
-    whole = are_whole(blocks, count, words)
     first = 0
     for group in range(len(lengths)):
         n = lengths[group]
-        at = first if whole else 0
         w, text = part_of(scratch, n), text_of(texts, first, n)
         for start in range(0, count, IMAGES_AT_ONCE):
             stop = min(start + IMAGES_AT_ONCE, count)
-            skipped = 0 if whole else start
-            if factors is not None:
-                multiply(blocks, factors, start, stop, first, n, words, skipped, at)
+            skipped, at = fill(blocks, factors, whole, (start, stop), (first, first + n), words)
             for z in range(start, stop):
                 image = image_of(images, z)
                 attend_words(w, blocks[0][z - skipped, :, at : at + n], image, text)
@@ -227,6 +225,7 @@ def _alignment_of_regions(scratch: Scratch) -> AlignmentScratch:
 def backward(
     factors: Factors | None,
     blocks: tuple[Array],
+    whole: bool,
     images: RegionTables,
     texts: WordTables,
     lengths: NDArray[np.int64],
@@ -243,19 +242,16 @@ def backward(
     ``d_kq`` is filled; ``d_images`` and ``d_texts`` are added to. The forward is computed again in cache.
     """
     count, words = images.closed.shape[0], texts.closed.shape[0]
-    whole = are_whole(blocks, count, words)
     first = 0
     for group in range(len(lengths)):
         n = lengths[group]
-        at, here = first if whole else 0, slice(first, first + n)
+        here = slice(first, first + n)
         w = part_of(scratch, n)
         text, d_text = text_of(texts, first, n), text_of(d_texts, first, n)
         dS, d_x, _, d_norms = _gradients(w)
         for start in range(0, count, IMAGES_AT_ONCE):
             stop = min(start + IMAGES_AT_ONCE, count)
-            skipped = 0 if whole else start
-            if factors is not None:
-                multiply(blocks, factors, start, stop, first, n, words, skipped, at)
+            skipped, at = fill(blocks, factors, whole, (start, stop), (first, first + n), words)
             for z in range(start, stop):
                 image, d_image = image_of(images, z), image_of(d_images, z)
                 attend_words(w, blocks[0][z - skipped, :, at : at + n], image, text)

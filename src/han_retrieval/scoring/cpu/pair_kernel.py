@@ -59,7 +59,7 @@ class PairScratch(NamedTuple):
 
     pair: Array  # (slots, m, n, LANES)
     words: Array  # (slots, n, n, LANES)
-    rows: Array  # (slots, 1, m or n, LANES)
+    rows: Array  # (slots, 1, m or n, LANES); every step writes over them
 
 
 def make_scratch(m: int, n: int) -> PairScratch:

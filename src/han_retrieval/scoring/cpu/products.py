@@ -26,8 +26,8 @@ from han_retrieval.scoring.cpu.lanes import (
     transposed,
 )
 
-ROWS = 9 if LANES == 16 else 4
-"""Rows of a tile that has three columns: its sums and factors fill the 32 registers of AVX-512, or 16."""
+MANY, SOME = (9, 4) if LANES == 16 else (4, 2)
+"""Rows of a tile. With three columns, many rows' sums and factors fill the 32 registers of AVX-512, or 16."""
 
 
 def _tile(rows: int, columns: int, *, add: bool) -> Any:
@@ -84,16 +84,16 @@ def _tile(rows: int, columns: int, *, add: bool) -> Any:
 
 def _strip(columns: int, *, add: bool) -> Any:
     """Some columns of a product, in tiles of as many rows as registers allow, then of fewer."""
-    many, some, one = (_tile(rows, columns, add=add) for rows in (ROWS, 4, 1))
+    many, some, one = (_tile(rows, columns, add=add) for rows in (MANY, SOME, 1))
 
     def strip(out: Any, left: Any, right: Any, j: int) -> None:
         rows, count, i = out.shape[0], right.shape[0], 0
-        while i + ROWS <= rows:
+        while i + MANY <= rows:
             many(out, left, right, i, j, count)
-            i += ROWS
-        while i + 4 <= rows:
+            i += MANY
+        while i + SOME <= rows:
             some(out, left, right, i, j, count)
-            i += 4
+            i += SOME
         while i < rows:
             one(out, left, right, i, j, count)
             i += 1

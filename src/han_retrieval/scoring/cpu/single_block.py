@@ -127,4 +127,4 @@ class _SingleBlock:
     def _arguments(self, inputs: TileInputs) -> tuple[Any, ...]:
         scratch = make_scratch(inputs.blocks[0].shape[1], int(inputs.lengths.max()))
         images, texts = ImageTables(*inputs.images), of_texts(inputs.texts)
-        return inputs.factors, inputs.blocks, images, *texts, inputs.lengths, self.temperature, scratch
+        return inputs.factors, inputs.blocks, inputs.whole, images, *texts, inputs.lengths, self.temperature, scratch

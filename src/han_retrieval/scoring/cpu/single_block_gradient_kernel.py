@@ -21,7 +21,7 @@ from han_retrieval.scoring.cpu.pair_kernel import (
     text_of,
 )
 from han_retrieval.scoring.cpu.regions_to_words_kernel import match_regions, match_regions_backward
-from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, are_whole, multiply, quarters
+from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, fill, quarters
 from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words, match_words_backward
 
 
@@ -29,6 +29,7 @@ from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words, match
 def backward(
     factors: Factors | None,
     blocks: tuple[Array, Array, Array],
+    whole: bool,
     images: ImageTables,
     texts: TextTables,
     grams: TextGrams | None,
@@ -49,19 +50,15 @@ def backward(
     """
     d_qk, d_kq, d_cross = d_blocks
     count, m, words = images.closed.shape[0], images.closed.shape[1], texts.closed.shape[0]
-    whole = are_whole(blocks, count, words)
     first = first_square = 0
     for group in range(len(lengths)):
         n = lengths[group]
-        at = first if whole else 0
         w = part_of(scratch, m, n)
         text, d_text = text_of(texts, first, first_square, n), text_of(d_texts, first, first_square, n)
         here = slice(first, first + n)
         for start in range(0, count, IMAGES_AT_ONCE):
             stop = min(start + IMAGES_AT_ONCE, count)
-            skipped = 0 if whole else start
-            if factors is not None:
-                multiply(blocks, factors, start, stop, first, n, words, skipped, at)
+            skipped, at = fill(blocks, factors, whole, (start, stop), (first, first + n), words)
             for z in range(start, stop):
                 qk, kq, cross = blocks[0][z - skipped], blocks[1][z - skipped], blocks[2][z - skipped]
                 image, d_image = image_of(images, z), image_of(d_images, z)

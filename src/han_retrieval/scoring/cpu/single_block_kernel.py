@@ -20,7 +20,7 @@ from han_retrieval.scoring.cpu.pair_kernel import (
     text_of,
 )
 from han_retrieval.scoring.cpu.regions_to_words_kernel import match_regions
-from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, are_whole, multiply, quarters
+from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors, fill, quarters
 from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words
 
 
@@ -28,6 +28,7 @@ from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words
 def forward(
     factors: Factors | None,
     blocks: tuple[Array, Array, Array],
+    whole: bool,
     images: ImageTables,
     texts: TextTables,
     grams: TextGrams | None,
@@ -43,6 +44,7 @@ def forward(
         factors: Of the blocks, or None if these are filled.
         blocks: Room for products, see ``tile_kernel``: q_o.k_w (I, m, C, LANES); k_o.q_w (I, m, C, LANES);
             [u_o, c_o].[u_w, c_w] (I, 2 m, 2 C, LANES).
+        whole: Whether they have room for all pairs.
         images: Of I images.
         texts: Of some groups of texts with C words together, LANES times over.
         grams: Of these texts, where regions attend to words.
@@ -53,18 +55,14 @@ def forward(
         of_regions: (I, groups, m, LANES), filled, or None if regions do not attend to words.
     """
     count, m, words = images.closed.shape[0], images.closed.shape[1], texts.closed.shape[0]
-    whole = are_whole(blocks, count, words)
     first = first_square = 0
     for group in range(len(lengths)):
         n = lengths[group]
-        at = first if whole else 0
         w = part_of(scratch, m, n)
         text = text_of(texts, first, first_square, n)
         for start in range(0, count, IMAGES_AT_ONCE):
             stop = min(start + IMAGES_AT_ONCE, count)
-            skipped = 0 if whole else start
-            if factors is not None:
-                multiply(blocks, factors, start, stop, first, n, words, skipped, at)
+            skipped, at = fill(blocks, factors, whole, (start, stop), (first, first + n), words)
             for z in range(start, stop):
                 qk, kq, cross = blocks[0][z - skipped], blocks[1][z - skipped], blocks[2][z - skipped]
                 image = image_of(images, z)

@@ -1,6 +1,7 @@
 """The large products of a tile, those of a few images with one group of texts at a time: the kernels read them at once.
 
-So they are still in the second cache when they are read, and the group's own factors stay there from image to image.
+One factor of the group stays in the second cache for all of these images, and at d = 256 so do the products until they
+are read; at d = 1024 they come from it in part.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from han_retrieval.scoring.cpu.lanes import Array, transposed
 from han_retrieval.scoring.cpu.products import add_product, product
 
 IMAGES_AT_ONCE = 4
-COUNT = 512  # of the sums' terms at once, so that three columns of a group's factor stay in the first cache
+TERMS_AT_ONCE = 512  # of each sum; at d = 1024, 256 took 2 % longer and 128 up to 10 %
 
 
 class Factors(NamedTuple):
@@ -28,41 +29,40 @@ class Factors(NamedTuple):
 
 
 @njit
-def are_whole(blocks: tuple[Array, ...], images: int, words: int) -> bool:
-    """Whether blocks have room for all pairs of a tile, or for IMAGES_AT_ONCE images with one group of texts."""
-    return blocks[0].shape[0] >= images and blocks[0].shape[2] == words
-
-
-@njit
-def multiply(
+def fill(
     blocks: tuple[Array, ...],
-    factors: Factors,
-    start: int,
-    stop: int,
-    first: int,
-    n: int,
-    words: int,
-    skipped: int,
-    at: int,
-) -> None:
-    """Products of the images from start to stop with one group, blocks[z - skipped, :, k at : k (at + n)].
+    factors: Factors | None,
+    whole: bool,
+    images: tuple[int, int],
+    words: tuple[int, int],
+    total: int,
+) -> tuple[int, int]:
+    """Multiply some images with one group of texts, unless the blocks are filled; where these products are.
 
     Args:
-        blocks: (images, rows, words k, LANES) each, filled.
-        factors: Of the tile.
-        start, stop: The images.
-        first, n: Where the group's words start, and how many they are.
-        words: C, of the tile.
-        skipped, at: Where in the blocks the products belong.
+        blocks: (images, rows, words k, LANES) each.
+        factors: Of the tile, or None if the blocks are filled.
+        whole: Whether the blocks have room for all pairs of the tile, or for IMAGES_AT_ONCE images with one group.
+        images: The first and the one behind the last, at most IMAGES_AT_ONCE.
+        words: The group's first, and the one behind its last.
+        total: C, the words of the tile.
+
+    Returns:
+        What to subtract from an image's number for its place in the blocks, and the place of the group's first word.
     """
-    for x in range(len(blocks)):
-        k = factors.texts[x].shape[0] // words
-        right = transposed(factors.texts[x][k * first : k * (first + n)])
-        for z in range(start, stop):
-            out, left = blocks[x][z - skipped, :, k * at : k * (at + n)], factors.images[x][z]
-            product(out, left[:, :COUNT], right[:COUNT])
-            for y in range(COUNT, len(right), COUNT):
-                add_product(out, left[:, y : y + COUNT], right[y : y + COUNT])
+    skipped = 0 if whole else images[0]
+    at = words[0] if whole else 0
+    if factors is not None:
+        for x in range(len(blocks)):
+            k = factors.texts[x].shape[0] // total
+            right = transposed(factors.texts[x][k * words[0] : k * words[1]])
+            columns = slice(k * at, k * (at + words[1] - words[0]))
+            for z in range(images[0], images[1]):
+                out, left = blocks[x][z - skipped, :, columns], factors.images[x][z]
+                product(out, left[:, :TERMS_AT_ONCE], right[:TERMS_AT_ONCE])
+                for y in range(TERMS_AT_ONCE, len(right), TERMS_AT_ONCE):
+                    add_product(out, left[:, y : y + TERMS_AT_ONCE], right[y : y + TERMS_AT_ONCE])
+    return skipped, at
 
 
 @njit

@@ -1,8 +1,9 @@
 """All pairs on the CPU, tile by tile: large matrix products, each consumed by a kernel while it is in cache.
 
 Every thread works alone on tiles of images times texts. Its kernel multiplies a few images with one group of texts at a
-time (``tile_kernel``) and works on the results. So no thread waits for another, and no product of a pair leaves the
-cache. For the backward pass the products are kept if they fit into ``KEPT_ELEMENTS``, else computed again.
+time (``tile_kernel``) and works on the results. So no thread waits for another, and products are read soon after they
+are written. For the backward pass they are kept if they fit into ``KEPT_ELEMENTS``, else computed again. In bfloat16 a
+tile's products are computed all at once, by torch.
 
 Legend: I images, T texts, m regions an image, d the joint size; C words of all groups of LANES texts, see ``layout``.
 """
@@ -22,7 +23,8 @@ from han_retrieval.scoring.cpu.layout import Layout
 from han_retrieval.scoring.cpu.threads import share
 from han_retrieval.scoring.cpu.tile_kernel import IMAGES_AT_ONCE, Factors
 
-# Rows of a product's two factors in a tile. Fewer cost more calls.
+# Rows of a product's two factors in a tile. Fewer cost more calls, more take more memory: gradients, products that are
+# kept and those in bfloat16 are as large as a tile.
 IMAGE_ROWS, WORD_ROWS = 1152, 1408
 KEPT_ELEMENTS = 1 << 27
 
@@ -55,6 +57,7 @@ class TileInputs(NamedTuple):
     Attributes:
         factors: What the blocks are filled with, or None if they are filled. Gradients have none.
         blocks: (I, rows, C k, LANES) products, one for each pair of factors; or room for some, see ``tile_kernel``.
+        whole: Whether the blocks have room for all pairs.
         images: Tables of the images.
         texts: Tables and then squares of the texts.
         lengths: (groups,) words of each group.
@@ -62,6 +65,7 @@ class TileInputs(NamedTuple):
 
     factors: Factors | None
     blocks: tuple[Array, ...]
+    whole: bool
     images: tuple[Array, ...]
     texts: tuple[Array, ...]
     lengths: NDArray[np.int64]
@@ -121,18 +125,20 @@ class _TiledMatches(torch.autograd.Function):
         keep = with_gradient and I * layout.words * elements <= KEPT_ELEMENTS
         in_half = in_half and not with_gradient
         kept: dict[tuple[int, int], list[Tensor]] = {}
-        rows = tuple(map(_in_bfloat16 if in_half else _interleave, texts.factors))
-        longest = int(layout.lengths.max())
+        text_factors = tuple(x.bfloat16() if in_half else _interleave(x) for x in texts.factors)
+        longest, whole = int(layout.lengths.max()), keep or in_half
+        multiplied = None if in_half else text_factors
 
         def work(tiles: Iterator[_Tile]) -> None:
             blocks: list[Tensor] = []
             for tile in tiles:
-                size = tile.size if keep or in_half else (IMAGES_AT_ONCE, longest)
+                size = tile.size if whole else (IMAGES_AT_ONCE, longest)
                 blocks = _room(size, images, texts, [] if keep else blocks)
                 if in_half:
-                    _multiply_in_bfloat16(blocks, tile.of_images(images).factors, tile.of_words(rows))
+                    _multiply_in_bfloat16(blocks, tile.of_images(images).factors, tile.of_words(text_factors))
                 r = tuple(empty(x.shape) for x in tile.of_matches(matches, kernel))
-                kernel.forward(_inputs_of(blocks, images, texts, tile, None if in_half else rows), r)
+                inputs = _inputs_of(blocks, images, texts, tile, whole=whole, text_factors=multiplied)
+                kernel.forward(inputs, r)
                 for here, found in zip(tile.of_matches(matches, kernel), r, strict=True):
                     here[:] = found
                 if keep:
@@ -150,7 +156,7 @@ class _TiledMatches(torch.autograd.Function):
         kernel, kept = ctx.kernel, ctx.kept
         images, texts = _images_and_texts(ctx.saved_tensors, ctx.counts)
         d_images = Images(*(tuple(map(torch.zeros_like, part)) for part in images))
-        rows = None if kept else tuple(map(_interleave, texts.factors))
+        text_factors = None if kept else tuple(map(_interleave, texts.factors))
 
         def work(tiles: Iterator[_Tile]) -> Texts:
             # A thread's own: images are shared out among threads, texts are not.
@@ -166,9 +172,8 @@ class _TiledMatches(torch.autograd.Function):
                 else:
                     blocks = _room((IMAGES_AT_ONCE, ctx.longest), images, texts, blocks)
                 d_r = _arrays([x.contiguous() for x in tile.of_matches(d_matches, kernel)])
-                kernel.backward(
-                    _inputs_of(blocks, images, texts, tile, rows), d_r, _inputs_of(d_blocks, d_images, mine, tile)
-                )
+                inputs = _inputs_of(blocks, images, texts, tile, whole=bool(kept), text_factors=text_factors)
+                kernel.backward(inputs, d_r, _inputs_of(d_blocks, d_images, mine, tile))
                 for d, left, right, d_left, d_right in zip(d_blocks, *factors, *d_factors, strict=True):
                     d = d.flatten(2).flatten(0, 1)
                     d_left.flatten(0, 1).addmm_(d, right.flatten(0, 1))
@@ -204,8 +209,9 @@ class _Tile(NamedTuple):
             tuple(x[self.squares] for x in side.squares),
         )
 
-    def of_words(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(x[self.words] for x in rows)
+    def of_words(self, text_factors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Its part of each, (C, ...)."""
+        return tuple(x[self.words] for x in text_factors)
 
     def of_matches(self, matches: Sequence[Any], kernel: Kernel) -> list[Any]:
         """Of each of the kernel's directions."""
@@ -249,11 +255,6 @@ def _interleave(factor: Tensor) -> Tensor:
     return factor.unflatten(1, (-1, LANES)).transpose(2, 3).contiguous()
 
 
-def _in_bfloat16(factor: Tensor) -> Tensor:
-    """Rounded, (C, columns, d)."""
-    return factor.bfloat16()
-
-
 def _multiply_in_bfloat16(blocks: list[Tensor], lefts: tuple[Tensor, ...], rights: tuple[Tensor, ...]) -> None:
     """Fill the blocks by the processor's own bfloat16 products, which add up in float32 and round the sums."""
     for block, left, right in zip(blocks, lefts, rights, strict=True):
@@ -262,14 +263,20 @@ def _multiply_in_bfloat16(blocks: list[Tensor], lefts: tuple[Tensor, ...], right
 
 
 def _inputs_of(
-    blocks: list[Tensor], images: Images, texts: Texts, tile: _Tile, rows: tuple[Tensor, ...] | None = None
+    blocks: list[Tensor],
+    images: Images,
+    texts: Texts,
+    tile: _Tile,
+    *,
+    whole: bool = True,
+    text_factors: tuple[Tensor, ...] | None = None,
 ) -> TileInputs:
-    """Of a tile; ``rows`` are the texts' factors, interleaved, if the blocks are not filled."""
+    """Of a tile; ``text_factors`` are interleaved, and None if the blocks are filled."""
     its, (_, tables, squares) = tile.of_images(images), tile.of_texts(texts)
     factors = None
-    if rows is not None:
-        factors = Factors(_arrays(its.factors), _arrays([x.flatten(0, 1) for x in tile.of_words(rows)]))
-    return TileInputs(factors, _arrays(blocks), _arrays(its.tables), _arrays(tables + squares), tile.lengths)
+    if text_factors is not None:
+        factors = Factors(_arrays(its.factors), _arrays([x.flatten(0, 1) for x in tile.of_words(text_factors)]))
+    return TileInputs(factors, _arrays(blocks), whole, _arrays(its.tables), _arrays(tables + squares), tile.lengths)
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Array, ...]:

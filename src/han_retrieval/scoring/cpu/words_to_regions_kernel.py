@@ -39,14 +39,14 @@ def match_words(scratch: PairScratch, image: ImageTables, temperature: float) ->
     one, tiny = splat(np.float32(1)), splat(TINY)
 
     # Alignment.
-    factor, of_regions = splat(np.float32(temperature)), scratch.rows[0]
+    factor, scales = splat(np.float32(temperature)), scratch.rows[0]
     for i in range(m):
-        store(factor / load(o_norms, i, 0), of_regions, 0, i)
+        store(factor / load(o_norms, i, 0), scales, 0, i)
     for j in range(n):
         of_word = one / load(w_norms, 0, j)
         top = splat(np.float32(-1e30))
         for i in range(m):
-            logit = load(S, i, j) * of_word * load(of_regions, 0, i) + load(image.closed, 0, i)
+            logit = load(S, i, j) * of_word * load(scales, 0, i) + load(image.closed, 0, i)
             top = maximum(top, logit)
             store(logit, alpha, i, j)
         total = splat(np.float32(0))
