@@ -240,6 +240,10 @@ def test_a_tiles_products_are_those_of_numpy(whole):
         found = block[4 - skipped : 6 - skipped, :, k * at : k * (at + n)]
         assert_close(torch.from_numpy(found), torch.from_numpy(exact), 1e-6)
         assert np.count_nonzero(block) == exact.size  # the rest is as it was
+    before = [block.copy() for block in blocks]
+    filled = tile_kernel.Factors(images, tuple(x[:0] for x in texts))
+    assert tile_kernel.fill(blocks, filled, whole, (4, 6), (first, first + n), words) == place
+    assert all(np.array_equal(x, y) for x, y in zip(blocks, before, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])

@@ -54,7 +54,7 @@ def make_scratch(m: int, n: int) -> AlignmentScratch:
 
 @cached_njit
 def forward(
-    factors: Factors | None,
+    factors: Factors,
     blocks: tuple[Array],
     whole: bool,
     closed: Array,
@@ -69,7 +69,7 @@ def forward(
     """Matches r of all pairs of a tile.
 
     Args:
-        factors: Of the block, or None if it is filled.
+        factors: Of the block; of no words if it is filled.
         blocks: Room for products, see ``tile_kernel``: cosines (I, m, C, LANES), zeros where there is no attending
             token.
         whole: Whether it has room for all pairs.
@@ -148,7 +148,7 @@ def match(
 
 @cached_njit
 def backward(
-    factors: Factors | None,
+    factors: Factors,
     blocks: tuple[Array],
     whole: bool,
     closed: Array,

@@ -109,7 +109,7 @@ def text_of(texts: WordTables, first: int, n: int) -> WordTables:
 
 @cached_njit
 def forward(
-    factors: Factors | None,
+    factors: Factors,
     blocks: tuple[Array],
     whole: bool,
     images: RegionTables,
@@ -123,7 +123,7 @@ def forward(
     """Matches r of all pairs of a tile, compiled anew for what is None: nothing is spent on it.
 
     Args:
-        factors: Of the block, or None if it is filled.
+        factors: Of the block; of no words if it is filled.
         blocks: Room for products, see ``tile_kernel``: k_o.q_w (I, m, C, LANES).
         whole: Whether it has room for all pairs.
         images: Of I images.
@@ -223,7 +223,7 @@ def _alignment_of_regions(scratch: Scratch) -> AlignmentScratch:
 
 @cached_njit
 def backward(
-    factors: Factors | None,
+    factors: Factors,
     blocks: tuple[Array],
     whole: bool,
     images: RegionTables,

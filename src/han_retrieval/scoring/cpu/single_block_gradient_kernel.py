@@ -27,7 +27,7 @@ from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words, match
 
 @cached_njit
 def backward(
-    factors: Factors | None,
+    factors: Factors,
     blocks: tuple[Array, Array, Array],
     whole: bool,
     images: ImageTables,

@@ -26,7 +26,7 @@ from han_retrieval.scoring.cpu.words_to_regions_kernel import match_words
 
 @cached_njit
 def forward(
-    factors: Factors | None,
+    factors: Factors,
     blocks: tuple[Array, Array, Array],
     whole: bool,
     images: ImageTables,
@@ -41,7 +41,7 @@ def forward(
     """Matches r of all pairs of a tile, compiled anew for what is None: nothing is spent on it.
 
     Args:
-        factors: Of the blocks, or None if these are filled.
+        factors: Of the blocks; of no words if these are filled.
         blocks: Room for products, see ``tile_kernel``: q_o.k_w (I, m, C, LANES); k_o.q_w (I, m, C, LANES);
             [u_o, c_o].[u_w, c_w] (I, 2 m, 2 C, LANES).
         whole: Whether they have room for all pairs.

@@ -21,7 +21,8 @@ class Factors(NamedTuple):
 
     Attributes:
         images: (I, rows, d) each.
-        texts: (C k, d, LANES) each, for C words, each with k LANES columns of a product.
+        texts: (C k, d, LANES) each, for C words, each with k LANES columns of a product; or of no words, where there is
+            nothing to multiply. (None would have every kernel compiled twice.)
     """
 
     images: tuple[Array, ...]
@@ -31,7 +32,7 @@ class Factors(NamedTuple):
 @njit
 def fill(
     blocks: tuple[Array, ...],
-    factors: Factors | None,
+    factors: Factors,
     whole: bool,
     images: tuple[int, int],
     words: tuple[int, int],
@@ -41,7 +42,7 @@ def fill(
 
     Args:
         blocks: (images, rows, words k, LANES) each.
-        factors: Of the tile, or None if the blocks are filled.
+        factors: Of the tile; of no words if the blocks are filled.
         whole: Whether the blocks have room for all pairs of the tile, or for IMAGES_AT_ONCE images with one group.
         images: The first and the one behind the last, at most IMAGES_AT_ONCE.
         words: The group's first, and the one behind its last.
@@ -52,7 +53,7 @@ def fill(
     """
     skipped = 0 if whole else images[0]
     at = words[0] if whole else 0
-    if factors is not None:
+    if len(factors.texts[0]):
         for x in range(len(blocks)):
             k = factors.texts[x].shape[0] // total
             right = transposed(factors.texts[x][k * words[0] : k * words[1]])

@@ -55,7 +55,7 @@ class TileInputs(NamedTuple):
     """What a kernel reads of a tile, or its gradients: contiguous float32, as Numba compiles anew for other layouts.
 
     Attributes:
-        factors: What the blocks are filled with, or None if they are filled. Gradients have none.
+        factors: What the blocks are filled with; of no words if they are filled.
         blocks: (I, rows, C k, LANES) products, one for each pair of factors; or room for some, see ``tile_kernel``.
         whole: Whether the blocks have room for all pairs.
         images: Tables of the images.
@@ -63,7 +63,7 @@ class TileInputs(NamedTuple):
         lengths: (groups,) words of each group.
     """
 
-    factors: Factors | None
+    factors: Factors
     blocks: tuple[Array, ...]
     whole: bool
     images: tuple[Array, ...]
@@ -273,9 +273,11 @@ def _inputs_of(
 ) -> TileInputs:
     """Of a tile; ``text_factors`` are interleaved, and None if the blocks are filled."""
     its, (_, tables, squares) = tile.of_images(images), tile.of_texts(texts)
-    factors = None
-    if text_factors is not None:
-        factors = Factors(_arrays(its.factors), _arrays([x.flatten(0, 1) for x in tile.of_words(text_factors)]))
+    if text_factors is None:
+        of_words = tuple(empty((0, 1, LANES)) for _ in blocks)
+    else:
+        of_words = _arrays([x.flatten(0, 1) for x in tile.of_words(text_factors)])
+    factors = Factors(_arrays(its.factors), of_words)
     return TileInputs(factors, _arrays(blocks), whole, _arrays(its.tables), _arrays(tables + squares), tile.lengths)
 
 
