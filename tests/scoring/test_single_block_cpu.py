@@ -247,12 +247,12 @@ def test_a_tiles_products_are_those_of_numpy(whole):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
-def test_memory_of_kernels_starts_with_a_line_of_the_cache(dtype):
+def test_memory_of_kernels_starts_with_a_cache_line(dtype):
     for size in (1, 3, 1000):
         array = lanes.empty((size, 2, lanes.LANES), dtype)
         assert array.shape == (size, 2, lanes.LANES)
         assert array.dtype == dtype
-        assert array.ctypes.data % lanes.LINE == 0
+        assert array.ctypes.data % lanes.CACHE_LINE == 0
         assert array.flags.c_contiguous
 
 

@@ -33,15 +33,15 @@ GONE = np.float32(1.5e-24)
 
 LANES = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
 
-LINE = 64
-"""Bytes of a line of the cache, on most processors, and of the widest vector."""
+CACHE_LINE = 64
+"""Bytes, on most processors; the widest vector has as many."""
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
-    """An array of which no vector straddles two lines of the cache. NumPy's own memory may start anywhere."""
+    """An array of which no vector straddles two cache lines. NumPy's own memory may start anywhere."""
     count = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(count + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
+    memory = np.empty(count + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
     return memory[start : start + count].view(dtype).reshape(shape)
 
 
