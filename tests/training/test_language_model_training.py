@@ -17,10 +17,10 @@ from han_retrieval.cli.main import main
 from han_retrieval.data import read_dataset, read_entities
 from han_retrieval.errors import ConfigError, HANError, ModelError
 from han_retrieval.evaluation import evaluate
-from han_retrieval.matchers import HANConfig, load_matcher
+from han_retrieval.matchers import HANConfig, load_matcher, make_matcher
 from han_retrieval.regions import RegionStore, extract
-from han_retrieval.text import frozen
-from han_retrieval.training import train
+from han_retrieval.text import Vocabulary, frozen, pad_rows
+from han_retrieval.training import texts, train
 from han_retrieval.training.pretraining import pretrain_text
 
 
@@ -62,6 +62,34 @@ def test_a_stopped_run_resumes_exactly(folder, data, tmp_path, options):
         train(wanted, *data, tmp_path / "stopped", progress=False)
     train(wanted, *data, tmp_path / "stopped", resume=True, progress=False)
     assert same_run(tmp_path / "stopped", tmp_path / "unbroken")
+
+
+def test_texts_of_like_length_go_through_a_trained_language_model_together(folder, monkeypatch):
+    captions = ["a red ball", "snow", "a man's hat isn't in the deep snow of the two red dogs", "dogs"] * 3
+    vocabulary = Vocabulary.from_sentences(captions)
+    options = {"joint_size": 16, "text_encoder": f"hf:{folder}", "text_backbone": "trained"}
+    model = make_matcher(HANConfig(**options), vocabulary=vocabulary, region_size=8, detector_fingerprint="")
+    model.train()
+    words, mask = pad_rows([torch.tensor(model.tokenizer.encode(caption).ids) for caption in captions])
+    places, read = torch.arange(len(words)) + 7, []
+    hook = model.text_encoder.backbone.model.register_forward_pre_hook(
+        lambda _module, _args, given: read.append(given["attention_mask"]), with_kwargs=True
+    )
+
+    def tokens_and_gradients(at_once, seed=3):
+        monkeypatch.setattr(texts, "_AT_ONCE", at_once)
+        model.zero_grad()
+        tokens = texts.encode_texts(model, words, mask, places=places, seed=seed)
+        (tokens * torch.linspace(0, 1, 16)).sum().backward()
+        return [tokens, *(each.grad.clone() for each in model.text_encoder.parameters() if each.grad is not None)]
+
+    whole, grouped = tokens_and_gradients(len(words)), tokens_and_gradients(3)
+    hook.remove()
+    assert len(whole) == len(grouped) > 20
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(whole, grouped, strict=True))
+    assert not torch.allclose(tokens_and_gradients(3, seed=4)[0], grouped[0], atol=0.01)  # something is dropped
+    assert len(read) == 5
+    assert sum(int((each == 0).sum()) for each in read[1:]) == 0 < int((read[0] == 0).sum())  # padding
 
 
 def test_a_trained_language_model_moves_at_its_own_rate(folder, data, tmp_path):

@@ -136,7 +136,7 @@ class LanguageModel(nn.Module):
         if words.is_floating_point():
             tokens = words.float()
         elif self.frozen_size is None:
-            tokens = self._tokens(words, word_mask)
+            tokens = self.tokens(words, word_mask)
         else:
             tokens = self.frozen_tokens(words, word_mask)
         tokens = torch.where(there, tokens, 0).unflatten(-1, (self.layers, self.hidden_size))  # (T, n, layers, h)
@@ -155,23 +155,26 @@ class LanguageModel(nn.Module):
         new = torch.arange(len(words))
         if self.remembered is not None:
             new = self.remembered.fill(tokens, words, word_mask)
-        for some in _by_length(words[new], word_mask[new]):
+        for some in self.by_length(words[new], word_mask[new]):
             some = new[some]
-            tokens[some] = self._tokens(words[some], word_mask[some])
+            tokens[some] = self.tokens(words[some], word_mask[some])
         return tokens
 
     @torch.no_grad()
     def pooled(self, words: Tensor, word_mask: Tensor) -> Tensor:
         """The language model's own vector of each sentence: (T, n, s) int64, (T, n) bool -> (T, P)."""
         order, parts = [], []
-        for some in _by_length(words, word_mask):
+        for some in self.by_length(words, word_mask):
             ids, mask, _ = self._sequences(words[some], word_mask[some])
             parts.append(self._ready(words.device).pooled(ids, mask).float())
             order.append(some)
         return torch.cat(parts)[torch.cat(order).argsort()] if parts else torch.zeros(0, 0, device=words.device)
 
-    def _tokens(self, words: Tensor, word_mask: Tensor) -> Tensor:
-        """(T, n, s) int64, (T, n) bool -> (T, n, layers * h): the mean of each row's own sub-words; zero at padding."""
+    def tokens(self, words: Tensor, word_mask: Tensor) -> Tensor:
+        """The backbone's own tokens, the mean of each row's sub-words: (T, n, s) int64, (T, n) bool -> (T, n, F).
+
+        Zero at padding; with gradients where the backbone is trained. ``forward`` takes them in the place of rows.
+        """
         ids, mask, rows = self._sequences(words, word_mask)
         states = self._ready(words.device).states(ids, mask, every=self.layers > 1)  # (layers, T, L, h)
         states = states.float().permute(1, 2, 0, 3).flatten(2)  # (T, L, F)
@@ -180,6 +183,12 @@ class LanguageModel(nn.Module):
         sums = sums.scatter_add(1, rows.unsqueeze(-1).expand_as(states), states)[:, :n]
         own = ((words >= 0) & word_mask.unsqueeze(-1)).sum(-1, keepdim=True)  # (T, n, 1)
         return sums / own.clamp(min=1)
+
+    @staticmethod
+    def by_length(words: Tensor, word_mask: Tensor, *, at_once: int = _AT_ONCE) -> list[Tensor]:
+        """The places of texts (T, n, s), in parts of like length, in which there is little padding."""
+        lengths = _present(words, word_mask).sum((1, 2)).cpu()
+        return list(lengths.argsort(descending=True, stable=True).split(at_once)) if len(lengths) else []
 
     def _sequences(self, words: Tensor, word_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of sub-words as the backbone reads them.
@@ -225,9 +234,3 @@ def same_language_model(one: str | None, other: str | None) -> bool:
 def _present(words: Tensor, word_mask: Tensor) -> Tensor:
     """Which places (T, n, s) of rows hold a sub-word."""
     return (words != EMPTY) & word_mask.unsqueeze(-1)
-
-
-def _by_length(words: Tensor, word_mask: Tensor) -> list[Tensor]:
-    """The places of texts (T, n, s), those of like length together, so that there is little padding."""
-    lengths = _present(words, word_mask).sum((1, 2)).cpu()
-    return list(lengths.argsort(descending=True, stable=True).split(_AT_ONCE)) if len(lengths) else []

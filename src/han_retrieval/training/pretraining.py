@@ -39,6 +39,7 @@ from han_retrieval.training.run_folder import check_folder, claimed_folder, cont
 from han_retrieval.training.schedule import loss_power
 from han_retrieval.training.steps import EpochBatches, step_generator, step_seed
 from han_retrieval.training.text_weights import PretrainedText, frozen_tokens, parameter_groups, start_from_vectors
+from han_retrieval.training.texts import encode_texts
 from han_retrieval.training.watch import collapse_value
 
 
@@ -197,10 +198,10 @@ class TextTraining(TrainingTask[PairBatch]):
         size, margin, power = len(one), self.config.margin, loss_power(self.config, step, steps=steps)
         own, ranks = self.ranks.rows(size), self.ranks.of(size)
         self.norms.ranks = ranks
-        dropout = PlacedDropout(step_seed(self.config.seed, step)).within(torch.arange(size)[own])
-        with dropout, autocast(self.config, self.model.device):
-            images = self.model.encode_texts(one[own], one_mask[own]).float()  # (b, n, d)
-            texts = self.model.encode_texts(other[own], other_mask[own]).float()
+        places, seeds = torch.arange(size)[own], [step_seed(self.config.seed, step, use) for use in range(3)]
+        with PlacedDropout(seeds[0]).within(places), autocast(self.config, self.model.device):
+            images = encode_texts(self.model, one[own], one_mask[own], places=places, seed=seeds[1])  # (b, n, d)
+            texts = encode_texts(self.model, other[own], other_mask[own], places=places, seed=seeds[2])
         scores = self.model.score(images, one_mask[own], ranks.gather(texts, size), other_mask)  # (b, B)
         loss = soft_max_triplet_loss(scores, margin=margin, power=power, ranks=ranks)
         collapsed = collapse_value(margin=margin, power=power, batch_size=size)

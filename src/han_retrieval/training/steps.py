@@ -44,9 +44,9 @@ class EpochBatches(ABC, Generic[Part, B]):
                     yield step, part
 
 
-def step_seed(seed: int, step: int) -> int:
-    """The seed of a step's random numbers."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+def step_seed(seed: int, step: int, *use: int) -> int:
+    """The seed of a step's random numbers; a number says which, where there are several."""
+    return int(np.random.SeedSequence([seed, step, *use]).generate_state(1)[0])
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

@@ -46,6 +46,7 @@ from han_retrieval.training.text_weights import (
     start_from_vectors,
     word_embedding,
 )
+from han_retrieval.training.texts import encode_texts
 from han_retrieval.training.watch import collapse_value
 
 _EMBEDDING = "text_encoder.embedding.weight"
@@ -263,10 +264,11 @@ class MatcherTraining(TrainingTask[Batch]):
         own, ranks = self.ranks.rows(size), self.ranks.of(size)
         self.norms.ranks = ranks
         region_mask, word_mask = batch.region_mask.to(self.module.device), batch.word_mask.to(self.module.device)
-        dropout = PlacedDropout(step_seed(config.seed, step)).within(torch.arange(size)[own])
+        places, seed = torch.arange(size)[own], step_seed(config.seed, step, 1)
+        dropout = PlacedDropout(step_seed(config.seed, step)).within(places)
         with dropout, autocast(config, self.module.device):
             images = self.module.encode_images(batch.regions, region_mask).float()
-            texts = self.module.encode_texts(batch.words, word_mask[own]).float()
+            texts = encode_texts(self.module, batch.words, word_mask[own], places=places, seed=seed)
         # This rank's images against the texts of all.
         scores = self.module.score(images, region_mask, ranks.gather(texts, size), word_mask)  # (b, B)
         power = loss_power(config, step, steps=steps)
