@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ import han_retrieval as han
 from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate
+from han_retrieval.evaluation.protocols import check_regions
 from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionRow, RegionStore, extract, load_detector
 from han_retrieval.regions.backbones import efficientnet
@@ -177,7 +179,7 @@ def test_the_backbone_learns_and_is_found_again(trained, drawn, tmp_path):
     assert own.fingerprint == load_matcher(moved).config.detector_fingerprint
     dev = dataset.split("dev")
     evaluate(load_matcher(moved), dev, own, progress=False)
-    with pytest.raises(HANError, match="extract the photos' features with that detector"):
+    with pytest.raises(HANError, match="features with that detector: han extract DATASET --model MODEL"):
         evaluate(load_matcher(moved), dev, store, progress=False)
     # What the training saw of dev after the last epoch is what the saved model gives, but for its half precision.
     with pytest.raises(HANError, match=r"name the folder of its weights: --set backbone\.weights=MODEL/backbone"):
@@ -286,6 +288,16 @@ def test_what_cannot_be_trained_along_is_refused(drawn, tmp_path):
         boxless.append([RegionRow(each, None, type(regions)(regions.features)) for each, regions in rows])
     with pytest.raises(HANError, match="no boxes"):
         train(config(), dataset, boxless, tmp_path / "d", progress=False)
+
+
+@pytest.mark.parametrize("own", ["bottom-up-3-36-0a1b2c3d+own+efficientnet-lite2-1-4e5f6a7b-256", "grid-1-5"])
+def test_other_features_than_the_model_s_own(own, drawn):
+    """How to make those of a trained backbone is said in a way that works whatever the boxes are."""
+    model = SimpleNamespace(config=SimpleNamespace(detector_fingerprint=own, region_size=1280))
+    with pytest.raises(HANError) as refused:
+        check_regions(model, drawn[1])
+    assert ("han extract DATASET --model MODEL --out FEATURES" in str(refused.value)) == own.endswith("-256")
+    assert "--detector" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

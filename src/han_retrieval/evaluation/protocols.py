@@ -199,11 +199,8 @@ def check_regions(model: Matcher, store: RegionStore) -> list[str]:
 
 def _own_backbone(fingerprint: str) -> str:
     """How features are made with a backbone that was trained with the model, if that may be the case."""
-    boxes, *backbones = fingerprint.split("+efficientnet-lite2-")
-    if len(backbones) != 1:
-        return ""
-    kind = boxes.partition("-")[0]
-    return f"; the backbone is in the model's folder: --detector {kind}+efficientnet-lite2:MODEL/backbone"
+    may_be = "+efficientnet-lite2-" in fingerprint
+    return ": han extract DATASET --model MODEL --out FEATURES" if may_be else ""
 
 
 def with_regions(dataset: CaptionedPhotos, store: RegionStore, *, allow_missing: bool) -> tuple[CaptionedPhoto, ...]:
