@@ -11,7 +11,7 @@ from han_retrieval.scoring import api, many_blocks
 from han_retrieval.scoring.cpu import layout, stored
 
 SIZES = {
-    (api, "IMAGES_A_CHUNK"): 4, (api, "TEXTS_A_CHUNK"): 9,
+    (api, "IMAGES_A_CHUNK"): 4, (api, "TEXTS_A_CHUNK"): 9, (api, "WORDS_A_CHUNK"): 20,
     (many_blocks, "ITEMS_AT_ONCE"): 5, (many_blocks, "IMAGES_AT_ONCE"): 2,
     (stored, "GROUPS_A_CHUNK"): 1, (layout, "GROUPS_A_RUN"): 1,
 }  # fmt: skip
@@ -48,3 +48,11 @@ def test_chunks_of_any_size_give_the_same(blocks, dtype, monkeypatch):
         by_text, by_image = photos.scores(texts[5, word_mask[5]]), sentences.scores(images[3, region_mask[3]])
     assert_close(by_text, exact[:, 5], 1e-5)
     assert_close(by_image, exact[3], 1e-5)
+
+
+def test_texts_of_many_words_are_taken_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(api, "TEXTS_A_CHUNK", 4)
+    monkeypatch.setattr(api, "WORDS_A_CHUNK", 12)
+    assert api._texts_a_chunk([1, 1, 1, 2, 2, 4, 6, 6, 7, 20, 20]) == [4, 2, 2, 1, 1, 1]
+    assert api._texts_a_chunk([5]) == [1]
+    assert api._texts_a_chunk([]) == [0]

@@ -115,6 +115,16 @@ def test_a_process_that_ends_ends_the_compiler(tmp_path):
     while alive(int(pid.read_text())) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(int(pid.read_text()))
+    assert found.stderr == ""
+
+
+def test_a_compiler_that_is_killed_is_told_of(tmp_path, monkeypatch, caplog):
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\nkill -KILL $$\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(kernels.sys, "executable", str(compiler))
+    assert not kernels._compile_elsewhere(Use("images", "int8", "words", "cosine", "both"))
+    assert "was killed, perhaps for want of memory" in caplog.text
 
 
 def alive(pid):

@@ -23,8 +23,8 @@ from han_retrieval.scoring.projections import AttentionBlock, Projections, proje
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
-# Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts.
-IMAGES_A_CHUNK, TEXTS_A_CHUNK = 1024, 512
+# Some 0.6 GB of projections at 36 regions and d = 1024, and as much for as many texts of up to 32 words.
+IMAGES_A_CHUNK, TEXTS_A_CHUNK, WORDS_A_CHUNK = 1024, 512, 1 << 14
 
 # Elements of a pair block: those of a CPU stay in cache, those of a GPU keep it busy.
 CPU_ELEMENTS, GPU_ELEMENTS = 1 << 20, 1 << 24
@@ -153,7 +153,8 @@ def _by_kernel(items: Items, blocks: Sequence[AttentionBlock], matching: Matchin
     }  # fmt: skip
     image_tokens, region_mask, text_tokens, word_mask = items
     attention = cpu_one_way if blocks and blocks[0].over == "one-way" else cpu_single_block
-    order = word_mask.sum(1).argsort(stable=True)
+    lengths, order = word_mask.sum(1).sort(stable=True)
+    parts = order.split(_texts_a_chunk(lengths.tolist()))
     rows: list[Tensor] = []
     for images in _slices(len(region_mask), IMAGES_A_CHUNK):
         mask = region_mask[images]
@@ -162,7 +163,7 @@ def _by_kernel(items: Items, blocks: Sequence[AttentionBlock], matching: Matchin
         else:
             prepared = cpu_alignment.prepare_images(image_tokens[images], mask)
         row: list[Tensor] = []
-        for texts in order.split(TEXTS_A_CHUNK):
+        for texts in parts:
             some = text_tokens[texts], word_mask[texts]
             if blocks:
                 found = attention.matches(prepared, *some, block=blocks[0], **options)
@@ -171,6 +172,18 @@ def _by_kernel(items: Items, blocks: Sequence[AttentionBlock], matching: Matchin
             row.append(matching.scores(found, region_mask=mask.unsqueeze(1), word_mask=word_mask[texts]))
         rows.append(torch.cat(row, dim=1))
     return torch.cat(rows)[:, order.argsort()]
+
+
+def _texts_a_chunk(lengths: Sequence[int]) -> list[int]:
+    """How many texts of ascending lengths go together, those of many words a few at a time."""
+    sizes: list[int] = []
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        here = end - start
+        if end == len(lengths) or here == TEXTS_A_CHUNK or (here + 1) * lengths[end] > WORDS_A_CHUNK:
+            sizes.append(here)
+            start = end
+    return sizes or [0]
 
 
 def _in_torch(

@@ -133,7 +133,7 @@ def _mark(use: Use) -> Path:
 
 
 def _compile_elsewhere(use: Use) -> bool:
-    """Compile the kernels in another process; False if this one is ending."""
+    """Compile the kernels in another process; False if that was killed, as by this one when it ends."""
     if not sys.executable or getattr(sys, "frozen", False):  # a program of its own, which is no Python
         return True
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -145,10 +145,22 @@ def _compile_elsewhere(use: Use) -> bool:
         )
     except OSError:
         return True
-    atexit.register(process.kill)
+    ending = threading.Event()
+
+    def end() -> None:
+        ending.set()
+        process.kill()
+
+    atexit.register(end)
     process.wait()
-    atexit.unregister(process.kill)
-    return process.returncode >= 0
+    atexit.unregister(end)
+    was_killed = process.returncode < 0
+    if was_killed and not ending.is_set():
+        logging.getLogger(__name__).warning(
+            "searches are scored without compiled kernels, more slowly: the process that compiled them was killed, "
+            "perhaps for want of memory; the next start tries again"
+        )
+    return not was_killed
 
 
 if __name__ == "__main__":
