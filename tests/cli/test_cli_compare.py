@@ -8,7 +8,7 @@ from han_retrieval.cli.compare import compare
 from han_retrieval.errors import HANError
 
 
-def write(path, *, hit, images=30, model="m"):
+def write(path, *, hit, images=30, model="m", **fields):
     """A file of `han evaluate --json` with nothing but what comparing needs."""
     ids = [f"{i}" for i in range(images)]
     queries = {}
@@ -17,7 +17,7 @@ def write(path, *, hit, images=30, model="m"):
         first = [float(r == 1) for r in rank]
         queries[way] = {"id": names, "image": ids, "fold": [0] * images, "rank": rank, "AP@R": first,
                         "R-Precision": first, "nDCG@10": first}  # fmt: skip
-    path.write_text(json.dumps({"model": model, "queries": queries}))
+    path.write_text(json.dumps({"model": model, "queries": queries, **fields}))
     return str(path)
 
 
@@ -38,6 +38,21 @@ def test_compare_as_json_is_the_same_every_time(tmp_path):
     rows = {row["metric"]: row for row in json.loads(first.stdout)}
     assert rows["rsum"]["difference"] == pytest.approx(6 * 100 * 4 / 30)
     assert rows["rsum"]["low"] < rows["rsum"]["difference"] < rows["rsum"]["high"]
+
+
+def test_compare_refuses_another_protocol(tmp_path):
+    old = write(tmp_path / "old.json", hit=10)  # of a version that did not write the field
+    negative = write(tmp_path / "negative.json", hit=14, equal_captions="negative")
+    relevant = write(tmp_path / "relevant.json", hit=14, equal_captions="relevant")
+    for alike in ([old, negative], [relevant, relevant]):
+        assert CliRunner().invoke(compare, alike, catch_exceptions=False).exit_code == 0
+    for apart in ([old, relevant], [relevant, negative]):
+        error = CliRunner().invoke(compare, apart).exception
+        assert isinstance(error, HANError)
+        assert "different protocols (--equal-captions " in str(error)
+        assert "\n" not in str(error)
+    unknown = write(tmp_path / "unknown.json", hit=14, equal_captions="often")
+    assert "equal_captions" in str(CliRunner().invoke(compare, [old, unknown]).exception)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import ir_measures
@@ -89,6 +90,27 @@ def test_folds(folder, tmp_path):
     content = json.loads((tmp_path / "folds.json").read_text())
     assert max(content["queries"]["image_to_text"]["rank"]) <= 1 + 4 * 5
     assert max(content["queries"]["text_to_image"]["rank"]) <= 4
+
+
+def test_captions_that_photos_share_may_count_for_each(folder, tmp_path):
+    shutil.copytree(folder / "photos", tmp_path / "photos")
+    rows = [json.loads(line) for line in (folder / "photos" / "metadata.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["captions"] = ["Two things.", row["captions"][0]]
+    (tmp_path / "photos" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, files = {}, [str(tmp_path / f"{name}.json") for name in ("negative", "relevant")]
+    for name, file in zip(("negative", "relevant"), files, strict=True):
+        given = [folder / "model", tmp_path / "photos", "--features", folder / "features", "--split", "dev"]
+        options = ["--equal-captions", name, "--json", file]
+        result = CliRunner().invoke(evaluate, [str(each) for each in (*given, *options)], catch_exceptions=False)
+        found[name] = json.loads(Path(file).read_text())
+        assert found[name]["equal_captions"] == name
+        assert f"split dev: {found[name]['protocol']}\n" in result.stdout
+    assert [found[name]["protocol"] for name in found] == ["all 12 images", "all 12 images, equal captions relevant"]
+    ranks = [sorted(each["queries"]["text_to_image"]["rank"][::2]) for each in found.values()]  # of "Two things."
+    assert ranks == [list(range(1, 13)), [1] * 12]
+    apart = CliRunner().invoke(compare, files)
+    assert "different protocols (--equal-captions negative and relevant)" in str(apart.exception)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ class Queries:
         ndcg: (Q,) float64, nDCG@10: the sum of 1 / log2(1 + place) of the relevant items among the first ten, by what
             it is when these come first (Järvelin and Kekäläinen, TOIS 2002).
         fold: (Q,) int64, the fold in which the query was ranked, from 0.
+        equal_captions: "relevant" where a caption counts for other photos than its own, too; "negative" where not.
     """
 
     ids: tuple[str, ...]
@@ -48,6 +49,7 @@ class Queries:
     r_precision: np.ndarray
     ndcg: np.ndarray
     fold: np.ndarray
+    equal_captions: str = "negative"
 
     def linear(self) -> dict[str, np.ndarray]:
         """The (Q,) float64 values whose means are metrics, by name; in percent, except the rank."""
@@ -111,16 +113,16 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
     image_ids = tuple(relevance.image_ids[row] for row in asked)
     own = tuple(relevance.image_ids[row] for row in relevance.caption_image)
     return {
-        "image_to_text": _queries(image_ids, image_ids, image_results),
-        "text_to_image": _queries(relevance.caption_ids, own, caption_results),
+        "image_to_text": _queries(image_ids, image_ids, image_results, relevance.equal_captions),
+        "text_to_image": _queries(relevance.caption_ids, own, caption_results, relevance.equal_captions),
     }
 
 
-def _queries(ids: tuple[str, ...], images: tuple[str, ...], results: np.ndarray) -> Queries:
+def _queries(ids: tuple[str, ...], images: tuple[str, ...], results: np.ndarray, equal_captions: str) -> Queries:
     """Queries of one fold from their (Q, 4) rank, AP@R, R-Precision and nDCG@10."""
     rank, average_precision, r_precision, ndcg = results.T.copy()
     fold = np.zeros(len(ids), dtype=np.int64)
-    return Queries(ids, images, rank.astype(np.int64), average_precision, r_precision, ndcg, fold)
+    return Queries(ids, images, rank.astype(np.int64), average_precision, r_precision, ndcg, fold, equal_captions)
 
 
 def _rank_items(row: np.ndarray, own: np.ndarray) -> tuple[float, float, float, float]:
@@ -160,6 +162,7 @@ def _joined(parts: list[Queries]) -> Queries:
         r_precision=np.concatenate([part.r_precision for part in parts]),
         ndcg=np.concatenate([part.ndcg for part in parts]),
         fold=np.concatenate([part.fold for part in parts]),
+        equal_captions=parts[0].equal_captions,
     )
 
 

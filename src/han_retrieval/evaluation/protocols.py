@@ -77,9 +77,15 @@ class Evaluation:
 
     @property
     def protocol(self) -> str:
-        """The protocol in words: how many images a query ranks."""
+        """The protocol in words: how many images a query ranks, and whether a caption counts for all that have it.
+
+        That it counts for its own image alone, as in published figures, is not said.
+        """
         images = len(self.relevance.image_ids)
-        return f"all {images} images" if self.folds == 1 else f"mean over {self.folds} folds of {images // self.folds}"
+        ranked = (
+            f"all {images} images" if self.folds == 1 else f"mean over {self.folds} folds of {images // self.folds}"
+        )
+        return ranked if self.relevance.equal_captions == "negative" else f"{ranked}, equal captions relevant"
 
 
 def evaluate(

@@ -55,6 +55,11 @@ class Relevance:
             caption_images=None if having is None else tuple(np.array(sorted(rows), dtype=np.int64) for rows in having),
         )
 
+    @property
+    def equal_captions(self) -> str:
+        """What a caption that several images have is to the others: "negative", or "relevant" as to its own."""
+        return "negative" if self.caption_images is None else "relevant"
+
     def captions_of(self) -> list[np.ndarray]:
         """The int64 columns of the captions relevant to each image, ascending; empty for an image without any."""
         if self.caption_images is not None:

@@ -86,6 +86,7 @@ def results(evaluation: Evaluation, *, model: str, grounding: Grounding | None =
         "split": evaluation.split,
         "protocol": evaluation.protocol,
         "folds": evaluation.folds,
+        "equal_captions": evaluation.relevance.equal_captions,
         "counts": evaluation.counts,
         "seconds": evaluation.seconds,
         "pairs_per_second": pairs_per_second(evaluation),
@@ -166,7 +167,7 @@ class _Columns(BaseModel):
     r_precision: list[Annotated[float, Field(ge=0, le=1)]] = Field(alias="R-Precision")
     ndcg: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(None, alias="nDCG@10")  # since 0.2
 
-    def as_arrays(self) -> Queries:
+    def as_arrays(self, equal_captions: str) -> Queries:
         """The same as arrays.
 
         Raises:
@@ -186,6 +187,7 @@ class _Columns(BaseModel):
             r_precision=np.array(self.r_precision, dtype=np.float64),
             ndcg=np.array(self.ndcg, dtype=np.float64),
             fold=np.array(self.fold, dtype=np.int64),
+            equal_captions=equal_captions,
         )
 
 
@@ -193,6 +195,7 @@ class _Results(BaseModel):
     """What is read of a file of ``han evaluate --json``."""
 
     queries: dict[Literal["image_to_text", "text_to_image"], _Columns]
+    equal_captions: Literal["negative", "relevant"] = "negative"  # earlier versions did not write it
 
     def per_query(self) -> PerQuery:
         """The queries of both directions.
@@ -202,7 +205,7 @@ class _Results(BaseModel):
         """
         if missing := [way for way in DIRECTIONS if way not in self.queries]:
             raise ValueError(f"queries.{missing[0]} is missing")
-        found: PerQuery = {way: columns.as_arrays() for way, columns in self.queries.items()}
+        found: PerQuery = {way: columns.as_arrays(self.equal_captions) for way, columns in self.queries.items()}
         images, captions = (found[way] for way in DIRECTIONS)
         fold_of = dict(zip(images.images, images.fold, strict=True))
         if images.ids != images.images or fold_of.keys() != set(captions.images):

@@ -9,7 +9,7 @@ Legend: C units (an image of one system), Q queries of a direction, b resamples 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,7 +50,8 @@ def compare(a: PerQuery, b: PerQuery, *, resamples: int = RESAMPLES, seed: int =
     p-value is (1 + that count) / (1 + resamples). It is not corrected for several metrics.
 
     Raises:
-        DataError: The two systems did not answer the same queries over the same folds.
+        DataError: The two systems did not answer the same queries over the same folds, or were evaluated with another
+            ``equal_captions``.
     """
     b = {way: _aligned(a[way], b[way], way) for way in DIRECTIONS}
     apart, pooled = (_Units([a]), _Units([b])), _Units([a, b])
@@ -97,7 +98,21 @@ def _aligned(a: Queries, b: Queries, way: str) -> Queries:
         raise DataError("the two systems were evaluated over different folds: use the same --folds for both")
     if any(a.images[place] != b.images[row] for place, row in enumerate(rows)):
         raise DataError("the two systems have the same queries of other photos: evaluate both on the same dataset")
-    return Queries(a.ids, a.images, b.rank[rows], b.average_precision[rows], b.r_precision[rows], b.ndcg[rows], a.fold)
+    if a.equal_captions != b.equal_captions:
+        raise DataError(
+            f"the two systems were evaluated by different protocols (--equal-captions {a.equal_captions} and "
+            f"{b.equal_captions}): use the same --equal-captions for both"
+        )
+    return replace(
+        b,
+        ids=a.ids,
+        images=a.images,
+        rank=b.rank[rows],
+        average_precision=b.average_precision[rows],
+        r_precision=b.r_precision[rows],
+        ndcg=b.ndcg[rows],
+        fold=a.fold,
+    )
 
 
 class _Units:
