@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from training_data import augmentation, make_data, small_config
 
@@ -48,6 +48,41 @@ def test_captions_of_a_photo_share_a_batch(batches, count):
         assert max(Counter(photo for photo, _ in batch).values()) <= count
     times = Counter(photo for batch in epoch for photo in {photo for photo, _ in batch})
     assert all(times[photo] == -(-len(captions) // count) for photo, captions in enumerate(shared.captions))
+
+
+@settings(deadline=None)
+@given(
+    of_photos=st.lists(st.integers(1, 7), min_size=2, max_size=40),
+    count=st.integers(1, 4),
+    spare=st.integers(0, 9),
+    seed=st.integers(0, 99),
+)
+@example(of_photos=[2, 2, 2, 1, 1, 1], count=2, spare=0, seed=0)
+def test_every_epoch_has_as_many_batches(of_photos, count, spare, seed):
+    """Whatever the photos' numbers of captions, each epoch has every caption but those of a photo that is alone."""
+    config = small_config(captions_per_photo=count, batch_size=2 * count + spare, seed=seed)
+    made = Batches([], [[[1]] * captions for captions in of_photos], None, config)
+    for epoch in range(5):
+        batches = made._epoch(epoch)
+        assert len(batches) == made.steps_per_epoch
+        assert all(len(batch) <= config.batch_size and len({photo for photo, _ in batch}) > 1 for batch in batches)
+        assert all(max(Counter(photo for photo, _ in batch).values()) <= count for batch in batches)
+        pairs = [pair for batch in batches for pair in batch]
+        assert len(set(pairs)) == len(pairs)
+        rounds = -(-max(of_photos) // count)
+        groups = sum(-(-captions // count) for captions in of_photos)
+        assert groups - sum(len({photo for photo, _ in batch}) for batch in batches) <= rounds
+
+
+def test_photos_of_each_number_of_captions_are_seen():
+    """The one that is left over is not the same each time."""
+    made = Batches(
+        [], [[[1]] * captions for captions in [1, 2, 2, 2]], None, small_config(captions_per_photo=2, batch_size=4)
+    )
+    seen = Counter(
+        photo for epoch in range(30) for batch in made._epoch(epoch) for photo in {photo for photo, _ in batch}
+    )
+    assert set(seen) == {0, 1, 2, 3}
 
 
 def test_a_batch_needs_two_photos():

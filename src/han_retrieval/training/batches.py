@@ -5,6 +5,7 @@ Legend: B pairs a batch, b of them this rank's (all, in one process), m regions,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -147,7 +148,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
                         for s in found.keys() & worded:
                             check_words(encoded[s], tokenize(s))
                         spans.append([id_spans(found.get(s, ()), encoded[s].spans) for s in worded])
-        having = _having(sentences) if config.equal_captions == "ignored" else ()
+        having = photos_having(sentences) if config.equal_captions == "ignored" else ()
         given = None if annotations is None else spans
         counts = [each.region_counts() for each in (store, *augmentations)] if ranks.count > 1 else ()
         return cls(photo_ids, captions, store, config, given, augmentations, inputs, having, None, ranks, counts)
@@ -187,7 +188,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
 
         Round k takes the k-th ``captions_per_photo`` captions, in an order of its own, of each photo that has so many.
         What does not fill a batch at the end of a round is a smaller one; a single photo has no negative and waits for
-        another epoch.
+        another epoch. How many batches there are depends on the photos' numbers of captions alone.
         """
         random = np.random.default_rng([self.config.seed, epoch])
         orders = [random.permutation(len(captions)) for captions in self.captions]
@@ -195,9 +196,9 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         batches: list[list[tuple[int, int]]] = []
         for start in range(0, max(map(len, orders), default=0), count):
             photos = random.permutation([photo for photo, order in enumerate(orders) if len(order) > start])
+            groups = [[(photo, int(c)) for c in orders[photo][start : start + count]] for photo in photos.tolist()]
             batch: list[tuple[int, int]] = []
-            for photo in photos.tolist():
-                pairs = [(photo, int(caption)) for caption in orders[photo][start : start + count]]
+            for pairs in _in_fixed_sizes(groups):
                 if len(batch) + len(pairs) > self.config.batch_size:
                     batches.append(batch)
                     batch = []
@@ -277,12 +278,25 @@ def _wider(values: Tensor, width: int) -> Tensor:
     return functional.pad(values, (*(0, 0) * (values.ndim - 2), 0, width - values.shape[1]))
 
 
-def _having(sentences: Sequence[Sequence[str]]) -> list[list[frozenset[int]]]:
+def photos_having(sentences: Sequence[Sequence[str]]) -> list[list[frozenset[int]]]:
     """The photos that have a sentence, by photo and sentence; empty where no two photos share one."""
     flat = [(sentence, photo) for photo, of_photo in enumerate(sentences) for sentence in of_photo]
     having = iter(owners_of([sentence for sentence, _ in flat], [photo for _, photo in flat]))
     found = [[next(having) for _ in of_photo] for of_photo in sentences]
     return found if any(len(photos) > 1 for of_photo in found for photos in of_photo) else []
+
+
+def _in_fixed_sizes(groups: Sequence[list[tuple[int, int]]]) -> list[list[tuple[int, int]]]:
+    """Groups as they come, but with their sizes in an order that is the same for all groups of the same sizes.
+
+    Where they fill batches, they fill as many in each epoch then. A group of the most common size is the last, so that
+    a photo that is left over at the end is another one each time.
+    """
+    sizes = sorted(map(len, groups))
+    common = Counter(sizes).most_common(1)[0][0]
+    sizes.remove(common)
+    of_size = {size: iter([group for group in groups if len(group) == size]) for size in {*sizes, common}}
+    return [next(of_size[size]) for size in [*np.random.default_rng(0).permutation(sizes).tolist(), common]]
 
 
 def drop(mask: Tensor, share: float, random: torch.Generator) -> Tensor:
