@@ -14,6 +14,8 @@ from han_retrieval.data import CaptionedPhotos, hub_datasets, read_dataset
 
 datasets = pytest.importorskip("datasets")
 
+KINDS = ("jpg", "json")
+
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +83,19 @@ def test_a_set_that_was_saved_and_shards_are_read(tmp_path: Path) -> None:
     dataset = read_dataset(f"hf:{tmp_path / 'wds'}")
     assert told(dataset) == [("4", ["a"], "test"), ("5", ["a"], "test")]
     assert contents(dataset) == [jpeg(4), jpeg(5)]
+
+
+def test_a_shard_s_keys_are_ids_where_no_two_photos_have_the_same(tmp_path: Path) -> None:
+    def shard(name: str, *numbers: int) -> None:
+        members = {f"{i}.{kind}": jpeg(i) if kind == "jpg" else {"caption": f"a{i}"} for i in numbers for kind in KINDS}
+        write_shard(tmp_path / f"wds/{name}", members)
+
+    shard("train-00000.tar", 4, 5)
+    assert told(read_dataset(f"hf:{tmp_path / 'wds'}")) == [("4", ["a4"], "train"), ("5", ["a5"], "train")]
+    shard("train-00001.tar", 5)
+    dataset = read_dataset(f"hf:{tmp_path / 'wds'}")
+    assert told(dataset) == [(f"train/{i}", [f"a{n}"], "train") for i, n in enumerate((4, 5, 5))]
+    assert contents(dataset) == [jpeg(4), jpeg(5), jpeg(5)]
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

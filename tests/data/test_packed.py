@@ -37,6 +37,7 @@ def contents(dataset: CaptionedPhotos) -> list[bytes]:
         ({"sentences": [[{"raw": "a", "sentid": 1}], [{"raw": "b", "sentid": 2}]]}, [["a"], ["b"]]),
         ({"sentences": [{"raw": ["a", "b"], "sentid": [1, 2]}, {"raw": ["c"], "sentid": [3]}]}, [["a", "b"], ["c"]]),
         ({"json": [{"captions": ["a"], "cocoid": 5}, {"captions": ["b"], "cocoid": 6}]}, [["a"], ["b"]]),
+        ({"json": [{"caption": "a"}, {"caption": "b"}], "image_id": [5, 6]}, [["a"], ["b"]]),
     ],
 )
 @pytest.mark.parametrize("name", ["image", "jpg"])
@@ -105,9 +106,13 @@ def test_photos_of_parquet_are_read_in_any_order_and_from_several_threads(tmp_pa
 
 def test_what_a_parquet_file_lacks_is_named(tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "a.parquet", {"link": ["x"], "caption": ["a"]})
-    refused(file, r"a.parquet: no column with the bytes of images; the columns are link \(string\), caption \(string\)")
+    refused(
+        file, r"a.parquet: no column with the bytes of images; the columns are link \(string\), caption \(string\); put"
+    )
     file = write_parquet(tmp_path / "a.parquet", {"image": [image(0)], "label": [1]})
-    refused(file, r"a.parquet: no column with captions, .*; the columns are image \(struct.*\), label \(int64\)")
+    refused(
+        file, r"a.parquet: no column with captions, .*; the columns are image \(struct.*\), label \(int64\); rename"
+    )
     write_parquet(tmp_path / "a.parquet", {"image": [image(0)], "caption": [""]})
     refused(file, r"no photo with a caption in it \(empty caption: 1, photo without captions: 1\)")
     whole = write_parquet(tmp_path / "a.parquet", {"image": [image(0)], "caption": ["a"]}).read_bytes()

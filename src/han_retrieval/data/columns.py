@@ -2,8 +2,8 @@
 
 What Parquet files, Lance tables and datasets of the Hub have in common. A photo's id is the first of these columns that
 is there: ``cocoid``, ``filename``, ``file_name``, ``image_id``, ``img_id``, ``key``, ``__key__``, ``id``; else the
-``path`` inside the image where no two photos have the same, else the number of its row. Rows with one caption each and
-the same id are one photo.
+``path`` inside the image, else the number of its row. A path, and ``__key__``, which names a sample of one shard, count
+where no two photos have the same. Rows with one caption each and the same id are one photo.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _CAPTIONS = ("captions", "sentences", "sentences_raw", "caption", "text", "txt",
 _PATHS = ("url", "image_url", "uri", "path", "file_path", "file_name", "filename", "file")
 _NUMBERED = re.compile(r"(?:captions?|sentence|text)_?\d+")
 _IDS = ("cocoid", "filename", "file_name", "image_id", "img_id", "key", "__key__", "id")
+_OF_SHARD = "__key__"  # a WebDataset's name of a sample, which another shard may have too
 # The text in an object that a caption is, and the object that a WebDataset's .json becomes.
 _TEXT = ("raw", "caption", "sentence", "text")
 _JSON = "json"
@@ -42,7 +43,8 @@ class Columns:
         path: Whether ``image`` has a path.
         captions: One or several.
         id, split: None where there is none.
-        nested: Whether captions and id may be in the object ``json``.
+        nested: Whether captions are in the object ``json``.
+        nested_id: Whether the id is.
     """
 
     image: str
@@ -51,13 +53,15 @@ class Columns:
     id: str | None
     split: str | None
     nested: bool
+    nested_id: bool
 
     @property
     def beside(self) -> list[str]:
         """What is read for the captions: all but the bytes; fields of objects by their path."""
-        names = [*self.captions, *filter(None, (self.id, self.split))]
+        names = [_JSON] if self.nested else [*self.captions]
+        names += filter(None, (None if self.nested_id else self.id, self.split))
         fields = [f"{self.image}.path"] if self.path and self.id is None else []
-        return list(dict.fromkeys([*([_JSON] if self.nested else names), *fields]))
+        return list(dict.fromkeys([*names, *fields]))
 
 
 def image_column(schema: pa.Schema) -> str | None:
@@ -73,11 +77,11 @@ def path_column(schema: pa.Schema) -> str | None:
 
 
 class RepeatedPathError(DataError):
-    """Two photos have the same path inside their image, so that paths are no ids here."""
+    """Two photos have the same path inside their image, or the same key, so that these are no ids here."""
 
 
 def by_path_or_row(read: Callable[[bool], CaptionedPhotos]) -> CaptionedPhotos:
-    """A dataset whose ids may be the paths inside its images: read by them, or by rows where paths repeat."""
+    """A dataset whose ids may be paths inside its images, or keys: read by them, or by rows where they repeat."""
     try:
         return read(True)
     except RepeatedPathError:
@@ -85,7 +89,7 @@ def by_path_or_row(read: Callable[[bool], CaptionedPhotos]) -> CaptionedPhotos:
 
 
 def find_columns(schema: pa.Schema, where: str, *, paths: bool) -> Columns:
-    """The columns that hold photos and captions; ``paths`` says whether paths inside images may be ids.
+    """The columns that hold photos and captions; ``paths`` says whether paths inside images, and keys, may be ids.
 
     Raises:
         DataError: None holds photos, or none captions; the message names those there are.
@@ -96,25 +100,32 @@ def find_columns(schema: pa.Schema, where: str, *, paths: bool) -> Columns:
     image = image_column(schema)
     there = ", ".join(f"{name} ({_short(kind)})" for name, kind in types.items()) or "none"
     if image is None:
-        raise DataError(f"{where}: no column with the bytes of images; the columns are {there}")
-    nested = dict(types)
+        raise DataError(
+            f"{where}: no column with the bytes of images; the columns are {there}; put the bytes of each photo's file "
+            "into one, such as image"
+        )
+    inside = {}
     if _JSON in types and kinds.is_struct(types[_JSON]):
-        nested |= {field.name: field.type for field in types[_JSON]}
+        inside = {field.name: field.type for field in types[_JSON]}
+    nested = types | inside
     captions = caption_columns(nested)
     in_json = bool(captions) and captions[0] not in types
     if not captions:
         raise DataError(
             f"{where}: no column with captions, such as caption, captions, sentences or caption_0; the columns are "
-            f"{there}"
+            f"{there}; rename the one that holds them, or add one"
         )
     usable = nested if in_json else types
+    names = [name for name in _IDS if name in usable and _is_id(usable[name]) and (paths or name != _OF_SHARD)]
+    id_ = names[0] if names else None
     return Columns(
         image=image,
         path=paths and kinds.is_struct(types[image]) and types[image].get_field_index("path") >= 0,
         captions=captions,
-        id=next((name for name in _IDS if name in usable and _is_id(usable[name])), None),
+        id=id_,
         split="split" if not in_json and "split" in types and _is_text(types["split"]) else None,
         nested=in_json,
+        nested_id=in_json and id_ in inside,
     )
 
 
@@ -146,12 +157,11 @@ def add_rows(
         row = raw.get(_JSON) or {} if columns.nested else raw
         captions = list(caption_texts([row.get(name) for name in columns.captions], where))
         photo_id = _id(row, raw, columns, where) or f"{prefix}{number}"
-        one_each = (
-            columns.id is not None and len(columns.captions) == 1 and isinstance(row.get(columns.captions[0]), str)
-        )
+        own = columns.id not in (None, _OF_SHARD)
+        one_each = own and len(columns.captions) == 1 and isinstance(row.get(columns.captions[0]), str)
         if photo_id in builder and not one_each:
-            one = len(captions) == 1 and len(columns.captions) == 1
-            kind = DataError if columns.id is not None or one else RepeatedPathError
+            one = columns.id is None and len(captions) == 1 and len(columns.captions) == 1
+            kind = DataError if own or one else RepeatedPathError
             raise kind(f"{where}: photo id {photo_id!r} occurs twice; ids must be unique")
         here = split if columns.split is None else _split(row[columns.split], where)
         builder.photo(photo_id, photo_id, split=here, where=where, packed=photo)
@@ -245,7 +255,7 @@ def _id(row: dict[str, Any], raw: dict[str, Any], columns: Columns, where: str) 
     if columns.id is None:
         path = raw.get(f"{columns.image}.path")
         return path.replace("\\", "/").rpartition("/")[2] if isinstance(path, str) else ""
-    value = row.get(columns.id)
+    value = (row if columns.nested_id else raw).get(columns.id)
     if value is None or value == "":
         raise DataError(f"{where}: the column {columns.id!r}, which is the photo's id, is empty")
     return str(value)
