@@ -152,6 +152,13 @@ def test_shards_are_read_by_key(tmp_path: Path) -> None:
     assert dataset.skipped == {"captions without a photo in a shard": 1}
 
 
+def test_a_caption_that_two_members_have_counts_once(tmp_path: Path) -> None:
+    record = {"caption": "a dog ", "key": "0", "url": "http://a/0.jpg"}  # as img2dataset writes it
+    members = [("0.jpg", jpeg(0)), ("0.txt", b"a dog"), ("0.json", record), ("1.jpg", jpeg(1)), ("1.txt", b"b\nb\n")]
+    dataset = read_dataset(write_shard(tmp_path / "train-0.tar", [*members, ("1.json", {"captions": ["b", "c"]})]))
+    assert told(dataset) == [("train-0/0", ["a dog"], "train"), ("train-0/1", ["b", "b", "c"], "train")]
+
+
 def test_broken_and_duplicate_members_of_shards_are_counted_and_named(tmp_path: Path) -> None:
     file = write_shard(
         tmp_path / "train-0.tar",

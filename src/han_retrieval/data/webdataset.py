@@ -1,8 +1,9 @@
 """WebDataset shards: tar files with ``KEY.jpg`` beside ``KEY.json``, ``KEY.txt`` or ``KEY.caption``.
 
 One shard, or a folder with the shards of one or several splits (``train-00000.tar``, also in a folder a split). JSON
-has ``caption``, ``captions``, ``sentences`` or ``text``; a text file has a caption a line. A photo's id is ``cocoid``,
-``filename`` or ``image_id`` of its JSON, else its shard and key. Photos are read at their offset, nothing is unpacked.
+has ``caption``, ``captions``, ``sentences`` or ``text``; a text file has a caption a line. A caption that two files
+of a photo have, as img2dataset writes it, counts once. A photo's id is ``cocoid``, ``filename`` or ``image_id`` of its
+JSON, else its shard and key. Photos are read at their offset, nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -186,16 +187,22 @@ def _add_text(sample: _Sample, data: bytes, member: Member, suffix: str) -> None
         raise ValueError(f"{member.size:,} bytes of captions")
     text = data.decode("utf-8-sig")
     if suffix != ".json":
-        sample.captions += text.splitlines()
+        _add_new(sample, text.splitlines())
         return
     record = json.loads(text)
     if not isinstance(record, dict):
         raise ValueError(f"expected an object, found {shown(record)}")
     for value in (record[name] for name in _CAPTIONS if name in record):
-        sample.captions += _texts(value)
+        _add_new(sample, _texts(value))
         break
     found = next((record[name] for name in _IDS if isinstance(record.get(name), str | int) and record[name] != ""), "")
     sample.id = str(found)
+
+
+def _add_new(sample: _Sample, captions: list[str]) -> None:
+    """Add the captions of a member that no other member of the photo has."""
+    there = {caption.strip() for caption in sample.captions}
+    sample.captions += [caption for caption in captions if caption.strip() not in there]
 
 
 def _texts(value: Any) -> list[str]:
