@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dataset_files import refused
@@ -96,6 +97,61 @@ def test_a_shard_s_keys_are_ids_where_no_two_photos_have_the_same(tmp_path: Path
     dataset = read_dataset(f"hf:{tmp_path / 'wds'}")
     assert told(dataset) == [(f"train/{i}", [f"a{n}"], "train") for i, n in enumerate((4, 5, 5))]
     assert contents(dataset) == [jpeg(4), jpeg(5), jpeg(5)]
+
+
+@pytest.mark.parametrize(
+    ("download", "tables", "files", "free", "room"),
+    [
+        (60, 40, [], 100, True),
+        (60, 40, [], 99, False),
+        (60, None, [], 60, True),
+        (None, None, [50, 25], 75, True),  # of this machine: nothing is downloaded
+        (None, None, [50, 25], 74, False),
+        (None, 10, [50], 10, True),
+        (None, None, [], 10**9, False),
+        (None, None, [None], 10**9, False),
+    ],
+)
+def test_a_set_has_room_where_its_size_is_known_and_less_than_what_is_free(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    download: int | None,
+    tables: int | None,
+    files: list[int | None],
+    free: int,
+    room: bool,
+) -> None:
+    paths = []
+    for number, size in enumerate(files):
+        paths.append(tmp_path / f"{number}.parquet")
+        if size is not None:
+            paths[-1].write_bytes(bytes(size))
+    builder = SimpleNamespace(
+        cache_dir=str(tmp_path / "cache/set"),
+        info=SimpleNamespace(download_size=download, dataset_size=tables),
+        config=SimpleNamespace(data_files={"train": [str(path) for path in paths]} if paths else None),
+    )
+    monkeypatch.setattr(hub_datasets.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert hub_datasets._has_room(builder) is room
+    (tmp_path / "cache/set").mkdir(parents=True)
+    assert hub_datasets._has_room(builder)
+
+
+def test_a_set_that_is_downloaded_needs_room_for_its_files_and_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    with fsspec.open("memory://set/train.parquet", "wb") as file:
+        file.write(bytes(50))
+    builder = SimpleNamespace(
+        cache_dir=str(tmp_path / "cache"),
+        info=SimpleNamespace(download_size=None, dataset_size=None),
+        config=SimpleNamespace(data_files={"train": ["memory://set/train.parquet"]}),
+    )
+    for free, room in ((100, True), (99, False)):
+        monkeypatch.setattr(hub_datasets.shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        assert hub_datasets._has_room(builder) is room
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Datasets through Hugging Face's ``datasets`` library: ``hf:NAME[/CONFIG][@REVISION][:SPLIT]``.
 
 NAME is ``user/name`` on the Hub, or a folder: one that ``save_to_disk`` wrote, or one that ``load_dataset`` reads. A
-set that is cached needs no network. One that has more bytes than the disk has room for is streamed: its captions are
-read first, then its photos as their turns come. Columns are those of ``columns.py``. No code of the Hub is run.
+set that is cached needs no network. One that has more bytes than the disk has room for, or that does not say how many
+it has, is streamed: its captions are read first, then its photos as their turns come. Columns are those of
+``columns.py``. No code of the Hub is run.
 """
 
 from __future__ import annotations
@@ -124,14 +125,35 @@ def _load(name: str, *, revision: str | None, split: str | None) -> dict[str, An
 
 
 def _has_room(builder: Any) -> bool:
-    """Whether a set is cached already, or the disk has room for it; one that does not say its size is tried."""
+    """Whether a set is cached already, or the disk has room for it; False where its size cannot be told."""
     folder = Path(builder.cache_dir)
     if folder.exists():
         return True
     while not folder.exists():
         folder = folder.parent
-    needed = (builder.info.download_size or 0) + (builder.info.dataset_size or 0)
-    return needed <= shutil.disk_usage(folder).free
+    needed = _size(builder)
+    return needed is not None and needed <= shutil.disk_usage(folder).free
+
+
+def _size(builder: Any) -> int | None:
+    """The bytes that a set takes: its files, where they are downloaded, and its tables; None where nothing says so.
+
+    A set whose card lacks sizes is measured by its files; its tables are about as large.
+    """
+    download, tables = builder.info.download_size, builder.info.dataset_size
+    if download is None:
+        from fsspec.core import url_to_fs
+
+        files = [file for split in (builder.config.data_files or {}).values() for file in split]
+        try:
+            sizes = [fs.info(path)["size"] for fs, path in map(url_to_fs, files)]
+            here = sum(size for file, size in zip(files, sizes, strict=True) if Path(file).exists())
+            download, tables = sum(sizes) - here, sum(sizes) if tables is None else tables
+        except Exception:  # of any file system, by what it lacks
+            return None
+        if not files:
+            return None
+    return int(download + (tables or 0))
 
 
 def _plain(rows: Any, columns: Any) -> Iterator[dict[str, Any]]:
