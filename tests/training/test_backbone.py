@@ -109,6 +109,13 @@ def test_a_box_that_is_cut_off_is_not_seen():
     assert boxes[1].tolist() == pytest.approx([0, 0, 0.6, 1])
 
 
+def test_a_region_that_fills_the_view_is_seen():
+    """The whole photo is a region of what stays, however little that is."""
+    boxes, seen = Change(crop=(0.1, 0.1, 0.4, 0.4)).of_boxes(torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.9, 0.2]]))
+    assert seen.tolist() == [True, False]
+    assert boxes[0].tolist() == pytest.approx([0, 0, 1, 1])
+
+
 # Features
 
 

@@ -15,7 +15,8 @@ from torchvision.transforms.v2 import functional
 
 from han_retrieval.training.config import BackboneConfig
 
-_LEAST_VISIBLE = 0.3  # of a box's area; of what is cut off further, its region is left out
+# Of a box's area; of what is cut off further, its region is left out, unless it fills so much of what stays.
+_LEAST_VISIBLE, _MOSTLY = 0.3, 0.5
 
 
 class Change(NamedTuple):
@@ -53,13 +54,14 @@ class Change(NamedTuple):
         origin, size = boxes.new_tensor([left, top] * 2), boxes.new_tensor([right - left, bottom - top] * 2)
         whole = (boxes - origin) / size
         seen = whole.clamp(0, 1)
-        share = _area(seen) / _area(whole).clamp(min=1e-9)
+        filled = _area(seen)
+        is_seen = (filled / _area(whole).clamp(min=1e-9) >= _LEAST_VISIBLE) | (filled >= _MOSTLY)
         x0, y0, x1, y1 = seen.unbind(1)
         if self.is_mirrored:
             x0, x1 = 1 - x1, 1 - x0
         for _ in range(self.turns):
             x0, y0, x1, y1 = y0, 1 - x1, y1, 1 - x0
-        return torch.stack([x0, y0, x1, y1], dim=1), share >= _LEAST_VISIBLE
+        return torch.stack([x0, y0, x1, y1], dim=1), is_seen
 
 
 def draw(config: BackboneConfig, random: torch.Generator) -> Change:
