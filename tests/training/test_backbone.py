@@ -295,6 +295,20 @@ def test_what_cannot_be_trained_along_is_refused(drawn, tmp_path):
         boxless.append([RegionRow(each, None, type(regions)(regions.features)) for each, regions in rows])
     with pytest.raises(HANError, match="no boxes"):
         train(config(), dataset, boxless, tmp_path / "d", progress=False)
+    with pytest.raises(HANError, match=r"head_epochs is 2 and epochs 2: the backbone would never learn"):
+        train(config(backbone={"head_epochs": 2}), dataset, store, tmp_path / "f", progress=False)
+    with pytest.raises(HANError, match="pooled takes something else of photos than their regions"):
+        train(config(model={"matcher": "pooled"}), dataset, store, tmp_path / "g", progress=False)
+    assert not any((tmp_path / name).exists() for name in "abdefg")
+
+
+def test_patches_are_refused(tmp_path):
+    """Their features are means of cells, which are not those of a box."""
+    fingerprint = load_detector("efficientnet-lite2:64", regions=5).fingerprint
+    with RegionStore.create(tmp_path / "features", fingerprint=fingerprint, feature_size=1280) as store:
+        pass
+    with pytest.raises(HANError, match=r"features: its features are of patches .*: extract with --detector grid"):
+        backbone_of(store)
 
 
 @pytest.mark.parametrize("own", ["bottom-up-3-36-0a1b2c3d+own+efficientnet-lite2-1-4e5f6a7b-256", "grid-1-5"])

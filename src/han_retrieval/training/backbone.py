@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos, open_photo
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.files import BACKBONE_FOLDER
+from han_retrieval.matchers import Matcher, matcher_class
 from han_retrieval.regions import Regions, RegionStore
 from han_retrieval.regions.backbones.backbone import BackboneFingerprint, PhotoTokens
 from han_retrieval.regions.backbones.efficientnet import (
@@ -37,7 +38,7 @@ from han_retrieval.regions.combined import in_boxes
 from han_retrieval.regions.detector import Fingerprint
 from han_retrieval.regions.efficientnet_lite import EfficientNetLite2, scaled, shape_for
 from han_retrieval.regions.grid import LARGE_BOXES
-from han_retrieval.regions.names import split_fingerprint
+from han_retrieval.regions.names import PATCHES, split_fingerprint
 from han_retrieval.regions.rows import RegionRow
 from han_retrieval.scoring import prefers_bfloat16
 from han_retrieval.training.augment import Change, draw
@@ -64,10 +65,15 @@ def backbone_of(store: RegionStore, weights: str = "") -> EfficientNetBackbone:
         weights: The folder of the weights, if they were trained.
 
     Raises:
-        ConfigError: It is not one that can be trained along, or has other weights.
+        ConfigError: It is not one that can be trained along, or has other weights, or the regions are patches.
     """
     boxes, backbones, _ = split_fingerprint(store.fingerprint)
     detector = Fingerprint.parse(boxes)
+    if detector is not None and detector.name == PATCHES:  # whose features are means of cells, not of boxes
+        raise ConfigError(
+            f"{store.path}: its features are of patches ({store.fingerprint!r}); a backbone is trained along on boxes: "
+            f"extract with --detector grid or BOXES+{NAME}:224"
+        )
     if not backbones and not weights and detector is not None and detector.name == "grid":
         return EfficientNetBackbone("224" if detector.regions <= LARGE_BOXES else "")
     if len(backbones) == 1 and (found := BackboneFingerprint.parse(backbones[0])) and found.name == NAME:
@@ -215,6 +221,16 @@ class BackboneTraining(MatcherTraining):
     ) -> None:
         if others.get("augmentations"):
             raise ConfigError("--augmented has stored features, which --train-backbone computes anew: leave one out")
+        if config.backbone.head_epochs >= config.epochs:
+            raise ConfigError(
+                f"backbone.head_epochs is {config.backbone.head_epochs} and epochs {config.epochs}: the backbone would "
+                "never learn; give more epochs, fewer head_epochs, or no --train-backbone"
+            )
+        if matcher_class(config.model.matcher).image_inputs is not Matcher.image_inputs:
+            raise ConfigError(
+                f"{config.model.matcher} takes something else of photos than their regions' features, which a backbone "
+                "that is trained along gives: leave --train-backbone out"
+            )
         backbone = backbone_of(store, config.backbone.weights)
         super().__init__(config, dataset, store, folder, **others)
         self.sizes, self._own_size = _final_sizes(config, backbone), store.feature_size - backbone.feature_size
