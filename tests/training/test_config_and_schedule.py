@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 
 from han_retrieval.config import load_config
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import SCANConfig, VSEConfig
+from han_retrieval.parsing import read_toml
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training.detector import DetectorTrainingConfig
 from han_retrieval.training.schedule import learning_rate, loss_power
 from han_retrieval.training.watch import CollapseWatch, collapse_value
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_file_and_overrides(tmp_path):
@@ -24,6 +28,14 @@ def test_file_and_overrides(tmp_path):
     )
     assert (config.epochs, config.power, config.model.blocks, config.model.joint_size) == (3, math.inf, 2, 64)
     assert config.word_vectors == "glove-6b-50d"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.toml")), ids=lambda file: file.name)
+def test_the_examples_are_configurations(file):
+    config = load_config(TrainingConfig, file)
+    written = read_toml(file)
+    assert config.backbone.trained == ("backbone" in written)  # a table that did nothing would mislead
+    assert not config.backbone.trained or config.backbone.head_epochs < config.epochs
 
 
 def test_what_a_run_writes_down_is_what_it_was_given():
