@@ -13,9 +13,10 @@ from training_data import COLOURS, THINGS, interrupted_at, make_data, small_conf
 from han_retrieval.cli.main import main
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN, load_matcher
+from han_retrieval.text import Vocabulary, WordTokenizer
 from han_retrieval.training import train
 from han_retrieval.training.log import read_log
-from han_retrieval.training.pretraining import pretrain_text, read_captions
+from han_retrieval.training.pretraining import CaptionPairs, pretrain_text, read_captions
 from han_retrieval.training.text_weights import load_pretrained_text
 
 PHOTOS = [
@@ -45,9 +46,43 @@ def test_adam_is_adamw_without_decay(tmp_path):
 
 def test_a_collapse_is_warned_of(tmp_path, capsys):
     same = [("a dog", "a dog")] * 8  # no words tell one photo's from another's
-    config = small_config(epochs=110, word_drop=0.0)
+    config = small_config(epochs=110, word_drop=0.0, equal_captions="negative")
     pretrain_text(config, same, tmp_path / "texts", progress=False)
     assert capsys.readouterr().err.count("warning: the loss has stood at") == 1
+
+
+def caption_pairs(photos, **changes):
+    tokenizer = WordTokenizer(Vocabulary.from_sentences([caption for captions in photos for caption in captions]))
+    return CaptionPairs.of(photos, tokenizer, small_config(**changes))
+
+
+def test_a_caption_of_several_photos_is_no_negative_of_theirs():
+    photos = [("A dog.", "a cat"), ("a dog", "a bird"), ("a fish", "a bird"), ("a cow", "a horse")]
+    pairs = caption_pairs(photos, batch_size=4)
+    of_photos = [{s.lower().strip(".") for s in captions} for captions in photos]
+    for step, (chosen, batch) in enumerate(zip(pairs._epoch(0) + pairs._epoch(1), pairs.steps(0, 2), strict=True)):
+        of_one, of_other = (
+            [photos[p.photo][getattr(p, n)].lower().strip(".") for p in chosen] for n in ("one", "other")
+        )
+        expected = [[any({row, column} <= each for each in of_photos) for column in of_other] for row in of_one]
+        assert batch.matching.tolist() == expected, step
+    assert next(caption_pairs(photos, equal_captions="negative", batch_size=4).steps(0, 1)).matching is None
+    assert next(caption_pairs(PHOTOS).steps(0, 1)).matching is None
+
+
+def test_what_is_masked_does_not_count_in_the_loss(tmp_path):
+    shared = [("a dog", "a cat")] * 8  # of which no photo is told from another
+    pretrain_text(small_config(epochs=1), shared, tmp_path / "texts", progress=False)
+    assert [record["loss"] for record in read_log(tmp_path / "texts/training/metrics.jsonl")] == [0.0]
+
+
+def test_two_different_captions_are_drawn_where_a_photo_has_two():
+    pairs = caption_pairs([("a dog", "A dog!", "a dog", "a cat"), ("a bird", "a bird")], batch_size=2)
+    for epoch in range(10):
+        (chosen,) = pairs._epoch(epoch)
+        ids = {pair.photo: [pairs.captions[pair.photo][place] for place in pair[1:]] for pair in chosen}
+        assert ids[0][0] != ids[0][1]
+        assert ids[1][0] == ids[1][1]  # it has no others
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 9])

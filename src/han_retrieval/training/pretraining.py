@@ -2,8 +2,8 @@
 
 The two captions of a pair are scored as a photo and its caption are in training, with the words of the one in place of
 regions: words attend to words, without heterogeneous attention before, and the soft-max triplet loss takes the captions
-of other photos as negatives. No photo is needed, so captions of any photos serve, and words that are rare in the
-training captions get a meaning.
+of other photos as negatives, but for those that stand under both (``equal_captions``). No photo is needed, so captions
+of any photos serve, and words that are rare in the training captions get a meaning.
 
 Legend: B pairs a batch, b of them this rank's (all, in one process), n words.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +26,10 @@ from han_retrieval.matchers import AligningMatcher, make_matcher
 from han_retrieval.objects import local_path
 from han_retrieval.parsing import read_json_lines
 from han_retrieval.ranks import ALONE, Ranks
-from han_retrieval.text import Tokenizer, Vocabulary, pad_rows
+from han_retrieval.text import Tokenizer, Vocabulary, pad_rows, tokenize
 from han_retrieval.text.frozen import FrozenTokens
 from han_retrieval.text.tokenizer import Ids, check_length
-from han_retrieval.training.batches import compact, drop
+from han_retrieval.training.batches import compact, drop, photos_having
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.dropout import PlacedDropout
 from han_retrieval.training.invariance import hold_still
@@ -66,7 +67,8 @@ def pretrain_text(
 
     Args:
         config: How to train. Of its model, the sizes of words and tokens and lambda are used. An epoch takes a pair of
-            captions of each photo; pairs that do not fill a batch, of other photos each time, are left out.
+            captions of each photo, of different words where it has such; pairs that do not fill a batch, of other
+            photos each time, are left out.
         photos: The captions of each photo; photos with fewer than two are left out.
         out: The folder to make: the vocabulary, the weights, and ``training`` with the log and the checkpoints.
         resume, progress, ranks: As in ``train``.
@@ -95,57 +97,97 @@ def pretrain_text(
 
 Captions = tuple[Tensor, Tensor]
 """(B, n) int64 ids and a (B, n) bool mask, without the words that this step drops."""
-PairBatch = tuple[Captions, Captions]
-"""Both captions of B pairs."""
+
+
+class PairBatch(NamedTuple):
+    """Both captions of B pairs.
+
+    Attributes:
+        one, other: The captions.
+        matching: (B, B) bool, true where a row's one and a column's other caption both stand under one photo; None
+            where no two photos share a caption, or that does not count.
+    """
+
+    one: Captions
+    other: Captions
+    matching: Tensor | None = None
+
+
+class Pair(NamedTuple):
+    """The place of a photo, and those of two of its captions."""
+
+    photo: int
+    one: int
+    other: int
 
 
 @dataclass(frozen=True)
-class CaptionPairs(EpochBatches[list[tuple[Ids, Ids]], PairBatch]):
-    """Pairs of captions of one photo; ``captions`` are ids, by photo and caption, ``tokens`` those of a frozen
-    language model.
+class CaptionPairs(EpochBatches[list[Pair], PairBatch]):
+    """Pairs of captions of one photo.
+
+    Attributes:
+        captions: Ids, by photo and caption.
+        config: How to train.
+        having: The photos that have a caption, by photo and caption; empty where no two share one, or where that does
+            not count.
+        tokens: The captions' tokens, of a text encoder that is frozen.
     """
 
     captions: Sequence[Sequence[Ids]]
     config: TrainingConfig
+    having: Sequence[Sequence[frozenset[int]]] = ()
     tokens: FrozenTokens | None = None
 
     @classmethod
     def of(cls, photos: Sequence[Sequence[str]], tokenizer: Tokenizer, config: TrainingConfig) -> CaptionPairs:
-        """Take the photos with at least two captions that have words.
+        """Take the photos with at least two captions that have words; of captions of the same words one, if the photo
+        has others.
 
         Raises:
             DataError: There are fewer than two, or a caption has more than ``MOST_WORDS`` words.
         """
-        encoded = [[tokenizer.encode(s) for s in captions] for captions in photos]
-        for place, captions in enumerate(encoded):
-            for sentence in captions:
-                check_length((*sentence.words, *sentence.left_out), where=f"photo {place}")
-        worded = ([sentence.ids for sentence in captions if sentence.words] for captions in encoded)
-        found = [captions for captions in worded if len(captions) > 1]
+        found, sentences = [], []
+        for place, captions in enumerate(photos):
+            encoded = {s: tokenizer.encode(s) for s in captions}
+            for each in encoded.values():
+                check_length((*each.words, *each.left_out), where=f"photo {place}")
+            worded = [s for s in captions if encoded[s].words]
+            different = list({tuple(tokenize(s)): s for s in worded}.values())
+            if len(worded) > 1:
+                sentences.append(different if len(different) > 1 else worded)
+                found.append([encoded[s].ids for s in sentences[-1]])
         if len(found) < 2:
             raise DataError(f"{len(found)} photos have two captions or more; learning from them takes many")
-        return cls(found, config)
+        return cls(found, config, photos_having(sentences) if config.equal_captions == "ignored" else ())
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
         return max(1, len(self.captions) // self.config.batch_size)
 
-    def _epoch(self, epoch: int) -> list[list[tuple[Ids, Ids]]]:
+    def _epoch(self, epoch: int) -> list[list[Pair]]:
         random, size = np.random.default_rng([self.config.seed, epoch]), self.config.batch_size
         pairs = []
-        for photo in random.permutation(len(self.captions)):
-            one, other = random.permutation(len(self.captions[photo]))[:2]
-            pairs.append((self.captions[photo][one], self.captions[photo][other]))
+        for photo in random.permutation(len(self.captions)).tolist():
+            one, other = random.permutation(len(self.captions[photo]))[:2].tolist()
+            pairs.append(Pair(photo, one, other))
         return [pairs[place * size : (place + 1) * size] for place in range(self.steps_per_epoch)]
 
-    def _load(self, step: int, part: list[tuple[Ids, Ids]]) -> PairBatch:
+    def _load(self, step: int, part: list[Pair]) -> PairBatch:
         random = step_generator(self.config.seed, step)
-        one, other = (
-            pad_rows([torch.tensor(ids) if self.tokens is None else self.tokens[ids] for ids in captions])
-            for captions in zip(*part, strict=True)
-        )
-        return self._dropped(*one, random), self._dropped(*other, random)
+        one = self._padded([self.captions[pair.photo][pair.one] for pair in part])
+        other = self._padded([self.captions[pair.photo][pair.other] for pair in part])
+        return PairBatch(self._dropped(*one, random), self._dropped(*other, random), self._matching(part))
+
+    def _matching(self, part: list[Pair]) -> Tensor | None:
+        if not self.having:
+            return None
+        of_one = [self.having[pair.photo][pair.one] for pair in part]
+        of_other = [self.having[pair.photo][pair.other] for pair in part]
+        return torch.tensor([[not left.isdisjoint(right) for right in of_other] for left in of_one])
+
+    def _padded(self, captions: Sequence[Ids]) -> Captions:
+        return pad_rows([torch.tensor(ids) if self.tokens is None else self.tokens[ids] for ids in captions])
 
     def _dropped(self, words: Tensor, mask: Tensor, random: torch.Generator) -> Captions:
         return compact(words, drop(mask, self.config.word_drop, random))
@@ -194,7 +236,7 @@ class TextTraining(TrainingTask[PairBatch]):
 
     def loss(self, batch: PairBatch, *, step: int, steps: int) -> StepLoss:
         """The triplet loss between the captions of a pair, with the one in the place of an image."""
-        (one, one_mask), (other, other_mask) = batch
+        (one, one_mask), (other, other_mask), matching = batch
         size, margin, power = len(one), self.config.margin, loss_power(self.config, step, steps=steps)
         own, ranks = self.ranks.rows(size), self.ranks.of(size)
         self.norms.ranks = ranks
@@ -203,6 +245,7 @@ class TextTraining(TrainingTask[PairBatch]):
             images = encode_texts(self.model, one[own], one_mask[own], places=places, seed=seeds[1])  # (b, n, d)
             texts = encode_texts(self.model, other[own], other_mask[own], places=places, seed=seeds[2])
         scores = self.model.score(images, one_mask[own], ranks.gather(texts, size), other_mask)  # (b, B)
-        loss = soft_max_triplet_loss(scores, margin=margin, power=power, ranks=ranks)
+        matching = None if matching is None else matching[own].to(scores.device)
+        loss = soft_max_triplet_loss(scores, margin=margin, power=power, matching=matching, ranks=ranks)
         collapsed = collapse_value(margin=margin, power=power, batch_size=size)
         return StepLoss(loss, {"loss": loss}, notes={"power": power}, collapsed=collapsed, pairs=size**2, ranks=ranks)
