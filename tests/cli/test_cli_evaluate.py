@@ -109,6 +109,7 @@ def test_captions_that_photos_share_may_count_for_each(folder, tmp_path):
     assert [found[name]["protocol"] for name in found] == ["all 12 images", "all 12 images, equal captions relevant"]
     ranks = [sorted(each["queries"]["text_to_image"]["rank"][::2]) for each in found.values()]  # of "Two things."
     assert ranks == [list(range(1, 13)), [1] * 12]
+    assert [each["ceiling"]["text_to_image"]["R@10"] for each in found.values()] == [pytest.approx(1100 / 12), 100]
     apart = CliRunner().invoke(compare, files)
     assert "different protocols (--equal-captions negative and relevant)" in str(apart.exception)
 

@@ -88,12 +88,14 @@ def test_captions_that_photos_share_bound_the_recall():
         "10 of 19 captions stand under several photos, of which only one counts: text to image R@1/5/10 can be "
         "expected to reach 53.2/76.6/100.0 at most"
     )
+    assert found.ceiling == pytest.approx({"R@1": 100 * (9 + 10 / 9) / 19, "R@5": 100 * (9 + 50 / 9) / 19, "R@10": 100})
     assert by_chance.startswith("such captions tie, and ties count against the model; broken at random, they would ma")
     found = run(MaxMatcher(), photos(said), store, equal_captions="relevant")
     assert found.notes == (
         "10 of 19 captions stand under several photos; each counts for all of these (--equal-captions relevant), "
         "unlike in published figures",
     )
+    assert found.ceiling == {"R@1": 100, "R@5": 100, "R@10": 100}
     assert found.relevance.caption_images is not None
     assert sorted(map(len, found.relevance.caption_images)) == [1] * 9 + [9] * 10
 
@@ -132,7 +134,8 @@ def test_folds_that_do_not_divide_are_refused_before_anything_is_scored():
     with pytest.raises(HANError, match="10 images do not make 3 equal folds"):
         run(model, dataset, store, folds=3)
     assert not model.calls
-    assert run(model, dataset, store, folds=5).protocol == "mean over 5 folds of 2"
+    found = run(model, dataset, store, folds=5)
+    assert (found.protocol, found.ceiling) == ("mean over 5 folds of 2", None)
 
 
 def test_a_damaged_score_is_refused_by_name():

@@ -56,6 +56,8 @@ class Evaluation:
         counts: The number of images, captions and pairs, and of those left out.
         seconds: The time of each step.
         notes: What the reader of the figures should know.
+        ceiling: The recalls of text to image in percent, by name, that can be expected at most where captions stand
+            under several photos and count for one of them; None where queries rank within folds.
     """
 
     dataset: str
@@ -69,6 +71,7 @@ class Evaluation:
     counts: dict[str, int]
     seconds: dict[str, float]
     notes: tuple[str, ...]
+    ceiling: dict[str, float] | None = None
 
     @property
     def rsum(self) -> float:
@@ -156,8 +159,11 @@ def evaluate(
         notes.append(f"{missing} of {len(dataset)} photos are not in the features and were left out")
     if empty:
         notes.append(f"{empty} captions without a word were left out")
+    ceiling = None
     if folds == 1:
-        notes += _notes_on_equal_captions(sentences, scores, relevance)
+        having = np.array([len(each) for each in owners_of(sentences, relevance.caption_image.tolist())])
+        ceiling = _ceiling(having if relevance.equal_captions == "negative" else np.ones_like(having))
+        notes += _notes_on_equal_captions(having, ceiling, scores, relevance)
     return Evaluation(
         dataset=str(dataset.source),
         split="+".join(dataset.splits) or None,
@@ -177,6 +183,7 @@ def evaluate(
         },
         seconds=clock.seconds,
         notes=tuple(notes),
+        ceiling=ceiling,
     )
 
 
@@ -227,16 +234,24 @@ def with_regions(dataset: CaptionedPhotos, store: RegionStore, *, allow_missing:
     return photos
 
 
-def _notes_on_equal_captions(sentences: Sequence[str], scores: np.ndarray, relevance: Relevance) -> list[str]:
-    """What captions that stand under several photos do to the figures; nothing where they are few."""
-    having = np.array([len(photos) for photos in owners_of(sentences, relevance.caption_image.tolist())])
+def _ceiling(having: np.ndarray) -> dict[str, float]:
+    """The recalls expected at most where (T,) photos tie for each caption, one of which counts."""
+    return {
+        name: float(100 * np.minimum(1, cutoff / having).mean()) for name, cutoff in zip(RECALLS, CUTOFFS, strict=True)
+    }
+
+
+def _notes_on_equal_captions(
+    having: np.ndarray, ceiling: dict[str, float], scores: np.ndarray, relevance: Relevance
+) -> list[str]:
+    """What captions that stand under several photos, (T,) each, do to the figures; nothing where they are few."""
     shared = int((having > 1).sum())
-    if shared <= SHARED_SHARE * len(sentences):
+    if shared <= SHARED_SHARE * len(having):
         return []
-    some = f"{shared:,} of {len(sentences):,} captions stand under several photos"
-    if relevance.caption_images is not None:
+    some = f"{shared:,} of {len(having):,} captions stand under several photos"
+    if relevance.equal_captions == "relevant":
         return [f"{some}; each counts for all of these (--equal-captions relevant), unlike in published figures"]
-    most = "/".join(f"{100 * np.minimum(1, cutoff / having).mean():.1f}" for cutoff in CUTOFFS)
+    most = "/".join(f"{each:.1f}" for each in ceiling.values())
     chance = expected_recalls(scores, relevance)
     return [
         f"{some}, of which only one counts: text to image R@1/5/10 can be expected to reach {most} at most",

@@ -91,6 +91,7 @@ def results(evaluation: Evaluation, *, model: str, grounding: Grounding | None =
         "seconds": evaluation.seconds,
         "pairs_per_second": pairs_per_second(evaluation),
         "notes": evaluation.notes,
+        "ceiling": evaluation.ceiling and {"text_to_image": evaluation.ceiling},
         **environment(),
         "grounding": grounding and {**grounding.overall, "by_type": grounding.by_type, "counts": grounding.counts},
         "queries": {way: _queries_json(queries) for way, queries in evaluation.per_query.items()},
