@@ -17,9 +17,10 @@ from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import evaluate, ground
 from han_retrieval.evaluation.report import results, write_json
-from han_retrieval.matchers import load_matcher
+from han_retrieval.matchers import Matcher, load_matcher
 from han_retrieval.matchers.aligning import AligningMatcher
-from han_retrieval.regions import Regions, RegionStore
+from han_retrieval.regions import Regions, RegionStore, extract
+from han_retrieval.regions.loading import detector_for
 from han_retrieval.regions.rows import RegionBatch
 from han_retrieval.training import TrainingConfig, train
 from han_retrieval.training.log import METRICS, read_log
@@ -38,6 +39,13 @@ class FirstRegions(RegionStore):
 
     regions = 1
 
+    @classmethod
+    def showing(cls, store: RegionStore, regions: int) -> FirstRegions:
+        """So many regions a photo of a store."""
+        first = cls.open(store.path)
+        first.regions = regions
+        return first
+
     def read(self, ids: Sequence[str]) -> list[Regions]:
         """As the store's."""
         return [_first(regions, self.regions) for regions in super().read(ids)]
@@ -54,6 +62,24 @@ def _first(regions: Regions, m: int) -> Regions:
         None if part is None else part[:m] for part in (regions.features, regions.boxes, regions.labels, regions.scores)
     )
     return replace(regions, features=features, boxes=boxes, labels=labels, scores=scores)
+
+
+def features_for(
+    model: Matcher, folder: Path, photos: CaptionedPhotos, store: RegionStore, *, progress: bool = True
+) -> RegionStore:
+    """The store, or the photos' features by the model's own backbone, if one was trained along.
+
+    Those are made once, beside the training's files in the model's folder.
+
+    Raises:
+        HANError: The photos cannot be described, such as where the detector of the boxes is not installed.
+    """
+    fingerprint = model.config.detector_fingerprint
+    if fingerprint is None or fingerprint == store.fingerprint:
+        return store
+    own = folder / "training" / "features"
+    extract(photos, detector_for(fingerprint, model=folder), own, progress=progress)
+    return RegionStore.open(own)
 
 
 @dataclass(frozen=True)
@@ -82,9 +108,9 @@ class Study:
         """
         folder, config = run.folder(self.out), run.setting.config(seed=run.seed)
         store = self.stores[run.store]
+        fingerprint = store.fingerprint
         if run.setting.regions is not None:
-            store = FirstRegions.open(store.path)
-            store.regions = run.setting.regions
+            store = FirstRegions.showing(store, run.setting.regions)
         if config.alignment_weight and self.annotations is None:
             raise HANError(f"{run.setting.label}: learns from phrases; give their annotations with --entities")
         trained = train(
@@ -99,6 +125,9 @@ class Study:
         )
         model = load_matcher(folder).to(self.device)
         dev = self.dataset.split("dev")
+        own = features_for(model, folder, dev, store, progress=progress)
+        if own is not store:
+            store = own if run.setting.regions is None else FirstRegions.showing(own, run.setting.regions)
         evaluation = evaluate(model, dev, store, progress=progress)
         grounding = None
         if self.annotations is not None and isinstance(model, AligningMatcher):
@@ -108,7 +137,7 @@ class Study:
         found = {
             **results(evaluation, model=str(folder), grounding=grounding),
             "config": json.loads(config.model_dump_json()),
-            "detector": store.fingerprint,
+            "detector": fingerprint,
             "parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
             "train_seconds": trained.seconds,
             "steps": trained.steps,

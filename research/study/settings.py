@@ -39,7 +39,7 @@ class Setting:
 
     Attributes:
         label: What it is called in its group.
-        changes: Fields of TrainingConfig that differ from the base, those of the matcher as "model.NAME".
+        changes: Fields of TrainingConfig that differ from the base, those of its tables as "model.NAME".
         store: The name of the region store; the study's first where there is none.
         regions: Take only so many of a photo's regions, the best.
     """
@@ -105,10 +105,10 @@ def runs_of(group: Group, *, first_store: str) -> list[Run]:
 
 
 def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {"model": {}}
+    nested: dict[str, Any] = {}
     for key, value in fields.items():
         table, _, name = key.rpartition(".")
-        (nested[table] if table else nested)[name] = value
+        (nested.setdefault(table, {}) if table else nested)[name] = value
     return nested
 
 
