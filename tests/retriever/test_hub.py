@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,10 +190,7 @@ def test_a_model_is_pushed_in_one_commit_and_loaded_again(server: HubServer, tmp
 
 
 def test_what_cannot_be_pushed_is_one_line(server: HubServer, tmp_path: Path) -> None:
-    mine, damaged, bad, local = (save_model(tmp_path / name) for name in ("mine", "damaged", "bad", "local"))
-    config = json.loads((local / "config.json").read_text()) | {"text_encoder": "hf:/home/me/bert"}
-    (local / "config.json").write_text(json.dumps(config))
-    accept_files(local, ["config.json"])
+    mine, damaged, bad = (save_model(tmp_path / name) for name in ("mine", "damaged", "bad"))
     (damaged / "model.safetensors").write_bytes(b"x")
     (bad / "README.md").write_text("---\ntags: [a\n---\n\n# Bad\n")
     (tmp_path / "empty").mkdir()
@@ -200,7 +198,6 @@ def test_what_cannot_be_pushed_is_one_line(server: HubServer, tmp_path: Path) ->
         (mine, "mine", {}, "'mine': not a name on the Hub; give user/name"),
         (damaged, "user/mine", {}, "model.safetensors: is cut off or was changed"),
         (tmp_path / "empty", "user/mine", {}, "config.json is missing"),
-        (local, "user/mine", {}, r"text_encoder is hf:/home/me/bert, a place on this machine"),
         (bad, "user/mine", {}, "the card's metadata, between the lines --- of README.md, cannot be read"),
         (mine, "user/mine", {"results": [{"rsum": 1.0}]}, "the results lack recalls or rSum"),
     ):
@@ -213,6 +210,41 @@ def test_what_cannot_be_pushed_is_one_line(server: HubServer, tmp_path: Path) ->
     told = "ModelError user/mine: cannot be uploaded: you may not write there (401): log in with `hf auth login`"
     assert denied.stdout.startswith(told), denied.stderr
     assert "user/mine" not in server.repositories
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "is_place"),
+    [
+        ("text_encoder", "hf:/home/me/bert", True),
+        ("text_encoder", "hf:./bert@proj", True),
+        ("text_encoder", "hf:C:\\models\\bert", True),
+        ("text_encoder", "open_clip:./clip", True),
+        ("text_encoder", "open_clip:clip", True),
+        ("text_encoder", "open_clip:ViT-B-16//home/me/w.pt", True),
+        ("text_encoder", "open_clip:ViT-B-16/w.pt@proj", True),
+        ("text_encoder", "open_clip:ViT-B-16/laion2b_s34b_b88k@proj", False),
+        ("text_encoder", "open_clip:hf-hub:timm/ViT-B-16-SigLIP", False),
+        ("text_encoder", "hf:user/name@0123abc@proj", False),
+        ("detector_fingerprint", "grid-1-36-efficientnet-lite2-0-1+2+timm:vit@/home/me/w.pth-1-0-224x224.16.b.0", True),
+        ("detector_fingerprint", "patches-1-36+hf:/home/me/dino-1-0-224x224.16.bicubic.0123", True),
+        ("detector_fingerprint", "patches-1-36+open_clip:ViT-B-16//me/w.pt-1-0-224x224.16.bicubic.0123", True),
+        ("detector_fingerprint", "patches-1-36+timm:hf-hub:timm/test_vit-1-0-224x224.16.bicubic.0123", False),
+        ("detector_fingerprint", "patches-1-36+open_clip:ViT-B-16/openai@proj-1-0-224x224.16.bicubic.0123", False),
+    ],
+)
+def test_a_model_that_names_a_place_of_this_machine_is_not_pushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: str, is_place: bool
+) -> None:
+    folder = save_model(tmp_path / "mine")
+    config = json.loads((folder / "config.json").read_text()) | {field: value}
+    (folder / "config.json").write_text(json.dumps(config))
+    accept_files(folder, ["config.json"])
+    monkeypatch.setattr(hub, "upload", lambda *_, **__: "sent")
+    if not is_place:
+        assert push_folder(folder, "user/mine") == "sent"
+        return
+    with pytest.raises(ModelError, match=rf"{field} is {re.escape(value)}, a place on this machine"):
+        push_folder(folder, "user/mine")
 
 
 @pytest.mark.slow  # the client waits between its tries

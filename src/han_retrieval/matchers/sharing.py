@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ PIPELINE = "image-feature-extraction"
 TASK = "image-text-retrieval"
 _DIRECTIONS = {"image_to_text": "image to text", "text_to_image": "text to image"}
 _RECALLS = ("R@1", "R@5", "R@10")
+# A path as an argument, as in hf:/FOLDER, timm:NAME@/FILE and open_clip:NAME//FILE, and open_clip:NAME/FILE, whose
+# weights have other names on the Hub.
+_PLACE = re.compile(
+    r"[:@/](?:[/\\.~]|[A-Za-z]:[/\\])|^open_clip:[^/]+(?:$|/.*\.(?:pt|pth|bin|ckpt|safetensors)(?:@proj)?$)"
+)
 
 
 def push_folder(folder: Path, name: str, *, private: bool = False, message: str | None = None, **metadata: Any) -> str:
@@ -34,7 +40,7 @@ def push_folder(folder: Path, name: str, *, private: bool = False, message: str 
     fields = config_fields(folder)
     matcher = str(fields["matcher"])
     for field in ("text_encoder", "detector_fingerprint"):
-        if ":/" in str(fields.get(field)):
+        if _PLACE.search(str(fields.get(field))):
             raise ModelError(
                 f"{folder / CONFIG}: {field} is {fields[field]}, a place on this machine, where nobody else finds it; "
                 "train with a name of the Hub"
