@@ -123,6 +123,8 @@ def test_weights_that_are_not_here_and_no_network(tmp_path, monkeypatch):
         ModelError, match=r"^timm:test_vit.r160_in1k: is not in the cache.*name its file: timm:test_vit"
     ):
         load_detector("timm:test_vit.r160_in1k", regions=5)
+    with pytest.raises(ModelError, match=r"^timm:hf-hub:timm/none: is not in .* name its folder: timm:FOLDER$"):
+        load_detector("timm:hf-hub:timm/none", regions=5)
 
 
 def test_a_file_that_holds_something_else(tmp_path):

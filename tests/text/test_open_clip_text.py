@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import open_clip
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from tiny_language_models import SENTENCES, tiny_language_model
 
 from han_retrieval.errors import ConfigError, ModelError
-from han_retrieval.matchers import HANConfig
+from han_retrieval.matchers import HAN, HANConfig
+from han_retrieval.regions.backbones.open_clip_tower import full_name, resolve_name
 from han_retrieval.text import make_text_encoder, pad_rows, tokenize
 
 TEXT = {
@@ -104,6 +107,37 @@ def test_the_shared_space(folders):
     states = model.backbone.states(ids, valid, every=False)[0, 0]
     assert (states[-1] - model.pooled(words, mask)[0]).abs().max() < 1e-5
     assert model.frozen_tokens(words, mask).shape == (1, 3, 12)
+
+
+def test_the_name_finds_the_model_again_from_any_folder(folders, tmp_path, monkeypatch):
+    folder = shutil.copytree(folders["clip"], tmp_path / "clip")
+    monkeypatch.chdir(tmp_path)
+    for given, name in (("./clip", folder), ("clip@proj", f"{folder}@proj")):
+        model = encoder(given)
+        assert model.name == f"open_clip:{name}"
+        assert encoder(name).fingerprint == model.fingerprint
+    weights = tmp_path / "w.pt"
+    weights.touch()
+    assert full_name(*resolve_name("RN50/w.pt", open_clip)[:2]) == f"open_clip:RN50/{weights}"
+
+
+def test_the_model_s_own_folder_may_hold_it(folders, tmp_path):
+    clip = shutil.copytree(folders["clip"], tmp_path / "clip")
+    config = HANConfig(region_size=6, vocabulary_size=4, joint_size=8, text_encoder=f"open_clip:{clip}@proj")
+    HAN(config).save_pretrained(tmp_path / "model")
+    shutil.move(clip, tmp_path / "model/clip")
+    assert HAN.from_pretrained(tmp_path / "model").text_encoder.name == f"open_clip:{tmp_path / 'model/clip'}@proj"
+
+
+def test_without_a_network_what_can_be_named_instead_is_told(monkeypatch):
+    def unreachable(*_, **__):
+        raise LocalEntryNotFoundError("of\nmany\nlines")
+
+    monkeypatch.setattr(open_clip, "create_model", unreachable)
+    with pytest.raises(ModelError, match=r"without a network, name its folder: open_clip:FOLDER$"):
+        encoder("hf-hub:timm/ViT-B-16-SigLIP")
+    with pytest.raises(ModelError, match=r"name its file or folder: open_clip:ViT-B-16/FILE or open_clip:FOLDER$"):
+        encoder("ViT-B-16/openai")
 
 
 def test_what_is_not_known_is_told(folders):

@@ -159,11 +159,12 @@ def with_language_model(folder: Path, config: M) -> M:
     Where there is no such folder any more, as on another machine, one of that name inside the model's folder counts.
     """
     kind, _, path = config.text_encoder.partition(":")
-    own = folder / Path(path.removesuffix("@proj")).name
-    if kind != "hf" or not Path(path).is_absolute() or Path(path.removesuffix("@proj")).exists() or not own.is_dir():
+    there = Path(path.removesuffix("@proj"))
+    own = folder / there.name
+    if kind not in ("hf", "open_clip") or not there.is_absolute() or there.exists() or not own.is_dir():
         return config
     suffix = "@proj" if path.endswith("@proj") else ""
-    return config.model_copy(update={"text_encoder": f"hf:{own}{suffix}"})
+    return config.model_copy(update={"text_encoder": f"{kind}:{own}{suffix}"})
 
 
 def folder_hash(folder: Path) -> str:

@@ -35,14 +35,14 @@ class OpenClipBackbone(Backbone):
 
     def __init__(self, argument: str) -> None:
         super().__init__()
-        self.name = f"open_clip:{argument}"
+        asked_for = f"open_clip:{argument}"
         short, shared = shared_space(argument)
-        open_clip = library("open_clip", wanted_by=self.name, extra="open-clip")
-        from han_retrieval.regions.backbones.open_clip_tower import resolve_name
+        open_clip = library("open_clip", wanted_by=asked_for, extra="open-clip")
+        from han_retrieval.regions.backbones.open_clip_tower import full_name, offline_name, resolve_name
 
         name, pretrained, options = resolve_name(short, open_clip)
-        offline = f"name its file or folder: open_clip:{name.partition(':')[0]}/FILE or open_clip:FOLDER"
-        with one_line(self.name, offline=offline), filled():
+        self.name = full_name(name, pretrained) + ("@proj" if shared else "")
+        with one_line(asked_for, offline=offline_name(name)), filled():
             model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True, **options)
             tokenizer = open_clip.get_tokenizer(name)
             tower = model if hasattr(model, "token_embedding") else model.text

@@ -151,15 +151,13 @@ def make_backbone(argument: str) -> TowerBackbone:
     name, shared = shared_space(argument)
     open_clip = library("open_clip", wanted_by=f"open_clip:{argument}", extra="open-clip")
     name, pretrained, options = resolve_name(name, open_clip)
-    told = "/".join([name.removeprefix("local-dir:"), *([pretrained] if pretrained else [])])
-    offline = f"name its file or folder: open_clip:{name.partition(':')[0]}/FILE or open_clip:FOLDER"
-    with one_line(f"open_clip:{argument}", offline=offline):
+    with one_line(f"open_clip:{argument}", offline=offline_name(name)):
         model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True, **options).eval()
         kind = _TOWERS.get(type(model.visual).__name__)
         if kind is None:
             raise ModelError(f"its image tower, a {type(model.visual).__name__}, is not known here")
         tower = kind(model.visual, open_clip.get_model_preprocess_cfg(model), shared=shared)
-    return TowerBackbone(tower, name=f"open_clip:{told}" + ("@proj" if shared else ""))
+    return TowerBackbone(tower, name=full_name(name, pretrained) + ("@proj" if shared else ""))
 
 
 def resolve_name(argument: str, open_clip: Any) -> tuple[str, str | None, dict[str, Any]]:
@@ -194,6 +192,17 @@ def resolve_name(argument: str, open_clip: Any) -> tuple[str, str | None, dict[s
             f"{', '.join(tags) or 'which there are none, so a file'}"
         )
     return name, str(file), {}
+
+
+def full_name(name: str, pretrained: str | None) -> str:
+    """What finds the same model again from any folder, of what ``resolve_name`` gives."""
+    return "open_clip:" + "/".join([name.removeprefix("local-dir:"), *([pretrained] if pretrained else [])])
+
+
+def offline_name(name: str) -> str:
+    """What to name instead of open_clip's model of this name where there is no network."""
+    named = f"its file or folder: open_clip:{name}/FILE or " if ":" not in name else "its folder: "
+    return f"name {named}open_clip:FOLDER"
 
 
 def _preprocessing(config: dict[str, Any], size: Any, *, step: int, any_shape: bool = True) -> Preprocessing:

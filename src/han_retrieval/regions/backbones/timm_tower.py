@@ -87,7 +87,8 @@ def make_backbone(argument: str) -> TowerBackbone:
             f"timm:{argument}: timm's networks share no space with texts; name a CLIP with open_clip:NAME/PRETRAINED"
         )
     name, options = _resolve(name)
-    with one_line(f"timm:{argument}", offline=f"name its file: timm:{name.partition(':')[0]}@FILE, or its folder"):
+    by_file = f"its file: timm:{name}@FILE, or " if ":" not in name else ""
+    with one_line(f"timm:{argument}", offline=f"name {by_file}its folder: timm:FOLDER"):
         network = timm.create_model(name, pretrained=True, num_classes=0, **options, **_any_shape(name)).eval()
         tower = TimmTower(network, config=resolve_model_data_config(network))
     file = options.get("pretrained_cfg_overlay", {}).get("file")
