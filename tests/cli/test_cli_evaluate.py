@@ -168,6 +168,7 @@ def test_an_interrupt_is_one_line_and_leaves_no_file(folder, tmp_path, monkeypat
 
 def test_calibrate_keeps_probabilities_with_the_model(folder, monkeypatch):
     def as_if_trained(*args, **options):
+        assert options["equal_captions"] == "relevant"
         found = evaluate_model(*args, **options)
         found.scores[found.relevance.caption_image, np.arange(found.scores.shape[1])] += 0.5
         return found
@@ -176,7 +177,7 @@ def test_calibrate_keeps_probabilities_with_the_model(folder, monkeypatch):
     arguments = [folder / "model", folder / "photos", "--features", folder / "features"]
     result = CliRunner().invoke(calibrate, [str(argument) for argument in (*arguments, "--shown", 6)])
     assert result.exception is None
-    assert "each among 12 photos of dev and among 11 without its own; the first 6 count" in result.stdout
+    assert "each among 12 photos of dev with and without its own; the first 6 count" in result.stdout
     fitted = Calibration.read(folder / "model")
     assert (fitted.photos, fitted.shown, fitted.split) == (12, 6, "dev")
     few = CliRunner().invoke(calibrate, [str(argument) for argument in arguments])

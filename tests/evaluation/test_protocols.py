@@ -92,8 +92,7 @@ def test_captions_that_photos_share_bound_the_recall():
     assert by_chance.startswith("such captions tie, and ties count against the model; broken at random, they would ma")
     found = run(MaxMatcher(), photos(said), store, equal_captions="relevant")
     assert found.notes == (
-        "10 of 19 captions stand under several photos; each counts for all of these (--equal-captions relevant), "
-        "unlike in published figures",
+        "10 of 19 captions stand under several photos; each counts for all of these, unlike in published figures",
     )
     assert found.ceiling == {"R@1": 100, "R@5": 100, "R@10": 100}
     assert found.relevance.caption_images is not None

@@ -17,6 +17,8 @@ from han_retrieval.search import calibration as calibration_module
 from han_retrieval.search.calibration import Calibration, calibrate
 
 PHOTOS, CAPTIONS = 120, 5
+# Slope, intercept, threshold and growth as of before sentences could be of several photos.
+BEFORE = (2.342692746, -8.158094088, 0.04562952742, 0.8347817001)
 
 
 def truth(photos: int = PHOTOS) -> Relevance:
@@ -81,6 +83,49 @@ def test_a_better_model_is_surer_and_says_more_often_that_nothing_matches():
     assert strong.precision > 0.9 > weak.precision
     assert strong.answered_without < 0.1 < weak.answered_without
     assert weak.error < 0.03
+
+
+def shared(photos: int, groups: list[range]) -> Relevance:
+    """Five sentences a photo; those of a group of photos are the group's."""
+    of = {photo: group for group in groups for photo in group}
+    captions = [(i, k) for i in range(photos) for k in range(CAPTIONS)]
+    return Relevance.of([str(i) for i in range(photos)], captions, having=[of.get(i, [i]) for i, _ in captions])
+
+
+def scores_of_shared(relevance: Relevance, *, lift: float) -> np.ndarray:
+    scores = np.random.default_rng(0).normal(size=(len(relevance.image_ids), len(relevance.caption_ids)))
+    for column, rows in enumerate(relevance.images_of()):
+        scores[rows, column] += lift
+    return scores.astype(np.float32)
+
+
+def test_a_sentence_that_two_photos_have_is_right_for_both_and_left_out_of_both():
+    relevance = shared(PHOTOS, [range(i, i + 2) for i in range(0, PHOTOS, 2)])
+    scores = scores_of_shared(relevance, lift=20.0)
+    found, right = calibration_module._searches(scores, relevance.images_of(), 10)
+    assert right[0].sum(axis=1).tolist() == [2] * PHOTOS * CAPTIONS
+    assert right[0][:, :2].all()
+    assert not right[1].any()
+    assert found[1].max() < 10 < found[0][:, :2].min()  # without both, nothing that fits is there
+    fitted = calibrate(scores, relevance, model="m", split="dev")
+    assert fitted.probability(20.0) > 0.99
+    assert fitted.precision > 0.99
+    assert fitted.answered_without < 0.01
+
+
+def test_where_each_sentence_is_of_one_photo_nothing_changes():
+    alone = truth()
+    scores = scores_of(alone, lift=2.5)
+    of_each = calibrate(scores, alone, model="m", split="dev")
+    assert calibrate(scores, shared(PHOTOS, []), model="m", split="dev") == of_each
+    assert (of_each.slope, of_each.intercept, of_each.threshold, of_each.growth) == pytest.approx(BEFORE, rel=1e-6)
+
+
+def test_a_sentence_that_nearly_all_photos_have():
+    relevance = shared(20, [range(17)])  # without them, three are left to show
+    fitted = calibrate(scores_of_shared(relevance, lift=4.0), relevance, model="m", split="dev")
+    assert np.isfinite([fitted.slope, fitted.intercept, fitted.error]).all()
+    assert fitted.pairs == 20 * CAPTIONS * 10 + 17 * CAPTIONS * 3 + 3 * CAPTIONS * 10
 
 
 def test_scores_that_tell_all_or_nothing():

@@ -45,7 +45,8 @@ def calibrate(
     """Fit probabilities to the scores of MODEL on DATASET, and keep them in its folder as calibration.json.
 
     `han search` then prints the probability that a photo is the right one, and says if nothing matches. Each sentence
-    is searched for twice: among all photos of the split, and among all but its own.
+    is searched for twice: among all photos of the split, and among all but its own. A sentence that several photos have
+    has these as its own.
     """
     photos = with_splits(read_dataset(dataset, format=format_name), splits).split(split)
     folder = model_folder(model)
@@ -56,7 +57,7 @@ def calibrate(
     from han_retrieval.matchers import load_matcher
 
     matcher = load_matcher(folder).to(find_device(device))
-    found = evaluate(matcher, photos, store, allow_missing=allow_missing)
+    found = evaluate(matcher, photos, store, allow_missing=allow_missing, equal_captions="relevant")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     fitted = fit(found.scores, found.relevance, model=folder_hash(folder), split=found.split, shown=shown)
@@ -67,14 +68,14 @@ def calibrate(
 
 def _table(fitted: Calibration) -> str:
     lines = [
-        f"{fitted.sentences} sentences, each among {fitted.photos} photos of {fitted.split or 'no split'} and among "
-        f"{fitted.photos - 1} without its own; the first {fitted.shown} count",
+        f"{fitted.sentences} sentences, each among {fitted.photos} photos of {fitted.split or 'no split'} with and "
+        f"without its own; the first {fitted.shown} count",
         f"probability  sigmoid({fitted.slope:.3f} * score {fitted.intercept:+.3f})",
         f"threshold    {fitted.threshold:.2%}; below it nothing matches",
         f"growth       {fitted.growth:.2f}: among n times as many photos, its odds are n to this power higher",
-        f"precision    {fitted.precision:.1%} of the answered searches show the right photo",
-        f"recall       {fitted.recall:.1%} of the searches that find the right photo are answered",
-        f"without it   {fitted.answered_without:.1%} of the searches without the right photo are answered all the same",
+        f"precision    {fitted.precision:.1%} of the answered searches show a right photo",
+        f"recall       {fitted.recall:.1%} of the searches that find a right photo are answered",
+        f"without it   {fitted.answered_without:.1%} of the searches without a right photo are answered all the same",
         f"error        {fitted.error:.2%} between probability and share right, on photos that it was not fitted to",
         "probability  right  pairs",
         *(f"{each.probability:11.2%} {each.right:6.2%} {each.pairs:6}" for each in fitted.reliability),

@@ -250,7 +250,7 @@ def _notes_on_equal_captions(
         return []
     some = f"{shared:,} of {len(having):,} captions stand under several photos"
     if relevance.equal_captions == "relevant":
-        return [f"{some}; each counts for all of these (--equal-captions relevant), unlike in published figures"]
+        return [f"{some}; each counts for all of these, unlike in published figures"]
     most = "/".join(f"{each:.1f}" for each in ceiling.values())
     chance = expected_recalls(scores, relevance)
     return [

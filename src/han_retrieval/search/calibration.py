@@ -2,14 +2,16 @@
 
 The probability is a logistic function of the score (Platt, 1999). It is fitted to the searches of a split: each
 sentence is searched for twice, among all photos of the split and among all but its own. The pairs are the sentence with
-each of the first photos shown, and only its own photo counts as right. Other photos that fit the sentence count as
-wrong, so the probability is rather too low than too high.
+each of the first photos shown, and only its own photo counts as right. A sentence that several photos have, word by
+word, has these as its own. Other photos that fit the sentence count as wrong, so the probability is rather too low than
+too high.
 
 Legend: I photos, T sentences, P pairs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -60,15 +62,16 @@ class Calibration(BaseModel):
         threshold: Where no photo shown has at least this probability among ``photos`` photos, nothing matches.
         growth: How fast the threshold, and what makes a strong or a likely match, grow with the number of photos
             searched: their odds, for one score, as the number to this power.
-        precision: The share of answered searches that show the right photo. In half of all searches that photo is not
-            in the collection.
-        recall: The share of searches with the right photo among those shown that are answered.
-        answered_without: The share of searches without the right photo in the collection that are answered.
+        precision: The share of answered searches that show a right photo. In half of all searches none is in the
+            collection.
+        recall: The share of searches with a right photo among those shown that are answered.
+        answered_without: The share of searches without a right photo in the collection that are answered.
         error: The expected calibration error: the mean distance between probability and share right, over bins of
             equally many pairs.
         reliability: These bins.
         split: The photos' split, or None.
-        photos, sentences, shown, pairs: The number of each; ``pairs`` counts both searches of a sentence.
+        photos, sentences, shown, pairs: The number of each; ``pairs`` counts both searches of a sentence. Fewer than
+            ``shown`` are shown where all others are the sentence's own.
         model: The hash of the model's folder.
     """
 
@@ -159,7 +162,8 @@ def calibrate(
 
     Args:
         scores: (I, T) of all pairs, as ``evaluate`` gives them.
-        relevance: Which sentence belongs to which photo.
+        relevance: Which sentence belongs to which photos: ``evaluate`` knows all that have it word by word with
+            ``equal_captions="relevant"``.
         model: The hash of the model's folder.
         split: The photos' split.
         shown: The number of photos that a search shows.
@@ -169,33 +173,36 @@ def calibrate(
         ModelError: No sentence finds its photo, or high scores are not more often right than low ones.
 
     Example:
-        >>> found = evaluate(model, dataset.split("dev"), store)
+        >>> found = evaluate(model, dataset.split("dev"), store, equal_captions="relevant")
         >>> calibrate(found.scores, found.relevance, model=folder_hash(folder), split="dev").write(folder)
     """
     photos = len(scores)
     if photos < 2 * shown:
         raise DataError(f"{photos} photos are too few to calibrate on: take at least {2 * shown}")
-    found, right = _searches(scores, relevance.caption_image, shown)
+    own = relevance.images_of()
+    found, right = _searches(scores, own, shown)
+    there = np.isfinite(found)  # (2, T, shown), false behind the last photo of a collection
     # The halves divide photos, not sentences: sentences of one photo are similar.
     first_half = np.isin(relevance.caption_image, np.random.default_rng(0).permutation(photos)[: photos // 2])
     probabilities = np.empty_like(found, dtype=np.float64)  # (2, T, shown)
     for half in (first_half, ~first_half):
-        slope, intercept = _fit(found[:, ~half], right[:, ~half])
+        others = there & ~half[:, None]
+        slope, intercept = _fit(found[others], right[others])
         probabilities[:, half] = _sigmoid(slope * found[:, half] + intercept)
-    slope, intercept = _fit(found, right)
+    slope, intercept = _fit(found[there], right[there])
 
-    there = right[0].any(1)  # (T,) the sentence's photo is among those shown
+    shows = right[0].any(1)  # (T,) a photo of the sentence is among those shown
     best = probabilities.max(2)  # (2, T)
-    threshold = float(np.quantile(best[0][there], 1 - RECALL, method="lower"))
+    threshold = float(np.quantile(best[0][shows], 1 - RECALL, method="lower"))
     answered = best >= threshold
-    bins, error = _reliability(probabilities.ravel(), right.ravel())
+    bins, error = _reliability(probabilities[there], right[there])
     return Calibration(
         slope=slope,
         intercept=intercept,
         threshold=threshold,
-        growth=_growth(scores, relevance.caption_image, shown, slope),
-        precision=float((answered[0] & there).sum() / answered.sum()),
-        recall=float(answered[0][there].mean()),
+        growth=_growth(scores, relevance.caption_image, own, shown, slope),
+        precision=float((answered[0] & shows).sum() / answered.sum()),
+        recall=float(answered[0][shows].mean()),
         answered_without=float(answered[1].mean()),
         error=error,
         reliability=bins,
@@ -203,39 +210,50 @@ def calibrate(
         photos=photos,
         sentences=scores.shape[1],
         shown=shown,
-        pairs=found.size,
+        pairs=int(there.sum()),
         model=model,
     )
 
 
 def _searches(
-    scores: NDArray[np.float32], own: NDArray[np.int64], shown: int
+    scores: NDArray[np.float32], own: Sequence[NDArray[np.int64]], shown: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """What the searches show, best first: scores (2, T, shown), and whether each is right.
 
-    Row 0 searches all photos, row 1 all but the sentence's own.
+    Row 0 searches all photos, row 1 all but the sentence's own, the rows in ``own``; where these leave too few, the
+    last scores are -inf.
     """
     found = np.empty((2, scores.shape[1], shown), np.float32)
     right = np.zeros(found.shape, bool)
     for first in range(0, scores.shape[1], _SENTENCES_AT_ONCE):
         some = slice(first, first + _SENTENCES_AT_ONCE)
         block = scores[:, some].T.copy()  # (t, I)
+        is_own = np.zeros(block.shape, bool)
+        for its_own, rows in zip(is_own, own[some], strict=True):
+            its_own[rows] = True
         for row in range(2):
             places = np.argpartition(block, -shown, axis=1)[:, -shown:]
             its = np.take_along_axis(block, places, axis=1)
             order = np.argsort(-its, axis=1, kind="stable")
             found[row, some] = np.take_along_axis(its, order, axis=1)
             if row == 0:
-                right[row, some] = np.take_along_axis(places, order, axis=1) == own[some, None]
-                np.put_along_axis(block, own[some, None], -np.inf, axis=1)
+                right[row, some] = np.take_along_axis(is_own, np.take_along_axis(places, order, axis=1), axis=1)
+                block[is_own] = -np.inf
     return found, right
 
 
-def _growth(scores: NDArray[np.float32], own: NDArray[np.int64], shown: int, slope: float) -> float:
+def _growth(
+    scores: NDArray[np.float32],
+    written_for: NDArray[np.int64],
+    own: Sequence[NDArray[np.int64]],
+    shown: int,
+    slope: float,
+) -> float:
     """How fast the threshold grows with the number of photos.
 
-    Photos are dealt into parts, and each sentence searches the part of its photo. The threshold is lower there, by so
-    much that as many of the searches that find their photo are answered as among all photos.
+    Photos are dealt into parts, and each sentence searches the part of the photo that it was written for. The threshold
+    is lower there, by so much that as many of the searches that find a photo of their own are answered as among all
+    photos.
     """
     photos = len(scores)
     count = min(_PARTS, photos // (2 * shown))
@@ -244,12 +262,12 @@ def _growth(scores: NDArray[np.float32], own: NDArray[np.int64], shown: int, slo
     parts = np.random.default_rng(0).permutation(photos) % count  # (I,) the part of each photo
     best = np.empty(len(own), np.float32)
     best_of_part, found, found_in_part = best.copy(), np.empty(len(own), bool), np.empty(len(own), bool)
-    for column, row in enumerate(own):
+    for column, (row, rows) in enumerate(zip(written_for, own, strict=True)):
         its = scores[:, column]
         of_part = its[parts == parts[row]]
         best[column], best_of_part[column] = its.max(), of_part.max()
-        found[column] = (its > its[row]).sum() < shown
-        found_in_part[column] = (of_part > its[row]).sum() < shown
+        found[column] = (its > its[rows].max()).sum() < shown
+        found_in_part[column] = (of_part > its[rows[parts[rows] == parts[row]]].max()).sum() < shown
     least, least_of_part = (np.quantile(each, 1 - RECALL) for each in (best[found], best_of_part[found_in_part]))
     return float(np.clip(slope * (least - least_of_part) / np.log(count), 0, 1))
 
