@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
-from tiny_language_models import tiny_language_model
+from tiny_language_models import SENTENCES, tiny_language_model
 
 from han_retrieval.errors import ConfigError, HANError, ModelError
 from han_retrieval.matchers import HANConfig
@@ -93,11 +93,41 @@ def test_files(folder):
     refused(f"hf:{folder}", "tiny: transformers cannot load it")
 
 
+def test_settings_that_were_edited_do_not_give_tokens_that_were_kept(folder):
+    config = HANConfig(joint_size=8, text_encoder=f"hf:{folder}")
+    before = make_text_encoder(config.text_encoder, config)
+    assert make_text_encoder(config.text_encoder, config).settings == before.settings
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "hidden_act": "relu"}))
+    after = make_text_encoder(config.text_encoder, config)
+    assert after.settings != before.settings
+    assert after.fingerprint == before.fingerprint  # which saved models have
+
+
 def test_a_slow_tokenizer(folder):
     for file in folder.glob("*token*"):
         file.unlink()
     transformers.CanineTokenizer().save_pretrained(folder)
     refused(f"hf:{folder}", "CanineTokenizer is a slow tokenizer")
+
+
+def test_a_class_that_cannot_be_loaded_does_not_matter_where_there_is_a_fast_tokenizer(tmp_path, monkeypatch):
+    def without_sentencepiece(*_, **__):
+        raise ImportError("\nSiglipTokenizer requires the SentencePiece library\nbut it was not found")
+
+    folder = tiny_language_model(tmp_path / "siglip", "siglip")
+    config = HANConfig(joint_size=8, text_encoder=f"hf:{folder}")
+    wanted = make_text_encoder(config.text_encoder, config)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", without_sentencepiece)
+    made = make_text_encoder(config.text_encoder, config)
+    for sentence in SENTENCES:
+        assert made.tokenizer.encode(sentence) == wanted.tokenizer.encode(sentence)
+    assert made.tokenizer.unknown == wanted.tokenizer.unknown
+    assert (made.backbone.padding, made.tokenizer.most) == (wanted.backbone.padding, wanted.tokenizer.most)
+    (folder / "tokenizer_config.json").unlink()
+    refused(
+        f"hf:{folder}", "its tokenizer .*requires the SentencePiece library.*put tokenizer.json and tokenizer_config"
+    )
 
 
 def test_weights_of_another_model(folder):

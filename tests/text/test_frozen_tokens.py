@@ -60,12 +60,13 @@ def test_a_damaged_file_is_computed_anew(cache, damage):
 
 
 def test_another_encoder_or_other_sentences_have_a_file_of_their_own(cache):
-    encoder, other = Encoder(), Encoder()
+    encoder, other, edited = Encoder(), Encoder(), Encoder()
     other.fingerprint = "sums-1-1"
-    tokens_of(encoder)
-    tokens_of(other)
+    edited.settings = "0"
+    for each in (encoder, other, edited):
+        tokens_of(each)
     tokens_of(encoder, SENTENCES[:1])
-    assert len(list(cache.iterdir())) == 3
+    assert len(list(cache.iterdir())) == 4
 
 
 def test_the_oldest_files_go_first(cache, monkeypatch):

@@ -1,9 +1,9 @@
 """Tokens of a frozen language model for many sentences: computed once, kept in a folder of the user's.
 
 The folder is ``han-retrieval/frozen-tokens`` in the user's cache folder. A file there is named by a hash of the text
-encoder's fingerprint and of all sentences; it holds their tokens in float16 and ends with a checksum. A damaged one is
-computed anew, and the oldest are deleted so that all together have at most ``MOST_BYTES``. Files are mapped, so that
-memory need not hold them.
+encoder's fingerprint, of its settings and of all sentences; it holds their tokens in float16 and ends with a checksum.
+A damaged one is computed anew, and the oldest are deleted so that all together have at most ``MOST_BYTES``. Files are
+mapped, so that memory need not hold them.
 
 Legend: T texts, n rows of sub-words, s places of a row, R rows of all sentences, F numbers a token.
 """
@@ -40,7 +40,8 @@ class FrozenEncoder(Protocol):
 
     Attributes:
         frozen_size: F.
-        fingerprint: Names everything that its frozen tokens depend on, apart from the sentence.
+        fingerprint: Names everything that its frozen tokens depend on, apart from the sentence; ``settings`` may name
+            more, where there is such an attribute.
     """
 
     frozen_size: int
@@ -76,7 +77,8 @@ class FrozenTokens:
         keys = sorted(found, key=lambda key: ((found[key] >= 0).sum(), key))  # those of like length together
         ends = list(accumulate((len(found[key]) for key in keys), initial=0))
         places = {key: slice(*span) for key, span in zip(keys, pairwise(ends), strict=True)}
-        name = xxhash.xxh3_128(f"{encoder.fingerprint} {encoder.frozen_size} ".encode() + b"".join(keys)).hexdigest()
+        made_by = f"{encoder.fingerprint}{getattr(encoder, 'settings', '')} {encoder.frozen_size} "
+        name = xxhash.xxh3_128(made_by.encode() + b"".join(keys)).hexdigest()
         file, shape = cache_folder() / "frozen-tokens" / name, (ends[-1], encoder.frozen_size)
         if not ends[-1]:
             return cls(np.empty(shape, np.float16), places)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.regions.backbones.loading import library, quiet, shared_space
-from han_retrieval.text.language_folder import find_folder, folder_fingerprint
+from han_retrieval.text.language_folder import find_folder, folder_fingerprint, settings_hash
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
 from han_retrieval.text.sentence_pooling import SentencePooling
 from han_retrieval.text.subwords import SubwordTokenizer, TextSplitter, start_and_end
@@ -54,7 +54,7 @@ class TransformersBackbone(Backbone):
             )
         transformers = library("transformers", wanted_by=name, extra="hf")
         self.name = f"{name}@proj" if shared else name
-        self.fingerprint = folder_fingerprint(folder, self.name)
+        self.fingerprint, self.settings = folder_fingerprint(folder, self.name), settings_hash(folder)
         with quiet(transformers), filled():
             self.model = _load_model(transformers, folder)
             tokenizer = _load_tokenizer(transformers, folder)
@@ -131,10 +131,15 @@ def _load_tokenizer(transformers: Any, folder: Path) -> Any:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        raise ModelError(
-            f"{folder}: its tokenizer is missing or cannot be loaded ({_reason(error)}); put tokenizer.json beside the "
-            "weights"
-        ) from None
+        try:  # the class that tokenizer_config.json names may want a library that a tokenizer.json does not
+            if not all((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+                raise error
+            return transformers.PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        except Exception:
+            raise ModelError(
+                f"{folder}: its tokenizer is missing or cannot be loaded ({_reason(error)}); put tokenizer.json and "
+                "tokenizer_config.json beside the weights"
+            ) from None
     if not tokenizer.is_fast and (folder / "tokenizer.json").is_file():
         special = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         tokenizer = transformers.PreTrainedTokenizerFast(

@@ -57,6 +57,20 @@ def folder_fingerprint(folder: Path, name: str) -> str:
     return f"{name}-{VERSION}-{digest.hexdigest()[:16]}"
 
 
+def settings_hash(folder: Path) -> str:
+    """A hash of a folder's JSON, such as config.json, most of which the fingerprint leaves out.
+
+    A saved model has the fingerprint, which must therefore stay as it is; tokens that are kept need not.
+    """
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    for file in sorted(folder.glob("*.json")):
+        digest.update(f"{file.name} {file.stat().st_size} ".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _download(name: str, revision: str | None) -> Path:
     hub = library("huggingface_hub", wanted_by=f"hf:{name}", extra="hf")
     with one_line(f"hf:{name}", offline="name its folder: hf:FOLDER"):

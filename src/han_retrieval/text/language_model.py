@@ -63,6 +63,7 @@ class Backbone(nn.Module, ABC):
             of one language does, at words of another.
         name: What finds the same again, as "hf:user/name@REVISION".
         fingerprint: Its name and a hash of its files.
+        settings: A hash of what else its states depend on, such as its configuration, where that may change.
     """
 
     tokenizer: SubwordTokenizer
@@ -72,6 +73,7 @@ class Backbone(nn.Module, ABC):
     end: tuple[int, ...]
     padding: int
     guesses: bool = False
+    settings: str = ""
     name: str
     fingerprint: str
 
@@ -95,14 +97,14 @@ class LanguageModel(nn.Module):
         backbone: As given; its weights are this module's only where it is trained along.
         tokenizer: Sentences to rows of sub-words.
         frozen_size: F; None where the backbone is trained along.
-        name, fingerprint, guesses: The backbone's.
+        name, fingerprint, settings, guesses: The backbone's.
         remembered: Tokens that a training has computed before; None for none.
     """
 
     def __init__(self, backbone: Backbone, config: LanguageModelOptions):
         super().__init__()
         self.tokenizer, self.name, self.fingerprint = backbone.tokenizer, backbone.name, backbone.fingerprint
-        self.guesses = backbone.guesses
+        self.guesses, self.settings = backbone.guesses, backbone.settings
         self.layers = backbone.layers if config.text_layers == "mix" else 1
         self.hidden_size = backbone.hidden_size
         self.frozen_size: int | None = self.layers * self.hidden_size
