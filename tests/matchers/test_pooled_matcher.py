@@ -67,6 +67,17 @@ def test_nothing_is_trained_but_it_is_evaluated_and_saved(data, tmp_path, capsys
     train(config, dataset, store, tmp_path / "model", resume=True, progress=False)
 
 
+def test_a_tower_and_a_language_model_of_text_alone_are_refused_whatever_their_sizes():
+    tower = "bottom-up-1-36-0123abcd+timm:vit_small_patch16_224-1-0123abcd-224x224.16.bicubic.ab12"
+    with pytest.raises(HANError, match=r"timm:vit_small_patch16_224 and .* minilm are of two models, whose vectors"):
+        small_matcher("pooled", text_encoder="minilm", detector_fingerprint=tower)
+    with pytest.raises(HANError, match="leave shared_space out"):
+        small_matcher("maxsim", shared_space=True, text_encoder="minilm", detector_fingerprint=tower)
+    for detector in (None, "fake:1", tower.replace("timm:", "mine:")):  # not of this package: who knows
+        small_matcher("pooled", text_encoder="minilm", detector_fingerprint=detector)
+    small_matcher("pooled", text_encoder=register_towers(), detector_fingerprint=tower)
+
+
 def test_what_is_missing_or_of_another_model_is_one_line(data, tmp_path):
     config = small_config(epochs=2, model={"matcher": "pooled", "text_encoder": register_towers()})
     with pytest.raises(HANError, match=r"no vector of the whole photo.*image tower"):

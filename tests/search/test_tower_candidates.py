@@ -34,7 +34,7 @@ class TowerDetector(FakeDetector):
         return replace(found, pooled=vector.standard_normal(self._size).astype(np.float16))
 
 
-def make_model(folder, *, name: str = "han", text_encoder: str | None = None):
+def make_model(folder, *, name: str = "han", text_encoder: str | None = None, detector: str = "fake:1"):
     torch.manual_seed(0)
     vocabulary = Vocabulary((*SPECIAL_WORDS, "a", "red", "blue", "dog", "cat"))
     kind = matcher_class(name)
@@ -43,7 +43,7 @@ def make_model(folder, *, name: str = "han", text_encoder: str | None = None):
         vocabulary_size=len(vocabulary),
         word_size=8,
         joint_size=16,
-        detector_fingerprint="fake:1",
+        detector_fingerprint=detector,
         text_encoder=text_encoder or register_towers(),
     )
     kind(config, vocabulary=vocabulary).save_pretrained(folder)
@@ -119,6 +119,17 @@ def test_what_has_no_such_vectors_is_refused_before_an_index_is_begun(folder, tm
     with pytest.raises(HANError, match="chosen by one of mean, pooled, not by 'first'"):
         update(photos, out, folder / "model", candidates="first")
     assert not out.exists()
+
+
+def test_towers_of_two_models_are_refused_though_of_one_size(folder, tmp_path):
+    tower = TowerDetector(384)
+    tower.fingerprint = "bottom-up-1-36-0123abcd+timm:vit_small_patch16_224-1-0123abcd-224x224.16.bicubic.ab12"
+    model = make_model(tmp_path / "model", text_encoder="minilm", detector=tower.fingerprint)
+    options = {"detector": tower, "candidates": "pooled"}
+    with pytest.raises(HANError, match=r"timm:vit_small_patch16_224 and .* minilm are of two models.*candidates mean"):
+        update(folder / "photos", tmp_path / "index", model, **options)
+    assert not (tmp_path / "index").exists()
+    update(folder / "photos", tmp_path / "index", model, **options | {"candidates": "mean"})
 
 
 def test_a_maxsim_model_is_indexed_searched_and_explained(folder, tmp_path):

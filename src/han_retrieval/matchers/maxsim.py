@@ -28,7 +28,7 @@ from han_retrieval.errors import ConfigError
 from han_retrieval.matchers.aligning import AligningMatcher
 from han_retrieval.matchers.base import MatcherConfig
 from han_retrieval.matchers.han import ImageEncoder, match, pool
-from han_retrieval.matchers.pooled import make_untrained_text_encoder
+from han_retrieval.matchers.pooled import make_untrained_text_encoder, refuse_unrelated
 from han_retrieval.scoring import Matching
 from han_retrieval.text import Vocabulary, make_text_encoder
 
@@ -65,8 +65,8 @@ class MaxSim(AligningMatcher):
         vocabulary: The words that ids stand for; without it the model takes ids alone, no sentences.
 
     Raises:
-        ConfigError: With ``shared_space``, the text encoder has no frozen tokens, or they have another size than the
-            region features.
+        ConfigError: With ``shared_space``, the text encoder has no frozen tokens, they have another size than the
+            region features, or they share no space.
     """
 
     config: MaxSimConfig
@@ -87,6 +87,7 @@ class MaxSim(AligningMatcher):
             self.image_encoder = ImageEncoder(config.region_size, config.joint_size)
             self.text_encoder = make_text_encoder(config.text_encoder, config)
             return
+        refuse_unrelated(config.detector_fingerprint, config.text_encoder, mend="leave shared_space out")
         self.image_encoder = _SameSpace()
         self.text_encoder = make_untrained_text_encoder(config, gives="frozen_tokens")
         size = self.text_encoder.frozen_size

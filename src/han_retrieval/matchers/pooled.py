@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from han_retrieval import plugins
 from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.matchers.base import Matcher, MatcherConfig
 from han_retrieval.matchers.vse import score_vectors
+from han_retrieval.regions.backbones.backbone import BackboneFingerprint
+from han_retrieval.regions.names import split_fingerprint
 from han_retrieval.text import Vocabulary, make_text_encoder
 
 if TYPE_CHECKING:
     from han_retrieval.regions import RegionBatch
 
+_OF_TEXT_ALONE = ("minilm",)  # language models that no image tower was trained with
 _WANTED = {
     "pooled": "has no vector of a whole sentence",
     "frozen_tokens": "has no frozen tokens",
@@ -32,6 +36,32 @@ class PooledConfig(MatcherConfig):
     """The configuration of a pooled matcher: the name of the text encoder counts, no size does."""
 
     matcher: Literal["pooled"] = "pooled"
+
+
+def refuse_unrelated(detector: str | None, text_encoder: str, *, mend: str) -> None:
+    """Refuse an image tower and a text encoder that are known to share no space, whatever size their vectors have.
+
+    Known is that only of a language model of text alone beside a backbone of this package. Of other pairs, names do not
+    tell: an image tower of one library and a text tower of another may be of one model, or trained to share its space.
+
+    Args:
+        detector: The detector's fingerprint; None where it is unknown.
+        text_encoder: The text encoder's name.
+        mend: What else can be done, for the message.
+
+    Raises:
+        ConfigError: They share no space.
+    """
+    if detector is None or text_encoder not in _OF_TEXT_ALONE:
+        return
+    backbones = split_fingerprint(detector).backbones
+    tower = BackboneFingerprint.parse(backbones[0]) if backbones else None
+    known = tower and plugins.installed("backbones").get(tower.name)
+    if tower and known and known.is_ours:
+        raise ConfigError(
+            f"{tower.asked_for_by} and the text encoder {text_encoder} are of two models, whose vectors share no "
+            f"space: take the two towers of one model, such as open_clip:NAME/PRETRAINED, or {mend}"
+        )
 
 
 def make_untrained_text_encoder(config: MatcherConfig, *, gives: str) -> nn.Module:
@@ -61,7 +91,7 @@ class Pooled(Matcher):
         vocabulary: The words that ids stand for; text encoders with a tokenizer of their own need none.
 
     Raises:
-        ConfigError: The text encoder has no vector of a whole sentence.
+        ConfigError: The text encoder has no vector of a whole sentence, or shares no space with the image tower.
     """
 
     config: PooledConfig
@@ -72,6 +102,7 @@ class Pooled(Matcher):
 
     def __init__(self, config: PooledConfig, *, vocabulary: Vocabulary | None = None):
         super().__init__(config, vocabulary=vocabulary)
+        refuse_unrelated(config.detector_fingerprint, config.text_encoder, mend="train another matcher")
         self.image_encoder = nn.Identity()
         self.text_encoder = make_untrained_text_encoder(config, gives="pooled")
 

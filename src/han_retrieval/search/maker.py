@@ -12,6 +12,7 @@ from PIL import Image
 
 from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.matchers import DEFAULT_MODEL, AligningMatcher, hub, load_aligning_matcher, model_folder
+from han_retrieval.matchers.pooled import refuse_unrelated
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.regions.detector import size_needed
@@ -83,7 +84,7 @@ class Maker:
         Raises:
             ModelError: The model is missing or does not say which detector it needs, or the detector is another one.
             ConfigError: There is no such storage or way to choose candidates, or the text encoder has no vector of a
-                sentence for ``candidates``.
+                sentence for ``candidates``, or one that shares no space with the photos'.
         """
         folder = model_folder(name).absolute()
         if not folder.is_dir():
@@ -103,6 +104,8 @@ class Maker:
                 f"{folder}: reads {size} numbers a region of {fingerprint or 'a detector'!r}, and "
                 f"{detector.fingerprint!r} gives {detector.feature_size}"
             )
+        if candidates == TowerPooling.name:
+            refuse_unrelated(detector.fingerprint, model.config.text_encoder, mend="choose --candidates mean")
         made_by = MadeBy(
             model=folder_hash(folder),
             detector=detector.fingerprint,
