@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,18 @@ def test_a_photo_whose_features_are_not_finite_is_skipped(tmp_path):
     report = extract(photos, Odd(), tmp_path / "out", batch_size=2)
     assert report.skipped == [(str(photos.photos[2].path), "its features are not finite")]
     assert RegionStore.open(tmp_path / "out").ids == [photo.id for photo in photos.photos if photo.id != "photo 2.png"]
+
+
+def test_a_photo_whose_pooled_vector_is_not_finite_is_skipped(tmp_path):
+    class Odd(FakeDetector):
+        def detect(self, photos):
+            pooled = np.full(3, 1 if self.batches else np.inf, np.float16)
+            return [replace(each, pooled=pooled) for each in super().detect(photos)]
+
+    photos = make_photos(tmp_path / "photos", 3)
+    report = extract(photos, Odd(), tmp_path / "out", batch_size=1)
+    assert report.skipped == [(str(photos.photos[0].path), "its pooled vector is not finite")]
+    assert len(RegionStore.open(tmp_path / "out")) == 2
 
 
 def test_no_readable_photo_at_all_is_an_error_that_shows_one_reason(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import timm
@@ -12,6 +14,7 @@ from tiny_towers import MEAN, STD, noise, save_timm
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.regions import detector_for, load_detector
 from han_retrieval.regions.backbones.backbone import load_backbone
+from han_retrieval.regions.backbones.tower import Preprocessing, TowerBackbone
 
 VIT = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2}
 ANY_SHAPE = [
@@ -125,6 +128,29 @@ def test_weights_that_are_not_here_and_no_network(tmp_path, monkeypatch):
         load_detector("timm:test_vit.r160_in1k", regions=5)
     with pytest.raises(ModelError, match=r"^timm:hf-hub:timm/none: is not in .* name its folder: timm:FOLDER$"):
         load_detector("timm:hf-hub:timm/none", regions=5)
+
+
+@pytest.mark.parametrize("overflowing", ["maps", "pooled"])
+def test_what_overflows_in_half_precision_is_computed_anew(overflowing, monkeypatch):
+    class Overflowing:
+        feature_size, preprocessing, calls = 2, Preprocessing(8, 8, 4, (0.5,) * 3, (0.5,) * 3), 0
+
+        def modules(self):
+            return [torch.nn.Identity()]
+
+        def __call__(self, pixels):
+            self.calls += 1
+            found = {"maps": torch.ones(1, 2, 2, 2), "pooled": torch.ones(1, 2)}
+            if self.calls == 1:
+                found[overflowing].fill_(torch.inf)
+            return found["maps"], found["pooled"]
+
+    backbone = TowerBackbone(Overflowing(), name="x")
+    backbone.device = torch.device("cuda")  # which need not be there
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    maps, pooled = backbone._run(torch.zeros(1, 3, 8, 8))
+    assert maps.isfinite().all()
+    assert pooled.isfinite().all()
 
 
 def test_a_file_that_holds_something_else(tmp_path):

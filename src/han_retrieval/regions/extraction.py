@@ -264,7 +264,11 @@ def _fault(regions: Regions) -> str | None:
     """Why a photo's regions cannot be stored, or None."""
     if not len(regions.features):
         return "the detector found no region"
-    return None if np.isfinite(regions.features).all() else "its features are not finite"
+    if not np.isfinite(regions.features).all():
+        return "its features are not finite"
+    if regions.pooled is not None and not np.isfinite(regions.pooled).all():
+        return "its pooled vector is not finite"
+    return None
 
 
 def _name(photo: CaptionedPhoto) -> str:

@@ -127,7 +127,10 @@ class TowerBackbone:
         half = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=half):
             maps, pooled = self.tower(pixels)
-        if half and not maps.isfinite().all():  # some towers have activations beyond what half precision holds
+        found = [maps] if pooled is None else [maps, pooled]
+        if half and not all(
+            each.isfinite().all() for each in found
+        ):  # some towers have activations beyond what half precision holds
             maps, pooled = self.tower(pixels)
         return maps.float(), pooled if pooled is None else pooled.float()
 
