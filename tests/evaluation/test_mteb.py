@@ -18,6 +18,7 @@ from han_retrieval.evaluation.mteb import SearchModel
 from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionStore, extract
 from han_retrieval.retriever import Retriever
+from han_retrieval.text import EncodedSentence
 from han_retrieval.training import train
 
 # mteb takes seconds to import
@@ -127,6 +128,29 @@ def test_results_are_kept_under_the_weights(retriever: Retriever) -> None:
     assert first.revision == SearchModel(retriever).mteb_model_meta.revision
     next(retriever.model.parameters()).data.add_(1)
     assert SearchModel(retriever).mteb_model_meta.revision != first.revision
+
+
+def test_words_are_counted_by_the_model_s_own_tokenizer(
+    folder: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Letters:
+        """Each letter is a word, as a sub-word is in scripts without spaces."""
+
+        def encode(self, sentence: str) -> EncodedSentence:
+            spans = tuple((place, place + 1) for place in range(len(sentence)))
+            return EncodedSentence([4] * len(sentence), tuple(sentence), (True,) * len(sentence), spans)
+
+    monkeypatch.setattr(retriever.model.text_encoder, "tokenizer", Letters(), raising=False)
+    task = make_task(folder, "i2t")
+    parts = task.dataset["default"]["dev"]
+    corpus = (
+        parts["corpus"].select([0, 1]).map(lambda row, place: {"text": "\u72d7" * (3, 501)[place]}, with_indices=True)
+    )
+    model = SearchModel(retriever)
+    model.index(corpus, task_metadata=task.metadata)
+    options = {"task_metadata": task.metadata, "top_k": 3, "encode_kwargs": {"show_progress_bar": False}}
+    found = model.search(parts["queries"], **options)
+    assert all(list(documents) == [corpus["id"][0]] for documents in found.values())
 
 
 def test_what_a_matcher_cannot_score_is_refused(folder: Path, retriever: Retriever) -> None:
