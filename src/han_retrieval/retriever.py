@@ -6,6 +6,7 @@ Legend: I photos, T sentences, m regions, n words, D numbers a region feature, d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from han_retrieval.errors import DataError, ModelError
+from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, Matcher, hub, load_matcher, model_folder
 from han_retrieval.objects import ObjectPath
@@ -94,6 +95,7 @@ class Retriever:
         self.model = model
         self.name = name
         self.folder = folder
+        self._local_files_only = False
         if detector is not None:
             trained_with = model.config.detector_fingerprint
             if trained_with not in (None, detector.fingerprint):
@@ -121,7 +123,8 @@ class Retriever:
             raise ModelError(
                 f"{self.name}: does not say which detector it was trained with; name one: load(..., detector=NAME)"
             )
-        return detector_for(fingerprint, model=None if self.folder is None else model_folder(self.folder))
+        with _asking_the_hub(not self._local_files_only):
+            return detector_for(fingerprint, model=None if self.folder is None else model_folder(self.folder))
 
     def encode_images(self, photos: Sequence[Photo]) -> list[EncodedPhoto]:
         """Photos to tokens: detect regions, then encode them.
@@ -270,10 +273,12 @@ def load(
             own, as "bottom-up:FOLDER".
         device: Where the matcher runs.
         revision: Of a model on the Hub: a branch, tag or commit.
-        local_files_only: Of a model on the Hub: take what was downloaded before; do not ask the network.
+        local_files_only: Of models on the Hub, also a text encoder or a detector that this one names: take what was
+            downloaded before; do not ask the network.
 
     Raises:
         ModelError: The model or the detector is missing, broken, or cannot be downloaded.
+        ConfigError: ``revision`` is given and the model is none of the Hub, or has another one in its name.
 
     Example:
         >>> import han_retrieval as han
@@ -282,17 +287,29 @@ def load(
     folder = name
     if hub.is_hub_name(name):
         folder = hub.download(str(name), revision=revision, local_files_only=local_files_only)
-    model = load_matcher(folder).to(device)
-    if isinstance(detector, str):
-        from han_retrieval.regions import detector_for, load_detector
+    elif revision is not None:
+        raise ConfigError(f"{name}: revision {revision!r} is of a model on the Hub, which this is not; leave it out")
+    with _asking_the_hub(not local_files_only):
+        model = load_matcher(folder).to(device)
+        if isinstance(detector, str):
+            from han_retrieval.regions import detector_for, load_detector
 
-        fingerprint = model.config.detector_fingerprint
-        detector = (
-            detector_for(fingerprint, name=detector, model=folder)
-            if fingerprint
-            else load_detector(detector, regions=36)
-        )
-    return Retriever(model, name=str(name), folder=folder, detector=detector)
+            fingerprint = model.config.detector_fingerprint
+            detector = (
+                detector_for(fingerprint, name=detector, model=folder)
+                if fingerprint
+                else load_detector(detector, regions=36)
+            )
+    retriever = Retriever(model, name=str(name), folder=folder, detector=detector)
+    retriever._local_files_only = local_files_only
+    return retriever
+
+
+def _asking_the_hub(allowed: bool) -> AbstractContextManager[None]:
+    """A context in which the Hub is asked for what is loaded, or is not."""
+    from han_retrieval.regions.backbones.loading import offline
+
+    return nullcontext() if allowed else offline()
 
 
 def _count_at_once(photos: Sequence[Photo]) -> int:

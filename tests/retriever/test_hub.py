@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hub_server import TOKEN, HubServer, run_with_hub
 
-from han_retrieval.errors import HANError, ModelError
+from han_retrieval.errors import ConfigError, HANError, ModelError
 from han_retrieval.matchers import HAN, HANConfig, hub
 from han_retrieval.matchers.hub import is_hub_name
 from han_retrieval.matchers.sharing import push_folder
+from han_retrieval.retriever import load
 from han_retrieval.storage.folder_checksums import accept_files
 from han_retrieval.text import Vocabulary
 
@@ -96,6 +98,36 @@ def test_a_model_that_was_damaged_on_its_way_is_not_used(server: HubServer, tmp_
     result = run_with_hub(fails("han.load('user/small')"), tmp_path, server.endpoint)
     assert "model.safetensors: is damaged or was changed" in result.stdout, result.stderr
     assert "download it again: hf download user/small --force-download" in result.stdout
+
+
+def test_local_files_only_is_for_what_a_model_names_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    class Model:
+        config = SimpleNamespace(detector_fingerprint="fake-1-36")
+
+        def to(self, device: str) -> Model:
+            return self
+
+    asked: list[str] = []
+
+    def loading(what: str, made: object) -> Callable[..., object]:
+        return lambda *_, **__: asked.append(f"{what} {constants.HF_HUB_OFFLINE}") or made
+
+    detector = SimpleNamespace(fingerprint="fake-1-36")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("han_retrieval.retriever.load_matcher", loading("model", Model()))
+    monkeypatch.setattr("han_retrieval.regions.detector_for", loading("detector", detector))
+    for local in (True, False):
+        assert load(tmp_path, local_files_only=local).detector is detector
+        load(tmp_path, detector="fake", local_files_only=local)
+    assert asked == [*["model True", "detector True"] * 2, *["model False", "detector False"] * 2]
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_a_folder_has_no_revision(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mine: revision 'v1' is of a model on the Hub, which this is not; leave it"):
+        load(save_model(tmp_path / "mine"), revision="v1")
 
 
 @pytest.mark.slow  # the client waits between its tries

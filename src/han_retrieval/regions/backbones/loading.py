@@ -63,6 +63,21 @@ def quiet(transformers: Any) -> Iterator[None]:
 
 
 @contextmanager
+def offline() -> Iterator[None]:
+    """Without asking the Hugging Face Hub, in all threads: what is not in its cache cannot be had."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # nothing can be asked
+        yield
+        return
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
 def one_line(name: str, *, offline: str) -> Iterator[None]:
     """Whatever is raised while a model is loaded becomes one line that begins with its name.
 
