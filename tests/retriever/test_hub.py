@@ -312,6 +312,7 @@ def test_the_verb_pushes_with_the_figures_of_an_evaluation(
     }
     recalls = {"R@1": 1.0, "R@5": 2.0, "R@10": 3.0}
     content = {"image_to_text": recalls, "text_to_image": recalls, "rsum": 12.0, "dataset": "d", "split": "dev"}
+    content["equal_captions"] = "relevant"
     results = tmp_path / "a.json"
     results.write_text(json.dumps({**content, "queries": {"image_to_text": columns, "text_to_image": columns}}))
     code, out, err = run_han(capsys, "push", folder, "user/mine", "--private", "--results", results)
@@ -319,6 +320,7 @@ def test_the_verb_pushes_with_the_figures_of_an_evaluation(
     assert "no --license given" in err
     assert (sent["name"], sent["private"]) == ("user/mine", True)
     assert "text_to_image_r_at_5" in str(sent["card"])
+    assert "rSum, equal captions relevant" in str(sent["card"])
 
 
 def test_without_the_library_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

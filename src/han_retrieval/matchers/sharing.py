@@ -114,6 +114,7 @@ def _figures(found: Mapping[str, Any]) -> list[Any]:
     from huggingface_hub import EvalResult
 
     dataset, split = str(found.get("dataset") or "unknown"), found.get("split")
+    counted = ", equal captions relevant" if found.get("equal_captions") == "relevant" else ""
     try:
         values = {
             (f"{way}_{recall}".lower().replace("@", "_at_"), f"{told} {recall}"): float(found[way][recall])
@@ -131,7 +132,7 @@ def _figures(found: Mapping[str, Any]) -> list[Any]:
             dataset_name=dataset,
             dataset_split=None if split is None else str(split),
             metric_type=kind,
-            metric_name=name,
+            metric_name=name + counted,
             metric_value=round(value, 2),
         )
         for (kind, name), value in values.items()
