@@ -67,6 +67,9 @@ class MaxMatcher:
         tokens = self.encode_texts(words.unsqueeze(0), mask)[0]
         return SimpleNamespace(alignment=(9 * tokens @ F.normalize(regions, dim=-1).T).softmax(-1))
 
+    def alignments(self, regions, sentences):
+        return [self.explain(regions, words).alignment for words in sentences]
+
 
 class MemoryStore:
     """What RegionStore offers, from a dict of regions."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from closeness import assert_close
 from pydantic import ValidationError
+from random_items import random_model
 
 from han_retrieval.errors import ConfigError
 from han_retrieval.matchers import HAN, HANConfig
@@ -104,6 +105,18 @@ def test_evidence_is_of_the_score():
     assert evidence.attention.shape == (2, 7, 7)
     assert torch.allclose(evidence.alignment.sum(1), torch.ones(3))
     assert torch.allclose(evidence.attention.sum(2), torch.ones(2, 7))
+
+
+@pytest.mark.parametrize("options", [{}, {"attention_over": "one-way"}, {"blocks": 2}], ids=str)
+def test_sentences_of_one_photo_are_aligned_as_each_alone(options):
+    torch.manual_seed(0)
+    model = random_model(joint_size=16, **options)
+    regions, sentences = torch.randn(6, 5), [torch.randint(1, 9, (n,)) for n in (3, 1, 7)]
+    found = model.alignments(regions, sentences)
+    assert [each.shape for each in found] == [(3, 6), (1, 6), (7, 6)]
+    for each, ids in zip(found, sentences, strict=True):
+        assert torch.allclose(each, model.explain(regions, ids).alignment, atol=1e-6)
+    assert model.alignments(regions, []) == []
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ Legend: m regions of a photo, n words of a sentence, k annotated boxes of a phra
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,15 +98,15 @@ def ground(
                 continue
             regions = store.read([photo.id])[0]
             measures = _PhotoMeasures(photo, regions)
-            for sentence in photo.sentences:
-                boxed = [phrase for phrase in sentence.phrases if len(phrase.boxes)]
-                counts["phrases without a box"] += len(sentence.phrases) - len(boxed)
-                for phrase, region in _most_aligned(model, regions, sentence, boxed):
-                    if region is None:
-                        counts["phrases without a word"] += 1
-                        continue
-                    hits.append(measures.hits(phrase, region))
-                    types.append(phrase.types)
+            boxed = [[phrase for phrase in sentence.phrases if len(phrase.boxes)] for sentence in photo.sentences]
+            for sentence, phrases in zip(photo.sentences, boxed, strict=True):
+                counts["phrases without a box"] += len(sentence.phrases) - len(phrases)
+            for phrase, region in _most_aligned(model, regions, photo.sentences, boxed):
+                if region is None:
+                    counts["phrases without a word"] += 1
+                    continue
+                hits.append(measures.hits(phrase, region))
+                types.append(phrase.types)
     if not hits:
         raise DataError("no boxed phrase belongs to a photo of the split with regions: is this their Entities file?")
     found = np.stack(hits)
@@ -123,21 +123,25 @@ def _phrase_count(photo: EntitiesPhoto) -> int:
 
 
 def _most_aligned(
-    model: Matcher, regions: Regions, sentence: EntitiesSentence, phrases: Sequence[Phrase]
-) -> Iterable[tuple[Phrase, int | None]]:
-    """Each phrase with the region of the largest mean weight over its words; None if it has no word."""
-    words, starts = tokenize_each(sentence.tokens)
-    if not phrases or not words:
-        return [(phrase, None) for phrase in phrases]
-    encoded = model.encode_sentence(" ".join(words))
-    check_words(encoded, words)
+    model: Matcher, regions: Regions, sentences: Sequence[EntitiesSentence], boxed: Sequence[Sequence[Phrase]]
+) -> Iterator[tuple[Phrase, int | None]]:
+    """A photo's phrases, by sentence, each with the region of the largest mean weight over its words; None without."""
+    asked = []
+    for sentence, phrases in zip(sentences, boxed, strict=True):
+        words, starts = tokenize_each(sentence.tokens)
+        if not words:
+            yield from ((phrase, None) for phrase in phrases)
+        elif phrases:
+            encoded = model.encode_sentence(" ".join(words))
+            check_words(encoded, words)
+            asked.append((encoded, starts, phrases))
     features = torch.tensor(regions.features, dtype=torch.float32)
-    alignment = encoded.per_word(model.explain(features, torch.tensor(encoded.ids)).alignment.cpu())  # (words, m)
-    found: list[tuple[Phrase, int | None]] = []
-    for phrase in phrases:
-        weights = alignment[starts[phrase.start] : starts[phrase.end]]
-        found.append((phrase, int(weights.mean(0).argmax()) if len(weights) else None))
-    return found
+    alignments = model.alignments(features, [torch.tensor(encoded.ids) for encoded, _, _ in asked])
+    for (encoded, starts, phrases), rows in zip(asked, alignments, strict=True):
+        alignment = encoded.per_word(rows.cpu())  # (words, m)
+        for phrase in phrases:
+            weights = alignment[starts[phrase.start] : starts[phrase.end]]
+            yield phrase, int(weights.mean(0).argmax()) if len(weights) else None
 
 
 class _PhotoMeasures:

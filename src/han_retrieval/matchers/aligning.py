@@ -8,6 +8,7 @@ Legend: I images, T texts, B pairs, m regions, n words, d the joint size, L bloc
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from han_retrieval.matchers.base import Matcher, MatcherConfig, PairAlignment, check_items
 from han_retrieval.scoring import Collection, Matching, Tokens, score_all_pairs
+from han_retrieval.text import pad_rows
 
 
 class AlignmentConfig(MatcherConfig):
@@ -209,6 +211,17 @@ class AligningMatcher(Matcher):
             alignment=alpha[0].cpu(),
             attention=torch.cat([torch.zeros(0, s, s), *(a.cpu() for a in attention)]),
         )
+
+    @torch.no_grad()
+    def alignments(self, regions: Tensor, sentences: Sequence[Tensor]) -> list[Tensor]:
+        """The alignment of each of several sentences with one image, all at once; see ``Matcher.alignments``."""
+        if not sentences:
+            return []
+        words, word_mask = pad_rows(sentences)
+        region_mask = torch.ones(len(words), len(regions), dtype=torch.bool)
+        images = self.encode_images(regions.unsqueeze(0), region_mask[:1]).expand(len(words), -1, -1)
+        alpha = self.alignment(images, region_mask, self.encode_texts(words, word_mask), word_mask).cpu()
+        return [rows[: len(ids)] for rows, ids in zip(alpha, sentences, strict=True)]
 
     def _store(self, tokens: Tensor | Tokens, mask: Tensor, of: str, storage: str, *, wait: bool = True) -> Collection:
         return Collection(

@@ -288,6 +288,14 @@ class Matcher(nn.Module, ABC):
             "region; take a han, scan or maxsim model"
         )
 
+    def alignments(self, regions: Tensor, sentences: Sequence[Tensor]) -> list[Tensor]:
+        """The alignment of each of several sentences with one image: (m, D) features and (n,) ids each -> (n, m) each.
+
+        Raises:
+            ModelError: As ``explain``.
+        """
+        return [self.explain(regions, ids).alignment for ids in sentences]
+
     def named_config(self) -> MatcherConfig:
         """The configuration, with what finds the same language model again, where there is one."""
         encoder = self.text_encoder
