@@ -1,7 +1,8 @@
 """The large products of a tile, those of a few images with one group of texts at a time: the kernels read them at once.
 
-One factor of the group stays in the L2 cache for all of these images, and at d = 256 so do the products until they are
-read; at d = 1024 they come from it in part.
+At d = 256 one factor of the group stays in the L2 cache for all of these images, and so do the products until they are
+read; at d = 1024 both stay there in part. (Each half of a sum's terms for all images in turn, so that the factor does,
+was no faster.)
 """
 
 from __future__ import annotations
