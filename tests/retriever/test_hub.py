@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from han_retrieval.errors import ConfigError, HANError, ModelError
 from han_retrieval.matchers import HAN, HANConfig, hub
 from han_retrieval.matchers.hub import is_hub_name
 from han_retrieval.matchers.sharing import push_folder
+from han_retrieval.regions.backbones.loading import offline
 from han_retrieval.retriever import load
 from han_retrieval.storage.folder_checksums import accept_files
 from han_retrieval.text import Vocabulary
@@ -321,6 +323,31 @@ def test_the_verb_pushes_with_the_figures_of_an_evaluation(
     assert (sent["name"], sent["private"]) == ("user/mine", True)
     assert "text_to_image_r_at_5" in str(sent["card"])
     assert "rSum, equal captions relevant" in str(sent["card"])
+
+
+def test_loads_at_once_leave_the_hub_as_it_was() -> None:
+    from huggingface_hub import constants
+
+    before, first_in, second_in, first_out = constants.HF_HUB_OFFLINE, Event(), Event(), Event()
+
+    def first() -> None:
+        with offline():
+            first_in.set()
+            second_in.wait(0.3)
+        first_out.set()
+
+    def second() -> None:
+        first_in.wait(5)
+        with offline():
+            second_in.set()
+            first_out.wait(5)
+
+    threads = [Thread(target=first), Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert before == constants.HF_HUB_OFFLINE
 
 
 def test_without_the_library_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

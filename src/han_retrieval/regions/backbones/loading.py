@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +14,7 @@ from han_retrieval.errors import HANError, ModelError
 from han_retrieval.files import from_home
 
 _SHARED = "@proj"
+_offline = threading.RLock()
 
 
 def library(module: str, *, wanted_by: str, extra: str) -> Any:
@@ -64,17 +66,21 @@ def quiet(transformers: Any) -> Iterator[None]:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Without asking the Hugging Face Hub, in all threads: what is not in its cache cannot be had."""
+    """Without asking the Hugging Face Hub, in all threads: what is not in its cache cannot be had.
+
+    One thread at a time, or the setting of one would be taken for what another has to restore.
+    """
     try:
         from huggingface_hub import constants
     except ImportError:  # nothing can be asked
         yield
         return
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    with _offline:
+        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager

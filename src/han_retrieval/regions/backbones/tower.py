@@ -128,9 +128,8 @@ class TowerBackbone:
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=half):
             maps, pooled = self.tower(pixels)
         found = [maps] if pooled is None else [maps, pooled]
-        if half and not all(
-            each.isfinite().all() for each in found
-        ):  # some towers have activations beyond what half precision holds
+        # Some towers have activations beyond what half precision holds.
+        if half and not all(each.isfinite().all() for each in found):
             maps, pooled = self.tower(pixels)
         return maps.float(), pooled if pooled is None else pooled.float()
 
