@@ -4,6 +4,9 @@
     python -m research.study list --features STORE [--features STORE ...] [--out RUNS]     what is done, what is not
     python -m research.study write                       docs/study.md anew, from research/study/results.json alone
 
+RUNS then has the runs, their results and their tables; with ``--results research/study/results.json --document
+docs/study.md``, the tables of the documentation are renewed.
+
 Settings train on DATASET's training photos but a tenth, on which their epoch is chosen; they are reported on dev, once
 each. A queue that was stopped, at whatever moment, goes on with the same command, and the same command started twice
 shares the queue out. Give the store that all settings are to use first; the group "features" compares it with the
@@ -41,8 +44,6 @@ features_option = click.option("--features", type=FOLDER, multiple=True, require
 out_option = click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study"), show_default=True)
 only_option = click.option("--only", multiple=True, help="A group, or a setting by its label or name.")
 seed_option = click.option("--seed", "seeds", type=int, multiple=True, help="Only runs with this seed.")
-results_option = click.option("--results", type=FILE, default=HERE / "results.json", show_default=True)
-document_option = click.option("--document", type=FILE, default=HERE.parents[1] / "docs/study.md", show_default=True)
 
 
 @click.group()
@@ -58,8 +59,8 @@ def main() -> None:
 @seed_option
 @click.option("--entities", type=FILE, help="Entities annotations; by default DATASET/entities.jsonl if it exists.")
 @click.option("--budget-minutes", type=float, help="Stop after so long; what is begun goes on another time.")
-@results_option
-@document_option
+@click.option("--results", type=FILE, help="Where results are kept.  [default: OUT/results.json]")
+@click.option("--document", type=FILE, help="Where tables are written.  [default: OUT/study.md]")
 @device_option
 def run(
     dataset: Path,
@@ -69,11 +70,12 @@ def run(
     seeds: tuple[int, ...],
     entities: Path | None,
     budget_minutes: float | None,
-    results: Path,
-    document: Path,
+    results: Path | None,
+    document: Path | None,
     device: str,
 ) -> None:
-    """Make all runs that are not done, and renew the document after each."""
+    """Make all runs that are not done, and renew the tables after each."""
+    results, document = results or out / "results.json", document or out / "study.md"
     annotations = entities or dataset / "entities.jsonl"
     stores = _open(features)
     if (known := read_records(results)[0]) and next(iter(stores)) != known[0]:
@@ -125,8 +127,8 @@ def list_(features: tuple[Path, ...], out: Path, only: tuple[str, ...], seeds: t
 
 
 @main.command()
-@results_option
-@document_option
+@click.option("--results", type=FILE, default=HERE / "results.json", show_default=True)
+@click.option("--document", type=FILE, default=HERE.parents[1] / "docs/study.md", show_default=True)
 def write(results: Path, document: Path) -> None:
     """Renew the document from the results alone."""
     stores, records = read_records(results)

@@ -38,6 +38,13 @@ def test_the_examples_are_configurations(file):
     assert not config.backbone.trained or config.backbone.head_epochs < config.epochs
 
 
+@pytest.mark.parametrize("matcher", ["scan", "maxsim", "vse++", "vse-infinity"])
+@pytest.mark.parametrize("name", ["paper", "minilm", "own_field"])
+def test_peers_take_the_recipes_of_han(name, matcher):
+    config = load_config(TrainingConfig, ROOT / f"examples/{name}.toml", overrides=[f"model.matcher={matcher}"])
+    assert (config.model.matcher, config.model.joint_size) == (matcher, 256)
+
+
 def test_what_a_run_writes_down_is_what_it_was_given():
     config = TrainingConfig(power=math.inf)
     assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
