@@ -145,6 +145,34 @@ def test_a_caption_that_photos_share_matches_each_of_them(batches):
     assert next(apart.steps(0, 1)).matching is None
 
 
+def test_similar_captions_match_by_the_words_that_they_share(batches):
+    sentences = {
+        "photo-0": ("many green trees are near a lake", "of the"),
+        "photo-1": ("a lake is near many green trees and a road", "of the", "a pond"),
+        "photo-2": ("two ponds with green trees", "a lake"),
+        "photo-3": ("a pond and a road", "green trees , many"),
+    }
+    photos = tuple(CaptionedPhoto(photo_id, None, each, "train") for photo_id, each in sentences.items())
+    dataset = CaptionedPhotos("made-up", Path("made-up"), photos)
+    tokenizer = WordTokenizer(Vocabulary.from_sentences(["a lake"]))
+    words = [
+        [set(s.split()) - {"are", "near", "a", "of", "the", "is", "and", "with", ","} for s in each]
+        for each in sentences.values()
+    ]
+    for share in (0.5, 0.75, 1.0):
+        found = Batches.of(dataset, batches.store, tokenizer, small_config(similar_captions=share))
+        seen = set()
+        for pairs, batch in zip(found._epoch(0), found.steps(0, found.steps_per_epoch), strict=True):
+            for row, (photo, _) in enumerate(pairs):
+                for column, (other, caption) in enumerate(pairs):
+                    own = words[other][caption]
+                    alike = any(own & each and len(own & each) >= share * len(own | each) for each in words[photo])
+                    shared = list(sentences.values())[other][caption] in list(sentences.values())[photo]
+                    assert bool(batch.matching[row, column]) == (alike or shared)
+                    seen.add(alike)
+        assert seen == {True, False}
+
+
 def test_what_is_dropped(batches):
     for batch in batches.steps(0, 3):
         assert batch.regions.shape[1:] == (2, 12)  # a third of three

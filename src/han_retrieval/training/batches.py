@@ -24,10 +24,10 @@ from han_retrieval.regions.rows import interleave
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows, tokenize
 from han_retrieval.text.frozen import FrozenTokens
 from han_retrieval.text.tokenizer import Ids, check_length, check_words
-from han_retrieval.text.words import owners_of
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.phrases import Span, caption_spans, id_spans, shown_regions
 from han_retrieval.training.run_folder import content_hash
+from han_retrieval.training.shared_captions import SimilarCaptions, photos_having
 from han_retrieval.training.steps import EpochBatches, step_generator
 
 Inputs = Callable[[RegionBatch], tuple[Tensor, Tensor]]
@@ -59,10 +59,10 @@ class Batch(NamedTuple):
         region_mask: (b, m) bool.
         words: (b, n) int64 ids, (b, n, s) of a language model; (b, n, F) float32 tokens of one that is frozen.
         word_mask: (B, n) bool.
-        image_ids: (B,) int64, the photo's place in the dataset.
+        image_ids: (B,) int64, the photo's place in ``Batches.photo_ids``.
         shown: (b, n, m) bool, the regions that show what a word names; None where that is not known.
-        matching: (b, B) bool, true where a column's caption is one of a row's photo as well; None where no two photos
-            share one, or that does not count.
+        matching: (b, B) bool, true where a column's caption is one of a row's photo as well, or similar to one; None
+            where no two photos share one, or that does not count.
         photos: The photos themselves, from which a backbone that is trained along computes features; None where
             features are stored.
     """
@@ -91,6 +91,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         inputs: What the matcher takes of them.
         having: The photos that have a caption, by photo and caption; empty where no two share one, or where that does
             not count.
+        similar: Which captions are similar; None where that does not count.
         tokens: The captions' tokens, of a text encoder that is frozen.
         ranks: Those that share each batch; the regions of this one's photos alone are read.
         counts: Of several ranks, the photos' numbers of regions, of ``store`` and of each of the ``augmentations``.
@@ -104,6 +105,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
     augmentations: Sequence[RegionStore] = ()
     inputs: Inputs = regions_of
     having: Sequence[Sequence[frozenset[int]]] = ()
+    similar: SimilarCaptions | None = None
     tokens: FrozenTokens | None = None
     ranks: Ranks = ALONE
     counts: Sequence[Mapping[str, int]] = ()
@@ -148,10 +150,24 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
                         for s in found.keys() & worded:
                             check_words(encoded[s], tokenize(s))
                         spans.append([id_spans(found.get(s, ()), encoded[s].spans) for s in worded])
-        having = photos_having(sentences) if config.equal_captions == "ignored" else ()
+        ignored, share = config.equal_captions == "ignored", config.similar_captions
+        having = photos_having(sentences) if ignored else ()
+        similar = SimilarCaptions(sentences, share) if ignored and share else None
         given = None if annotations is None else spans
         counts = [each.region_counts() for each in (store, *augmentations)] if ranks.count > 1 else ()
-        return cls(photo_ids, captions, store, config, given, augmentations, inputs, having, None, ranks, counts)
+        return cls(
+            photo_ids,
+            captions,
+            store,
+            config,
+            spans=given,
+            augmentations=augmentations,
+            inputs=inputs,
+            having=having,
+            similar=similar,
+            ranks=ranks,
+            counts=counts,
+        )
 
     @property
     def caption_count(self) -> int:
@@ -231,6 +247,9 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         if self.having:
             having = [self.having[photo][caption] for photo, caption in part]
             matching = torch.tensor([[photo in photos for photos in having] for photo, _ in part[own]])
+        if self.similar is not None:
+            similar = self.similar.matching(part, own)
+            matching = similar if matching is None else matching | similar
         return Batch(features, region_mask, words, word_mask, image_ids, shown, matching, photos)
 
     def _photos(
@@ -276,14 +295,6 @@ def _takes_regions(inputs: Inputs) -> bool:
 def _wider(values: Tensor, width: int) -> Tensor:
     """(b, t, ...) to (b, width, ...), with zeros behind."""
     return functional.pad(values, (*(0, 0) * (values.ndim - 2), 0, width - values.shape[1]))
-
-
-def photos_having(sentences: Sequence[Sequence[str]]) -> list[list[frozenset[int]]]:
-    """The photos that have a sentence, by photo and sentence; empty where no two photos share one."""
-    flat = [(sentence, photo) for photo, of_photo in enumerate(sentences) for sentence in of_photo]
-    having = iter(owners_of([sentence for sentence, _ in flat], [photo for _, photo in flat]))
-    found = [[next(having) for _ in of_photo] for of_photo in sentences]
-    return found if any(len(photos) > 1 for of_photo in found for photos in of_photo) else []
 
 
 def _in_fixed_sizes(groups: Sequence[list[tuple[int, int]]]) -> list[list[tuple[int, int]]]:

@@ -129,6 +129,8 @@ class TrainingConfig(LoopConfig):
             attend to the regions that show it. Needs Entities annotations of the training photos; 0 for none.
         equal_captions: What a caption that several photos have is to each of them: "ignored" by the loss, or a
             "negative" as any other photo's.
+        similar_captions: From which share of words in common, of all that two captions have but function words, a
+            caption counts as equal to another photo's; 0 if only the same sentence does.
         captions_per_photo: How many captions of a photo stand in one batch, at most: the fewer photos a batch then has
             are its negatives, and a backbone that is trained along sees each of them once.
         region_drop: Share of an image's regions that each step leaves out.
@@ -158,6 +160,7 @@ class TrainingConfig(LoopConfig):
     power_warm_up: Share = 0.0
     alignment_weight: Weight = 0.0
     equal_captions: Literal["ignored", "negative"] = "ignored"
+    similar_captions: float = Field(default=0.0, ge=0, le=1)
     captions_per_photo: Count = 1
     region_drop: Share = 0.25
     word_drop: Share = 0.15
@@ -172,6 +175,13 @@ class TrainingConfig(LoopConfig):
         if 2 * count > info.data.get("batch_size", 2 * count):
             raise ValueError("a batch needs captions of two photos at least: batch_size is less than twice as many")
         return count
+
+    @field_validator("similar_captions")
+    @classmethod
+    def _are_ignored(cls, share: float, info: ValidationInfo) -> float:
+        if share and info.data.get("equal_captions") == "negative":
+            raise ValueError("similar captions can be ignored only where equal ones are (equal_captions)")
+        return share
 
     @field_validator("vocabulary_expansion")
     @classmethod

@@ -29,7 +29,7 @@ from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.text import Tokenizer, Vocabulary, pad_rows, tokenize
 from han_retrieval.text.frozen import FrozenTokens
 from han_retrieval.text.tokenizer import Ids, check_length
-from han_retrieval.training.batches import compact, drop, photos_having
+from han_retrieval.training.batches import compact, drop
 from han_retrieval.training.config import TrainingConfig
 from han_retrieval.training.dropout import PlacedDropout
 from han_retrieval.training.invariance import hold_still
@@ -38,6 +38,7 @@ from han_retrieval.training.norms import SharedNorms
 from han_retrieval.training.precision import autocast
 from han_retrieval.training.run_folder import check_folder, claimed_folder, content_hash
 from han_retrieval.training.schedule import loss_power
+from han_retrieval.training.shared_captions import photos_having
 from han_retrieval.training.steps import EpochBatches, step_generator, step_seed
 from han_retrieval.training.text_weights import PretrainedText, frozen_tokens, parameter_groups, start_from_vectors
 from han_retrieval.training.texts import encode_texts
