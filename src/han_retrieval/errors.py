@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 LONGEST_MESSAGE = 1000
+_SHORT = 200
 
 
 class HANError(Exception):
@@ -39,6 +40,13 @@ class QueryError(HANError):
 
 class ConfigError(HANError):
     """A configuration, an option or the name of a plug-in is wrong."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in short: its first line, behind a heading the second, or its class."""
+    lines = [line for each in str(error).splitlines() if (line := each.strip())] or [type(error).__name__]
+    line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
+    return line.rstrip(".") if len(line) <= _SHORT else f"{line[:_SHORT]}..."
 
 
 def one_line(text: str) -> str:

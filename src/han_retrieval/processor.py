@@ -1,11 +1,22 @@
-"""What the processor of this machine can do."""
+"""What the processors of this machine can do."""
 
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 PRECISIONS = ("float32", "bfloat16")
 """In which large matrix products can be computed."""
+
+
+def device_or_best(device: str | torch.device | None) -> torch.device:
+    """The device, or for None a GPU if there is one."""
+    import torch
+
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @functools.cache

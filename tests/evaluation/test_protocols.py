@@ -76,6 +76,9 @@ def test_what_cannot_be_used_is_left_out_and_counted():
         "photos_without_regions": 0, "captions_without_words": 3, "images_without_captions": 1,
     }  # fmt: skip
     assert found.notes == ("3 captions without a word were left out",)
+    found = run(MaxMatcher(unreadable=["a dog"]), photos(said), store)  # by a tokenizer of its own
+    assert found.relevance.caption_ids == ("c#0",)
+    assert found.counts["captions_without_words"] == 4
 
 
 def test_captions_that_photos_share_bound_the_recall():

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from han_retrieval.errors import QueryError
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.regions import Regions
 from han_retrieval.text import EncodedSentence, tokenize
@@ -21,7 +22,8 @@ SIZE = 8
 class MaxMatcher:
     """The mean over words of the highest cosine with a region."""
 
-    def __init__(self, *, fingerprint="boxes-1", bos_eos=False):
+    def __init__(self, *, fingerprint="boxes-1", bos_eos=False, unreadable=()):
+        self.unreadable = unreadable
         self.config = SimpleNamespace(region_size=SIZE, detector_fingerprint=fingerprint, bos_eos=bos_eos)
         self.training = True
         self.calls = []
@@ -40,6 +42,8 @@ class MaxMatcher:
         return ids, ids > 0
 
     def encode_sentence(self, sentence):
+        if not tokenize(sentence) or sentence in self.unreadable:
+            raise QueryError("no words")
         ids, _ = self.words([sentence])
         words, first = tokenize(sentence), int(self.config.bos_eos)
         spans = tuple((first + i, first + i + 1) for i in range(len(words)))

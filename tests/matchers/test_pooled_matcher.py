@@ -88,6 +88,8 @@ def test_what_is_missing_or_of_another_model_is_one_line(data, tmp_path):
         )
     with pytest.raises(HANError, match="text encoder bigru has no vector of a whole sentence"):
         small_matcher("pooled", text_encoder="bigru")
+    with pytest.raises(HANError, match=r"trains nothing of it: leave model\.text_backbone out"):
+        small_matcher("pooled", text_encoder="minilm", text_backbone="trained")
     model = small_matcher("pooled")
     with pytest.raises(HANError, match="no vector of the whole photo"):
         Retriever(model).encode_images([regions(0)])

@@ -87,6 +87,9 @@ def test_photos_that_cannot_be_read_are_skipped_with_the_reason_and_tried_again(
     lines = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
     assert [(line["photo"], line["reason"]) for line in lines] == report.skipped
 
+    extract(make_photos(tmp_path / "others", 1), FakeDetector(), tmp_path / "out")  # of which none is skipped
+    assert (tmp_path / "out" / "skipped.jsonl").read_text().splitlines() == [json.dumps(line) for line in lines]
+
     Image.fromarray(noise).save(text)
     again = extract(photos_of(*listed), FakeDetector(), tmp_path / "out")
     assert (again.done, again.already_there, len(again.skipped)) == (1, 3, 3)
@@ -94,6 +97,10 @@ def test_photos_that_cannot_be_read_are_skipped_with_the_reason_and_tried_again(
     for path in (empty, torn, tmp_path / "gone.jpg"):
         Image.fromarray(noise).save(path)
     assert extract(photos_of(*listed), FakeDetector(), tmp_path / "out").skipped == []
+    left = [json.loads(line)["photo"] for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert left == ["featured"]  # which is of the first dataset alone
+    photos = CaptionedPhotos("x", tmp_path, (*photos.photos[:-1], CaptionedPhoto("featured", good[0].path, ("x",))))
+    extract(photos, FakeDetector(), tmp_path / "out")
     assert not (tmp_path / "out" / "skipped.jsonl").exists()
 
 

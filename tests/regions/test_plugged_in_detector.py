@@ -110,6 +110,30 @@ def test_what_stands_behind_the_colon_is_its_argument():
     assert detector_for(detector.fingerprint).fingerprint == detector.fingerprint
 
 
+def test_features_that_nobody_asked_for_are_not_computed(monkeypatch):
+    photo = Image.new("RGB", (40, 30), "red")
+    whole, asked = Stripes.detect, []
+    monkeypatch.setattr(Stripes, "detect", lambda self, photos: asked.append("all") or whole(self, photos))
+    combined = load_detector("stripes+efficientnet-lite2:64", regions=2)
+    expected = combined.detect([photo])[0]
+    assert asked == ["all"]
+
+    def boxes(self, photos):
+        asked.append("boxes")
+        return [replace(each, features=each.features[:, :0]) for each in whole(self, photos)]
+
+    monkeypatch.setattr(Stripes, "detect_boxes", boxes, raising=False)
+    found = load_detector("stripes+efficientnet-lite2:64", regions=2).detect([photo])[0]
+    assert asked == ["all", "boxes"]
+    assert np.array_equal(found.features, expected.features)
+    monkeypatch.setattr(Stripes, "detect_own", whole, raising=False)
+    load_detector("stripes+own+efficientnet-lite2:64", regions=2).detect([photo])
+    assert asked == ["all", "boxes"]
+    monkeypatch.setattr(Stripes, "detect_own", boxes)
+    with pytest.raises(ModelError, match=r"'stripes' gives features of the shape \(2, 0\), not \(2, 3\)"):
+        load_detector("stripes+own+efficientnet-lite2:64", regions=2).detect([photo])
+
+
 def test_faults_are_named():
     with pytest.raises(ConfigError, match="no detector is called 'stripe'; did you mean 'stripes'"):
         load_detector("stripe", regions=4)

@@ -84,6 +84,11 @@ def test_what_cannot_be_kept_is_told(cache, capsys, monkeypatch):
     monkeypatch.setattr(frozen, "MOST_BYTES", 2)
     assert tokens_of(Encoder()) is None
     assert "each step computes its own" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(frozen, "cache_folder", lambda: cache.parent)
+    assert tokens_of(Encoder(), [[[70_000, -1, -1]]]) is None
+    assert "numbers beyond float16" in capsys.readouterr().err
+    assert not list(cache.iterdir())
 
 
 def test_no_sentence(cache):

@@ -204,6 +204,16 @@ def test_the_trained_backbone_can_see_photos_at_another_size(trained, drawn, tmp
     assert load_matcher(tmp_path / "model").config.detector_fingerprint.endswith("-96")
 
 
+def test_rsum_while_the_matcher_learns_alone_is_of_the_size_that_is_saved(drawn):
+    dataset, store = drawn
+    dev = dataset.split("dev")
+    photo_id = dev.photos[0].id
+    with task(drawn)._regions_of(dev, 1) as same, task(drawn, backbone={"final_size": 96})._regions_of(dev, 1) as other:
+        stored, found, larger = (each.read([photo_id])[0].features for each in (store, same, other))
+    assert np.array_equal(found, stored)
+    assert not np.allclose(larger, stored, atol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("detector", "size", "said"), [("grid", 96, "sees them at 224 and 448"), (DETECTOR, 5, "to 1024 pixels, not 5")]
 )

@@ -15,7 +15,7 @@ from han_retrieval.parsing import read_toml
 from han_retrieval.training import TrainingConfig
 from han_retrieval.training.detector import DetectorTrainingConfig
 from han_retrieval.training.schedule import learning_rate, loss_power
-from han_retrieval.training.watch import CollapseWatch, collapse_value
+from han_retrieval.training.watch import CollapseWatch
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,10 +158,8 @@ def test_power_grows_from_one(power):
 
 def test_collapse_is_warned_of_once():
     watch = CollapseWatch(patience=20)
-    collapsed = collapse_value(margin=0.2, power=math.inf, batch_size=128)
-    assert collapsed == 0.4
-    assert all(watch.see(0.6 - 0.002 * i, collapsed=collapsed) is None for i in range(90))  # still moving
-    said = [watch.see(0.4, collapsed=collapsed) for _ in range(60)]
+    assert all(watch.see(0.6 - 0.002 * i, collapsed=0.4) is None for i in range(90))  # still moving
+    said = [watch.see(0.4, collapsed=0.4) for _ in range(60)]
     assert sum(warning is not None for warning in said) == 1
     assert "smaller power" in next(filter(None, said))
 
@@ -169,3 +167,8 @@ def test_collapse_is_warned_of_once():
 def test_a_loss_below_collapse_is_none():
     watch = CollapseWatch(patience=20)
     assert all(watch.see(0.35, collapsed=0.4) is None for _ in range(100))
+
+
+def test_batches_without_negatives_are_no_collapse():
+    watch = CollapseWatch(patience=20)
+    assert all(watch.see(0.0, collapsed=0.0) is None for _ in range(100))

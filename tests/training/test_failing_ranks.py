@@ -135,8 +135,11 @@ def test_one_process_needs_no_others(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with join_ranks() as ranks:
         assert (ranks.rank, ranks.count, ranks.first) == (0, 1, True)
+    monkeypatch.setenv("LOCAL_RANK", "")  # of something else
+    assert launched().count == 1
     monkeypatch.setenv("WORLD_SIZE", "1")  # torchrun --nproc-per-node 1
     assert launched().count == 1
+    monkeypatch.delenv("LOCAL_RANK")
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.delenv("MASTER_ADDR", raising=False)

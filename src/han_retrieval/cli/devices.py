@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from han_retrieval.errors import ConfigError
+from han_retrieval.processor import device_or_best
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
             )
         return torch.device("cuda", local_rank)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return device_or_best(None)
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):

@@ -20,7 +20,7 @@ from han_retrieval.data.columns import add_rows, by_path_or_row, find_columns, p
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto, RowReader
 from han_retrieval.data.parquet import content
-from han_retrieval.errors import DataError
+from han_retrieval.errors import DataError, first_line
 
 PREFIX = "hf:"
 _PHOTOS_AT_ONCE = 4
@@ -197,8 +197,7 @@ def _quiet() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     error = error.__cause__ if isinstance(error.__cause__, Exception) else error
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    lines = str(error).strip().splitlines()
-    said = lines[0].rstrip(".") if lines else type(error).__name__
+    said = first_line(error)
     if "gated" in str(error).lower() or "GatedRepoError" in kinds:
         return "is gated: accept its terms on its page of the Hub and log in with `hf auth login`"
     if "RevisionNotFoundError" in kinds or "revision" in said.lower():

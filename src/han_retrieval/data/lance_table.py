@@ -16,7 +16,7 @@ from han_retrieval.data.columns import Columns, add_rows, by_path_or_row, find_c
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto
 from han_retrieval.data.parquet import content
-from han_retrieval.errors import DataError
+from han_retrieval.errors import DataError, first_line
 
 _ROWS_AT_ONCE = 4096
 
@@ -98,5 +98,6 @@ def _reading(path: Path, where: str | None = None) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # Lance raises many kinds
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise DataError(f"{where or path}: cannot be read as a Lance table ({reason}); copy it again") from None
+        raise DataError(
+            f"{where or path}: cannot be read as a Lance table ({first_line(error)}); copy it again"
+        ) from None

@@ -24,7 +24,7 @@ from han_retrieval.data.columns import (
 )
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto, RowReader
-from han_retrieval.errors import DataError
+from han_retrieval.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -167,5 +167,6 @@ def opened(path: Path | str, content: IO[bytes] | None = None) -> Iterator[pq.Pa
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:  # also UnicodeDecodeError
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: a Parquet file that is cut off or damaged ({reason}); copy it again") from None
+        raise DataError(
+            f"{path}: a Parquet file that is cut off or damaged ({first_line(error)}); copy it again"
+        ) from None

@@ -22,7 +22,7 @@ from han_retrieval.data.packed import PackedPhoto
 from han_retrieval.data.parquet import shards, split_of_file
 from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.data.stored_files import MOST_BYTES
-from han_retrieval.errors import DataError
+from han_retrieval.errors import DataError, first_line
 from han_retrieval.parsing import shown
 
 _TEXT_BYTES = 2**20  # of the captions of one photo
@@ -131,8 +131,7 @@ def _samples(path: Path, faults: dict[str, list[str]]) -> Iterator[_Sample]:
             try:
                 _add_text(sample, _content(file, member) if member.size <= _TEXT_BYTES else b"", member, suffix)
             except (ValueError, RecursionError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                faults.setdefault("broken member of a shard", []).append(f"{where} ({reason})")
+                faults.setdefault("broken member of a shard", []).append(f"{where} ({first_line(error)})")
     yield from samples.values()
 
 

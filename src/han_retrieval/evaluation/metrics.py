@@ -75,7 +75,8 @@ def query_results(scores: np.ndarray, relevance: Relevance) -> PerQuery:
     An image without captions is no query, but is ranked for every caption.
 
     Args:
-        scores: (I, T) float, higher is better. An np.memmap works too: it is read once, in chunks of rows.
+        scores: (I, T) float, higher is better. An np.memmap works too: it is read in chunks of rows, and by
+            columns where a caption is relevant to several images.
         relevance: Which caption belongs to which image.
 
     Raises:
@@ -169,8 +170,8 @@ def _joined(parts: list[Queries]) -> Queries:
 def summarise(per_query: PerQuery) -> Metrics:
     """The metrics of both directions: means and medians over the queries of a fold, then means over the folds.
 
-    Recalls, mAP@R, R-Precision and nDCG@10 are in percent. A caption has one image, so that its mAP@R and R-Precision
-    are R@1.
+    Recalls, mAP@R, R-Precision and nDCG@10 are in percent. Where a caption has one image, its mAP@R and R-Precision are
+    R@1.
     """
     metrics: Metrics = {}
     for way, queries in per_query.items():

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from han_retrieval.errors import ConfigError, DataError, QueryError
-from han_retrieval.evaluation.scores import evaluating, score_all
+from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.evaluation.scores import can_read, evaluating, score_all
 from han_retrieval.matchers import hub
 from han_retrieval.text.tokenizer import MOST_WORDS
 from han_retrieval.weights import tensor_bytes
@@ -115,7 +115,7 @@ class SearchModel:
         query_ids, corpus_ids = list(queries["id"]), list(corpus["id"])
         photos, texts = (corpus, queries) if task_metadata.category == "t2i" else (queries, corpus)
         sentences = list(texts["text"])
-        rows = [row for row, sentence in enumerate(sentences) if self._can_read(sentence)]
+        rows = [row for row, sentence in enumerate(sentences) if can_read(self.retriever.model, sentence)]
         if texts is queries and len(rows) < len(sentences):
             row = next(row for row, kept in enumerate([*rows, -1]) if row != kept)
             raise DataError(f"query {query_ids[row]!r} has no word, or more than {MOST_WORDS}: {sentences[row][:80]!r}")
@@ -136,14 +136,6 @@ class SearchModel:
         if photos is queries and best.count < len(query_ids):
             raise DataError(f"{len(query_ids) - best.count} of the photos that are queries have no region")
         return dict(zip(query_ids, best.documents(corpus_ids), strict=True))
-
-    def _can_read(self, sentence: str) -> bool:
-        """Whether a sentence has a word, and not too many, by the model's own tokenizer."""
-        try:
-            self.retriever.model.encode_sentence(sentence)
-        except QueryError:
-            return False
-        return True
 
     def _encoded(self, photos: Any, *, show: bool) -> Iterator[tuple[list[int], tuple[Tensor, Tensor]]]:
         """The places of some photos that have regions, and what ``encode_images`` makes of them, with its mask."""

@@ -26,7 +26,7 @@ from han_retrieval.evaluation.metrics import (
     summarise,
 )
 from han_retrieval.evaluation.relevance import Relevance
-from han_retrieval.evaluation.scores import BATCH, encode_photos, score_all
+from han_retrieval.evaluation.scores import BATCH, can_read, encode_photos, score_all
 from han_retrieval.evaluation.significance import intervals
 from han_retrieval.text import tokenize
 from han_retrieval.text.tokenizer import check_length
@@ -134,7 +134,7 @@ def evaluate(
     clock = Clock()
     notes = check_regions(model, store)
     photos = with_regions(dataset, store, allow_missing=allow_missing)
-    sentences, relevance = _captions(photos, are_equal_relevant=equal_captions == "relevant")
+    sentences, relevance = _captions(model, photos, are_equal_relevant=equal_captions == "relevant")
     relevance.folds(folds)  # refused before the scoring, not after it
 
     with clock("encode_images"):
@@ -265,8 +265,10 @@ def _in_short(metrics: Metrics) -> str:
     return "image to text {}, text to image {}".format(*recalls)
 
 
-def _captions(photos: Sequence[CaptionedPhoto], *, are_equal_relevant: bool) -> tuple[list[str], Relevance]:
-    """The captions that have a word, and the photo of each.
+def _captions(
+    model: Matcher, photos: Sequence[CaptionedPhoto], *, are_equal_relevant: bool
+) -> tuple[list[str], Relevance]:
+    """The captions in which the model finds a word, and the photo of each.
 
     Raises:
         DataError: A caption has more than ``MOST_WORDS`` words.
@@ -274,9 +276,8 @@ def _captions(photos: Sequence[CaptionedPhoto], *, are_equal_relevant: bool) -> 
     sentences, places = [], []
     for row, photo in enumerate(photos):
         for place, sentence in enumerate(photo.captions):
-            words = tokenize(sentence)
-            check_length(words, where=f"photo {photo.id!r}, caption {place}")
-            if words:
+            check_length(tokenize(sentence), where=f"photo {photo.id!r}, caption {place}")
+            if can_read(model, sentence):
                 sentences.append(sentence)
                 places.append((row, place))
     having = owners_of(sentences, [row for row, _ in places]) if are_equal_relevant else None

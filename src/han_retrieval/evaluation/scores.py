@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from han_retrieval.errors import ModelError, StoreError
+from han_retrieval.errors import ModelError, QueryError, StoreError
 from han_retrieval.text import tokenize
 
 if TYPE_CHECKING:
@@ -62,6 +62,15 @@ def encode_photos(
     return encoded
 
 
+def can_read(model: Matcher, sentence: str) -> bool:
+    """Whether a sentence has a word, and not too many, by the model's own tokenizer."""
+    try:
+        model.encode_sentence(sentence)
+    except QueryError:
+        return False
+    return True
+
+
 def score_all(
     model: Matcher,
     photos: Iterable[tuple[Tensor, Tensor]],
@@ -81,7 +90,7 @@ def score_all(
     Args:
         model: The matcher.
         photos: Tokens (b, m, d) and masks (b, m) of consecutive photos, iterated once for each 2 ``batch`` sentences.
-        sentences: T sentences, each with a word.
+        sentences: T sentences that the model ``can_read``.
         photo_ids, sentence_ids: I and T names for error messages; sentences stand for themselves by default.
         batch: Half the number of sentences that are encoded together.
         precision: Of the large products, "float32" or "bfloat16".

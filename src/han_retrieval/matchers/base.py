@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from han_retrieval import plugins
-from han_retrieval.errors import ConfigError, ModelError, QueryError
+from han_retrieval.errors import ConfigError, ModelError, QueryError, first_line
 from han_retrieval.matchers import saving
 from han_retrieval.parsing import shown
 from han_retrieval.text import EncodedSentence, Tokenizer, Vocabulary, WordTokenizer, pad_rows
@@ -206,7 +206,8 @@ class Matcher(nn.Module, ABC):
         known = encoded.known
         if self.vocabulary is not None and getattr(self.text_encoder, "guesses", False):
             known = tuple(word in self.vocabulary for word in encoded.words)
-        return dict.fromkeys(encoded.left_out, False) | dict(zip(encoded.words, known, strict=True))
+        found = dict(zip(encoded.words, known, strict=True))
+        return found | {word: False for word in encoded.left_out if word not in found}
 
     def reads(self, sentence: str) -> bool:
         """Whether the model can read sentences and knows a word of this one."""
@@ -372,8 +373,9 @@ class Matcher(nn.Module, ABC):
             with Unfilled():
                 return cls(config, vocabulary=vocabulary)
         except (RuntimeError, TypeError, OverflowError) as error:  # of torch, which cannot have so much memory
-            reason = str(error).splitlines()[0][:200]
-            raise ModelError(f"{folder / saving.CONFIG}: a model of these sizes cannot be made ({reason})") from None
+            raise ModelError(
+                f"{folder / saving.CONFIG}: a model of these sizes cannot be made ({first_line(error)})"
+            ) from None
 
 
 def matcher_class(name: str) -> type[Matcher]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.errors import ConfigError, ModelError, first_line
 from han_retrieval.files import BACKBONE_FOLDER
 from han_retrieval.storage.folder_checksums import listed_files, refuse_damage
 
@@ -198,8 +198,7 @@ def _reason(error: Exception, *, sending: bool) -> str:
     from huggingface_hub import errors
 
     status = _status(error)
-    lines = str(error).strip().splitlines()
-    said = lines[0].rstrip(".") if lines else type(error).__name__
+    said = first_line(error)
     if isinstance(error, errors.GatedRepoError):
         return f"its owner lets only some people in: accept its terms on its page of the Hub and {_LOG_IN}"
     if isinstance(error, errors.RevisionNotFoundError):

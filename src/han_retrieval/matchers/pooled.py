@@ -74,6 +74,11 @@ def make_untrained_text_encoder(config: MatcherConfig, *, gives: str) -> nn.Modu
     smallest: dict[str, object] = {"joint_size": 1}
     if config.text_encoder not in ("bigru", "gru"):  # which have no such options
         smallest |= {"text_layers": "last", "text_head": "linear"}
+        if config.text_backbone == "trained":
+            raise ConfigError(
+                f"a {config.matcher} model compares what {config.text_encoder} gives as it is, and trains nothing of "
+                "it: leave model.text_backbone out"
+            )
     encoder = make_text_encoder(config.text_encoder, config.model_copy(update=smallest))
     if not callable(getattr(encoder, gives, None)):
         raise ConfigError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from han_retrieval.errors import DataError, ModelError
+from han_retrieval.errors import DataError, ModelError, first_line
 from han_retrieval.matchers import hub
 from han_retrieval.matchers.saving import CARD, CONFIG, config_fields
 from han_retrieval.parsing import read_text
@@ -88,9 +88,8 @@ def hub_card(
         old = ModelCard(card)
         held = old.data.to_dict()
     except Exception as error:  # of YAML, and of the Hub's checks
-        reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"the card's metadata, between the lines --- of README.md, cannot be read ({reason})"
+            f"the card's metadata, between the lines --- of README.md, cannot be read ({first_line(error)})"
         ) from None
     held["tags"] = list(dict.fromkeys([*(held.get("tags") or []), TASK, *tags]))
     held["library_name"] = LIBRARY

@@ -5,8 +5,9 @@ Nothing large is imported before one of these names is used: ``Regions`` needs N
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from han_retrieval.lazy import lazy
 
 if TYPE_CHECKING:
     from han_retrieval.regions.detector import Detector, DetectorFactory
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
     from han_retrieval.regions.regions import Regions
     from han_retrieval.regions.rows import RegionBatch, RegionRow, StoredPhoto, StoreSummary
     from han_retrieval.regions.store import RegionStore
-
-_NAMES = {
-    "detector": ("Detector", "DetectorFactory"),
-    "extraction": ("ExtractReport", "extract"),
-    "flip": ("FlippedDetector", "same_detector"),
-    "importers": ("feature_format", "import_features", "matching_ids"),
-    "loading": ("DEFAULT_DETECTOR", "detector_for", "load_detector"),
-    "regions": ("Regions",),
-    "rows": ("RegionBatch", "RegionRow", "StoreSummary", "StoredPhoto"),
-    "store": ("RegionStore",),
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "DEFAULT_DETECTOR",
@@ -51,9 +40,26 @@ __all__ = [
     "same_detector",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        "DEFAULT_DETECTOR": "loading",
+        "Detector": "detector",
+        "DetectorFactory": "detector",
+        "ExtractReport": "extraction",
+        "FlippedDetector": "flip",
+        "RegionBatch": "rows",
+        "RegionRow": "rows",
+        "RegionStore": "store",
+        "Regions": "regions",
+        "StoreSummary": "rows",
+        "StoredPhoto": "rows",
+        "detector_for": "loading",
+        "extract": "extraction",
+        "feature_format": "importers",
+        "import_features": "importers",
+        "load_detector": "loading",
+        "matching_ids": "importers",
+        "same_detector": "flip",
+    },
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,8 @@ class CheckedDetector:
         name: What it is asked for by.
 
     Attributes:
-        fingerprint, feature_size, size_needed: The detector's.
+        fingerprint, feature_size, size_needed: The detector's; so are the methods ``detect_boxes`` and ``detect_own``
+            where it has them.
 
     Raises:
         ModelError: It has no fingerprint or no feature size.
@@ -37,6 +39,9 @@ class CheckedDetector:
             self.size_needed = getattr(detector, "size_needed", None)
         except (AttributeError, TypeError) as error:
             raise ModelError(f"the detector {name!r} is not as han_retrieval.regions.Detector says: {error}") from None
+        for method, sizes in (("detect_boxes", (0, self.feature_size)), ("detect_own", (self.feature_size,))):
+            if find := getattr(detector, method, None):
+                setattr(self, method, partial(self._checked, find, sizes))
 
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
         """See ``Detector.detect``.
@@ -44,9 +49,17 @@ class CheckedDetector:
         Raises:
             ModelError: The regions are not as they must be.
         """
-        found = list(self._detector.detect(photos))
+        return self._checked(self._detector.detect, (self.feature_size,), photos)
+
+    def _checked(
+        self,
+        find: Callable[[Sequence[Image.Image]], Sequence[Regions]],
+        sizes: tuple[int, ...],
+        photos: Sequence[Image.Image],
+    ) -> list[Regions]:
+        found = list(find(photos))
         faults = [f"{len(found)} results for {len(photos)} photos"] if len(found) != len(photos) else []
-        faults += [fault for regions in found if (fault := self._fault(regions))]
+        faults += [fault for regions in found if (fault := self._fault(regions, sizes))]
         if faults:
             raise ModelError(
                 f"the detector {self._name!r} gives {faults[0]}; see han_retrieval.regions.Detector and tell its "
@@ -54,17 +67,18 @@ class CheckedDetector:
             )
         return found
 
-    def _fault(self, regions: object) -> str | None:
+    @staticmethod
+    def _fault(regions: object, sizes: tuple[int, ...]) -> str | None:
         if not isinstance(regions, Regions):
             return f"a {type(regions).__name__} in place of Regions"
-        for name, width in (("features", self.feature_size), ("boxes", 4)):
+        for name, widths in (("features", sizes), ("boxes", (4,))):
             array = getattr(regions, name)
             if array is None and name == "boxes":
                 continue
             if not isinstance(array, np.ndarray):
                 return f"{name} that are a {type(array).__name__}, not a NumPy array"
-            if array.shape != (len(regions.features), width):
-                return f"{name} of the shape {array.shape}, not {(len(regions.features), width)}"
+            if array.ndim != 2 or len(array) != len(regions.features) or array.shape[1] not in widths:
+                return f"{name} of the shape {array.shape}, not {(len(regions.features), widths[0])}"
         pooled = regions.pooled
         if pooled is not None and (np.ndim(pooled) != 1 or getattr(pooled, "dtype", None) != np.float16):
             return f"a pooled vector that is a {type(pooled).__name__} {np.shape(pooled)}, not float16 (P,)"

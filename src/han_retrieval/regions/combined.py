@@ -17,10 +17,8 @@ from han_retrieval.errors import ConfigError
 from han_retrieval.regions.backbones.backbone import Backbone, PhotoTokens
 from han_retrieval.regions.detector import Detector, SizeNeeded
 from han_retrieval.regions.names import OWN, PATCHES, Sources
-from han_retrieval.regions.pooling import mean_in_boxes, mean_of_cells
+from han_retrieval.regions.pooling import LARGE_SHARE, mean_in_boxes, mean_of_cells
 from han_retrieval.regions.regions import Regions
-
-_LARGE_SHARE = 1 / 6  # of a photo's area, from which a box is large
 
 
 class CombinedDetector:
@@ -131,7 +129,7 @@ def in_boxes(tokens: PhotoTokens, shares: Tensor) -> Tensor:
         # Of one map, a point for each second cell at least, so that every cell counts for the whole photo.
         samples = 8 if len(tokens.maps) > 1 else max(8, -(-max(h, w) // 2))
         means.append(mean_in_boxes(each, shares * shares.new_tensor([w, h, w, h]), samples=samples))
-    is_large = (shares[:, 2:] - shares[:, :2]).prod(1) >= _LARGE_SHARE
+    is_large = (shares[:, 2:] - shares[:, :2]).prod(1) >= LARGE_SHARE
     return torch.where(is_large.unsqueeze(1), means[0], means[-1])
 
 

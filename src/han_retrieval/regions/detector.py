@@ -6,8 +6,8 @@ A detector turns photos into ``Regions``. A package offers one by an entry point
     mine = "my_package:make_detector"
 
 The entry point is a ``DetectorFactory``. Its name is what users write: ``--detector mine``, or ``--detector mine:TEXT``
-where the factory takes an argument, such as a file of weights. This package's own detectors, ``bottom-up``, ``grid``
-and ``torchvision``, are registered in the same way.
+where the factory takes an argument, such as a file of weights. This package's own detectors, such as ``bottom-up``
+and ``grid``, are registered in the same way.
 
 A fingerprint is ``NAME-VERSION-REGIONS[-DETAILS]`` or ``NAME:MODEL-VERSION-REGIONS[-DETAILS]``, for instance
 ``grid-1-36-efficientnet-lite2`` or ``torchvision:fasterrcnn_resnet50_fpn-1-36-258fb6c6``; where backbones describe the

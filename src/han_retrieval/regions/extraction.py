@@ -113,8 +113,10 @@ def extract_with(
     with RegionStore.resume(out, fingerprint=made_by.fingerprint, feature_size=made_by.feature_size) as store:
         wanted = [photo for photo in dataset.photos if photo.id not in store]
         already_there = len(dataset) - len(wanted)
+        listed, names = _read_skipped(store.path), {name for each in dataset.photos for name in (each.id, _name(each))}
+        others = {name: reason for name, reason in listed.items() if name not in names}
         # Photos that an earlier run skipped and this one has not tried again yet.
-        earlier = _read_skipped(store.path, {_name(photo) for photo in wanted})
+        earlier = {name: listed[name] for photo in wanted if (name := _name(photo)) in listed}
         try:
             with (
                 progress_bar(total=len(dataset), initial=already_there, show=progress) as bar,
@@ -131,9 +133,9 @@ def extract_with(
                     bar.update(len(batch))
         except BaseException:
             with suppress(HANError):
-                _write_skipped(store.path, [*skipped, *earlier.items()])
+                _write_skipped(store.path, [*skipped, *earlier.items(), *others.items()])
             raise
-        _write_skipped(store.path, skipped)
+        _write_skipped(store.path, [*skipped, *others.items()])
         if not already_there and len(skipped) == len(wanted):
             first = f"; the first: {': '.join(skipped[0])}" if skipped else ""
             raise DataError(f"{dataset.source}: none of its {len(wanted)} photos can be read{first}")
@@ -199,14 +201,13 @@ def progress_bar(*, total: int | None, initial: int = 0, show: bool) -> tqdm[Non
     return tqdm(total=total, initial=initial, unit=" photos", mininterval=seconds, disable=hidden, file=sys.stderr)
 
 
-def _read_skipped(folder: Path, names: set[str]) -> dict[str, str]:
-    """The skipped photos of an earlier run among ``names``, with the reasons; none where the list cannot be read."""
+def _read_skipped(folder: Path) -> dict[str, str]:
+    """The photos that earlier runs skipped, with the reasons; none where the list cannot be read."""
     skipped = {}
     try:
         for where, each in read_json_lines(folder / SKIPPED_NAME):
             name, reason = (field(each, key, str, where) for key in ("photo", "reason"))
-            if name in names:
-                skipped[name] = reason
+            skipped[name] = reason
     except DataError:
         return {}
     return skipped

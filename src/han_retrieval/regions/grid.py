@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from han_retrieval.errors import ConfigError
+from han_retrieval.processor import device_or_best
 from han_retrieval.regions.backbones.efficientnet import SIZES, EfficientNetBackbone
 from han_retrieval.regions.combined import described
 from han_retrieval.regions.efficientnet_lite import CHANNELS, WEIGHTS_SHA256, shape_for
@@ -54,7 +55,7 @@ class GridDetector:
             device: Where the network runs; a GPU when there is one.
         """
         self.boxes = pyramid(regions)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_or_best(device)
         self.fingerprint = f"grid-1-{regions}-efficientnet-lite2-{WEIGHTS_SHA256[:8]}-{'+'.join(map(str, SIZES))}"
 
     @cached_property

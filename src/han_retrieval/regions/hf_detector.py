@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from han_retrieval.errors import ConfigError
+from han_retrieval.processor import device_or_best
 from han_retrieval.regions.backbones.loading import library, local, one_line, quiet
 from han_retrieval.regions.backbones.tower import weights_hash
 from han_retrieval.regions.choose import choose, photo_first
@@ -35,7 +36,7 @@ class HFObjectDetector:
         self, model: Any, processor: Any, *, name: str, regions: int, device: str | torch.device | None = None
     ) -> None:
         """Wrap a model in evaluation mode with its image processor; ``name`` is what it is asked for by."""
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_or_best(device)
         self._model, self._processor, self._regions = model.to(self.device), processor, regions
         self.fingerprint = f"hf:{_quoted(name)}-1-{regions}-{weights_hash([model])}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LARGE_SHARE = 1 / 6  # of a photo's area, from which a box is large
 _SAMPLES = 8  # points a side whose mean is that of a box, at least
 
 

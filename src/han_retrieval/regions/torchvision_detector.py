@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
 from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.processor import device_or_best
 from han_retrieval.regions.choose import choose, photo_first
 from han_retrieval.regions.detector import Fingerprint
 from han_retrieval.regions.regions import Regions
@@ -58,7 +59,7 @@ class TorchvisionDetector:
         """
         read = read_weights(name, weights)
         self.regions = regions
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_or_best(device)
         self.network = load_network(read).to(self.device)
         heads = self.network.roi_heads
         heads.score_thresh, heads.detections_per_img = _LEAST_SCORE, _MOST_DETECTIONS

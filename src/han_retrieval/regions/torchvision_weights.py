@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import detection, get_model_builder, get_model_weights, list_models
 
-from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.errors import ConfigError, ModelError, first_line
 from han_retrieval.files import from_home
 
 MODELS = tuple(name for name in list_models(detection) if "rcnn" in name)
@@ -150,9 +150,6 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _in_short(error: Exception) -> str:
-    """An error's message in one line: the first, or where that is the heading of a list the second."""
     if isinstance(error, pickle.UnpicklingError):  # torch's own message proposes to run what is in the file
         return "damaged, or it holds more than tensors"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
-    return line if len(line) <= 200 else f"{line[:200]}..."
+    return first_line(error)

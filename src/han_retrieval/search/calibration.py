@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from han_retrieval.errors import DataError, ModelError
+from han_retrieval.errors import DataError, ModelError, first_line
 from han_retrieval.matchers.saving import folder_hash, model_folder
 from han_retrieval.parsing import read_settings
 from han_retrieval.storage.folder_checksums import refuse_damage, write_files
@@ -144,8 +144,7 @@ class Calibration(BaseModel):
         except ModelError as error:
             raise ModelError(f"{error}; `han calibrate` writes it anew") from None
         except ValidationError as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{path}: cannot be read ({reason}); `han calibrate` writes it anew") from None
+            raise ModelError(f"{path}: cannot be read ({first_line(error)}); `han calibrate` writes it anew") from None
         return found if found.model == folder_hash(folder) else None
 
     def write(self, folder: str | Path) -> Path:

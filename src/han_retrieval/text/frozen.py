@@ -151,7 +151,10 @@ def _computed(
         for first in range(0, len(sentences), _AT_ONCE):
             some = sentences[first : first + _AT_ONCE]
             words, mask = pad_rows([torch.from_numpy(ids) for ids in some])
-            yield encoder.frozen_tokens(words.to(device), mask.to(device)).cpu()[mask].half().numpy()
+            tokens = encoder.frozen_tokens(words.to(device), mask.to(device)).cpu()[mask].half()
+            if not tokens.isfinite().all():
+                raise OSError("it gives numbers beyond float16")
+            yield tokens.numpy()
             bar.update(len(some))
 
 
@@ -173,10 +176,15 @@ def _write(file: Path, parts: Iterable[np.ndarray]) -> None:
     finally:
         with contextlib.suppress(OSError):  # it has the file's name by now, or never was
             temporary.unlink()
-    for left_over in leftovers(file.parent):  # of processes that were killed
+    with contextlib.suppress(OSError):  # another process deletes them as well
+        _tidy(file.parent)
+
+
+def _tidy(folder: Path) -> None:
+    for left_over in leftovers(folder):  # of processes that were killed
         if time.time() - left_over.stat().st_mtime > _ABANDONED:
             left_over.unlink(missing_ok=True)
-    files = sorted((each.stat().st_mtime, each) for each in file.parent.iterdir() if not each.name.startswith("."))
+    files = sorted((each.stat().st_mtime, each) for each in folder.iterdir() if not each.name.startswith("."))
     left = MOST_BYTES
     for _, each in reversed(files):
         left -= each.stat().st_size

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.errors import ConfigError, ModelError, first_line
 from han_retrieval.regions.backbones.loading import library, quiet, shared_space
 from han_retrieval.text.language_folder import find_folder, folder_fingerprint, settings_hash
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
@@ -174,5 +174,4 @@ def _positions(text: Any, tokenizer: Any) -> int:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__

@@ -233,7 +233,8 @@ class BackboneTraining(MatcherTraining):
             )
         backbone = backbone_of(store, config.backbone.weights)
         super().__init__(config, dataset, store, folder, **others)
-        self.sizes, self._own_size = _final_sizes(config, backbone), store.feature_size - backbone.feature_size
+        self.sizes, self._stored_sizes = _final_sizes(config, backbone), backbone.sizes
+        self._own_size = store.feature_size - backbone.feature_size
         self.network = LearningNetwork(backbone.network, config.backbone).to(self.module.device)
         self.facts["backbone"] = backbone.fingerprint
         stored = {each.name: getattr(self.data, each.name) for each in fields(self.data)}
@@ -272,7 +273,7 @@ class BackboneTraining(MatcherTraining):
 
     @contextmanager
     def _regions_of(self, dev: CaptionedPhotos, epoch: int) -> Iterator[RegionStore]:
-        if epoch <= self.config.backbone.head_epochs:
+        if epoch <= self.config.backbone.head_epochs and self.sizes == self._stored_sizes:
             yield self.data.store
             return
         with TemporaryDirectory() as folder:

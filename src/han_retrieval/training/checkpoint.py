@@ -97,7 +97,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, parameter, name = key.split(".")
-            state.setdefault(int(parameter), {})[name] = value
+            state.setdefault(int(parameter), {})[name] = value.clone()  # not the pages of its file
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

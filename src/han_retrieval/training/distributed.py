@@ -66,12 +66,12 @@ def launched() -> Launched:
     Raises:
         ConfigError: The environment names several processes and not where they meet.
     """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return Launched(0, 1, 0)
     try:
         place = Launched(*(int(os.environ.get(name, ok)) for name, ok in _ENVIRONMENT))
     except ValueError:
         place = Launched(-1, 0, 0)
-    if place.count == 1:
-        return Launched(0, 1, 0)
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing or not 0 <= place.rank < place.count:
         raise ConfigError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +43,6 @@ from han_retrieval.training.shared_captions import photos_having
 from han_retrieval.training.steps import EpochBatches, step_generator, step_seed
 from han_retrieval.training.text_weights import PretrainedText, frozen_tokens, parameter_groups, start_from_vectors
 from han_retrieval.training.texts import encode_texts
-from han_retrieval.training.watch import collapse_value
 
 
 def read_captions(path: Path) -> list[tuple[str, ...]]:
@@ -97,7 +97,7 @@ def pretrain_text(
 
 
 Captions = tuple[Tensor, Tensor]
-"""(B, n) int64 ids and a (B, n) bool mask, without the words that this step drops."""
+"""(B, n) int64 ids, or what else ``Batch.words`` has, and a (B, n) bool mask, without those that this step drops."""
 
 
 class PairBatch(NamedTuple):
@@ -247,6 +247,6 @@ class TextTraining(TrainingTask[PairBatch]):
             texts = encode_texts(self.model, other[own], other_mask[own], places=places, seed=seeds[2])
         scores = self.model.score(images, one_mask[own], ranks.gather(texts, size), other_mask)  # (b, B)
         matching = None if matching is None else matching[own].to(scores.device)
-        loss = soft_max_triplet_loss(scores, margin=margin, power=power, matching=matching, ranks=ranks)
-        collapsed = collapse_value(margin=margin, power=power, batch_size=size)
+        triplet_loss = partial(soft_max_triplet_loss, margin=margin, power=power, matching=matching, ranks=ranks)
+        loss, collapsed = triplet_loss(scores), float(triplet_loss(torch.zeros_like(scores)))
         return StepLoss(loss, {"loss": loss}, notes={"power": power}, collapsed=collapsed, pairs=size**2, ranks=ranks)

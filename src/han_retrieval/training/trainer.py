@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,7 +48,6 @@ from han_retrieval.training.text_weights import (
     word_embedding,
 )
 from han_retrieval.training.texts import encode_texts
-from han_retrieval.training.watch import collapse_value
 
 _EMBEDDING = "text_encoder.embedding.weight"
 
@@ -272,21 +272,22 @@ class MatcherTraining(TrainingTask[Batch]):
         # This rank's images against the texts of all.
         scores = self.module.score(images, region_mask, ranks.gather(texts, size), word_mask)  # (b, B)
         power = loss_power(config, step, steps=steps)
-        loss = soft_max_triplet_loss(
-            scores,
+        triplet_loss = partial(
+            soft_max_triplet_loss,
             margin=config.margin,
             power=power,
             image_ids=batch.image_ids.to(scores.device),
             matching=None if batch.matching is None else batch.matching.to(scores.device),
             ranks=ranks,
         )
+        loss = triplet_loss(scores)
         total, parts = loss, {"loss": loss}
         if batch.shown is not None:
             assert isinstance(self.module, AligningMatcher)  # or _check_annotations had refused
             alignment = self.module.alignment(images, region_mask, texts, word_mask[own])
             parts["alignment"] = alignment_loss(alignment, batch.shown.to(scores.device), ranks=ranks)
             total = loss + config.alignment_weight * parts["alignment"]
-        collapsed = collapse_value(margin=config.margin, power=power, batch_size=size)
+        collapsed = float(triplet_loss(torch.zeros_like(scores)))
         return StepLoss(total, parts, notes={"power": power}, collapsed=collapsed, pairs=size**2, ranks=ranks)
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:

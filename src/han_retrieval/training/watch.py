@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-
-
-def collapse_value(*, margin: float, power: float, batch_size: int) -> float:
-    """The loss when all scores of a batch are equal: every hinge is the margin, in rows and in columns."""
-    negatives = batch_size - 1
-    return 2 * margin * (1.0 if math.isinf(power) else negatives ** (1 / power))
 
 
 class CollapseWatch:
@@ -25,8 +18,8 @@ class CollapseWatch:
         self.warned = False
 
     def see(self, loss: float, *, collapsed: float) -> str | None:
-        """Take in the loss of a step and its ``collapse_value``; the warning when there is one to give."""
-        self.near.append(abs(loss - collapsed) <= self.tolerance * collapsed)
+        """Take in the loss of a step, and what it would be if all scores were equal; the warning if there is one."""
+        self.near.append(collapsed > 0 and abs(loss - collapsed) <= self.tolerance * collapsed)
         if self.warned or len(self.near) < (self.near.maxlen or 0) or not all(self.near):
             return None
         self.warned = True

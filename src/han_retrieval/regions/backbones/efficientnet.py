@@ -15,7 +15,7 @@ from torch import Tensor
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_settings
-from han_retrieval.processor import prefers_bfloat16
+from han_retrieval.processor import device_or_best, prefers_bfloat16
 from han_retrieval.regions.backbones.backbone import PhotoTokens
 from han_retrieval.regions.backbones.loading import local
 from han_retrieval.regions.efficientnet_lite import (
@@ -72,7 +72,7 @@ class EfficientNetBackbone:
             ConfigError: The argument is neither.
             ModelError: The folder is damaged or holds something else.
         """
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_or_best(device)
         self.network = EfficientNetLite2()
         name, weights = NAME, WEIGHTS_SHA256
         self.sizes: tuple[int, ...] = SIZES

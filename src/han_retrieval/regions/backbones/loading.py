@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from han_retrieval.errors import HANError, ModelError
+from han_retrieval.errors import HANError, ModelError, first_line
 from han_retrieval.files import from_home
 
 _SHARED = "@proj"
@@ -117,9 +117,7 @@ def _reason(error: Exception, offline: str) -> str:
         return "its repository brings code of its own, which is not run here; choose a model that the library knows"
     if isinstance(error, MemoryError):
         return "is too large for this machine's memory"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return f"cannot be loaded ({line if len(line) <= 300 else f'{line[:300]}...'})"
+    return f"cannot be loaded ({first_line(error)})"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

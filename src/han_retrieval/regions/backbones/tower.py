@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from han_retrieval.processor import device_or_best
 from han_retrieval.regions.backbones.backbone import PhotoTokens
 from han_retrieval.regions.efficientnet_lite import shape_for
 from han_retrieval.regions.workers import map_by_shape
@@ -105,7 +106,7 @@ class TowerBackbone:
             name: What it is asked for by, with everything that features depend on, such as "timm:NAME".
             device: Where it runs; a GPU when there is one.
         """
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_or_best(device)
         self.tower, self.feature_size = tower, tower.feature_size
         self.fingerprint = f"{name}-{_VERSION}-{weights_hash(tower.modules())}-{tower.preprocessing}"
         for module in tower.modules():

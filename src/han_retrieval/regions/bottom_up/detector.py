@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from han_retrieval.files import from_home
-from han_retrieval.processor import prefers_bfloat16
+from han_retrieval.processor import device_or_best, prefers_bfloat16
 from han_retrieval.regions.bottom_up.frozen import FrozenBottomUp
 from han_retrieval.regions.bottom_up.network import BottomUp, BoxPredictions, Maps
 from han_retrieval.regions.bottom_up.saving import load_network
 from han_retrieval.regions.choose import PHOTO, choose, photo_first
 from han_retrieval.regions.efficientnet_lite import CHANNELS, mean_in_boxes, pixels, shape_for
+from han_retrieval.regions.pooling import LARGE_SHARE
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.workers import map_by_shape
 from han_retrieval.stages import stage
@@ -29,7 +30,6 @@ SHIPPED = Path(__file__).parents[2] / "pretrained" / "bottom_up"
 
 # Features of large boxes come from a small photo, where the box has about the size of the photos of ImageNet.
 _SMALL = 224
-_LARGE_SHARE = 1 / 6  # of a photo's area, from which a box is large
 _SURE = 0.3  # the least probability of an attribute that is named
 # IoU from which boxes of different nouns are one region: captions call the same object man, guy and person.
 _COINCIDING = 0.6
@@ -86,7 +86,7 @@ class BottomUpDetector:
             device: Where the network runs; a GPU when there is one.
             precision: Of the large products on the CPU, "float32" or "bfloat16".
         """
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_or_best(device)
         self.network = network.to(self.device)
         self.regions = regions
         on_cpu = self.device.type == "cpu"
@@ -189,7 +189,7 @@ class BottomUpDetector:
         small = shape_for(*shape, size=_SMALL)
         of_small = self._running.backbone(pixels(found.photos, small, self.device)).float()
         scale = torch.tensor([small[0] / shape[0], small[1] / shape[1]] * 2, device=self.device)
-        is_large = torch.cat([(b[:, 2:] - b[:, :2]).prod(1) for b in found.boxes]) >= _LARGE_SHARE * shape[0] * shape[1]
+        is_large = torch.cat([(b[:, 2:] - b[:, :2]).prod(1) for b in found.boxes]) >= LARGE_SHARE * shape[0] * shape[1]
         in_small = mean_in_boxes(of_small, [b * scale for b in found.boxes])
         means = torch.where(is_large.unsqueeze(1), in_small, found.means())
         return torch.cat([means, found.representation], dim=1)

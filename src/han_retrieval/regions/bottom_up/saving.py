@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from han_retrieval.errors import ModelError
+from han_retrieval.errors import ModelError, first_line
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_settings
 from han_retrieval.regions.bottom_up.network import BottomUp, BottomUpConfig
@@ -55,7 +55,5 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
             f"{folder / _CONFIG}: not the configuration of a detector ({error.errors()[0]['msg']})"
         ) from None
     except (SafetensorError, RuntimeError) as error:
-        lines = str(error).splitlines()  # torch's own first line is a heading
-        reason = lines[1].strip() if len(lines) > 1 and lines[0].endswith(":") else lines[0]
-        raise ModelError(f"{folder / _WEIGHTS}: not the weights of its config.json ({reason})") from None
+        raise ModelError(f"{folder / _WEIGHTS}: not the weights of its config.json ({first_line(error)})") from None
     return network.eval(), hashlib.sha256(data).hexdigest()

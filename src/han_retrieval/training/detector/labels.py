@@ -18,9 +18,9 @@ class BoxLabels(NamedTuple):
     """The labels of a photo's k boxes.
 
     Attributes:
-    boxes: (k, 4) float32, x0 y0 x1 y1 in shares of the photo's width and height.
-    nouns: (k, N) float32 shares, each row's sum 1.
-    attributes: (k, A) bool.
+        boxes: (k, 4) float32, x0 y0 x1 y1 in shares of the photo's width and height.
+        nouns: (k, N) float32 shares, each row's sum 1.
+        attributes: (k, A) bool.
     """
 
     boxes: np.ndarray
