@@ -181,16 +181,7 @@ class MatcherTraining(TrainingTask[Batch]):
         if not photos.caption_count:
             raise DataError(f"{dataset.source}: its photos have no captions; training needs some to each")
         dev = _dev_photos(config, dataset, store)
-        torch.manual_seed(config.seed)
-        sentences = [caption for photo in photos.photos for caption in photo.captions]
-        start = load_pretrained_text(config.pretrained_text) if config.pretrained_text else None
-        vocabulary = start.vocabulary if start else Vocabulary.from_sentences(sentences, min_count=config.min_count)
-        model = make_matcher(
-            config.model,
-            vocabulary=vocabulary,
-            region_size=store.feature_size,
-            detector_fingerprint=store.fingerprint,
-        )
+        model, vocabulary = _new_matcher(config, store, [s for photo in photos.photos for s in photo.captions])
         assert model.tokenizer is not None  # it has a vocabulary
         data = Batches.of(
             photos,
@@ -207,14 +198,6 @@ class MatcherTraining(TrainingTask[Batch]):
                 f"{store.path}: has regions for {len(data.photo_ids)} of the {len(photos)} training photos; extract "
                 f"the features of {dataset.source} into it"
             )
-        if config.vocabulary_expansion:
-            # Refused now, not at the end of the first epoch.
-            wanted = f"vocabulary_expansion = {config.vocabulary_expansion}"
-            word_embedding(model.text_encoder, vocabulary, wanted_by=wanted)
-        if start is not None:
-            start_from_text(model.text_encoder, start, str(config.pretrained_text))
-        elif config.word_vectors is not None:
-            start_from_vectors(model.text_encoder, vocabulary, config.word_vectors)
         model.to(device)
         hold_still(model)
         watched = [] if dev is None else [s for photo in dev.photos for s in photo.captions]
@@ -236,19 +219,18 @@ class MatcherTraining(TrainingTask[Batch]):
             "captions": data.caption_count,
             "content_hash": data.content_hash(vocabulary, dev),
         }
-        if data.shared_count:
-            self.facts["shared_captions"] = data.shared_count
-            if progress:
-                share = f"{data.shared_count:,} of {data.caption_count:,} captions stand under several photos"
-                tqdm.write(f"{share}; none of these counts as a negative (equal_captions)", file=sys.stderr)
         if model.config.text_encoder_fingerprint is not None:
             self.facts["text_encoder"] = model.config.text_encoder_fingerprint
+        if data.shared_count:
+            self.facts["shared_captions"] = data.shared_count
         if augmentations:
             self.facts["augmentations"] = _checked_augmentations(augmentations, data)
         if annotations is not None:
             self.facts["grounded_captions"] = data.grounded_count
             if not data.grounded_count:
                 raise DataError("no caption of the training photos is annotated: is this their Entities file?")
+        if progress and (data.having or data.similar is not None):
+            tqdm.write(_said_of_equal_captions(data), file=sys.stderr)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Matching pairs."""
@@ -375,6 +357,35 @@ def _checked_augmentations(stores: Sequence[RegionStore], data: Batches) -> list
             raise DataError(f"{store.path}: has regions of none of the training photos; extract their split into it")
         found.append([store.fingerprint, count])
     return found
+
+
+def _new_matcher(config: TrainingConfig, store: RegionStore, sentences: Sequence[str]) -> tuple[Matcher, Vocabulary]:
+    """A new matcher for the regions of a store, its text encoder as the configuration starts it, and its vocabulary."""
+    torch.manual_seed(config.seed)
+    start = load_pretrained_text(config.pretrained_text) if config.pretrained_text else None
+    vocabulary = start.vocabulary if start else Vocabulary.from_sentences(sentences, min_count=config.min_count)
+    model = make_matcher(
+        config.model,
+        vocabulary=vocabulary,
+        region_size=store.feature_size,
+        detector_fingerprint=store.fingerprint,
+    )
+    if config.vocabulary_expansion:
+        # Refused now, not at the end of the first epoch.
+        wanted = f"vocabulary_expansion = {config.vocabulary_expansion}"
+        word_embedding(model.text_encoder, vocabulary, wanted_by=wanted)
+    if start is not None:
+        start_from_text(model.text_encoder, start, str(config.pretrained_text))
+    elif config.word_vectors is not None:
+        start_from_vectors(model.text_encoder, vocabulary, config.word_vectors)
+    return model, vocabulary
+
+
+def _said_of_equal_captions(data: Batches) -> str:
+    said = f"{data.shared_count:,} of {data.caption_count:,} captions stand under several photos; none of these counts"
+    if share := data.config.similar_captions:
+        return f"{said}, nor do captions that share {share:.0%} of their words, as a negative (similar_captions)"
+    return f"{said} as a negative (equal_captions)"
 
 
 def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionStore) -> CaptionedPhotos | None:
