@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from han_retrieval.errors import QueryError
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
+from han_retrieval.errors import QueryError
 from han_retrieval.regions import Regions
 from han_retrieval.text import EncodedSentence, tokenize
 
