@@ -61,7 +61,7 @@ class Draw:
 
     def __init__(self, real: Index) -> None:
         self._made_by = real.made_by
-        self._pooling = MeanPooling(real.made_by.joint_size)
+        self._pooling = MeanPooling()
         self._tokens, self._mask = real.tokens(range(len(real)))
 
     def block(self, number: int, count: int) -> tuple[Tokens, torch.Tensor, np.ndarray]:

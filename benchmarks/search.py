@@ -59,7 +59,7 @@ def fill_index(model: Path, store: RegionStore, ids: Sequence[str], out: Path, *
     han = load_aligning_matcher(model)
     size = han.config.joint_size
     made_by = MadeBy(folder_hash(model), store.fingerprint, size, storage, MeanPooling.name, size)
-    pooling = MeanPooling(size)
+    pooling = MeanPooling()
     make_folder(out)
     table = PhotoTable.create(out / FIRST, made_by)
     for first in range(0, len(ids), _ROWS):
@@ -108,7 +108,7 @@ def draw(index: Path, out: Path, photos: int) -> None:
     make_folder(out)
     with Index.open(index) as real:
         table = PhotoTable.create(out / FIRST, real.made_by)
-        pooling = MeanPooling(real.made_by.joint_size)
+        pooling = MeanPooling()
         random = np.random.default_rng(0)
         for first in range(0, photos, _ROWS):
             count = min(_ROWS, photos - first)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_files_and_lines_have_a_largest_size(tmp_path: Path, monkeypatch: pytest
         refused("line 1: longer than 9 bytes", lambda: list(numbered_lines(file, path)))
     monkeypatch.setattr(parsing, "LINE_BYTES", 10)
     assert [value for _, value in read_json_lines(path)] == ["1234567", "2"]
+
+
+def test_memory_is_set_aside_for_what_there_is() -> None:
+    asked = []
+
+    class File(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            asked.append(size)
+            return super().read(size)
+
+    assert parsing.read_at_most(File(b"12345"), 3) == b"123"
+    assert parsing.read_at_most(File(b"12345"), 2**31) == b"12345"
+    assert max(asked) <= 2**20
 
 
 def test_messages_are_one_line_that_can_be_printed() -> None:

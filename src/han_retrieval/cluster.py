@@ -8,7 +8,7 @@ import pickle
 import socket
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -93,7 +93,7 @@ def _require_answer(address: str) -> None:
         if not host or not port.isdecimal():
             raise ConfigError(f"{address!r} is no address of a Ray cluster: give HOST:PORT, such as 10.0.0.1:6379")
         socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # a name with two dots in a row
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ConfigError(
             f"{address}: no Ray cluster answers there ({reason}); start one with `ray start --head`, or name another"
@@ -223,15 +223,25 @@ def room_for(ray: Any, cluster: Cluster) -> int:
     Raises:
         ConfigError: There is none for a single one.
     """
-    there = ray.cluster_resources()
-    room = [int(there.get(name, 0) // each) for name, each in (("CPU", cluster.cpus), ("GPU", cluster.gpus)) if each]
-    most = min(room, default=1)
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    most = sum(_room_on(machine, cluster) for machine in machines)
     if not most:
+        cpus, gpus = (max((each.get(name, 0) for each in machines), default=0) for name in ("CPU", "GPU"))
         raise ConfigError(
-            f"the cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, and a worker takes "
-            f"{cluster.cpus:g} and {cluster.gpus:g}: start more machines, or give workers less"
+            f"a machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs at most, and a worker takes "
+            f"{cluster.cpus:g} and {cluster.gpus:g}: start larger machines, or give workers less"
         )
     return min(cluster.workers or most, most)
+
+
+def _room_on(machine: Mapping[str, float], cluster: Cluster) -> int:
+    """How many workers a machine has room for."""
+    room = [
+        int(machine.get(name, 0) / each + 1e-6)  # 2 // 0.2 is 9
+        for name, each in (("CPU", cluster.cpus), ("GPU", cluster.gpus))
+        if each
+    ]
+    return min(room, default=1)
 
 
 def _parts(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

@@ -22,6 +22,8 @@ TOML_LENGTH = 2**15
 LINE_BYTES = 2**26
 """Of a line, in files that are read line by line."""
 
+_PART = 2**20
+
 _NO_TEXT = "not UTF-8 text; save the file as UTF-8"
 
 _SHORT = reprlib.Repr()
@@ -42,7 +44,7 @@ def read_text(path: Path, *, kind: type[HANError] = DataError, most: int = DATA_
     """
     try:
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            content = read_at_most(file, most + 1)
     except OSError as error:
         raise kind(f"{path}: cannot be read ({error.strerror or error})") from None
     if len(content) > most:
@@ -52,6 +54,14 @@ def read_text(path: Path, *, kind: type[HANError] = DataError, most: int = DATA_
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise kind(f"{path}, line {line}: {_NO_TEXT}") from None
+
+
+def read_at_most(file: IO[bytes], most: int) -> bytearray:
+    """The next ``most`` bytes of a file, or what there is; ``read`` alone would set memory for ``most`` aside."""
+    content = bytearray()
+    while len(content) < most and (part := file.read(min(_PART, most - len(content)))):
+        content += part
+    return content
 
 
 def read_lines(path: Path) -> list[str]:

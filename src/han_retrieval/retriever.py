@@ -234,7 +234,7 @@ class Retriever:
                 images[place] = open_photo(path)
             else:
                 raise TypeError(
-                    f"photo {place} is a {type(photo).__name__}; give a path, a PIL image, Regions or an array"
+                    f"photo {first + place} is a {type(photo).__name__}; give a path, a PIL image, Regions or an array"
                 )
         if images:
             found |= dict(zip(images, self.detector.detect(list(images.values())), strict=True))

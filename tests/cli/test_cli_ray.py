@@ -7,12 +7,15 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from commands import run_han
 from local_ray import ray_address  # noqa: F401
 from tiny_index import make_model, make_photos
 
+from han_retrieval.cluster import Cluster, room_for
+from han_retrieval.errors import ConfigError
 from han_retrieval.regions import RegionStore
 
 
@@ -46,6 +49,7 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(tmp_path, photos, run):
     for address, reason in (
         (f"127.0.0.1:{port}", f"127.0.0.1:{port}: no Ray cluster answers there"),
         (f"ray://127.0.0.1:{port}", "no Ray cluster answers there"),
+        ("10.0.0..1:6379", "10.0.0..1:6379: no Ray cluster answers there"),
         ("nonsense", "'nonsense' is no address of a Ray cluster: give HOST:PORT"),
     ):
         for command in (
@@ -55,6 +59,35 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(tmp_path, photos, run):
             assert reason in run(*command, "--engine", "ray", "--address", address)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "index").exists()
+
+
+def test_what_a_cluster_has_no_use_for_is_refused(tmp_path, photos, run):
+    cluster = ["--engine", "ray"]
+    assert "--gpus-per-worker" in run("index", photos, "--out", tmp_path / "i", "--device", "cpu", *cluster)
+    assert "shards score on CPUs" in run("serve", tmp_path, "--gpus-per-worker", 1, *cluster)
+    assert "leave --engine (ray) out" in run("extract", "--preview", photos / "000.png", *cluster)
+
+
+@pytest.mark.parametrize(
+    ("machines", "cpus", "gpus", "room"),
+    [
+        ([(1, 0), (1, 0)], 2, 0, 0),
+        ([(3, 0), (3, 0)], 2, 0, 2),
+        ([(2, 0)], 0.2, 0, 10),
+        ([(8, 1), (8, 0)], 1, 1, 1),
+        ([(4, 0), (2, 0)], 1, 0, 6),
+    ],
+)
+def test_workers_fit_on_machines(machines, cpus, gpus, room):
+    nodes = [{"Alive": True, "Resources": {"CPU": c, "GPU": g}} for c, g in machines]
+    nodes.append({"Alive": False, "Resources": {"CPU": 99, "GPU": 99}})
+    ray = SimpleNamespace(nodes=lambda: nodes)
+    if room:
+        assert room_for(ray, Cluster(cpus=cpus, gpus=gpus)) == room
+        assert room_for(ray, Cluster(workers=1, cpus=cpus, gpus=gpus)) == 1
+    else:
+        with pytest.raises(ConfigError, match="a machine of the cluster has 1 CPUs and 0 GPUs at most"):
+            room_for(ray, Cluster(cpus=cpus, gpus=gpus))
 
 
 def test_without_ray_the_extra_is_named(tmp_path, photos, run, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,14 @@ def test_a_damaged_lance_table_is_one_line(tmp_path: Path) -> None:
     for file in table.glob("_versions/*"):
         file.write_bytes(b"x" * 40)
     refused(tmp_path, "train.lance: cannot be read as a Lance table")
+
+
+def test_the_tables_of_a_benchmark_may_lie_side_by_side(tmp_path: Path) -> None:
+    write_benchmark(tmp_path / "folders")
+    for file in (tmp_path / "folders").rglob("*.parquet"):
+        file.rename(tmp_path / f"{file.parent.name}.parquet")
+    shutil.rmtree(tmp_path / "folders")
+    assert read_dataset(tmp_path).format == "benchmark"
 
 
 def test_the_three_tables_of_a_benchmark_are_joined(tmp_path: Path) -> None:

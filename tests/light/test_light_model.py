@@ -99,7 +99,7 @@ def test_the_map_of_sentences_is_that_of_the_index(tmp_path):
 
 def _pooled(tokens, text_map):
     mask = torch.ones(1, len(tokens), dtype=torch.bool)
-    return MeanPooling(16, text_map).texts(tokens.unsqueeze(0), mask)[0].numpy()
+    return MeanPooling(text_map).texts(tokens.unsqueeze(0), mask)[0].numpy()
 
 
 @torch.no_grad()

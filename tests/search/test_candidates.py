@@ -100,7 +100,7 @@ def test_an_index_takes_what_its_model_s_folder_has(tmp_path, folder):
         with torch.no_grad():
             words, mask = model.words([SENTENCE])
             texts = model.encode_texts(words, mask)
-        plain = MeanPooling(16).texts(texts, mask)
+        plain = MeanPooling().texts(texts, mask)
         assert torch.equal(index.pooling.texts(texts, mask), plain)
         text_map.write(model_folder, model="another")
         index.load_model(model_folder)

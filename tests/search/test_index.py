@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from PIL import Image
@@ -11,7 +13,7 @@ import han_retrieval
 from han_retrieval.errors import ConfigError, ModelError, QueryError, StoreError
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.retriever import Retriever
-from han_retrieval.search import Calibration, Hit, Index, SearchResult, search, similar
+from han_retrieval.search import Calibration, Hit, Index, Part, SearchResult, search, similar
 from han_retrieval.search.pooling import TextMap
 
 COUNT = 12
@@ -186,6 +188,30 @@ def test_what_cannot_make_an_index_is_refused(tmp_path, retriever, photos, model
     with Index.open(tmp_path / "index", model=other) as index, pytest.raises(ModelError, match="not the model that"):
         index.search(SENTENCE)
     assert not (tmp_path / "new").exists()
+
+
+def test_photos_are_named_as_the_index_names_them(tmp_path, retriever, photos):
+    with Index.create(tmp_path / "index", retriever) as index:
+        index.add(photos)
+        row = index.filter("path = '000.png'")[0]
+        assert [hit.id for hit in index.similar(row)] == [hit.id for hit in index.similar(int(row))]
+        assert index.search([Part(SENTENCE), Part(photo=row)]).hits
+
+
+def test_a_moved_model_brings_its_detector(tmp_path, retriever, photos, model, monkeypatch):
+    with Index.create(tmp_path / "index", retriever) as index:
+        index.add(photos)
+    shutil.copytree(model, tmp_path / "moved")
+    asked = []
+
+    def detector_for(fingerprint, *, name, model):
+        asked.append(model)
+        return FakeDetector(fingerprint)
+
+    monkeypatch.setattr("han_retrieval.search.index.detector_for", detector_for)
+    with Index.open(tmp_path / "index", model=tmp_path / "moved") as index:
+        index.similar(Image.new("RGB", (8, 8)))
+    assert asked == [tmp_path / "moved"]
 
 
 def test_it_knows_a_rebuild_with_another_model(tmp_path, retriever, photos):

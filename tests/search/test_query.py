@@ -6,7 +6,7 @@ import pytest
 
 from han_retrieval.errors import HANError
 from han_retrieval.search import Part, parse_query
-from han_retrieval.search.query import loose_minus
+from han_retrieval.search.query import check_parts, loose_minus
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,15 @@ def test_what_is_wrong_is_one_line(query, message):
         parse_query(query)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_conditions_are_counted_in_every_form():
+    many = " ".join(f"text:a{i}" for i in range(9))
+    for query in (many, f"a dog {many}", f'"a dog" - "a cat" {many}'):
+        with pytest.raises(HANError, match=r"9 .*text:"):
+            parse_query(query)
+    with pytest.raises(HANError, match="the query is empty"):
+        check_parts([])
 
 
 def test_words_to_leave_out():

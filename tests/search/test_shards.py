@@ -76,6 +76,18 @@ def test_what_a_dead_shard_has_is_missing_and_the_others_answer(index, options):
             parts.search(SENTENCE, **options)
 
 
+def test_a_filter_that_only_a_dead_shard_meets(index):
+    shards = Here(index, 3)
+    with ShardedIndex(index, shards) as parts:
+        shards.dead = {1}
+        first = f"{first_row(33, 1, 3):03}.png"
+        for query in QUERIES:
+            for options in ({"exact": True}, {"candidates": 1}):
+                parts.begin_search()
+                assert not parts.search(query, where=f"path = '{first}'", **options).hits
+                assert parts.missing == 11
+
+
 def test_a_shard_follows_the_front_to_a_new_state(tmp_path):
     photos, out = make_photos(tmp_path / "photos", 9), tmp_path / "index"
     update(photos, out, make_model(tmp_path / "model"))

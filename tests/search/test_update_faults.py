@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import lance
@@ -13,6 +14,8 @@ from tiny_index import FakeDetector, files, make_model, make_photo, make_photos,
 from han_retrieval.errors import HANError
 from han_retrieval.search import Index
 from han_retrieval.search.settings import Settings
+from han_retrieval.search.table import PhotoTable
+from han_retrieval.storage.locks import WriterLock
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,52 @@ def test_what_the_user_can_mend_is_said(tmp_path, model, photos, monkeypatch, ch
     with pytest.raises(HANError, match=message):
         update(roots, options.pop("out"), options.pop("model"), **options)
     assert not (tmp_path / "index").exists()
+
+
+def test_folders_of_the_user_s_are_no_tables(tmp_path, model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos = make_photos(tmp_path / "photos-1", 3)
+    with pytest.raises(HANError, match="holds other things, such as photos-1"):
+        update(photos, tmp_path, model)
+    (photos / "data").mkdir()
+    for photo in list(photos.iterdir()):
+        if photo.is_file():
+            photo.rename(photos / "data" / photo.name)
+    with pytest.raises(HANError, match="holds other things, such as photos-1"):
+        update(photos, tmp_path, model)
+    assert len(list((photos / "data").iterdir())) == 3
+    out = tmp_path / "index"
+    update(photos, out, model)
+    own = [make_photos(out / name, 1) for name in ("photos-paris", "photos-0", "photos-1-backup", "photos-2")]
+    update(photos, out, model)
+    with pytest.raises(HANError, match="photos-2: holds other things than a part of the index"):
+        update(photos, out, model, rebuild=True)
+    assert all(len(list(folder.iterdir())) == 1 for folder in own)
+
+
+def test_two_that_make_an_index_at_once(tmp_path, model, photos, monkeypatch):
+    out = tmp_path / "index"
+    made = update(photos, out, model)
+    monkeypatch.setattr("han_retrieval.search.update.is_index", lambda _: False)  # it was looked for before that
+    with WriterLock(out), pytest.raises(HANError, match="is writing to it"):
+        update(photos, out, model)
+    with pytest.raises(HANError, match="another process has just made an index there; give the command again"):
+        update(photos, out, model)
+    assert len(Index.open(out)) == made.photos
+
+
+def test_an_interrupt_within_a_commit_keeps_what_was_encoded(tmp_path, model, photos, monkeypatch):
+    append = PhotoTable.append
+
+    def interrupted(self, rows):
+        os.kill(os.getpid(), signal.SIGINT)
+        append(self, rows)
+
+    monkeypatch.setattr(PhotoTable, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        update(photos, tmp_path / "index", model)
+    monkeypatch.undo()
+    assert len(Index.open(tmp_path / "index")) == 6
 
 
 def test_a_disk_that_is_away_takes_no_photos_out(tmp_path, model, photos):

@@ -14,8 +14,10 @@ from tiny_index import make_model, update
 from han_retrieval.matchers import hub
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index, search
+from han_retrieval.search.opened import Unreadable
 from han_retrieval.search.pooling import TextMap
 from han_retrieval.serve import SearchService, ranking
+from han_retrieval.serve import service as service_module
 
 
 def test_changes_of_the_index_are_taken_in(changing):
@@ -66,6 +68,39 @@ def test_a_table_that_cannot_be_read_is_told_with_the_reason(changing):
         file.write_bytes(file.read_bytes()[:100])
     assert "is cut off: 100 of" in error(web.get("/ready"), 503)
     assert "gone or broken" in error(web.get("/api/search", params={"q": SENTENCE}), 503)
+
+
+def test_names_that_cannot_be_read_leave_the_photos_right(changing, monkeypatch):
+    folder, web = changing
+
+    def away(self):
+        raise Unreadable("the storage is away")
+
+    before = web.get("/api/facets").json()
+    assert before["examples"] is not None
+    monkeypatch.setattr(Index, "region_names", away)
+    make_picture(folder / "photos" / "new.jpg", 77)
+    (folder / "photos" / NAMES[0]).unlink()
+    update(folder / "photos", folder / "index")
+    found = web.get("/api/search", params={"q": SENTENCE}).json()["hits"]
+    assert {hit["name"] for hit in found} == {*NAMES[1:], "new.jpg"}
+    with Index.open(folder / "index") as index:
+        expected = {hit.id: hit.path.relative_to(folder / "photos").as_posix() for hit in index.search(SENTENCE)}
+    assert {hit["id"]: hit["name"] for hit in found} == expected
+    assert web.get("/api/facets").json()["examples"] == []
+    assert web.get("/ready").status_code == 200
+    with client(SearchService(folder / "index")) as anew:
+        assert anew.get("/ready").status_code == 200
+
+
+def test_a_model_of_the_hub_is_asked_for_once(changing, monkeypatch):
+    folder, _ = changing
+    asked = []
+    monkeypatch.setattr(service_module, "model_folder", lambda name: asked.append(name) or folder / "model")
+    with client(SearchService(folder / "index")) as web:
+        for _ in range(3):
+            assert web.get("/api/search", params={"q": SENTENCE}).json()["hits"]
+    assert len(asked) == 1
 
 
 def test_a_calibration_is_taken_in(changing):

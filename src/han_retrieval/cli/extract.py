@@ -23,7 +23,7 @@ from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
 from han_retrieval.matchers.saving import matcher_name, model_folder
-from han_retrieval.objects import refuse_unreachable
+from han_retrieval.objects import local_path, refuse_unreachable
 from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.extraction import ExtractReport
 from han_retrieval.regions.extraction import extract as extract_regions
@@ -103,6 +103,7 @@ def extract(
             ("--split", split),
             ("--splits", splits),
             ("--ids", ids),
+            ("--engine", cluster and "ray"),
         ):
             if value is not None:
                 raise ConfigError(f"--preview draws the regions of {preview} alone; leave {name} ({value}) out")
@@ -168,7 +169,7 @@ def _finder(name: str | None, model: Path | None, *, regions: int, horizontal_fl
 
 def _preview(photo: Path, out: Path | None, load: Callable[[], Detector], *, as_json: bool) -> None:
     """Draw the regions of one photo, and print them on stdout, a line each, best first."""
-    out = out or Path(f"{photo.stem}-regions.png")
+    out = Path(f"{photo.stem}-regions.png") if out is None else local_path(out)
     if out.resolve() == photo.resolve():
         raise ConfigError(f"{out}: the picture would overwrite the photo; name another file with --out")
     picture = open_photo(photo)  # before torch is imported

@@ -39,7 +39,7 @@ def print_hits(hits: Sequence[Hit], *, paths: bool, null: bool) -> None:
     """Print a line a hit: score and how well it fits, where known, and path; or only paths, ended by NUL on wish."""
     for hit in hits:
         if null:
-            click.echo(os.fsencode(hit.path) + b"\0", nl=False)  # of text, it would drop codes for terminals
+            click.echo(os.fsencode(str(hit.path)) + b"\0", nl=False)  # of text, it would drop codes for terminals
             continue
         more = f"  (and {len(hit.copies)} more of the same content)" if hit.copies else ""
         score = "" if hit.score is None else f"{hit.score:7.4f}{match_column(hit.match)}  "

@@ -122,10 +122,14 @@ def index(
         if features is not None and len(photos) != 1:
             raise ConfigError("--features holds the regions of one folder: give that folder as PHOTOS")
         named = model or (before.model if before else DEFAULT_MODEL)
+        if model and Path(model).is_dir():  # also where a worker looks for it
+            named = str(Path(model).absolute())
         folder = to_path(photos[0]).absolute() if photos else Path()
         load = partial(_finder, named, detector, regions, features and features.absolute(), folder)
     if profile and cluster is not None:
         raise ConfigError("--profile tells the time of this process: leave --engine ray out")
+    if cluster is not None and device != "auto":
+        raise ConfigError(f"--device {device} is for one machine: give workers GPUs with --gpus-per-worker")
     if (include or exclude) and not photos:
         raise ConfigError("--include and --exclude are for folders that are named: give PHOTOS too")
     # What is missing is said before torch is imported; index_photos looks again once it has the lock.

@@ -50,6 +50,8 @@ def serve(
         raise ConfigError(f"--device {device} is for one machine: shards score on CPUs, leave it out")
     if cluster is not None and cluster.workers:
         raise ConfigError("--workers is for extracting and indexing: say --shards instead")
+    if cluster is not None and cluster.gpus:
+        raise ConfigError("--gpus-per-worker is for extracting and indexing: shards score on CPUs, leave it out")
     Settings.read(index)  # before torch is imported
     try:
         from han_retrieval.serve import SearchService, check_access, listen

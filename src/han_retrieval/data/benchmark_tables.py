@@ -15,10 +15,8 @@ from han_retrieval.data.builder import DatasetBuilder
 from han_retrieval.data.columns import image_column
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto
-from han_retrieval.data.parquet import ParquetPhotos, opened, shards, split_of_file
+from han_retrieval.data.parquet import ParquetPhotos, opened, shards, split_of_file, table_kind
 from han_retrieval.errors import DataError
-
-_KINDS = {"corpus": "corpus", "query": "query", "queries": "query", "qrels": "qrels"}
 
 
 class _Tables:
@@ -28,13 +26,13 @@ class _Tables:
 
     def recognises(self, source: Path) -> bool:
         """A folder with a Parquet file of relevance (qrels) in it or in its folders."""
-        return source.is_dir() and "qrels" in map(_kind, shards(source, ".parquet"))
+        return source.is_dir() and "qrels" in map(table_kind, shards(source, ".parquet"))
 
     def read(self, source: Path) -> CaptionedPhotos:
         """The photos in the order of their table, with their captions in the order of the qrels."""
         files: dict[str, list[Path]] = defaultdict(list)
         for path in shards(source, ".parquet") if source.is_dir() else ():
-            files[_kind(path)].append(path)
+            files[table_kind(path)].append(path)
         if missing := [kind for kind in ("corpus", "query", "qrels") if not files[kind]]:
             raise DataError(f"{source}: expected {self.description}; there is no {' and no '.join(missing)}")
         images = {kind: _image(files[kind][0]) for kind in ("corpus", "query")}
@@ -72,11 +70,6 @@ def _dataset(
             for caption in captions.get(photo_id, ()):
                 builder.caption(photo_id, caption)
     return builder.finish()
-
-
-def _kind(path: Path) -> str:
-    """The table that a file is of, by its folder or its name; "" for another."""
-    return _KINDS.get(path.parent.name) or _KINDS.get(path.name.partition("-")[0].removesuffix(".parquet"), "")
 
 
 def _image(path: Path) -> str | None:

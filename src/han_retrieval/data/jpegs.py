@@ -10,6 +10,7 @@ from typing import IO
 from PIL import Image, ImageChops
 
 from han_retrieval.errors import DataError
+from han_retrieval.parsing import read_at_most
 
 _MOST_SCANS = 100  # a progressive photo has about ten, and each takes as long as the photo is large
 _MOST_BYTES = 2**28  # of files that are looked at in detail
@@ -93,7 +94,7 @@ def _decode(data: bytes, shrink_to: tuple[int, int] | None) -> Image.Image:
 
 def _content(file: IO[bytes]) -> bytes:
     file.seek(0)
-    data = file.read(_MOST_BYTES + 1)
+    data = bytes(read_at_most(file, _MOST_BYTES + 1))
     if len(data) > _MOST_BYTES:
         raise DataError(f"a broken JPEG of more than {_MOST_BYTES:,} bytes")
     return data

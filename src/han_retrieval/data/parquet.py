@@ -34,6 +34,14 @@ _ROWS_AT_ONCE = 4096
 _BUFFER = 2**20  # of a column that is read; without it, a whole row group is
 
 
+_TABLES = {"corpus": "corpus", "query": "query", "queries": "query", "qrels": "qrels"}
+
+
+def table_kind(path: Path) -> str:
+    """The table of a benchmark that a file is of, by its folder or its name; "" for another."""
+    return _TABLES.get(path.parent.name) or _TABLES.get(path.name.partition("-")[0].removesuffix(".parquet"), "")
+
+
 class _Parquet:
     """See ``DatasetAdapter``."""
 
@@ -42,11 +50,7 @@ class _Parquet:
     def recognises(self, source: Path) -> bool:
         """A Parquet file, or a folder with some in it or in its folders, but for lists and a benchmark's tables."""
         files = shards(source, ".parquet")
-        return (
-            bool(files)
-            and not has_paths(source)
-            and not any("qrels" in (path.parent.name, path.name.split("-")[0]) for path in files)
-        )
+        return bool(files) and not has_paths(source) and "qrels" not in map(table_kind, files)
 
     def read(self, source: Path) -> CaptionedPhotos:
         """The photos in the order of the files' names and of their rows."""

@@ -182,6 +182,7 @@ class Evidence:
 
         Raises:
             DataError: There is no photo, it or the font cannot be read, or the picture cannot be written.
+            StoreError: The page cannot be written.
         """
         from han_retrieval.evidence.draw import draw_evidence
 

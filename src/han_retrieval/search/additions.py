@@ -13,6 +13,7 @@ from contextlib import closing
 
 from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, reason_without
 from han_retrieval.errors import DataError, HANError
+from han_retrieval.process import interrupts_wait
 from han_retrieval.regions.extraction import progress_bar
 from han_retrieval.search.files import EncodedFile, EncodeFiles
 from han_retrieval.search.rows import PhotoFile, PhotoRow
@@ -149,7 +150,7 @@ class Additions:
         self._changed.add(photo_id)
 
     def _commit(self) -> None:
-        with stage("write"):
+        with stage("write"), interrupts_wait():  # what was encoded is either in the table or here
             self._write()
 
     def _write(self) -> None:

@@ -87,7 +87,7 @@ def distil(
             f"{len(drawn)} photos with regions and {len(chosen)} sentences are too few to learn from: take at least "
             f"{2 * TOP + 1} and {2 * TOP}"
         )
-    pooling = MeanPooling(model.config.joint_size)
+    pooling = MeanPooling()
     ids, lines = [photo.id for photo in drawn], [caption for _, caption in chosen]
     encoded = encode_photos(model, store, ids, progress=progress)
     vectors = torch.cat([pooling.images(*each).float().cpu() for each in encoded])  # (I, d)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -11,10 +12,11 @@ import torch
 from PIL import Image
 
 from han_retrieval.data import open_photo, upright_rgb
+from han_retrieval.data.url_path import UrlPath, is_url
 from han_retrieval.errors import DataError, ModelError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, Matcher, model_folder
-from han_retrieval.objects import is_remote
+from han_retrieval.objects import is_remote, to_path
 from han_retrieval.regions import Detector, Regions, detector_for
 from han_retrieval.search.calibration import Calibration
 from han_retrieval.search.maker import LazyDetector
@@ -171,7 +173,7 @@ class Index(IndexReader):
         Raises:
             ModelError: The model is not where it was, or the file cannot be read.
         """
-        assert self.model is not None  # loaded with it
+        _ = self.model  # it is loaded with it
         return self._calibration
 
     @property
@@ -180,7 +182,7 @@ class Index(IndexReader):
         fingerprint = self.made_by.detector
         if self._detector is None or self._detector.fingerprint != fingerprint:
             name, size = self._detector_name, self.model.config.region_size
-            folder = model_folder(self.settings.model)
+            folder = model_folder(self._folder or self.settings.model)
             self._detector = LazyDetector(fingerprint, size, lambda: detector_for(fingerprint, name=name, model=folder))
         return self._detector
 
@@ -318,9 +320,16 @@ class Index(IndexReader):
         return part if part.photo is None else replace(part, photo=self._row_or_regions(part.photo))
 
     def _row_or_regions(self, photo: str | Path | Image.Image | int | Regions | PhotoWithRegions) -> int | Regions:
-        if isinstance(photo, int | Regions):
+        if isinstance(photo, Integral):  # also of NumPy, as of ``filter``
+            return int(photo)
+        if isinstance(photo, Regions):
             return photo
-        if isinstance(photo, str | Path) or is_remote(photo):
+        if isinstance(photo, UrlPath) or (isinstance(photo, str) and is_url(photo) and not is_remote(to_path(photo))):
+            row = self.named(str(photo))
+            if row is not None:
+                return row
+            image = open_photo(UrlPath(str(photo)))
+        elif isinstance(photo, str | Path) or is_remote(photo):
             row = self.find(from_home(photo))
             if row is not None:
                 return row
@@ -330,5 +339,6 @@ class Index(IndexReader):
         elif isinstance(photo, Image.Image):
             image = upright_rgb(photo)
         else:
+            assert not isinstance(photo, int)  # which are Integral
             return photo.regions
         return self.detector.detect([image])[0]

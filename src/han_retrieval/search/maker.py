@@ -120,7 +120,7 @@ class Maker:
 
     def encode(self, photos: Sequence[Image.Image]) -> list[Encoded | str]:
         """For each upright photo what the index stores, or the reason why it cannot be indexed."""
-        pooling = make_pooling(self.made_by.pooling, self.made_by.joint_size)
+        pooling = make_pooling(self.made_by.pooling)
         found = encode_photos(self.model, self.detector, photos, storage=self.made_by.storage, pooling=pooling)
         size = next((len(each.pooled) for each in found if isinstance(each, Encoded)), self.made_by.pooled_size)
         if size != self.made_by.pooled_size:

@@ -97,14 +97,13 @@ class MeanPooling:
     Dot products of these vectors order photos nearly as the model's scores do.
 
     Args:
-        joint_size: d.
         text_map: Maps a sentence's mean, if given.
     """
 
     name = "mean"  # by which an index remembers it
 
-    def __init__(self, joint_size: int, text_map: TextMap | None = None) -> None:
-        self.size, self._map = joint_size, text_map
+    def __init__(self, text_map: TextMap | None = None) -> None:
+        self._map = text_map
 
     def photos(self, batch: RegionBatch, tokens: Tensor, mask: Tensor) -> Tensor:
         """See ``Pooling.photos``."""
@@ -172,6 +171,6 @@ POOLINGS = (MeanPooling.name, TowerPooling.name)
 """How an index can choose candidates, by name; the first by default."""
 
 
-def make_pooling(name: str, joint_size: int, text_map: TextMap | None = None) -> Pooling:
-    """The pooling of this name, for tokens of ``joint_size`` numbers; the map is used where means are."""
-    return TowerPooling() if name == TowerPooling.name else MeanPooling(joint_size, text_map)
+def make_pooling(name: str, text_map: TextMap | None = None) -> Pooling:
+    """The pooling of this name; the map is used where means are."""
+    return TowerPooling() if name == TowerPooling.name else MeanPooling(text_map)

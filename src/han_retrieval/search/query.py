@@ -93,32 +93,37 @@ def parse_query(query: str) -> list[Part]:
 
     Example:
         >>> parse_query('"a dog" - 0.5 * "a leash"')
-        [Part(text='a dog', weight=1.0, photo=None), Part(text='a leash', weight=-0.5, photo=None)]
+        [Part(text='a dog', weight=1.0, photo=None, written=''),
+         Part(text='a leash', weight=-0.5, photo=None, written='')]
     """
     query, conditions = _conditions(query)
     plain = query.translate(_QUOTES).replace("−", "-")
     if conditions and not plain.strip():
+        check_parts(conditions)
         return conditions
     if not _BEGINS.match(plain):
-        return _sentence(query, plain) + conditions
+        found = _sentence(query, plain) + conditions
+        check_parts(found)
+        return found
     parts: list[Part] = []
     at = 0
     while at < len(plain):
-        found = _PART.match(plain, at)
-        if found is None or (parts and not found["sign"]):
+        match = _PART.match(plain, at)
+        if match is None or (parts and not match["sign"]):
             wanted = "a closing quotation mark" if plain.count('"') % 2 else '+ or - and a "sentence" or a photo'
             raise QueryError(
                 f"the query {shown(query)} breaks off at {shown(query[at:])}, where {wanted} should be; {_FORM}"
             )
-        weight = float(found["weight"] or 1) * (-1 if found["sign"] == "-" else 1)
-        if found["text"] is not None:
-            parts.append(Part(found["text"].strip(), weight))
+        weight = float(match["weight"] or 1) * (-1 if match["sign"] == "-" else 1)
+        if match["text"] is not None:
+            parts.append(Part(match["text"].strip(), weight))
         else:
-            (name,) = (name for name in ("quoted", "named", "path") if found[name] is not None)
-            parts.append(Part(weight=weight, photo=query[found.start(name) : found.end(name)]))
-        at = found.end()
+            (name,) = (name for name in ("quoted", "named", "path") if match[name] is not None)
+            parts.append(Part(weight=weight, photo=query[match.start(name) : match.end(name)]))
+        at = match.end()
+    parts += conditions
     check_parts(parts)
-    return parts + conditions
+    return parts
 
 
 def _conditions(query: str) -> tuple[str, list[Part]]:
@@ -196,10 +201,12 @@ def check_parts(parts: Sequence[Part]) -> None:
     """Check the weights of parts, and how long they are together.
 
     Raises:
-        QueryError: A part is both a sentence and a photo, or a photo without a name; no weight is positive, one is too
-            small or too large for float32; all sentences together have more than ``MOST_WORDS`` words, or there are
-            more than ``MOST_PHOTOS`` photos.
+        QueryError: There is no part; one is both a sentence and a photo, or a photo without a name; no weight is
+            positive, one is too small or too large for float32; all sentences together have more than ``MOST_WORDS``
+            words, or there are more than ``MOST_PHOTOS`` photos.
     """
+    if not parts:
+        raise QueryError("the query is empty")
     for part in parts:
         if part.written and (part.text or part.photo is not None):
             raise QueryError("a part of a query is a condition or has a score, not both: Part(written='lisbon')")

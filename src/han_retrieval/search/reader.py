@@ -329,7 +329,7 @@ class IndexReader(Closing):
             ModelError: The file cannot be read.
         """
         self._text_map = TextMap.read(folder, model=self.made_by.model, size=self.made_by.joint_size)
-        self.pooling = make_pooling(self.made_by.pooling, self.made_by.joint_size, self._text_map)
+        self.pooling = make_pooling(self.made_by.pooling, self._text_map)
 
     def describe(self) -> IndexSummary:
         """What the index holds, in numbers."""
@@ -355,7 +355,7 @@ class IndexReader(Closing):
         vectors = self._read_vectors(settings, dataset, ids, sound, made_by.pooled_size)
         self._dataset, self._ids, self._sound = dataset, ids, sound
         self.settings, self.made_by, self.vectors = settings, made_by, vectors
-        self.pooling = make_pooling(made_by.pooling, made_by.joint_size, self._text_map)
+        self.pooling = make_pooling(made_by.pooling, self._text_map)
         self.photos, self._photos_dataset = with_all_columns(table).combine_chunks(), None
         self._prepared = None
 

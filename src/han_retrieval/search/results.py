@@ -101,7 +101,7 @@ def make_result(
     with clock("fetch"):
         photos, regions = index.photos.take(rows).to_pylist(), index.regions(rows)
         files = [index.files(int(row)) for row in rows]
-    plain = [] if scores is None else (scores / weight).tolist()
+    plain = [] if scores is None or calibration is None else (scores / weight).tolist()
     hits = []
     for i, (row, photo, (path, *copies)) in enumerate(zip(rows, photos, files, strict=True)):
         probability, match = (None, None) if calibration is None else calibration(plain[i])

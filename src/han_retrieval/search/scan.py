@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fnmatch
-import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +127,7 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
                 "lists of photos"
             )
         if not is_text(root):
-            raise DataError(f"{each!r}: its name is not UTF-8; rename it")
+            raise DataError(f"{each!r}: {NOT_TEXT}")
         if root not in roots:
             roots.append(root)
     everywhere = list(dict.fromkeys([*known, *roots]))
@@ -196,7 +195,7 @@ def _scan(root: str, patterns: Patterns, found: Scan) -> None:
         if _fits(path, patterns.exclude) or (patterns.include and not _fits(path, patterns.include)):
             return None
         if not is_text(path):
-            found.left_out.append((os.fsencode(file).decode(errors="replace"), "its name is not UTF-8; rename it"))
+            found.left_out.append((readable(str(file)), NOT_TEXT))
             return None
         return path
 

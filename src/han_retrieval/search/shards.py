@@ -206,8 +206,8 @@ class ShardedIndex(Index):
         version = version_of(self)
         with clock("rank"):
             answers = self._ask("scores", [(version, part, score.func, what) if len(part) else None for part in parts])
-        if not answers:  # no rows
-            return rows, np.empty((1, 0), np.float32)
+        if not answers:  # no row, or those of shards that are silent
+            return super().scores(rows[:0], score, clock=clock)
         return np.concatenate([parts[each] for each in answers]), np.concatenate([*answers.values()], axis=1)
 
     def _bounds(self) -> list[tuple[int, int]]:
@@ -225,6 +225,6 @@ class ShardedIndex(Index):
         answers = self._shards.ask(method, asked)
         found = {each: answer for each, answer in enumerate(answers) if answer is not None}
         self._silent |= {each for each, given in enumerate(asked) if given is not None and each not in found}
-        if any(arguments) and not found:
+        if any(arguments) and not found and len(self._silent) == self._shards.count:
             raise Unreadable(f"{self.path}: none of its {self._shards.count} shards answers; they are being replaced")
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,8 @@ from han_retrieval.errors import StoreError
 from han_retrieval.files import leftovers, move
 from han_retrieval.objects import ObjectPath, is_remote
 from han_retrieval.search.settings import NAME as SETTINGS
-from han_retrieval.search.table import MadeBy, PhotoTable
+from han_retrieval.search.table import BROKEN_NAME, MadeBy, PhotoTable
+from han_retrieval.search.vector_index import FILE as VECTORS
 from han_retrieval.storage.locks import LOCK_NAME, READERS_NAME, forget_readers, lock_unread, locked_versions
 from han_retrieval.storage.table import KEPT
 from han_retrieval.storage.versions import is_table
@@ -18,10 +20,11 @@ from han_retrieval.storage.versions import is_table
 FIRST = "photos-1"
 _GONE = ".gone-"
 _REPLACED = "replaced"
+_NAME = re.compile(r"photos-(\d+)", re.ASCII)
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder of a new index.
+    """Make the folder of a new index; what another process may be making there is left to ``refuse_filled``.
 
     Raises:
         StoreError: It cannot be made, or holds other things.
@@ -30,13 +33,36 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir() if not entry.name.startswith(_GONE)}
         names -= {file.name for file in leftovers(path)}
+        others = sorted(names - {FIRST, SETTINGS, LOCK_NAME, READERS_NAME})
+        if FIRST in names and not is_own(path / FIRST):
+            others.insert(0, FIRST)
     except OSError as error:
         raise StoreError(f"{path}: no folder can be made there ({error.strerror})") from None
-    others = sorted(names - {FIRST, LOCK_NAME, READERS_NAME})
-    if is_table(path / FIRST) and len(PhotoTable(path / FIRST)):  # which is filled once index.json is there
-        raise StoreError(f"{path}: its index.json is gone; put it back, or index the photos into another folder")
     if others:
         raise StoreError(f"{path}: holds other things, such as {others[0]}; choose a new folder for the index")
+
+
+def refuse_filled(path: Path) -> None:
+    """Refuse a new index where there is one; this process has the lock.
+
+    Raises:
+        StoreError: Another process has just made one, or an index has lost its settings.
+    """
+    if (path / SETTINGS).exists():
+        raise StoreError(f"{path}: another process has just made an index there; give the command again")
+    if is_table(path / FIRST) and len(PhotoTable(path / FIRST)):  # which is filled once index.json is there
+        raise StoreError(f"{path}: its index.json is gone; put it back, or index the photos into another folder")
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a folder holds nothing but what Lance and this package write into a table's, which may be begun."""
+    if not folder.is_dir():
+        return False
+    own = {"data", BROKEN_NAME, VECTORS, _REPLACED}
+    if not all(each.name in own or each.name.startswith(("_", ".")) for each in folder.iterdir()):
+        return False
+    data = folder / "data"
+    return not data.is_dir() or all(file.name.endswith(".lance") or file.name[0] == "." for file in data.iterdir())
 
 
 def next_name(name: str) -> str:
@@ -51,6 +77,8 @@ def open_or_create(path: Path, made_by: MadeBy) -> PhotoTable:
         if table.made_by == made_by:
             return table
     if path.exists():
+        if not is_own(path):
+            raise StoreError(f"{path}: holds other things than a part of the index; move it elsewhere")
         _remove(path)
     return PhotoTable.create(path, made_by)
 
@@ -75,7 +103,7 @@ def remove_old(index: Path, current: str) -> None:
     for folder in index.iterdir():
         if folder.name.startswith(_GONE):
             shutil.rmtree(folder, ignore_errors=True)
-        elif folder.is_dir() and folder.name.startswith("photos-") and _number(folder.name) < _number(current):
+        elif _NAME.fullmatch(folder.name) and _number(folder.name) < _number(current) and is_own(folder):
             if is_remote(folder):
                 _remove_later(folder)
                 continue
@@ -110,5 +138,5 @@ def _remove(table: Path) -> None:
 
 
 def _number(name: str) -> int:
-    number = name.rpartition("-")[2]
-    return int(number) if number.isdigit() else 0
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else 0

@@ -25,7 +25,15 @@ from han_retrieval.search.rows import DEFAULT_STORAGE
 from han_retrieval.search.scan import Place, Scan, follow, path_of, resolve_roots, scan
 from han_retrieval.search.settings import Patterns, Settings, is_index
 from han_retrieval.search.table import PhotoTable
-from han_retrieval.search.tables import FIRST, make_folder, next_name, open_or_create, remove_begun, remove_old
+from han_retrieval.search.tables import (
+    FIRST,
+    make_folder,
+    next_name,
+    open_or_create,
+    refuse_filled,
+    remove_begun,
+    remove_old,
+)
 from han_retrieval.search.vector_index import EXACT_UP_TO
 from han_retrieval.stages import StageTimes, stage
 from han_retrieval.storage.locks import WriterLock
@@ -179,6 +187,7 @@ def _begin(out: Path, maker: Maker, follows: dict[str, Patterns], stack: ExitSta
     """The settings and the table of a new index, locked for as long as the stack is open."""
     make_folder(out)
     stack.enter_context(WriterLock(out))
+    refuse_filled(out)
     remove_old(out, FIRST)
     return Settings(table=FIRST, model=maker.name, roots=follows), open_or_create(out / FIRST, maker.made_by)
 

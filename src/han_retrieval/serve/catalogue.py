@@ -86,17 +86,27 @@ class Catalogue:
 
 
 def unchanged_file(files: tuple[PhotoFile, ...], size: int) -> Path | UrlPath | None:
-    """The first of a photo's files whose size and time are those at indexing, or None; a URL is taken to be so."""
+    """The first of a photo's files whose size and time are those at indexing, or None; a URL is taken to be so.
+
+    Raises:
+        StoreError: There is none, and object storage could not be asked.
+    """
+    away: StoreError | None = None
     for file in files:
         path = path_of((file.root, file.path))
         if isinstance(path, UrlPath):
             return path
         try:
             status = path.stat()
-        except (OSError, ValueError, StoreError):
+        except StoreError as error:
+            away = error
+            continue
+        except (OSError, ValueError):
             continue
         if (status.st_size, status.st_mtime_ns) == (size, file.mtime):
             return path
+    if away is not None:
+        raise away
     return None
 
 

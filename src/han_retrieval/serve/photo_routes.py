@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, Response
 
 from han_retrieval.data import open_file
 from han_retrieval.data.url_path import UrlPath
+from han_retrieval.errors import StoreError
 from han_retrieval.evidence import Evidence
 from han_retrieval.evidence.colours import region_colours
 from han_retrieval.objects import is_remote
@@ -43,9 +44,10 @@ def photo_routes(context: Context) -> APIRouter:
     threads = CapacityLimiter(os.cpu_count() or 1)
 
     async def jpeg(request: Request, photo_id: str, kind: str, read: Callable[[str, Where], bytes]) -> Response:
-        _, facts = known_photo(service.catalogue, photo_id)
+        catalogue = service.catalogue  # another one may take its place while this request waits
+        row, facts = known_photo(catalogue, photo_id)
         headers = {"Cache-Control": "private, max-age=604800", "ETag": f'"{photo_id}-{kind}"'}
-        path = await run_sync(_file_of, service.catalogue, photo_id, facts)
+        path = await run_sync(_file_of, catalogue, row, facts)
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         pixels = facts["width"] * facts["height"]
@@ -71,15 +73,17 @@ def photo_routes(context: Context) -> APIRouter:
         view: bool = Query(False, description="to be shown by a browser, where browsers know the file's format"),
     ) -> Response:
         """The photo's file as it is, to download or to view."""
-        _, facts = known_photo(service.catalogue, photo_id)
-        path = await run_sync(_file_of, service.catalogue, photo_id, facts)
+        catalogue = service.catalogue
+        row, facts = known_photo(catalogue, photo_id)
+        path = await run_sync(_file_of, catalogue, row, facts)
         return await run_sync(_whole_file, path, _SHOWN.get(path.suffix.lower()) if view else None)
 
     @router.get("/api/photos/{photo_id}")
     async def facts(photo_id: str) -> PhotoDetails:
         """Path, date, camera and size of a photo."""
-        row, facts = known_photo(service.catalogue, photo_id)
-        path, *copies = (str(path_of((file.root, file.path))) for file in service.catalogue.files(row))
+        catalogue = service.catalogue
+        row, facts = known_photo(catalogue, photo_id)
+        path, *copies = (str(path_of((file.root, file.path))) for file in catalogue.files(row))
         return PhotoDetails(**{**facts, "name": facts["path"], "path": path, "copies": copies})
 
     @router.get("/api/photos/{photo_id}/evidence")
@@ -111,10 +115,11 @@ def known_photo(catalogue: Catalogue, photo_id: str) -> tuple[int, dict[str, Any
     return row, catalogue.facts(row)
 
 
-def _file_of(catalogue: Catalogue, photo_id: str, facts: dict[str, Any]) -> Where:
-    row = catalogue.row(photo_id)
-    assert row is not None
-    path = unchanged_file(catalogue.files(row), facts["size"])
+def _file_of(catalogue: Catalogue, row: int, facts: dict[str, Any]) -> Where:
+    try:
+        path = unchanged_file(catalogue.files(row), facts["size"])
+    except StoreError as error:
+        raise HTTPException(503, str(error)) from None
     if path is None:
         raise HTTPException(
             410, f"{facts['path']}: gone or changed since it was indexed; update the index with `han index --out`"

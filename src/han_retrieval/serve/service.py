@@ -104,24 +104,25 @@ class SearchService:
         shards: Shards | None = None,
     ) -> None:
         self._index = Index.open(index) if shards is None else ShardedIndex(index, shards)
-        # A name on the Hub becomes a folder once: refreshing looks into it every other second.
-        self._model_folder = None if model is None else model_folder(model)
-        self._device, self._detector = device, detector
+        self._named_model, self._device, self._detector = model, device, detector
         self._load_model()
         self._ranking = lru_cache(_CACHED_RANKINGS)(self._new_ranking)
         self._uploads: OrderedDict[tuple[str, str], Regions] = OrderedDict()  # by the detector and the photo
         self._checked = time.monotonic()
-        self.catalogue = self._catalogue()
+        self.catalogue = Catalogue(self._index.photos, self._names())
         self.refreshes = 0
         self.problem: str | None = None
 
-    def _catalogue(self) -> Catalogue:
-        names = self._index.region_names() if len(self._index) <= _MOST_NAMED else []
-        model = self._model
-        return Catalogue(
-            self._index.photos,
-            [name for name in names[:_NAMES] if reads_most(model, name) and reads_whole(model, name)],
-        )
+    def _names(self) -> list[str]:
+        """What the detector calls regions often and the model knows; none where that cannot be read."""
+        if len(self._index) > _MOST_NAMED:
+            return []
+        try:
+            names = self._index.region_names()[:_NAMES]
+        except HANError as error:
+            _log.warning("there are no examples of queries: %s", error)
+            return []
+        return [name for name in names if reads_most(self._model, name) and reads_whole(self._model, name)]
 
     def close(self) -> None:
         """Close the index."""
@@ -147,15 +148,18 @@ class SearchService:
             return
         self._checked = now
         try:
-            if self._index.refresh():
+            changed = self._index.refresh()
+            if changed:
                 self._ranking.cache_clear()
-                self.catalogue = self._catalogue()
+                self.catalogue = Catalogue(self._index.photos)  # the rows are others from here on, whatever fails below
                 self.refreshes += 1
             if self._index.made_by.model != self._loaded:
                 self._load_model()
             elif self._read_beside_weights():
                 self._ranking.cache_clear()
                 self.refreshes += 1
+            if changed:
+                self.catalogue = Catalogue(self._index.photos, self._names())
         except (HANError, OSError) as error:
             if str(error) != self.problem:
                 _log.warning("the index cannot be refreshed: %s", error)
@@ -207,7 +211,7 @@ class SearchService:
         found.unknown = [word for word, there in known.items() if not there]
         found.alike = spelt_alike(found.unknown, self._model.vocabulary)
         if any(is_mostly_unknown(self._model, each) for each in sentences):
-            found.knows = what_is_known(self._folder())
+            found.knows = what_is_known(self._folder)
         return found
 
     def similar(self, photo: int | Upload, page: PageRequest) -> SearchResponse:
@@ -325,12 +329,10 @@ class SearchService:
             names.append(name)
         return found, names
 
-    def _folder(self) -> Path:
-        """The model's folder."""
-        return model_folder(self._model_folder or self._index.settings.model)
-
     def _load_model(self) -> None:
-        self._model: AligningMatcher = self._index.load_model(self._model_folder, device=self._device)
+        # A name on the Hub becomes a folder once: refreshing looks into it every other second.
+        self._folder = model_folder(self._named_model or self._index.settings.model)
+        self._model: AligningMatcher = self._index.load_model(self._folder, device=self._device)
         self._loaded = self._index.made_by.model
         self._calibration: Calibration | None = None
         self._beside: tuple[object, ...] | None = None
@@ -341,7 +343,7 @@ class SearchService:
 
         Where the folder is gone, nothing is loaded. A file that is broken is read again the next time.
         """
-        folder = self._folder()
+        folder = self._folder
         found = tuple(_stamp(folder / name) for name in (CALIBRATION, TEXT_MAP))
         if found == self._beside or not folder.is_dir():
             return False
@@ -394,7 +396,7 @@ class SearchService:
         fingerprint = self._index.made_by.detector
         if (fingerprint, photo.id) not in self._uploads:
             if self._detector is None or self._detector.fingerprint != fingerprint:
-                self._detector = detector_for(fingerprint, model=model_folder(self._index.settings.model))
+                self._detector = detector_for(fingerprint, model=self._folder)
             self._uploads[fingerprint, photo.id] = self._detector.detect([photo.photo])[0]
             if len(self._uploads) > _CACHED_UPLOADS:
                 self._uploads.popitem(last=False)

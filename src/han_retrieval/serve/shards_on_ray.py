@@ -14,6 +14,8 @@ from typing import Any
 
 from han_retrieval.cluster import Cluster, connected, describe, raise_described, require_version, room_for
 from han_retrieval.errors import ConfigError, HANError
+from han_retrieval.files import from_home
+from han_retrieval.matchers import model_folder
 from han_retrieval.search.opened import Unreadable
 from han_retrieval.search.shards import Shard
 from han_retrieval.version import __version__
@@ -42,7 +44,7 @@ def shards_on_ray(
     """
     cluster = cluster or Cluster()
     with connected(cluster.address) as ray:
-        room = room_for(ray, Cluster(cpus=cluster.cpus, gpus=cluster.gpus))
+        room = room_for(ray, Cluster(cpus=cluster.cpus))
         if room < shards:
             raise ConfigError(
                 f"the cluster has room for {room} shards of {cluster.cpus:g} CPUs, not for {shards}: take fewer, or "
@@ -58,12 +60,12 @@ def shards_on_ray(
         replicas: Any = serve.deployment(
             _Replica,
             num_replicas=1,
-            ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
+            ray_actor_options={"num_cpus": cluster.cpus},
             health_check_period_s=_HEALTH_SECONDS,
             health_check_timeout_s=60.0,
             graceful_shutdown_timeout_s=1.0,
         )
-        where = str(Path(index).absolute()), model and str(Path(model).absolute())
+        where = str(from_home(index).absolute()), model and str(model_folder(model).absolute())
         targets = [
             serve.RunTarget(replicas.bind(__version__, *where, each, shards), name=name, route_prefix=None)
             for each, name in enumerate(names)

@@ -82,9 +82,7 @@ def _deletions_fault(path: Path, count: int) -> str | None:
     """Of a file of deleted rows, an Arrow file or a Roaring bitmap."""
     import pyarrow as pa
 
-    if is_remote(path):
-        return None if path.stat().st_size else "it is empty"
-    if path.suffix != ".arrow":
+    if is_remote(path) or path.suffix != ".arrow":
         return None if path.stat().st_size else "it is empty"
     try:
         with pa.OSFile(str(path)) as file:
