@@ -65,7 +65,7 @@ import json; print(json.dumps(marks))
 
 # The first search of a process that has its model, and the next ones: of photos that were not scored yet, and again.
 _PROCESS = """
-import json, sys, time
+import json, sys, threading, time
 from han_retrieval.process import tune_process
 tune_process()
 from han_retrieval.search import Index
@@ -79,7 +79,8 @@ sentences = sys.stdin.read().splitlines()
 first = timed(sentences[0])
 try:
     from han_retrieval.scoring import kernels
-    while not all(kernels._ready.values()):  # loaded in the background
+    loading = [thread for thread in threading.enumerate() if thread.name == "kernels"]
+    while not all(kernels._ready.values()) and any(thread.is_alive() for thread in loading):
         time.sleep(0.1)
 except ImportError:
     pass

@@ -9,6 +9,7 @@ and photos. Each client keeps one connection. Refused are answers with status 50
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
 import platform
 import random
@@ -82,7 +83,7 @@ def mixed_paths(sentences: Sequence[str], ids: Sequence[str]) -> list[str]:
             f"/photos/{photo_id}.jpg",
         )
     ]
-    return searches * max(1, len(others) // len(searches)) + others
+    return [*itertools.islice(itertools.cycle(searches), len(others)), *others]
 
 
 @click.command()

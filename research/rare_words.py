@@ -41,6 +41,8 @@ def main(
     counts = Counter(word for photo in photos.split("train").photos for c in photo.captions for word in tokenize(c))
     seen = [word for word, count in counts.items() if count >= 2]
     queries = _queries(photos.split(split), {word for word in seen if least <= counts[word] <= most}, limit)
+    if not hasattr(matcher.text_encoder, "embedding"):
+        raise click.ClickException(f"{model}: reads words by a language model; give a model with word embeddings")
     embedding = matcher.text_encoder.embedding.weight.detach()
     predicted = _predict(matcher, embedding.numpy(), seen, [word for _, _, word in queries], vectors)
     queries = [query for query in queries if query[2] in predicted]

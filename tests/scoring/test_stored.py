@@ -7,6 +7,7 @@ import torch
 
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.scoring import STORAGES, Collection, Tokens
+from han_retrieval.scoring.cpu import tiles
 
 
 def random_model(**options: object) -> HAN:
@@ -101,3 +102,50 @@ def test_one_item_none_and_bad_input():
     assert "1 images" in repr(model.store_images(image_tokens, region_mask))
     with pytest.raises(ValueError, match="storage must be one of"):
         model.store_images(image_tokens, region_mask, storage="float8")
+
+
+@torch.inference_mode()
+def test_a_model_in_float64_scores_what_is_stored():
+    torch.manual_seed(0)
+    model = random_model().double()
+    image_tokens, region_mask, text_tokens, word_mask = random_tokens(model.float(), 5, 3, 4, 6)
+    wanted = model.score(image_tokens, region_mask, text_tokens, word_mask)
+    images = model.double().store_images(Tokens.store(image_tokens, "float32"), region_mask)
+    found = images.scores(text_tokens[0, word_mask[0]].double())
+    assert found.dtype == torch.float64
+    assert (found - wanted[:, 0]).abs().max() < 1e-5
+
+
+@torch.inference_mode()
+def test_stored_scores_are_in_float32_whatever_is_cast_around_them():
+    torch.manual_seed(0)
+    model = random_model()
+    image_tokens, region_mask, text_tokens, word_mask = random_tokens(model, 5, 3, 4, 6)
+    words = text_tokens[0, word_mask[0]]
+    wanted = model.store_images(image_tokens, region_mask).scores(words)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model.store_images(image_tokens, region_mask).scores(words), wanted)
+
+
+@torch.inference_mode()
+def test_one_photo_and_many_captions_are_shared_out_among_threads(monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(tiles, "WORD_ROWS", 64)
+    model = random_model()
+    image_tokens, region_mask, text_tokens, word_mask = random_tokens(model, 3, 90, 4, 6)
+    parts, share = [], tiles.share
+
+    def counted(work, given):
+        parts.append(len(given))
+        return share(work, given)
+
+    monkeypatch.setattr(tiles, "share", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = model.score(image_tokens[:1], region_mask[:1], text_tokens, word_mask)
+        together = model.score(image_tokens, region_mask, text_tokens, word_mask)
+    finally:
+        torch.set_num_threads(before)
+    assert parts[0] > 2
+    assert (alone[0] - together[0]).abs().max() < 1e-6

@@ -255,8 +255,8 @@ class Matcher(nn.Module, ABC):
             word_mask: (T, n) bool, true where a word is.
             backend: "gram" (fast, the same to rounding) or "reference" (the plain forward of the formulas, d-wide, a
                 caption at a time over all images). A matcher with one way to score takes both for it.
-            precision: "bfloat16" to compute the large products of "gram" in it (one-way: k.q alone), where the
-                processor is faster in it and no gradient is asked for: scores move by some 1e-3.
+            precision: "bfloat16" to compute the large products of "gram" in it (one-way on the CPU: k.q alone), where
+                the processor is faster in it and no gradient is asked for: scores move by some 1e-3.
 
         Returns:
             (I, T) scores; a pair's does not depend on the other pairs or on padding.

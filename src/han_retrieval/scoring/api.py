@@ -56,7 +56,8 @@ def score_all_pairs(
         blocks: The rounds of attention, their weights of the same dtype.
         matching: What makes a score of the attended tokens.
         precision: "float32" for all, or "bfloat16" for the large products of float32 tokens without blocks or through
-            one (on a GPU: where words alone attend), if no gradient is asked for; all else stays in float32.
+            one (on a GPU, unless it is one-way: where words alone attend), if no gradient is asked for; all else stays
+            in float32.
         chunk_elements: Upper bound on the elements of one pair block, (m + n)^2 or m n numbers a pair, where no kernel
             for the CPU is at hand. Some forty blocks are alive at once. None: ``CPU_ELEMENTS`` or ``GPU_ELEMENTS``.
         kernels: Whether the CPU's kernels score where they can, which may have to be compiled first.
@@ -120,7 +121,9 @@ def has_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> bool:
 
 def could_have_kernel(tokens: Tensor, blocks: Sequence[AttentionBlock]) -> bool:
     """Whether kernels can score where Numba compiles; nothing is tried."""
-    return tokens.device.type == "cpu" and tokens.dtype == torch.float32 and len(blocks) <= 1
+    weights = [block.query.weight for block in blocks]
+    in_float32 = all(each.dtype == torch.float32 for each in (tokens, *weights))
+    return tokens.device.type == "cpu" and in_float32 and len(blocks) <= 1
 
 
 @functools.cache

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from han_retrieval.scoring.cpu.stored import StoredItem, StoredItems
 
 
+def _exactly() -> torch.autocast:
+    """Kernels read float32, whatever is cast around them."""
+    return torch.autocast("cpu", enabled=False)
+
+
 class Collection:
     """Images or texts that queries of the other kind are scored against.
 
@@ -70,7 +75,7 @@ class Collection:
         return len(self.mask)
 
     def __repr__(self) -> str:
-        return f"Collection({len(self)} {self.of}, {self.bytes_an_item / 1024:.0f} KiB each)"
+        return f"Collection({len(self)} {self.of})"
 
     @property
     def bytes_an_item(self) -> float:
@@ -89,7 +94,8 @@ class Collection:
         if not self._one_block:
             return None
         assert self._tokens is not None
-        return self._layout.prepare(self._tokens, self.mask, self.blocks[0], **self._kind)
+        with _exactly():
+            return self._layout.prepare(self._tokens, self.mask, self.blocks[0], **self._kind)
 
     @torch.no_grad()
     def join(self, items: Sequence[StoredItem]) -> Collection:
@@ -105,7 +111,7 @@ class Collection:
         """The items as kernels read them, laid out at the first use; None where no kernel scores them."""
         if self._one_block and self._compiled is None:
             assert self._tokens is not None
-            with torch.no_grad():
+            with torch.no_grad(), _exactly():
                 self._compiled = self._layout.build(self._tokens, self.mask, self.blocks[0], **self._kind)
             self._tokens, self._one_block = None, False
         return self._compiled
@@ -145,7 +151,8 @@ class Collection:
             images, texts = (its, mine) if self.of == "images" else (mine, its)
             scores = score_all_pairs(*images, *texts, blocks=self.blocks, matching=self.matching, kernels=self._kernels)
             return scores.flatten()
-        found = compiled.matches(query, self.matching.temperature)
+        with _exactly():
+            found = compiled.matches(query.float(), self.matching.temperature)
         every = self.mask.new_ones(len(query))
         region_mask, word_mask = (self.mask, every) if self.of == "images" else (every, self.mask)
         return self.matching.scores(found, region_mask=region_mask, word_mask=word_mask)

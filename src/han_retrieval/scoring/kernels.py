@@ -62,11 +62,11 @@ def are_ready(use: Use) -> bool:
         return _ready[use]
 
 
-def finish_loading(*, seconds: float = 10.0) -> None:
-    """Wait for kernels that are being loaded, so many seconds at most, but not for those that are being compiled."""
+def finish_loading(*, seconds: float = 10.0, compiling: bool = False) -> None:
+    """Wait for kernels that are being loaded, so many seconds at most; for those that are compiled if ``compiling``."""
     end = time.monotonic() + seconds
     for use, thread in list(_threads.items()):
-        while thread.is_alive() and use not in _compiling and time.monotonic() < end:
+        while thread.is_alive() and (compiling or use not in _compiling) and time.monotonic() < end:
             thread.join(0.02)
 
 

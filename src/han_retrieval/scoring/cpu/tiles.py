@@ -145,7 +145,8 @@ class _TiledMatches(torch.autograd.Function):
                     kept[tile.images.start, tile.words.start] = blocks
 
         tiles = _tiles(images, texts, layout)
-        share(work, tiles)
+        few = len(tiles) < torch.get_num_threads()  # as of one photo and many captions
+        share(work, [[tile] for part in tiles for tile in part] if few and not with_gradient else tiles)
         ctx.save_for_backward(*inputs)
         ctx.kernel, ctx.tiles, ctx.counts, ctx.kept, ctx.longest = kernel, tiles, counts, kept, longest
         return tuple(map(torch.from_numpy, matches))
@@ -154,6 +155,7 @@ class _TiledMatches(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *d_matches: Tensor) -> tuple[Tensor | None, ...]:
         kernel, kept = ctx.kernel, ctx.kept
+        ctx.kept = {}  # a second pass computes them anew; they would stay as long as the loss does
         images, texts = _images_and_texts(ctx.saved_tensors, ctx.counts)
         d_images = Images(*(tuple(map(torch.zeros_like, part)) for part in images))
         text_factors = None if kept else tuple(map(_interleave, texts.factors))
@@ -222,7 +224,7 @@ class _Tile(NamedTuple):
 
 
 def _tiles(images: Images, texts: Texts, layout: Layout) -> list[list[_Tile]]:
-    """Tiles by slices of images, as many slices as keep all threads busy."""
+    """Tiles by slices of images, as many slices as keep all threads busy where there are so many images."""
     I, rows = images.factors[-1].shape[:2]
     columns = texts.factors[-1].shape[1]
     threads = torch.get_num_threads()
