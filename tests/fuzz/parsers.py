@@ -304,7 +304,7 @@ PARSERS = {
     "skipped.jsonl": Parser(
         valid.text_file("skipped.jsonl", '{"photo": "a", "reason": "no photo"}', '{"photo": "b", "reason": "none"}'),
         ("skipped.jsonl",),
-        lambda folder: _read_skipped(folder, {"a", "b"}),
+        lambda folder: _read_skipped(folder),
     ),
     "run configuration": Parser(
         valid.run_config,

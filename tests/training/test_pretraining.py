@@ -51,6 +51,12 @@ def test_a_collapse_is_warned_of(tmp_path, capsys):
     assert capsys.readouterr().err.count("warning: the loss has stood at") == 1
 
 
+def test_what_it_has_no_use_for_is_refused(tmp_path):
+    with pytest.raises(HANError, match="similar_captions is for photos with captions"):
+        pretrain_text(small_config(similar_captions=0.8), PHOTOS, tmp_path / "texts", progress=False)
+    assert not (tmp_path / "texts").exists()
+
+
 def caption_pairs(photos, **changes):
     tokenizer = WordTokenizer(Vocabulary.from_sentences([caption for captions in photos for caption in captions]))
     return CaptionPairs.of(photos, tokenizer, small_config(**changes))

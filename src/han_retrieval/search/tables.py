@@ -62,7 +62,8 @@ def is_own(folder: Path) -> bool:
     if not all(each.name in own or each.name.startswith(("_", ".")) for each in folder.iterdir()):
         return False
     data = folder / "data"
-    return not data.is_dir() or all(file.name.endswith(".lance") or file.name[0] == "." for file in data.iterdir())
+    # Of a process that was killed there may be "NAME.lance#1".
+    return not data.is_dir() or all(".lance" in file.name or file.name.startswith(".") for file in data.iterdir())
 
 
 def next_name(name: str) -> str:
