@@ -93,6 +93,15 @@ def test_names_that_cannot_be_read_leave_the_photos_right(changing, monkeypatch)
         assert anew.get("/ready").status_code == 200
 
 
+def test_a_model_that_has_moved_is_followed(changing):
+    folder, web = changing
+    assert ids(web.get("/api/search", params={"q": SENTENCE}))
+    (folder / "model").rename(folder / "moved")
+    update(folder / "photos", folder / "index", folder / "moved")
+    calibrate(folder / "moved", threshold=0.1, photos=6)
+    assert web.get("/api/search", params={"q": SENTENCE}).json()["hits"][0]["probability"] is not None
+
+
 def test_a_model_of_the_hub_is_asked_for_once(changing, monkeypatch):
     folder, _ = changing
     asked = []

@@ -320,7 +320,7 @@ class Index(IndexReader):
         return part if part.photo is None else replace(part, photo=self._row_or_regions(part.photo))
 
     def _row_or_regions(self, photo: str | Path | Image.Image | int | Regions | PhotoWithRegions) -> int | Regions:
-        if isinstance(photo, Integral):  # also of NumPy, as of ``filter``
+        if isinstance(photo, int | Integral):  # also of NumPy, as of ``filter``
             return int(photo)
         if isinstance(photo, Regions):
             return photo
@@ -339,6 +339,5 @@ class Index(IndexReader):
         elif isinstance(photo, Image.Image):
             image = upright_rgb(photo)
         else:
-            assert not isinstance(photo, int)  # which are Integral
             return photo.regions
         return self.detector.detect([image])[0]

@@ -153,8 +153,9 @@ class SearchService:
                 self._ranking.cache_clear()
                 self.catalogue = Catalogue(self._index.photos)  # the rows are others from here on, whatever fails below
                 self.refreshes += 1
-            if self._index.made_by.model != self._loaded:
+            if (self._index.made_by.model, self._index.settings.model) != (self._loaded, self._loaded_from):
                 self._load_model()
+                self._ranking.cache_clear()
             elif self._read_beside_weights():
                 self._ranking.cache_clear()
                 self.refreshes += 1
@@ -331,7 +332,8 @@ class SearchService:
 
     def _load_model(self) -> None:
         # A name on the Hub becomes a folder once: refreshing looks into it every other second.
-        self._folder = model_folder(self._named_model or self._index.settings.model)
+        self._loaded_from = self._index.settings.model
+        self._folder = model_folder(self._named_model or self._loaded_from)
         self._model: AligningMatcher = self._index.load_model(self._folder, device=self._device)
         self._loaded = self._index.made_by.model
         self._calibration: Calibration | None = None

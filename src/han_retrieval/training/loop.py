@@ -43,7 +43,8 @@ class StepLoss:
         total: The scalar whose gradient the step follows.
         parts: Scalars for the log, by name, such as the terms of ``total``.
         notes: Other numbers for the log.
-        collapsed: The value of ``parts["loss"]`` when all scores are equal, for the collapse watch; None watches not.
+        collapsed: A scalar: what ``parts["loss"]`` is when all scores are equal, for the collapse watch; None watches
+            not.
         pairs: Pairs that were scored, for the speed in the log; 0 logs none.
         ranks: The ranks that share the batch. Numbers here are those of the whole batch, on each of them, and gradients
             are summed. A task that knows nothing of ranks computes each batch whole on every one.
@@ -52,7 +53,7 @@ class StepLoss:
     total: Tensor
     parts: Mapping[str, Tensor]
     notes: Mapping[str, float] = field(default_factory=dict)
-    collapsed: float | None = None
+    collapsed: Tensor | None = None
     pairs: int = 0
     ranks: Ranks = ALONE
 
@@ -158,7 +159,7 @@ def run_training(
             shown = {name: f"{value:.3f}" for name, value in parts.items()}
             bar.set_postfix(shown | {name: f"{value:,.0f}" for name, value in speed.items()}, refresh=False)
             bar.update()
-            warning = None if loss.collapsed is None else watch.see(parts["loss"], collapsed=loss.collapsed)
+            warning = None if loss.collapsed is None else watch.see(parts["loss"], collapsed=float(loss.collapsed))
             if warning and ranks.first:
                 tqdm.write(f"warning: {warning}", file=sys.stderr)
 

@@ -250,5 +250,5 @@ class TextTraining(TrainingTask[PairBatch]):
         scores = self.model.score(images, one_mask[own], ranks.gather(texts, size), other_mask)  # (b, B)
         matching = None if matching is None else matching[own].to(scores.device)
         triplet_loss = partial(soft_max_triplet_loss, margin=margin, power=power, matching=matching, ranks=ranks)
-        loss, collapsed = triplet_loss(scores), float(triplet_loss(torch.zeros_like(scores)))
+        loss, collapsed = triplet_loss(scores), triplet_loss(torch.zeros_like(scores))
         return StepLoss(loss, {"loss": loss}, notes={"power": power}, collapsed=collapsed, pairs=size**2, ranks=ranks)

@@ -269,7 +269,7 @@ class MatcherTraining(TrainingTask[Batch]):
             alignment = self.module.alignment(images, region_mask, texts, word_mask[own])
             parts["alignment"] = alignment_loss(alignment, batch.shown.to(scores.device), ranks=ranks)
             total = loss + config.alignment_weight * parts["alignment"]
-        collapsed = float(triplet_loss(torch.zeros_like(scores)))
+        collapsed = triplet_loss(torch.zeros_like(scores))
         return StepLoss(total, parts, notes={"power": power}, collapsed=collapsed, pairs=size**2, ranks=ranks)
 
     def end_epoch(self, epoch: int, state: RunState) -> EpochReport:
