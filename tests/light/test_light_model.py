@@ -22,8 +22,10 @@ def saved(folder, **options):
     vocabulary = Vocabulary((*SPECIAL_WORDS, *WORDS))
     sizes = {"region_size": 12, "vocabulary_size": len(vocabulary), "word_size": 8, "joint_size": 16}
     model = HAN(HANConfig(**sizes, **options), vocabulary=vocabulary)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
+    for name, parameter in model.named_parameters():
+        if "trained_backbone" in name:  # near what it knows, as after a training
+            parameter.data += 0.02 * torch.randn_like(parameter)
+        elif parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     return model.eval()
@@ -38,6 +40,8 @@ OPTIONS = [
     {"attention_over": "one-way"},
     {"text_encoder": "minilm"},
     {"text_encoder": "minilm", "text_layers": "last", "text_head": "linear"},
+    {"text_encoder": "minilm", "text_backbone": "layers"},
+    {"text_encoder": "minilm", "text_backbone": "trained"},
 ]
 
 

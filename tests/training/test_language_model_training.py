@@ -54,7 +54,7 @@ def test_a_saved_model_holds_what_was_trained(folder, data, tmp_path):
     assert evaluate(load_matcher(tmp_path / "again"), dataset.split("dev"), store, progress=False).rsum == before.rsum
 
 
-@pytest.mark.parametrize("options", [{}, {"text_backbone": "trained"}])
+@pytest.mark.parametrize("options", [{}, {"text_backbone": "trained"}, {"text_backbone": "layers"}])
 def test_a_stopped_run_resumes_exactly(folder, data, tmp_path, options):
     wanted = config(folder, checkpoint_minutes=EVERY_STEP, **options)
     train(wanted, *data, tmp_path / "unbroken", progress=False)
@@ -102,6 +102,23 @@ def test_a_trained_language_model_moves_at_its_own_rate(folder, data, tmp_path):
         name = "encoder.layer.0.output.dense.weight"
         moved[factor] = (state[f"text_encoder.trained_backbone.model.{name}"] - before[name]).abs().mean()
     assert 0 < 10 * moved[0.01] < moved[1.0]
+
+
+def test_layers_are_trained_and_embeddings_stay(folder, data, tmp_path):
+    train(config(folder, text_backbone="layers"), *data, tmp_path / "model", progress=False)
+    state, before = load_file(tmp_path / "model/model.safetensors"), load_file(folder / "model.safetensors")
+    prefix = "text_encoder.trained_backbone.model."
+    saved = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+    assert not [name for name in saved if name.endswith("embeddings.weight")]
+    name = "encoder.layer.0.output.dense.weight"
+    assert (saved[name] - before[name]).abs().max() > 0
+    dataset, store = data
+    model = load_matcher(tmp_path / "model")
+    name = "embeddings.word_embeddings.weight"
+    assert torch.equal(model.text_encoder.backbone.model.get_buffer(name), before[name])
+    rsum = evaluate(model, dataset.split("dev"), store, progress=False).rsum
+    model.save_pretrained(tmp_path / "again")
+    assert evaluate(load_matcher(tmp_path / "again"), dataset.split("dev"), store, progress=False).rsum == rsum
 
 
 def test_captions_are_encoded_once(folder, data, tmp_path, cache, monkeypatch):

