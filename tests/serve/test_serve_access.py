@@ -82,11 +82,25 @@ def test_the_token_in_an_address_becomes_a_cookie(guarded):
     assert "samesite=lax" in cookie.lower()
     assert TOKEN not in cookie
     assert guarded.get("/api/search", params={"q": SENTENCE}).status_code == 200  # the client keeps cookies
+    again = guarded.get("/", params={"token": TOKEN}, follow_redirects=False)
+    assert (again.status_code, again.headers["location"]) == (303, "/")  # out of the address bar
     guarded.cookies.clear()
+    name = cookie.partition("=")[0]
+    assert guarded.get("/api/photos", headers={"Cookie": f"{name}=x"}).status_code == 401
     assert guarded.get("/", params={"token": "wrong"}).status_code == 401
     address = "http://127.0.0.1:8080//evil.example/x"
     elsewhere = guarded.get(address, params={"token": TOKEN}, follow_redirects=False)
     assert elsewhere.headers["location"] == "/evil.example/x"
+
+
+def test_servers_at_two_ports_of_a_host_keep_their_cookies_apart(index, guarded):
+    with client(SearchService(index), token="another-token", loopback_only=False) as other:
+        kept = [
+            web.get("/", params={"token": token}, follow_redirects=False).headers["set-cookie"]
+            for web, token in ((guarded, TOKEN), (other, "another-token"))
+        ]
+    one, two = (each.partition("=")[0] for each in kept)
+    assert one != two
 
 
 def test_a_stranger_whose_name_points_here_gets_nothing(index):

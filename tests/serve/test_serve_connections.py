@@ -23,10 +23,11 @@ from han_retrieval.serve import Limits, SearchService, connections, create_app
 from han_retrieval.serve.connections import GuardedConnection, NoFlood, network_of
 
 BIG = 30_000_000
+PART = 60_000
 
 
 async def app(scope, receive, send):
-    """Answers /big with much, /body when it has the body, /wait when it is let go; others at once."""
+    """Answers /big with much, /parts with as much part by part, /body when it has the body; others at once."""
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
@@ -38,6 +39,8 @@ async def app(scope, receive, send):
         if message["type"] == "http.disconnect":
             return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    for _ in range(BIG // PART if scope["path"] == "/parts" else 0):
+        await send({"type": "http.response.body", "body": bytes(PART), "more_body": True})
     await send({"type": "http.response.body", "body": bytes(BIG if scope["path"] == "/big" else 10)})
 
 
@@ -113,6 +116,19 @@ def test_who_takes_no_answer_is_hung_up_on(address, monkeypatch):
                 taken += len(more)
     assert taken < BIG  # the rest was given up
     assert ask(address, "/big").status == 200
+
+
+def test_an_answer_that_is_taken_at_a_fair_speed_is_sent_whole(address):
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        connection.connect(address)
+        connection.settimeout(10)
+        connection.sendall(b"GET /parts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        taken, began = 0, time.monotonic()
+        while more := connection.recv(2**16):
+            taken += len(more)
+            time.sleep(0.02 if time.monotonic() - began < 4 else 0)  # some 3 MB a second
+    assert taken > BIG
 
 
 def test_a_body_that_comes_at_a_fair_speed_is_waited_for(address):

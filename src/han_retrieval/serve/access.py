@@ -61,6 +61,7 @@ class AccessControl:
         self._app, self._loopback_only, self._limits = app, loopback_only, limits
         self._uploads = asyncio.Semaphore(limits.uploads)
         self._digest = None if token is None else _digest(token.encode("utf-8", "surrogateescape"))
+        self._cookie = f"{COOKIE}_{(self._digest or '')[:8]}"  # servers at other ports of the same host have their own
         self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,7 +123,7 @@ class AccessControl:
         if self._guesses.too_many(network):
             return _error(headers, 429, "too many wrong tokens came from your address; try again in a minute")
         kind, _, bearer = headers.get("authorization", "").partition(" ")
-        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         shown = next((value for name, value in query if name == "token"), "") if scope["method"] == "GET" else ""
         in_headers = [_digest(bearer.strip().encode("latin-1")) if kind.lower() == "bearer" else "", cookie]
@@ -131,14 +132,14 @@ class AccessControl:
         self._guesses.add(
             network, [each for each in (*in_headers, shown and in_address) if each], right=is_known or is_new
         )
-        if is_known:
+        if is_known and not (is_new and scope["path"] == "/"):  # the page's address is not to keep the token
             return None
         if not is_new:
             return _error(headers, 401, "a token is needed: send it as Authorization: Bearer, or open /?token=")
         rest = urlencode([(name, value) for name, value in query if name != "token"])
         response = RedirectResponse("/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else ""), status_code=303)
         response.set_cookie(
-            COOKIE, _digest(shown.encode()), httponly=True, samesite="lax", secure=scope["scheme"] == "https"
+            self._cookie, _digest(shown.encode()), httponly=True, samesite="lax", secure=scope["scheme"] == "https"
         )
         return response
 

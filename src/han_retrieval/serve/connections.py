@@ -61,6 +61,11 @@ class GuardedConnection(H11Protocol):
         self._received += len(data)
         super().data_received(data)
 
+    def resume_writing(self) -> None:
+        """What waited was taken: the time for the next bytes begins."""
+        self._unsent = None
+        super().resume_writing()
+
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         self._since, self._received = self.loop.time(), 0

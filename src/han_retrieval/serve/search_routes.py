@@ -107,7 +107,7 @@ def search_routes(context: Context) -> APIRouter:
     @router.post("/captions", tags=["by a photo"])
     async def captions(
         request: Request,
-        sentences: str = Form(description="one sentence on each line"),
+        sentences: str = Form("", description="one sentence on each line"),
         photo: UploadFile | None = File(None, description="an image file"),
         id: str | None = Form(None, description="the id of a photo of the index, instead of a file"),
     ) -> CaptionsResponse:

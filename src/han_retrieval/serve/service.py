@@ -278,14 +278,14 @@ class SearchService:
         """The evidence for a photo and each sentence of a query, the scores of the query's photos, and how it fits.
 
         That is the probability that the photo is meant, and a word for it; None where that is not known. Photos are as
-        in ``search``.
+        in ``search``, but for one that was sent with it, ``photo:upload``, which is left out.
 
         Raises:
             HANError: The model knows none of the words of a part, the index lacks a photo, the query cannot be used, or
                 the photo has no boxes.
         """
         self._check_model()
-        every, names = self._parts(query, None)
+        every, names = self._parts(query, None, skip_upload=True)
         parts = scored(every)
         if not parts:
             raise QueryError("the query has nothing that a photo could show, only text:")
@@ -302,7 +302,9 @@ class SearchService:
         calibration = SentenceCalibration(self._calibration, self._model, parts[0].text, among=len(self._index))
         return pairs, photos, *calibration(pairs[0][1].score)
 
-    def _parts(self, query: str, photo: int | Upload | None) -> tuple[list[Part], list[str]]:
+    def _parts(
+        self, query: str, photo: int | Upload | None, *, skip_upload: bool = False
+    ) -> tuple[list[Part], list[str]]:
         """The parts of a query, photos being rows or regions, and the ids of these photos, "" for sentences.
 
         Raises:
@@ -315,6 +317,8 @@ class SearchService:
         found, names = [], []
         for part in parts:
             name, like = "", part.photo
+            if part.photo == UPLOAD and skip_upload:
+                continue
             if part.photo == UPLOAD and photo is not None:
                 like = self._row_or_regions(photo)
                 name = self._index.photos["id"][like].as_py() if isinstance(like, int) else photo.id  # type: ignore[union-attr]

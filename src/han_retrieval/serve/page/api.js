@@ -16,7 +16,11 @@ export async function ask(path, { params = {}, signal, body } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not respond. Is it still running?");
   }
-  const said = await answer.json().catch(() => ({}));
+  const said = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    if (answer.ok) throw new Error("The server's answer could not be read. Try again.");
+    return {};
+  });
   if (answer.ok) return said;
   const error = new Error(sentence(said.error ?? `The server responded with status ${answer.status}.`, body?.get("photo")?.name));
   throw Object.assign(error, { status: answer.status });

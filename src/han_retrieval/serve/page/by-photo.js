@@ -11,7 +11,11 @@ export class ByPhoto {
     $("file").addEventListener("change", () => this.#take($("file").files));
     $("close-photo").addEventListener("click", closed);
     $("rank").addEventListener("submit", (event) => (event.preventDefault(), this.#rank()));
-    addEventListener("paste", (event) => this.#take(event.clipboardData.files));
+    addEventListener("paste", ({ target, clipboardData: { files, types } }) => {
+      // Cells of a spreadsheet come as text and as a picture of them.
+      const isText = types.includes("text/plain") && types.includes("text/html");
+      if (!isText || !target.closest?.("input, textarea")) this.#take(files);
+    });
     let inside = 0;
     const drag = (event) => event.dataTransfer?.types.includes("Files") && !event.preventDefault();
     const show = (whether) => ($("drop").hidden = !whether);

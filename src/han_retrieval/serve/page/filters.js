@@ -47,7 +47,9 @@ export class Filters {
   }
 
   #read() {
-    const [root, folder] = $("folder").value ? JSON.parse($("folder").value) : ["", ""];
+    const { selectedIndex, value } = $("folder");
+    const { wanted } = this; // has a folder that no option stands for, such as of an old link
+    const [root, folder] = selectedIndex < 0 ? [wanted.root, wanted.folder] : value ? JSON.parse(value) : ["", ""];
     return { root, folder, since: $("since").value, until: $("until").value };
   }
 

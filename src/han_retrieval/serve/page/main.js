@@ -33,6 +33,8 @@ let withheld = []; // photos of the answer that are not shown yet
 let opening = ""; // the photo that is looked up, as the list does not have it
 let lost = ""; // what is said of the photo of the address where there is none
 let closing = false;
+let restored = null; // how far the list of an entry of the history was loaded, { shown, top }, until it is so again
+let focused = null; // what had the focus last
 
 const grid = new Grid($("grid"), {
   address: (hit) => address.write({ ...state, photo: hit.id }),
@@ -68,6 +70,8 @@ const results = new Results({
 });
 
 function change(changes, { push }) {
+  if (push) history.replaceState({ ...history.state, shown: grid.hits.length, top: scrollY }, "");
+  restored = null;
   state = { ...state, ...changes };
   address.go(state, { push });
   render();
@@ -82,12 +86,22 @@ function render() {
   byPhoto.show(state);
   const { photo, ...asked } = state;
   if (JSON.stringify(asked) !== loadedFor) load(asked);
+  else restored = null;
   if (photo && viewer.id !== photo) openPhoto(photo);
   if (!photo && viewer.id) {
     const place = grid.place(viewer.id);
     viewer.close();
     grid.focus(place);
   }
+  keepFocus();
+}
+
+// Where what had the focus is gone, a photo takes it, so that keys and screen readers do not begin anew at the top.
+function keepFocus() {
+  if (document.activeElement !== document.body || !focused || viewer.id) return;
+  if (focused.isConnected && !focused.disabled && focused.checkVisibility()) return;
+  focused = null;
+  ($("grid").querySelector("a[tabindex='0']") ?? $("message-action")).focus({ preventScroll: true });
 }
 
 function load(asked) {
@@ -122,12 +136,21 @@ function showResults(answer, isFirst) {
   showStatus(answer);
   if (viewer.id) viewer.count(placeOf(viewer.id));
   if (!grid.hits.length) showNothing(answer);
-  loadNearEnd();
+  if (!restored) loadNearEnd();
+  else if (!isWeak() && grid.hits.length < restored.shown && results.more) results.loadMore();
+  else {
+    if (withheld.length && grid.hits.length < restored.shown) showMore(withheld.splice(0));
+    scrollTo({ top: restored.top });
+    restored = null;
+  }
+  keepFocus();
 }
 
 function showMore(hits) {
+  const from = document.activeElement === $("more") ? grid.hits.length : -1;
   grid.add(hits);
   $("more").hidden = !(isWeak() && (withheld.length || results.more));
+  if (from >= 0 && $("more").hidden) grid.focus(from);
 }
 
 const isWeak = () => onlyWeak || grid.isWeak;
@@ -180,19 +203,20 @@ function order() {
 
 async function showNothing(answer) {
   const { photos, missing } = answer;
-  if (!photos) message("No photos yet", "This index is empty. Add photos with “han index PHOTOS --out INDEX”; they appear here within seconds.");
+  if (!photos) message("No photos yet", "This index is empty. Add photos with “han index PHOTOS --out INDEX”; they appear here within seconds.", "Look again", retry);
   else if (missing) message("The photos cannot be searched now", "Their server is being replaced, which takes about a minute.", "Search again", retry);
   else {
     const { root, folder, since, until } = state;
     const { title, text, action, place } = await whyNothing(answer.parts, { root, folder, since, until }, isByPhoto());
     const act = () => (place < 0 ? change({ root: "", folder: "", since: "", until: "" }, { push: true }) : parts.remove(place));
-    if (answer === answered) message(title, text, action, act);
+    if (answer === answered) message(title, text, action, act), keepFocus();
   }
 }
 
 function showFailure(error, isFirst) {
   if (!isFirst) {
     $("status").textContent = error.message;
+    $("more").hidden = !results.more;
     return;
   }
   const soon = Date.now() - typed.at < ERROR_DELAY ? ERROR_DELAY : 0;
@@ -267,7 +291,7 @@ function type() {
 
 function loadNearEnd() {
   const end = $("end").getBoundingClientRect().top;
-  if (end < innerHeight * (1 + LOAD_AHEAD) && !isWeak()) results.loadMore();
+  if (end < innerHeight * (1 + LOAD_AHEAD) && $("more").hidden) results.loadMore();
 }
 
 $("more").addEventListener("click", loadMore);
@@ -284,6 +308,7 @@ $("search").addEventListener("submit", (event) => {
   clearTimeout(typed.timer);
   typed.at = 0;
   if (matchMedia("(pointer: coarse)").matches) $("q").blur(); // the keyboard of the screen makes room for the photos
+  loadedFor = null; // the same words are searched again
   change({ q: $("q").value, photo: "" }, { push: true });
 });
 $("grid").addEventListener("leave", () => $("q").focus());
@@ -293,8 +318,10 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("scroll", loadNearEnd, { passive: true });
 addEventListener("resize", loadNearEnd, { passive: true });
+addEventListener("focusin", ({ target }) => (focused = target));
 addEventListener("popstate", () => {
   closing = false;
+  restored = history.state?.shown ? history.state : null;
   state = address.read();
   $("q").value = state.q;
   render();

@@ -37,7 +37,7 @@ export class Results {
     } catch (error) {
       if (asking !== this.asking) return;
       this.asking = null;
-      this.more = false;
+      this.more = first > 0; // which can be asked for again
       this.failed(error, first === 0);
     } finally {
       if (!this.asking) this.busy(false);

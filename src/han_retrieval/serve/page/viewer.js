@@ -25,8 +25,9 @@ export class Viewer {
     this.#swipe(moved);
     this.dialog.addEventListener("cancel", (event) => (event.preventDefault(), closed()));
     this.dialog.addEventListener("close", closed); // browsers close it themselves when Escape is pressed twice
-    this.dialog.addEventListener("keydown", (event) => {
-      if (event.target.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
+    // On the document: what had the focus may be gone with the photo before, and then keys come from its body.
+    document.addEventListener("keydown", (event) => {
+      if (!this.dialog.open || event.target.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
       const act = this.#keys(moved)[event.key];
       if (!act) return;
       event.preventDefault();
@@ -91,7 +92,7 @@ export class Viewer {
     $("zoom").setAttribute("aria-label", scale > 1 ? "Show the whole photo" : "Zoom in");
     const image = $("photo").querySelector("img");
     const address = viewed(this.hit.id, this.path ?? "");
-    if (scale === 1 || !image || !address || image.dataset.sharp || Math.max(image.width, image.height) <= LARGEST) return;
+    if (scale === 1 || !image || !address || image.dataset.sharp || Math.max(this.hit.width, this.hit.height) <= LARGEST) return;
     image.dataset.sharp = true;
     const whole = new Image();
     whole.addEventListener("load", () => (image.src = whole.src));
@@ -119,7 +120,7 @@ export class Viewer {
     const image = new Image(width, height);
     image.alt = name;
     image.style.backgroundImage = `url("${thumbnail(id)}")`; // which is cached, until the large one has loaded
-    image.addEventListener("error", () => photo.classList.add("gone"));
+    image.addEventListener("error", () => image.isConnected && photo.classList.add("gone"));
     photo.classList.remove("gone");
     this.zoom.reset();
     photo.style.setProperty("--ratio", width / height);
