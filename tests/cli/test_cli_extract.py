@@ -241,9 +241,12 @@ def test_ctrl_c_in_a_real_process(photos, tmp_path):
         from test_cli_extract import MeanColour
 
         class Slow(MeanColour):
+            calls = 0
+
             def detect(self, batch):
                 print("detecting", flush=True)
-                time.sleep(0.3)
+                self.calls += 1
+                time.sleep(30 if self.calls == 2 else 0)  # which the signal ends
                 return super().detect(batch)
 
         module.load_detector = lambda name, *, regions: Slow(name, regions)

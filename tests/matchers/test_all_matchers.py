@@ -13,6 +13,8 @@ from matchers_of_all_kinds import NAMES, SENTENCES, random_images, small_matcher
 from han_retrieval import plugins
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN, SCAN, VSE, MaxSim, Pooled, VSEInfinity, load_matcher, matcher_class
+from han_retrieval.matchers.registry import load_aligning_matcher
+from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.scoring import PRECISIONS
 
 every = pytest.mark.parametrize("name", NAMES)
@@ -97,6 +99,30 @@ def test_a_folder_that_names_no_matcher_is_a_han(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(HANError, match="not the configuration of a model"):
         load_matcher(tmp_path)
+
+
+def test_folders_of_former_versions_are_read_or_refused_in_words(tmp_path):
+    small_matcher("han", bos_eos=True).save_pretrained(tmp_path)
+    without_checksums(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["bos_eos"]
+    former = {**config, "boundary_words": True, "attention_start": 0.1, "value_start": "same", "box_geometry": False}
+    (tmp_path / "config.json").write_text(json.dumps(former))
+    assert load_matcher(tmp_path).config.bos_eos
+    (tmp_path / "config.json").write_text(json.dumps({**former, "box_geometry": True}))
+    with pytest.raises(HANError, match="box_geometry is on, which this version no longer has"):
+        load_matcher(tmp_path)
+
+
+def test_what_is_asked_for_and_is_not_there_is_said(tmp_path, monkeypatch):
+    small_matcher("vse++").save_pretrained(tmp_path)
+    with pytest.raises(HANError, match=r"a vse\+\+ model aligns no words with regions; this needs a matcher that does"):
+        load_aligning_matcher(tmp_path)
+    monkeypatch.setattr(plugins, "load", lambda kind, name: dict)
+    with pytest.raises(HANError, match="the matcher 'mine' is registered as <class 'dict'>, which is no subclass"):
+        matcher_class("mine")
+    with pytest.raises(HANError, match=r"config\.json: no such file; a model folder holds"):
+        folder_hash(tmp_path / "empty")
 
 
 @every

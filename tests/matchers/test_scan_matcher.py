@@ -54,6 +54,22 @@ def test_scores_are_the_formulas(alignment, pooling, backend):
             assert float(scores[i, t]) == pytest.approx(wanted, abs=1e-10)
 
 
+@pytest.mark.parametrize("alignment", ["words", "regions"])
+@torch.inference_mode()
+def test_photos_are_compared_by_the_formulas_too(alignment):
+    """Regions of the query attend to regions of the other photo, whichever side attends in scores."""
+    model = small_matcher("scan", alignment=alignment, pooling="lse", alignment_temperature=4.0).double()
+    regions, mask = random_regions(4, 5)
+    photos = model.encode_images(regions.double(), mask)
+    query = photos[0, mask[0]]
+    found = model.compare_images(query, photos, mask)
+    wanted = [
+        by_hand(photo[there].numpy(), query.numpy(), alignment="words", pooling="mean")
+        for photo, there in zip(photos, mask, strict=True)
+    ]
+    assert found.tolist() == pytest.approx(wanted, abs=1e-6)
+
+
 @torch.inference_mode()
 def test_evidence_is_of_the_score():
     model = small_matcher("scan", alignment_temperature=4.0)

@@ -283,8 +283,12 @@ def test_photos_are_decoded_while_the_detector_works_but_not_far_ahead(tmp_path,
         ahead: list[int]
 
         def detect(self, photos):
-            time.sleep(0.05)
-            self.ahead.append(len(opened) - sum(self.batches) - len(photos))
+            done = sum(self.batches) + len(photos)
+            deadline = time.monotonic() + 10
+            while len(opened) < min(done + 4, 20) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.05)  # in which no further one is opened
+            self.ahead.append(len(opened) - done)
             return super().detect(photos)
 
     detector = Slow()

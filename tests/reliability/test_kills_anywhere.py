@@ -30,14 +30,18 @@ def check_recovery(command, out, run) -> None:
 
 def disturb_at(command, out, places, kind: str, check) -> None:
     """Disturb the command at each of some calls, and check what it leaves."""
+    assert places
+    disturbed = 0
     for at in places:
         command.start(out)
         run = command.run(out, kind=kind, at=at)
+        disturbed += len(run.calls) >= at
         try:
             check(command, out, run)
         except AssertionError as error:
             call = run.calls[at - 1] if len(run.calls) >= at else "no call"
             raise AssertionError(f"{command.name}, {kind} at call {at} ({call}): {error}") from None
+    assert disturbed  # a run may have fewer calls than the one before, but not all of them
 
 
 @pytest.mark.usefixtures("faults")

@@ -49,6 +49,7 @@ def test_readers_see_whole_commits_of_a_new_table(command, tmp_path, name):
         assert len(now) in (len(done), len(now) // COMMIT * COMMIT)
         seen.append(len(now))
     assert writer.result()[0].code == 0
+    assert seen
     assert seen == sorted(seen)
     changing.check_done(out)
 

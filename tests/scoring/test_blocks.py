@@ -65,9 +65,10 @@ def test_every_group_has_the_gram_matrix_of_its_wide_tokens(blocks, residual, ov
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 @pytest.mark.parametrize("residual", ["query", "token"])
 @pytest.mark.parametrize("direction", ["words", "regions"])
-def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, direction):
+@pytest.mark.parametrize("over", ["both", "own", "other", "one-way"])
+def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, direction, over):
     torch.manual_seed(blocks)
-    blocks = random_blocks(blocks, residual, "both")
+    blocks = random_blocks(blocks, residual, over)
     images, mask, texts = random_tokens()
     leaves = [images.requires_grad_(), *(x.requires_grad_() for x in texts)]
     leaves += [p for block in blocks for p in block.parameters()]
@@ -83,5 +84,5 @@ def test_gradients_reach_tokens_and_weights_of_every_block(blocks, residual, dir
     o = group_items(project_terms(images.flatten(0, 1), blocks), [(I, M)])
     w = group_items(project_terms(torch.cat([x.flatten(0, 1) for x in texts]), blocks), GROUPS)
     wide = gradients(wide_gram(images, mask, text, blocks) for text in texts)
-    assert_gradients_close(gradients(joint_grams(o, mask, w, over=["both"] * len(blocks))), wide, 1e-10)
+    assert_gradients_close(gradients(joint_grams(o, mask, w, over=[over] * len(blocks))), wide, 1e-10)
     assert all(x.abs().max() > 1e-3 for x in wide[: 1 + len(texts)])  # there is something to compare

@@ -46,7 +46,10 @@ def test_texts_of_about_one_length_are_scored_together(monkeypatch):
     items = torch.randn(3, 4, 5).double(), random_mask(3, 4), torch.randint(1, 9, mask.shape), mask
     scores, gradients, widths = {}, {}, []
     prepare = single_block.prepare
-    monkeypatch.setattr(api, "_widths", lambda lengths, images: (lengths + 7) // 8 * 8)
+    widths_of = api._widths
+    assert torch.equal(widths_of(lengths, 3, on_gpu=False), lengths)
+    assert torch.equal(widths_of(lengths, api.FEW_PAIRS, on_gpu=True), lengths)
+    monkeypatch.setattr(api, "_widths", lambda lengths, images, **_: widths_of(lengths, images, on_gpu=True))
     monkeypatch.setattr(
         single_block,
         "prepare",
@@ -60,6 +63,19 @@ def test_texts_of_about_one_length_are_scored_together(monkeypatch):
     assert sorted(widths) == [4, 8, 16, 24]  # the images', and three groups of texts
     assert_close(scores["gram"], scores["reference"], 1e-10)
     assert_gradients_close(gradients["gram"], gradients["reference"], 1e-10)
+
+
+@pytest.mark.parametrize(("texts", "fits"), [(1 << 22, True), ((1 << 31) // (36 * 12) + 1, False)])
+def test_more_products_than_32_bits_count_are_left_to_torch(texts, fits):
+    images, words = (
+        single_block.PreparedItems(
+            None,  # type: ignore[arg-type]
+            single_block.Tables(*[torch.zeros(()).expand(shape)] * 9),  # as large as they say, without the memory
+            torch.zeros(side, side),
+        )
+        for shape, side in (((5, 36), 64), ((texts, 12), 16))
+    )
+    assert gpu_single_block._fits(images, words) is fits
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

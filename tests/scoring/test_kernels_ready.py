@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import portalocker
 import pytest
@@ -55,8 +57,9 @@ def test_scores_are_the_same_before_and_after(options, nothing_ready, monkeypatc
     assert len(begun) == 1
 
 
-def test_kernels_are_made_ready_in_the_background(nothing_ready, monkeypatch):
-    use = Use("images", "int8", "words", "cosine", "both")
+def test_kernels_are_made_ready_in_the_background(nothing_ready, tmp_path, monkeypatch):
+    use, mark = Use("images", "int8", "words", "cosine", "both"), tmp_path / "mark"
+    monkeypatch.setattr(kernels, "_mark", lambda use: mark)
     monkeypatch.setattr(kernels, "_compile_elsewhere", lambda use: True)
     assert not kernels.are_ready(use)
     for _ in range(1200):
@@ -64,19 +67,30 @@ def test_kernels_are_made_ready_in_the_background(nothing_ready, monkeypatch):
             break
         time.sleep(0.1)
     assert kernels.are_ready(use)
-    assert kernels._mark(use).exists()
-    # What was loaded is all that a search with such photos calls.
+    assert mark.exists()
+
+
+@pytest.mark.usefixtures("nothing_ready")
+def test_what_was_loaded_is_all_that_a_search_calls():
+    """In a process of its own, which has called nothing before."""
+    program = """if True:
+        from test_kernels_ready import compiled_functions, kernels, model_and_photos
+
+        kernels.prepare(kernels.Use("images", "int8", "words", "cosine", "both"), 1)
+        known = [set(each.signatures) for each in compiled_functions()]
+        assert all(known)
+        model, photos, mask, query = model_and_photos()
+        model.store_images(photos, mask, storage="int8").scores(query)
+        assert [set(each.signatures) for each in compiled_functions()] == known
+    """
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env=environment)
+    assert run.returncode == 0, run.stderr
+
+
+def compiled_functions():
     from han_retrieval.scoring.cpu import products, stored_kernel
 
-    compiled = products.multiply_stored.__wrapped__, stored_kernel.against_images.__wrapped__
-    known = [set(each.signatures) for each in compiled_functions(products, stored_kernel)]
-    model, photos, mask, query = model_and_photos()
-    model.store_images(photos, mask, storage="int8").scores(query)
-    assert [set(each.signatures) for each in compiled_functions(products, stored_kernel)] == known
-    assert compiled
-
-
-def compiled_functions(products, stored_kernel):
     return [
         next(cell.cell_contents for cell in each.__closure__ if hasattr(cell.cell_contents, "signatures"))
         for each in (products.multiply_stored, stored_kernel.against_images)
@@ -100,16 +114,18 @@ def test_a_server_waits_for_kernels_that_are_loaded_and_not_for_those_that_are_c
 
 def test_a_process_that_ends_ends_the_compiler(tmp_path):
     code = (
-        "import sys, threading, time\nfrom han_retrieval.scoring import kernels\n"
+        "import os, sys, threading, time\nfrom han_retrieval.scoring import kernels\n"
         "kernels.sys.executable = sys.argv[1]\n"
         "threading.Thread(target=kernels._compile_elsewhere, args=(kernels.Use(*'abcde'),), daemon=True).start()\n"
-        "time.sleep(2)\nprint('ends', flush=True)\n"
+        "deadline = time.monotonic() + 30\n"
+        "while not os.path.exists(sys.argv[2]) and time.monotonic() < deadline: time.sleep(0.05)\n"
+        "print('ends', flush=True)\n"
     )
     pid = tmp_path / "pid"
     compiler = tmp_path / "compiler"
-    compiler.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 100\n")
+    compiler.write_text(f"#!/bin/sh\necho $$ > {pid}.new; mv {pid}.new {pid}\nexec sleep 100\n")
     compiler.chmod(0o755)
-    found = subprocess.run([sys.executable, "-c", code, compiler], capture_output=True, text=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code, compiler, pid], capture_output=True, text=True, timeout=60)
     assert found.stdout == "ends\n", found.stderr
     deadline = time.monotonic() + 10
     while alive(int(pid.read_text())) and time.monotonic() < deadline:

@@ -149,3 +149,14 @@ def test_one_photo_and_many_captions_are_shared_out_among_threads(monkeypatch):
         torch.set_num_threads(before)
     assert parts[0] > 2
     assert (alone[0] - together[0]).abs().max() < 1e-6
+
+
+def test_other_queries_and_sides_are_refused():
+    model = random_model()
+    mask = torch.ones(3, 4, dtype=torch.bool)
+    photos = model.store_images(torch.nn.functional.normalize(torch.randn(3, 4, model.config.joint_size), dim=-1), mask)
+    for shape in ((0, model.config.joint_size), (2, model.config.joint_size + 1), (model.config.joint_size,)):
+        with pytest.raises(ValueError, match="a query must be"):
+            photos.scores(torch.zeros(shape))
+    with pytest.raises(ValueError, match="of must be 'images' or 'texts'"):
+        Collection(torch.zeros(1, 1, 2), mask[:1, :1], of="photos", blocks=(), matching=photos.matching)

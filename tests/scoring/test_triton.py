@@ -47,11 +47,11 @@ def random_projections(images: int, texts: int, m: int, n: int, *, residual: str
         return [project(block, x) for x in tokens], masks
 
 
-def matches(module, projections, masks, *, dtype: torch.dtype, factors=None, temperature: float = 9.0):
+def matches(module, projections, masks, *, dtype: torch.dtype, over: str = "both", temperature: float = 9.0):
     """``module.word_matches`` (T, I, n) in ``dtype``, zero where there is no word."""
     device = DEVICE if module is gpu_single_block else "cpu"
     sides = [
-        module.prepare(Projections(*(x.to(device, dtype) for x in of)), mask.to(device), factors=factors or dtype)
+        module.prepare(Projections(*(x.to(device, dtype) for x in of)), mask.to(device), factors=dtype, over=over)
         for of, mask in zip(projections, masks, strict=True)
     ]
     r = module.word_matches(*sides, temperature=temperature)
@@ -60,10 +60,11 @@ def matches(module, projections, masks, *, dtype: torch.dtype, factors=None, tem
     return r.cpu() * masks[1].unsqueeze(1)
 
 
-def assert_near(projections, masks, tolerance: float = TIGHT) -> None:
+def assert_near(projections, masks, *, over: str = "both") -> None:
     """What ``gpu_single_block`` gives in float32 are the numbers of ``single_block`` in float64."""
-    exact = matches(single_block, projections, masks, dtype=torch.float64)
-    assert (matches(gpu_single_block, projections, masks, dtype=torch.float32) - exact).abs().max() < tolerance
+    exact = matches(single_block, projections, masks, dtype=torch.float64, over=over)
+    found = matches(gpu_single_block, projections, masks, dtype=torch.float32, over=over)
+    assert (found - exact).abs().max() < TIGHT
 
 
 @pytest.fixture
@@ -91,6 +92,15 @@ def test_matches_are_those_of_single_block(images, texts, m, n, residual, kernel
     monkeypatch.setattr(gpu_single_block, "matches_from_products", None)
     torch.manual_seed(m)
     assert_near(*random_projections(images, texts, m, n, residual=residual))
+
+
+@needs_kernel
+@pytest.mark.parametrize("over", ["own", "other"])
+@torch.inference_mode()
+def test_matches_of_attention_over_one_set(over, kernel_only, monkeypatch):
+    monkeypatch.setattr(gpu_single_block, "matches_from_products", None)
+    torch.manual_seed(17)
+    assert_near(*random_projections(2, 2, 17, 5), over=over)
 
 
 @needs_kernel
@@ -149,6 +159,7 @@ def test_plan_scores_with_the_kernel(elements, kernel_only, monkeypatch):
     items = torch.randn(3, 6, 5).double(), random_mask(3, 6), torch.randint(1, 9, (4, 5)), random_mask(4, 5)
     with torch.inference_mode():
         exact = model.similarity(*items, backend="reference")
+    monkeypatch.setattr(gpu_single_block, "matches_from_products", None)  # without the kernel there is nothing
     monkeypatch.setattr(api, "has_kernel", lambda *_: False)
     monkeypatch.setattr(api, "_on_gpu", lambda tokens: True)
     if elements:

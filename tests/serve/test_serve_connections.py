@@ -218,8 +218,9 @@ def test_uploads_that_do_not_end_keep_nobody_from_searching(index):
         with contextlib.ExitStack() as stack:
             for _ in range(2):
                 stack.enter_context(socket.create_connection(address)).sendall(begins)
-            time.sleep(0.3)
-            refused = ask(address, "/api/similar", method="POST", body=b"a", headers=form)
+            deadline = time.monotonic() + 10
+            while (refused := ask(address, "/api/similar", method="POST", body=b"a", headers=form)).status != 503:
+                assert time.monotonic() < deadline  # until both are begun
             assert (refused.status, refused.getheader("retry-after")) == (503, "1")
             assert ask(address, "/api/search?q=dog").status == 200
         assert ask(address, "/api/similar", method="POST", body=b"a", headers=form).status == 400

@@ -63,11 +63,10 @@ def test_attention_without_what_is_dropped_is_torch_s_own():
 
 def test_bfloat16_trains_nearly_the_same_and_keeps_weights_whole(data, tmp_path):
     found = {}
-    for precision in ("float32", "bfloat16"):
-        train(small_config(precision=precision, epochs=1), *data, tmp_path / precision, progress=False)
-        found[precision] = newest_checkpoint(tmp_path / precision / "training")[1]
-    name = "model.image_encoder.projection.weight"
-    one, other = (tensors[name] for tensors in found.values())
+    for name, changes in {"start": {"learning_rate": 1e-12}, "whole": {}, "half": {"precision": "bfloat16"}}.items():
+        train(small_config(epochs=1, **changes), *data, tmp_path / name, progress=False)
+        found[name] = newest_checkpoint(tmp_path / name / "training")[1]
+    start, one, other = (tensors["model.image_encoder.projection.weight"] for tensors in found.values())
     assert other.dtype == torch.float32
     assert not torch.equal(one, other)
-    assert torch.allclose(one, other, atol=0.02)
+    assert (one - other).norm() < 0.3 * (one - start).norm()

@@ -202,7 +202,7 @@ def _in_torch(
     flat = text_tokens[word_mask]  # (valid words of all texts, d), so that little is spent on padding
     starts = lengths.cumsum(0) - lengths
     per_word = project(blocks[0], flat) if blocks else (flat,)
-    widths = _widths(lengths, len(region_mask)) if blocks else lengths
+    widths = _widths(lengths, len(region_mask), on_gpu=lengths.is_cuda) if blocks else lengths
     order = widths.argsort(stable=True)
     sizes, counts = (x.tolist() for x in widths.unique(return_counts=True))
     groups = list(zip(sizes, order.split(counts), strict=True))
@@ -266,9 +266,9 @@ def _factors(precision: str, *factors: Tensor) -> torch.dtype:
     return torch.bfloat16 if in_half else factors[0].dtype
 
 
-def _widths(lengths: Tensor, images: int) -> Tensor:
+def _widths(lengths: Tensor, images: int, *, on_gpu: bool) -> Tensor:
     """(T,) words that each text is given room for: its own, or with few pairs on a GPU the next multiple of 8."""
-    few = lengths.is_cuda and images * len(lengths) <= FEW_PAIRS
+    few = on_gpu and images * len(lengths) <= FEW_PAIRS
     return (lengths + 7) // 8 * 8 if few else lengths
 
 
