@@ -9,7 +9,7 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY src /src/src
 # The index's torch is for the CPU; PyPI's would bring CUDA along.
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu "/src[serve,heic]"
+    && /venv/bin/pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu "/src[serve]"
 
 FROM python:3.12-slim
 # Owned by nobody in particular, so that the container also runs with --user. Scoring kernels are compiled for the

@@ -55,6 +55,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PROJECTED = "@proj"  # behind a name: tokens in the space that a model's towers share
 GRUS = ("bigru", "gru")  # encoders that word vectors can start
 _DIFFERENCE = ("mean", "low", "high", "p")
+EPOCHS = 3
 FACTORS = (0.01, 0.1)  # of the learning rate, for a language model that is trained along
 
 
@@ -185,7 +186,7 @@ class Comparison:
 @click.option("--pretrained-text", type=FOLDER, help="A folder of `han train-text`, for --compare words.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many seeds.")
 @click.option("--only", multiple=True, metavar="SYSTEM", help="Run these systems alone, by their names in the table.")
-@click.option("--epochs", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=EPOCHS, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe, for all systems.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/frozen"), show_default=True)
 @click.option("--note", "notes", multiple=True, help="What readers must know, such as what WORDS was trained on.")
@@ -223,6 +224,7 @@ def main(
     try:
         store = RegionStore.open(features) if features else extracted(photos, eyes, out, regions=regions)
         parts = [dataset.resolve().stem, eyes, words, *["encoders"] * (compare == "words"), *overrides]
+        parts += [f"epochs={epochs}"] * (epochs != EPOCHS)
         changed = [f"Changed for all: {', '.join(overrides)}."] if overrides else []
         dev = photos.split("dev")
         comparison = Comparison(

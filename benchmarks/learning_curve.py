@@ -109,7 +109,7 @@ def main(dataset: Path, features: Path, config: Path, counts: tuple[int, ...], s
         runs = []
         for seed in range(seeds):
             folder, done = out / f"{count}-{seed}", out / f"{count}-{seed}.json"
-            changes = (f"seed={seed}", f"epochs={epochs}", f"dev_split={HELD_OUT}")
+            changes = (f"seed={seed}", f"epochs={epochs}", f"dev_split={HELD_OUT}", "dev_photos=0")
             settings = load_config(TrainingConfig, config, overrides=changes)
             made = made_by(settings, photos, store)
             found = figures_of(done, made)

@@ -116,6 +116,8 @@ def draw(real: Path, out: Path, photos: int) -> None:
         with WriterLock(out):
             table, drawn = PhotoTable(out / FIRST), Draw(source)
             started, before = time.perf_counter(), len(table)
+            if before < photos and before % ROWS_A_FILE:
+                raise click.ClickException(f"{out}: its {before:,} photos end within a block; name another folder")
             while len(table) < photos:
                 number, first = len(table) // ROWS_A_FILE, len(table)
                 table.append(rows_of(first, *drawn.block(number, min(ROWS_A_FILE, photos - first))))
@@ -229,9 +231,11 @@ def recall(out: Path, queries: Path, scores: Path, results: Path, sentences: int
         exact = np.concatenate(parts)[: len(photos)].T  # (T, N)
         model, count = photos.load_model(), exact.shape[1]
         sentences_ = pool_sentences(model, choose(queries, sentences), photos.pooling)
-        pooled = photos.vectors.take(np.arange(count))
+        pooled, has_vectors = photos.vectors.take(np.arange(count)), photos.describe().vector_index
         ways = [("exact", size, InMemory(pooled[:size])) for size in sorted({*_SIZES, count}) if size <= count]
-        for way, size, found in [*ways, *([("vector index", count, photos.vectors)] if count == len(photos) else [])]:
+        if count == len(photos) and has_vectors:
+            ways.append(("vector index", count, photos.vectors))
+        for way, size, found in ways:
             best = np.argpartition(-exact[:, :size], TOP - 1, axis=1)[:, :TOP]
             for number in (int(each) for each in numbers.split(",") if int(each) < size):
                 near = [found.nearest(query[None], number, rows=None, where=None)[0] for query in sentences_]

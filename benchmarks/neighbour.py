@@ -58,7 +58,7 @@ def extract(detector: str, photos: int) -> Step:
     draw_photos(folder / "photos", photos)
     runs: Iterator[int] = iter(range(1 << 30))
 
-    def step() -> float:
+    def step() -> float:  # of a whole command, which loads its detector
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
             options = ["--out", str(folder / f"features-{next(runs)}"), "--detector", detector, "--json"]

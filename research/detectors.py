@@ -30,6 +30,7 @@ tune_process()  # before torch is imported
 import torch  # noqa: E402
 
 from han_retrieval.data import EntitiesPhoto, open_photo, read_dataset, read_entities  # noqa: E402
+from han_retrieval.files import write_whole  # noqa: E402
 from han_retrieval.regions import RegionRow, Regions, RegionStore, load_detector  # noqa: E402
 from han_retrieval.regions.bottom_up import BottomUpDetector, load_network  # noqa: E402
 from han_retrieval.regions.choose import choose, photo_first  # noqa: E402
@@ -180,7 +181,12 @@ def train(
     options = [part for override in overrides for part in ("--set", override)]
     rows = []
     for folder in features:
-        model, results = out / folder.name, out / f"{folder.name}.json"
+        model, results, note = out / folder.name, out / f"{folder.name}.json", out / f"{folder.name}-made-by.json"
+        made_by = {"dataset": str(dataset.resolve()), "config": config.read_text(encoding="utf-8"), "set": [*overrides]}
+        made_by["detector"] = RegionStore.open(folder).fingerprint
+        if note.exists() and json.loads(note.read_text(encoding="utf-8")) != made_by:
+            raise click.ClickException(f"{results}: was made with other options or features; name another --out")
+        write_whole(note, json.dumps(made_by))
         if not results.exists():
             fixed = ["--features", str(folder), "--out", str(model), "--config", str(config), *options]
             subprocess.run([*_HAN, "train", str(dataset), *fixed, "--resume"], check=True)

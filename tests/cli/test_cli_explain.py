@@ -97,6 +97,8 @@ def test_what_cannot_be_explained_is_said_in_a_line(
     assert "nowhere.png" in refused(capsys, tmp_path / "nowhere.png", "a ball", "--model", model)
     assert "nowhere" in refused(capsys, photo, "a ball", "--model", tmp_path / "nowhere")
     assert "x.xyz" in refused(capsys, photo, "a ball", "--model", model, "--out", tmp_path / "x.xyz")
+    assert "--width is for a picture" in refused(capsys, photo, "a ball", "--width", "900")
+    assert "--font is for a picture" in refused(capsys, photo, "a ball", "--font", "x.ttf", "--out", "x.html")
     assert "no detector is called" in refused(capsys, photo, "a ball", "--model", model, "--detector", "magic")
 
 

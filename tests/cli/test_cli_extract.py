@@ -155,10 +155,12 @@ def test_features_are_imported_under_the_ids_of_a_dataset(photos, tmp_path):
         (["none"], "none: no such file or folder"),
         (["none.tsv"], "none.tsv: no such file or folder"),
         (["photos", "--format", "nonsense"], "no dataset format is called 'nonsense'"),
-        (["photos", "--split", "dev"], "no photo is in split 'dev'"),
+        (["photos", "--split", "test"], "no photo is in split 'test'"),
         (["empty"], "empty: the folder is empty"),
         (["photos", "--ids", "photos"], "--ids is for features"),
         (["photos", "--format", "bottom-up-npz", "--horizontal-flip"], "--horizontal-flip is for photos"),
+        (["photos", "--format", "bottom-up-npz", "--splits", "x.json"], "--splits is for photos"),
+        (["photos", "--format", "bottom-up-npz", "--regions", "24"], "holds features, of which all are taken"),
     ],
 )
 def test_what_the_user_can_mend_is_said(photos, tmp_path, monkeypatch, arguments, message):

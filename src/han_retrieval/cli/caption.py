@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from han_retrieval.cli.hits import match_column
 from han_retrieval.cli.json_output import print_json
@@ -13,7 +14,6 @@ from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, cpu_option, detector_options, json_option, k_option, model_option
 from han_retrieval.data import open_photo, read_sentences
 from han_retrieval.errors import DataError
-from han_retrieval.matchers.saving import DEFAULT_MODEL
 from han_retrieval.parsing import shown
 from han_retrieval.search.settings import is_index
 from han_retrieval.search.unknown import reads_most
@@ -48,7 +48,8 @@ def caption(
     from han_retrieval.search import Calibration, Index, rank_captions
 
     if is_index(captions):
-        own = None if model == DEFAULT_MODEL else model
+        is_given = click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE
+        own = model if is_given else None
         with Index.open(captions, model=own, detector=detector, device=find_device(device)) as index:
             sentences = [name for name in index.region_names() if name != PHOTO]
             matcher, finder, model = index.model, index.detector, own or index.settings.model

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.options import FOLDER, detector_options, json_option, model_option
 from han_retrieval.cli.unknown_words import name_unknown
 from han_retrieval.data import open_photo
+from han_retrieval.errors import ConfigError
 
 if TYPE_CHECKING:
     from han_retrieval.evidence import Evidence
@@ -45,6 +47,10 @@ def explain(
     For each word it prints its match (a cosine, -1 to 1), the region with its greatest alignment weight, that weight
     and the region's box.
     """
+    is_given = click.get_current_context().get_parameter_source
+    for name in ("width", "font"):
+        if is_given(name) is ParameterSource.COMMANDLINE and (out is None or out.suffix.lower() in (".html", ".htm")):
+            raise ConfigError(f"--{name} is for a picture: add --out evidence.png, or leave it out")
     picture = open_photo(photo)  # before torch is imported
     from han_retrieval.cli.detectors import find_detector
     from han_retrieval.evidence import evidence_from_regions

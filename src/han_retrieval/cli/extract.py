@@ -18,11 +18,12 @@ from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, SOURCE, engine_options, reading_options, splits_option
 from han_retrieval.cli.pace import added_in
+from han_retrieval.cli.splits import with_splits
 from han_retrieval.cluster import Cluster
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
-from han_retrieval.matchers.saving import matcher_name, model_folder
+from han_retrieval.matchers.saving import config_fields, matcher_name, model_folder
 from han_retrieval.objects import local_path, refuse_unreachable
 from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.extraction import ExtractReport
@@ -91,11 +92,12 @@ def extract(
     han extract --preview PHOTO writes no store: it draws the regions of one photo, with their names and scores.
     """
     folder = None
+    counted = click.get_current_context().get_parameter_source("regions") is ParameterSource.COMMANDLINE
     if model is not None:
-        if click.get_current_context().get_parameter_source("regions") is ParameterSource.COMMANDLINE:
-            raise ConfigError("--model says how many regions a photo has: leave --regions out")
         folder = model_folder(model).absolute()  # also where a worker looks for it
         matcher_name(folder)
+        if counted and config_fields(folder).get("detector_fingerprint"):
+            raise ConfigError("--model says how many regions a photo has: leave --regions out")
     if preview:
         for name, value in (
             ("SOURCE", source),
@@ -123,6 +125,10 @@ def extract(
                 raise ConfigError(f"{source}: holds features, and --model is for photos; leave it out")
             if horizontal_flip:
                 raise ConfigError(f"{source}: holds features, and --horizontal-flip is for photos; leave it out")
+            if splits is not None:
+                raise ConfigError(f"{source}: holds features, and --splits is for photos; leave it out")
+            if counted:
+                raise ConfigError(f"{source}: holds features, of which all are taken; leave --regions out")
             wanted = [photo.id for photo in read_dataset(ids).photos] if ids else None
             report = import_features(
                 Path(source), out, format=format_name, split=split, ids=wanted, made_by=detector, progress=True
@@ -136,7 +142,7 @@ def extract(
             for reason, count in dataset.skipped.items():
                 click.echo(f"note: {printable(reason)}: {count}", err=True)
             if split:
-                dataset = dataset.split(split)
+                dataset = with_splits(dataset).split(split)
             load = partial(_finder, detector, folder, regions=regions, horizontal_flip=horizontal_flip)
             if cluster is None:
                 report = extract_regions(dataset, load(), out, batch_size=batch_size, threads=threads, progress=True)

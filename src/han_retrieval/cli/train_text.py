@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from han_retrieval.cli.run_options import require_files, run_options, training
+from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset
 
@@ -25,7 +26,8 @@ def train_text(
     """Pre-train a text encoder on CAPTIONS, without photos; han train takes it with --set pretrained_text=OUT.
 
     CAPTIONS are datasets, of which the training split is used, or files that end in .jsonl with a line
-    {"captions": ["...", "..."]} for each photo. The configuration has the same fields as that of han train.
+    {"captions": ["...", "..."]} for each photo. The configuration has the fields of that of han train, of which those
+    of photos, backbones and vocabulary_expansion have no effect here.
     """
     require_files(config)
     if not show_config:
@@ -43,7 +45,9 @@ def train_text(
             if path.suffix == ".jsonl":
                 photos += read_captions(path)
             else:
-                photos += [photo.captions for photo in read_dataset(path).split(settings.train_split).photos]
+                photos += [
+                    photo.captions for photo in with_splits(read_dataset(path)).split(settings.train_split).photos
+                ]
         if ranks.first:
             click.echo(f"{len(photos)} photos, {sum(map(len, photos))} captions", err=True)
         pretrain_text(settings, photos, out, resume=resume, ranks=ranks)
