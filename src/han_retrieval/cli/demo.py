@@ -26,7 +26,7 @@ SENTENCES = (
     "a woman in an orange suit smiles in front of a flag",
     "a woman in a dark uniform and a white hat",
     "a red cup on a wooden table",
-    "a tall tower lit up at night",
+    "a building with a red roof near the water",
 )
 PHOTOS_A_SENTENCE = 3
 
