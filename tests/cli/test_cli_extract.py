@@ -18,6 +18,7 @@ from packed_files import image, write_parquet
 from PIL import Image
 
 from han_retrieval.cli.extract import extract
+from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.regions import Regions, RegionStore
 
@@ -160,7 +161,7 @@ def test_features_are_imported_under_the_ids_of_a_dataset(photos, tmp_path):
         (["photos", "--ids", "photos"], "--ids is for features"),
         (["photos", "--format", "bottom-up-npz", "--horizontal-flip"], "--horizontal-flip is for photos"),
         (["photos", "--format", "bottom-up-npz", "--splits", "x.json"], "--splits is for photos"),
-        (["photos", "--format", "bottom-up-npz", "--regions", "24"], "holds features, of which all are taken"),
+        (["photos", "--format", "bottom-up-npz", "--regions", "24"], "--regions is for photos"),
     ],
 )
 def test_what_the_user_can_mend_is_said(photos, tmp_path, monkeypatch, arguments, message):
@@ -193,6 +194,16 @@ def test_an_interrupt_ends_with_one_line_that_says_how_to_go_on(photos, tmp_path
     )
     assert RegionStore.open(tmp_path / "out").ids == ["0.png", "1.png"]
     assert "2 added" in han_extract(photos, "--out", tmp_path / "out").stdout
+
+
+def test_a_dataset_without_splits_has_those_of_every_verb(photos, tmp_path):
+    counts = {}
+    for split in ("train", "dev"):
+        result = han_extract(photos, "--split", split, "--out", tmp_path / split)
+        assert result.exit_code == 0, result.output
+        assert "has no splits; by a hash of the photos' ids they become" in result.stderr
+        counts[split] = len(RegionStore.open(tmp_path / split))
+    assert counts == read_dataset(photos).divided().splits
 
 
 def test_a_preview_is_a_picture_and_a_table_and_no_store(photos, tmp_path, monkeypatch):

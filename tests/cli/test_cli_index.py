@@ -198,6 +198,9 @@ def test_caption(han, finder, tmp_path):
     code, out, err = han("caption", "index", "photos/002.png")
     assert (code, out) == (2, "")
     assert "knows no word, or too few, of each of the" in err  # "thing 0" and the like
+    code, _, err = han("caption", "index", "photos/002.png", "--model", "default")  # is asked for, and is another
+    assert code == 2
+    assert "not the model that" in err
 
 
 def test_captions_of_unknown_words_are_left_out_and_named(han, finder, tmp_path):

@@ -90,7 +90,7 @@ def test_when_told_to_stop_it_finishes_what_runs_within_five_seconds(index, seco
         asking.join()
     finally:
         process.kill()
-    assert took < 15  # of 60 seconds of work; it stops after 4.5, and waits for a processor
+    assert took < 5
     assert process.returncode == 0
     assert got == [status]
     assert ("cut off" in err) == (status == 503)

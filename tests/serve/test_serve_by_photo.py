@@ -112,13 +112,16 @@ def test_no_file_of_the_server_is_looked_at(asked, index, tmp_path):
     own.write_bytes(jpeg(7))
     copy = next(path for path in (index.parent / "photos").rglob("a.jpg"))
     (tmp_path / "copy.jpg").write_bytes(copy.read_bytes())  # which find() would know by its content
-    for name in (own, tmp_path / "copy.jpg", "/etc/passwd", "upload", "gone.jpg"):
+    for name in (own, tmp_path / "copy.jpg", "/etc/passwd", "gone.jpg"):
         for route in ("/api/search", "/api/photos/{}/evidence"):
-            if name == "upload" and route != "/api/search":
-                continue  # evidence leaves the photo out that was sent with the search
             path = route.format(asked.get("/api/photos").json()["hits"][0]["id"])
             said = error(asked.get(path, params={"q": f'"a dog" + photo:"{name}"'}), 422)
             assert said.startswith("the index has no photo")
+    assert error(asked.get("/api/search", params={"q": '"a dog" + photo:upload'}), 422).startswith("the index has no")
+    # Evidence leaves the photo out that was sent with the search.
+    found = asked.get(path, params={"q": '"a dog" + photo:upload'}).json()
+    assert (len(found["parts"]), found["photos"]) == (1, [])
+    assert "nothing to show evidence for" in error(asked.get(path, params={"q": "photo:upload"}), 422)
 
 
 def test_a_photo_that_is_sent_is_a_part_of_a_query(asked, index, detector):

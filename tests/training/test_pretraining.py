@@ -7,10 +7,12 @@ import json
 import pytest
 import torch
 from damaging import without_checksums
+from PIL import Image
 from safetensors.torch import load_file
 from training_data import COLOURS, THINGS, interrupted_at, make_data, small_config
 
 from han_retrieval.cli.main import main
+from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN, load_matcher
 from han_retrieval.text import Vocabulary, WordTokenizer
@@ -175,3 +177,16 @@ def test_the_command(tmp_path, capsys):
         main(["train-text", str(lines), "--out", str(tmp_path / "more")])
     assert stopped.value.code == 2
     assert "captions.jsonl, line 2" in capsys.readouterr().err
+
+
+def test_the_command_divides_a_dataset_without_splits(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    rows = ["file,caption"]
+    for number, captions in enumerate(PHOTOS):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / f"{number}.png")
+        rows += [f'{number}.png,"{caption}"' for caption in captions]
+    (tmp_path / "photos" / "captions.csv").write_text("\n".join(rows))
+    options = ["--set", "model.word_size=8", "--set", "model.joint_size=16", "--set", "epochs=1"]
+    main(["train-text", str(tmp_path / "photos"), "--out", str(tmp_path / "texts"), *options])
+    train = read_dataset(tmp_path / "photos").divided().splits["train"]
+    assert f"{train} photos, {3 * train} captions" in capsys.readouterr().err

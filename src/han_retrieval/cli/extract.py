@@ -119,16 +119,15 @@ def extract(
     try:
         recognised = None if format_name or is_url(source) else feature_format(Path(source))
         if format_name in FEATURE_FORMATS or recognised:
-            if cluster is not None:
-                raise ConfigError(f"{source}: holds features, which are imported here; leave --engine ray out")
-            if model is not None:
-                raise ConfigError(f"{source}: holds features, and --model is for photos; leave it out")
-            if horizontal_flip:
-                raise ConfigError(f"{source}: holds features, and --horizontal-flip is for photos; leave it out")
-            if splits is not None:
-                raise ConfigError(f"{source}: holds features, and --splits is for photos; leave it out")
-            if counted:
-                raise ConfigError(f"{source}: holds features, of which all are taken; leave --regions out")
+            for name, is_given in (
+                ("--engine ray", cluster is not None),
+                ("--model", model is not None),
+                ("--horizontal-flip", horizontal_flip),
+                ("--splits", splits is not None),
+                ("--regions", counted),
+            ):
+                if is_given:
+                    raise ConfigError(f"{source}: holds features, and {name} is for photos; leave it out")
             wanted = [photo.id for photo in read_dataset(ids).photos] if ids else None
             report = import_features(
                 Path(source), out, format=format_name, split=split, ids=wanted, made_by=detector, progress=True

@@ -288,7 +288,7 @@ class SearchService:
         every, names = self._parts(query, None, skip_upload=True)
         parts = scored(every)
         if not parts:
-            raise QueryError("the query has nothing that a photo could show, only text:")
+            raise QueryError("the query has nothing to show evidence for: no sentence, and no photo of the index")
         sentences = [part for part in parts if part.photo is None]
         evidence = evidence_from_index(self._index, self._model, row, [part.text for part in sentences])
         pairs = list(zip(sentences, evidence, strict=True))
