@@ -255,7 +255,7 @@ def _chance(row: Row) -> str:
         f"{name}: {grounding['pointing'][guess]:.1f} and {grounding['iou'][guess]:.1f}"
         for guess, name in (
             ("random", "a random region"),
-            ("centre", "the photo's centre"),
+            ("centre", "the photo's centre (IoU: the whole photo)"),
             ("best", "the best region"),
         )
     )

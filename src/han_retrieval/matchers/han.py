@@ -12,7 +12,7 @@
     S     = mean of r_i                                                           pool
     L     = sum of the p-norms over rows and columns of [S_ij - S_pos + mu]_+     losses.soft_max_triplet_loss
 
-The paper fixes the structure. It publishes no sizes or temperatures, so the defaults are this project's.
+The formulas are the paper's. Sizes and temperatures are this project's choice.
 
 The model's ``forward`` scores all pairs of some images and some texts. ``AligningMatcher.score`` computes them in Gram
 space (``han_retrieval.scoring``), which gives the same numbers as ``HAN.score_text``, the formulas as they stand.

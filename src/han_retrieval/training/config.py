@@ -109,7 +109,7 @@ class BackboneConfig(BaseModel):
 class TrainingConfig(LoopConfig):
     """Everything that decides how a matcher is trained, apart from the data; unknown fields are refused.
 
-    The paper publishes no hyper-parameters; the defaults are this project's choice. An epoch takes every caption once;
+    The defaults are this project's choice, not the paper's. An epoch takes every caption once;
     a step takes ``batch_size`` captions, each of another image, and every other image of the batch is a negative.
 
     Attributes:
