@@ -74,7 +74,7 @@ class Retriever:
         model, name, folder: As given.
 
     Raises:
-        ModelError: The model was trained with another detector.
+        ModelError: The model was trained with another detector, or reads features of another size.
 
     Example:
         >>> retriever = load()
@@ -102,6 +102,11 @@ class Retriever:
                 raise ModelError(
                     f"{name or 'the model'}: was trained with the detector {trained_with!r}, not with "
                     f"{detector.fingerprint!r}; leave it out, or give that one"
+                )
+            if detector.feature_size != model.config.region_size:
+                raise ModelError(
+                    f"{name or 'the model'}: reads {model.config.region_size} numbers a region, and "
+                    f"{detector.fingerprint!r} gives {detector.feature_size}"
                 )
             self.detector = detector
 
@@ -292,14 +297,9 @@ def load(
     with _asking_the_hub(not local_files_only):
         model = load_matcher(folder).to(device)
         if isinstance(detector, str):
-            from han_retrieval.regions import detector_for, load_detector
+            from han_retrieval.matchers.detectors import find_detector
 
-            fingerprint = model.config.detector_fingerprint
-            detector = (
-                detector_for(fingerprint, name=detector, model=folder)
-                if fingerprint
-                else load_detector(detector, regions=36)
-            )
+            detector = find_detector(model.config, folder, name=detector, regions=36)
     retriever = Retriever(model, name=str(name), folder=folder, detector=detector)
     retriever._local_files_only = local_files_only
     return retriever

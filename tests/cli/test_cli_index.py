@@ -150,7 +150,7 @@ def test_probabilities_and_nothing_matches(han, tmp_path):
 
 @pytest.fixture
 def finder(monkeypatch):
-    for module in ("cli.detectors", "search.index"):
+    for module in ("matchers.detectors", "search.index"):
         monkeypatch.setattr(f"han_retrieval.{module}.detector_for", lambda fingerprint, **_: FakeDetector(fingerprint))
 
 

@@ -106,7 +106,7 @@ def test_local_files_only_is_for_what_a_model_names_too(tmp_path: Path, monkeypa
     from huggingface_hub import constants
 
     class Model:
-        config = SimpleNamespace(detector_fingerprint="fake-1-36")
+        config = SimpleNamespace(detector_fingerprint="fake-1-36", region_size=8)
 
         def to(self, device: str) -> Model:
             return self
@@ -116,10 +116,11 @@ def test_local_files_only_is_for_what_a_model_names_too(tmp_path: Path, monkeypa
     def loading(what: str, made: object) -> Callable[..., object]:
         return lambda *_, **__: asked.append(f"{what} {constants.HF_HUB_OFFLINE}") or made
 
-    detector = SimpleNamespace(fingerprint="fake-1-36")
+    detector = SimpleNamespace(fingerprint="fake-1-36", feature_size=8)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("han_retrieval.retriever.load_matcher", loading("model", Model()))
-    monkeypatch.setattr("han_retrieval.regions.detector_for", loading("detector", detector))
+    for module in ("regions", "matchers.detectors"):
+        monkeypatch.setattr(f"han_retrieval.{module}.detector_for", loading("detector", detector))
     for local in (True, False):
         assert load(tmp_path, local_files_only=local).detector is detector
         load(tmp_path, detector="fake", local_files_only=local)

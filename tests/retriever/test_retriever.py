@@ -161,6 +161,13 @@ def test_load_takes_a_folder_and_a_detector(tmp_path, monkeypatch):
         han.load(tmp_path / "silent").detector  # noqa: B018
 
 
+def test_a_detector_of_other_features_is_refused_before_it_runs():
+    longer = Halves()
+    longer.feature_size += 1
+    with pytest.raises(ModelError, match=f"numbers a region, and 'halves-1-3' gives {longer.feature_size}"):
+        Retriever(retriever().model, detector=longer)
+
+
 def test_the_package_names_what_people_use():
     assert {"load", "Retriever", "Index", "HAN", "HANConfig", "HANError"} <= set(dir(han))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

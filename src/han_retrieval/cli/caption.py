@@ -41,7 +41,7 @@ def caption(
     """
     sentences = [] if is_index(captions) else read_sentences(captions)
     picture = open_photo(photo)  # before torch is imported
-    from han_retrieval.cli.detectors import find_detector
+    from han_retrieval.matchers.detectors import find_detector
     from han_retrieval.cli.devices import find_device
     from han_retrieval.matchers import load_aligning_matcher
     from han_retrieval.regions.choose import PHOTO

@@ -52,7 +52,7 @@ def explain(
         if is_given(name) is ParameterSource.COMMANDLINE and (out is None or out.suffix.lower() in (".html", ".htm")):
             raise ConfigError(f"--{name} is for a picture: add --out evidence.png, or leave it out")
     picture = open_photo(photo)  # before torch is imported
-    from han_retrieval.cli.detectors import find_detector
+    from han_retrieval.matchers.detectors import find_detector
     from han_retrieval.evidence import evidence_from_regions
     from han_retrieval.matchers import load_matcher
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from han_retrieval.cli.detectors import find_detector
+from han_retrieval.matchers.detectors import find_detector
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, SOURCE, engine_options, reading_options, splits_option

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from han_retrieval.cli.detectors import find_detector
+from han_retrieval.matchers.detectors import find_detector
 from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable

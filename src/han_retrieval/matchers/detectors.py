@@ -1,4 +1,4 @@
-"""The detector that a command uses for a model."""
+"""The detector whose features a model reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.loading import detector_for, load_detector
 
 if TYPE_CHECKING:
-    from han_retrieval.matchers import MatcherConfig
+    from han_retrieval.matchers.base import MatcherConfig
 
 
 def find_detector(config: MatcherConfig, model: str | Path, *, name: str | None, regions: int) -> Detector:
