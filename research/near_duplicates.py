@@ -34,7 +34,7 @@ from han_retrieval.regions import RegionStore, detector_for  # noqa: E402
 from han_retrieval.search.encode import encode_regions  # noqa: E402
 from han_retrieval.search.near_duplicates import NEAR_DUPLICATE, photo_similarity  # noqa: E402
 
-THRESHOLDS = (0.8, 0.85, 0.9, 0.925, 0.95, 0.975)
+THRESHOLDS = (0.8, 0.85, 0.88, 0.9, 0.95)
 _AT_ONCE = 250
 
 

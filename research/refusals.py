@@ -7,9 +7,9 @@ words shuffled. So do captions of the training split of OTHER, and sentences tha
 words in six languages. A search is answered unless it says that nothing matches.
 
 With --read, the same captions also search photos by what people wrote about them: a photo's score is the greatest
-cosine between the language model's vectors of the caption and of the photo's other captions. A search is then answered
-from the score on that leaves 95 % of those that find their photo. It is what a model could do that sees all that people
-say of a photo.
+cosine between the vectors that the language model, before it was trained along, has of the caption and of the photo's
+other captions. A search is then answered from the score on that leaves 95 % of those that find their photo. It is what
+a model could do that sees all that people say of a photo.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from han_retrieval.matchers import AligningMatcher, load_aligning_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.search.calibration import SHOWN
 from han_retrieval.search.unknown import reads_most
+from han_retrieval.text.encoder import make_text_encoder
 from han_retrieval.text.language_model import LanguageModel
 from research.calibration import dev_captions, read_calibration
 
@@ -159,21 +160,30 @@ class Searches(NamedTuple):
 
 def read_scores(matcher: AligningMatcher, written: Sequence[Sequence[str]], captions: Sequence[str]) -> np.ndarray:
     """(I, T) greatest cosines of sentence vectors, of captions and what is written about each photo, without itself."""
-    asked = _vectors(matcher, captions)
+    encoder = _as_it_was(matcher)
+    asked = _vectors(matcher, encoder, captions)
     scores = np.empty((len(written), len(captions)), np.float32)
     for row, texts in enumerate(written):
         is_other = np.array([[text != caption for caption in captions] for text in texts])
-        scores[row] = np.where(is_other, _vectors(matcher, texts) @ asked.T, -1).max(0)
+        scores[row] = np.where(is_other, _vectors(matcher, encoder, texts) @ asked.T, -1).max(0)
     return scores
 
 
-@torch.inference_mode()
-def _vectors(matcher: AligningMatcher, sentences: Sequence[str]) -> np.ndarray:
-    """The language model's own vectors (T, P) of sentences, of length 1."""
-    if not isinstance(matcher.text_encoder, LanguageModel):
+def _as_it_was(matcher: AligningMatcher) -> LanguageModel:
+    """The matcher's language model before it was trained along."""
+    encoder = make_text_encoder(
+        matcher.config.text_encoder, matcher.config.model_copy(update={"text_backbone": "frozen"})
+    )
+    if not isinstance(encoder, LanguageModel):
         raise HANError("--read needs a model whose text encoder is a language model, such as default")
+    return encoder.eval()
+
+
+@torch.inference_mode()
+def _vectors(matcher: AligningMatcher, encoder: LanguageModel, sentences: Sequence[str]) -> np.ndarray:
+    """The language model's own vectors (T, P) of sentences, of length 1."""
     parts = [sentences[first : first + 100] for first in range(0, len(sentences), 100)]
-    vectors = torch.cat([matcher.text_encoder.pooled(*matcher.words(part)) for part in parts])
+    vectors = torch.cat([encoder.pooled(*matcher.words(part)) for part in parts])
     return functional.normalize(vectors, dim=1).numpy()
 
 

@@ -41,9 +41,9 @@ def caption(
     """
     sentences = [] if is_index(captions) else read_sentences(captions)
     picture = open_photo(photo)  # before torch is imported
-    from han_retrieval.matchers.detectors import find_detector
     from han_retrieval.cli.devices import find_device
     from han_retrieval.matchers import load_aligning_matcher
+    from han_retrieval.matchers.detectors import find_detector
     from han_retrieval.regions.choose import PHOTO
     from han_retrieval.search import Calibration, Index, rank_captions
 

@@ -52,9 +52,9 @@ def explain(
         if is_given(name) is ParameterSource.COMMANDLINE and (out is None or out.suffix.lower() in (".html", ".htm")):
             raise ConfigError(f"--{name} is for a picture: add --out evidence.png, or leave it out")
     picture = open_photo(photo)  # before torch is imported
-    from han_retrieval.matchers.detectors import find_detector
     from han_retrieval.evidence import evidence_from_regions
     from han_retrieval.matchers import load_matcher
+    from han_retrieval.matchers.detectors import find_detector
 
     matcher = load_matcher(model)
     finder = find_detector(matcher.config, model, name=detector, regions=regions)

@@ -13,7 +13,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from han_retrieval.matchers.detectors import find_detector
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
 from han_retrieval.cli.options import FOLDER, SOURCE, engine_options, reading_options, splits_option
@@ -23,6 +22,7 @@ from han_retrieval.cluster import Cluster
 from han_retrieval.data import open_photo, read_dataset, with_splits_of
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
+from han_retrieval.matchers.detectors import find_detector
 from han_retrieval.matchers.saving import config_fields, matcher_name, model_folder
 from han_retrieval.objects import local_path, refuse_unreachable
 from han_retrieval.regions.detector import Detector

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from han_retrieval.matchers.detectors import find_detector
 from han_retrieval.cli.devices import device_option, find_device
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
@@ -20,6 +19,7 @@ from han_retrieval.cli.pace import added_in
 from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.files import from_home
+from han_retrieval.matchers.detectors import find_detector
 from han_retrieval.matchers.saving import DEFAULT_MODEL, model_folder
 from han_retrieval.objects import to_path
 from han_retrieval.regions.loading import detector_for

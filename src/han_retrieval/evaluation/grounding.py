@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from han_retrieval.data import overlapping, to_stored_size
 from han_retrieval.errors import DataError, StoreError
 from han_retrieval.evaluation.protocols import check_regions
 from han_retrieval.evaluation.scores import evaluating
+from han_retrieval.progress import progress_bar
 from han_retrieval.text import tokenize_each
 from han_retrieval.text.tokenizer import check_words
 
@@ -91,7 +91,7 @@ def ground(
     types: list[Sequence[str]] = []
     with evaluating(model):
         photos = [annotations[name] for name in ids if name in annotations]
-        for photo in tqdm(photos, desc="grounding phrases", unit="photo", disable=not progress):
+        for photo in progress_bar(photos, desc="grounding phrases", unit="photo", show=progress):
             counts["phrases of photos not in the split"] -= _phrase_count(photo)
             if photo.id not in store:
                 counts["phrases of photos not in the features"] += _phrase_count(photo)

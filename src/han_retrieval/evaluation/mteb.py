@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.evaluation.scores import can_read, evaluating, score_all
 from han_retrieval.matchers import hub
+from han_retrieval.progress import progress_bar
 from han_retrieval.text.tokenizer import MOST_WORDS
 from han_retrieval.weights import tensor_bytes
 
@@ -145,7 +145,7 @@ class SearchModel:
         places: list[int] = []
         found: list[Regions] = []
         done = 0
-        with tqdm(total=len(photos), desc="scoring photos", unit="photo", disable=not show) as bar:
+        with progress_bar(total=len(photos), desc="scoring photos", unit="photo", show=show) as bar:
             for some in photos.iter(batch_size=_DECODED_AT_ONCE):
                 images = [upright_rgb(image) for image in some["image"]]
                 for regions in self.retriever.detector.detect(images):

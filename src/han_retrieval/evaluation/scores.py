@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from han_retrieval.errors import ModelError, QueryError, StoreError
+from han_retrieval.progress import progress_bar
 from han_retrieval.text import tokenize
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def encode_photos(
         DataError: The model takes of photos what the store does not have.
     """
     encoded = []
-    with evaluating(model), tqdm(total=len(ids), desc="encoding photos", unit="photo", disable=not progress) as bar:
+    with evaluating(model), progress_bar(total=len(ids), desc="encoding photos", unit="photo", show=progress) as bar:
         for start in range(0, len(ids), batch):
             regions = store.batch(ids[start : start + batch])
             empty = (~regions.mask.any(1)).nonzero()
@@ -105,7 +105,7 @@ def score_all(
     sentence_ids = sentences if sentence_ids is None else sentence_ids
     scores = np.empty((len(photo_ids), len(sentences)), dtype=np.float32)
     order = np.argsort([len(tokenize(sentence)) for sentence in sentences], kind="stable")
-    bar = tqdm(total=scores.size, desc="scoring pairs", unit="pair", unit_scale=True, disable=not progress)
+    bar = progress_bar(total=scores.size, desc="scoring pairs", unit="pair", unit_scale=True, show=progress)
     with evaluating(model), bar:
         for start in range(0, len(order), 2 * batch):  # a photo's tokens are projected again for each of these
             columns = order[start : start + 2 * batch]

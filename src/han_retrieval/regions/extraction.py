@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
@@ -31,6 +30,7 @@ from han_retrieval.data.files import NOT_TEXT, field, readable
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.files import write_whole
 from han_retrieval.parsing import read_json_lines
+from han_retrieval.progress import progress_bar
 from han_retrieval.regions.detector import Detector, detect_whole, size_needed
 from han_retrieval.regions.regions import Regions
 from han_retrieval.regions.rows import RegionRow
@@ -39,7 +39,6 @@ from han_retrieval.storage.failures import writing
 
 if TYPE_CHECKING:
     from PIL import Image
-    from tqdm import tqdm
 
 _ROWS_A_COMMIT = 256
 _SECONDS_A_COMMIT = 20.0
@@ -119,7 +118,12 @@ def extract_with(
         earlier = {name: listed[name] for photo in wanted if (name := _name(photo)) in listed}
         try:
             with (
-                progress_bar(total=len(dataset), initial=already_there, show=progress) as bar,
+                progress_bar(
+                    total=len(dataset),
+                    initial=already_there,
+                    unit=" photos",
+                    show=progress and already_there < len(dataset),
+                ) as bar,
                 Commits(store) as commits,
                 closing(find(wanted)) as batches,
             ):
@@ -184,21 +188,6 @@ class Commits:
     ) -> None:
         if kind is None or issubclass(kind, HANError | KeyboardInterrupt):
             self.flush()
-
-
-def progress_bar(*, total: int | None, initial: int = 0, show: bool) -> tqdm[None]:
-    """A progress bar on stderr with photos/s and time left; a line every 30 seconds where stderr is a file.
-
-    Args:
-        total: Photos in all, or None where that is not known.
-        initial: How many of them are done already; the bar is hidden where it is all.
-        show: Whether to show the bar.
-    """
-    from tqdm import tqdm
-
-    seconds = 0.2 if sys.stderr.isatty() else 30.0
-    hidden = not show or initial == total
-    return tqdm(total=total, initial=initial, unit=" photos", mininterval=seconds, disable=hidden, file=sys.stderr)
 
 
 def _read_skipped(folder: Path) -> dict[str, str]:

@@ -19,7 +19,8 @@ from han_retrieval.data.files import is_text, readable, reading
 from han_retrieval.data.photos import PHOTO_SUFFIXES
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.objects import is_remote, to_path
-from han_retrieval.regions.extraction import Commits, ExtractReport, progress_bar
+from han_retrieval.progress import progress_bar
+from han_retrieval.regions.extraction import Commits, ExtractReport
 from han_retrieval.regions.feature_files import FEATURE_FORMATS
 from han_retrieval.regions.rows import NOT_FINITE, RegionRow
 from han_retrieval.regions.store import RegionStore
@@ -84,7 +85,7 @@ def import_features(
     already_there = matched = unmatched = 0
     with RegionStore.resume(out, fingerprint=fingerprint, feature_size=feature_size) as store:
         before = len(store)
-        with progress_bar(total=total, show=progress) as bar, Commits(store) as commits:
+        with progress_bar(total=total, unit=" photos", show=progress) as bar, Commits(store) as commits:
             for image in chain([first], images):
                 bar.update()
                 photo_id = find(image.id)

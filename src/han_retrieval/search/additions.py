@@ -14,7 +14,7 @@ from contextlib import closing
 from han_retrieval.data import PHOTO_READER, UnreadablePhotoError, reason_without
 from han_retrieval.errors import DataError, HANError
 from han_retrieval.process import interrupts_wait
-from han_retrieval.regions.extraction import progress_bar
+from han_retrieval.progress import progress_bar
 from han_retrieval.search.files import EncodedFile, EncodeFiles
 from han_retrieval.search.rows import PhotoFile, PhotoRow
 from han_retrieval.search.scan import LISTED, FileState, Place, Scan, path_of
@@ -80,7 +80,10 @@ class Additions:
         """
         last = time.monotonic()
         batches = encode(self.todo, self._files)
-        with progress_bar(total=len(self.todo), show=progress) as bar, closing(batches):
+        with (
+            progress_bar(total=len(self.todo), unit=" photos", show=progress and bool(self.todo)) as bar,
+            closing(batches),
+        ):
             try:
                 for batch in batches:
                     self._take(batch)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from han_retrieval.data import CaptionedPhotos
 from han_retrieval.errors import DataError
 from han_retrieval.evaluation.scores import encode_photos, score_all
 from han_retrieval.matchers import AligningMatcher
+from han_retrieval.progress import progress_bar
 from han_retrieval.search.pooling import MAP_PHOTOS, MAP_SENTENCES, MeanPooling, TextMap
 from han_retrieval.search.recall import pool_sentences, share_kept
 
@@ -114,7 +114,7 @@ def _fit(queries: Tensor, vectors: Tensor, scores: Tensor, temperature: float, *
     weight = (_START * torch.eye(queries.shape[1])).requires_grad_()
     bias = torch.zeros(queries.shape[1], requires_grad=True)
     optimizer = torch.optim.Adam([weight, bias], lr=_RATE)
-    for step in tqdm(range(_STEPS), desc="distilling", unit="step", disable=not progress):
+    for step in progress_bar(range(_STEPS), desc="distilling", unit="step", show=progress):
         rows = torch.randperm(len(queries), generator=random)[:_SENTENCES_A_STEP]
         columns = torch.randperm(len(vectors), generator=random)[:_PHOTOS_A_STEP]
         wanted = scores[rows][:, columns]

@@ -15,10 +15,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 from han_retrieval.errors import StoreError
 from han_retrieval.objects import ObjectPath, cache
+from han_retrieval.progress import progress_bar
 from han_retrieval.storage.hashes import file_names, manifest_path
 from han_retrieval.storage.locks import READERS_NAME, hold_version, lock_unread, locked_versions
 from han_retrieval.storage.versions import open_dataset
@@ -52,7 +51,7 @@ def copy_table(table: ObjectPath, *, progress: bool = False) -> tuple[Path, IO[s
         if held is None or size > most or not _make_room(copy, most - size):
             raise OSError(None, f"{cache.SETTING} leaves no room for its {size / 1e9:,.1f} GB")
         missing = [part for part in parts if _size(_file(copy, part, table)) != states[part].st_size]
-        for part in tqdm(missing, desc="copying", unit="file", disable=not (progress and missing)):
+        for part in progress_bar(missing, desc="copying", unit="file", show=progress and bool(missing)):
             _fetch(part, _file(copy, part, table))
         os.utime(copy)  # used now
         return copy, held

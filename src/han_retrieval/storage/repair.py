@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from han_retrieval.errors import StoreError
 from han_retrieval.files import write_whole
+from han_retrieval.progress import progress_bar
 from han_retrieval.storage import hashes
 from han_retrieval.storage.checksums import Groups, damaged_rows, has_checksums
 from han_retrieval.storage.closing import Closing
@@ -158,7 +157,7 @@ def _of_fragments(
     """Damage of the files of a version, and the number of the fragment that has the file."""
     files = hashes.read_hashes(path, dataset.version).files if hashes.is_recorded(path, dataset.version) else {}
     fragments = list(_fragments(dataset))
-    for fragment, places in tqdm(fragments, desc="checking", unit="file", disable=not progress):
+    for fragment, places in progress_bar(fragments, desc="checking", unit="file", show=progress):
         names = list(hashes.names_of(fragment.metadata))
         known = (hashes.check_file(path / name, files[name], whole=True) for name in names if name in files)
         found = next((each for each in known if each is not None), None)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from han_retrieval.caches import cache_folder
 from han_retrieval.files import leftovers, move
+from han_retrieval.progress import progress_bar
 from han_retrieval.text.tokenizer import Ids, pad_rows
 
 MOST_BYTES = 16 * 2**30
@@ -147,7 +148,7 @@ def _computed(
     encoder: FrozenEncoder, sentences: Sequence[np.ndarray], device: torch.device, progress: bool
 ) -> Iterator[np.ndarray]:
     """The tokens (rows, F) float16 of sentences, some at a time."""
-    with tqdm(total=len(sentences), desc="encoding captions", unit="caption", disable=not progress) as bar:
+    with progress_bar(total=len(sentences), desc="encoding captions", unit="caption", show=progress) as bar:
         for first in range(0, len(sentences), _AT_ONCE):
             some = sentences[first : first + _AT_ONCE]
             words, mask = pad_rows([torch.from_numpy(ids) for ids in some])

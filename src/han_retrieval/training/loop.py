@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from han_retrieval.errors import ModelError
+from han_retrieval.progress import progress_bar
 from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.training.config import LoopConfig
 from han_retrieval.training.distributed import compare_ranks
@@ -141,7 +142,9 @@ def run_training(
     task.module.train()
     with (
         Log(run_folder, after_step=state.step, tensorboard=tensorboard) if ranks.first else NoLog() as log,
-        _progress_bar(state.step, steps, show=progress and ranks.first) as bar,
+        progress_bar(
+            total=steps, initial=state.step, unit="step", desc="training", show=progress and ranks.first
+        ) as bar,
         TrainingSession(
             state, log, run_folder, minutes=config.checkpoint_minutes, notes=progress, ranks=ranks
         ) as session,
@@ -214,8 +217,3 @@ def _make_optimizer(config: LoopConfig, groups: list[tuple[list[nn.Parameter], f
     if config.optimizer == "adam":
         return torch.optim.Adam(parts, lr=config.learning_rate)
     return torch.optim.AdamW(parts, lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def _progress_bar(step: int, steps: int, *, show: bool) -> tqdm[Any]:
-    pause = 0.2 if sys.stderr.isatty() else 30.0  # seconds; a log file needs few lines
-    return tqdm(total=steps, initial=step, unit="step", desc="training", disable=not show, mininterval=pause)
