@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 DEMO := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Python compiles a module when it is first imported; to compile all that is installed takes a minute.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 DOCS := $(VENV)/.installed-docs
 
 .PHONY: demo train-demo docs docs-serve test test-browser test-all lint clean
@@ -23,7 +24,7 @@ test: $(STAMP)
 
 # The page, in Debian's Chromium or any other: apt-get install chromium
 test-browser: $(STAMP)
-	$(BIN)/python -m pytest -m browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -n auto --dist loadfile
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m "slow or not slow"
