@@ -41,13 +41,9 @@ def _without() -> contextlib.AbstractContextManager[object]:
     """A block in which tables have no checksums, and nothing of them is checked."""
     block = contextlib.ExitStack()
     for module in ("regions.rows", "regions.store", "search.rows", "search.table", "search.reader"):
-        with contextlib.suppress(AttributeError, ImportError):
-            block.enter_context(mock.patch(f"han_retrieval.{module}.CHECKSUMS", {}))
+        block.enter_context(mock.patch(f"han_retrieval.{module}.CHECKSUMS", {}))
     for name, result in (("_read_back", set()), ("_record", None)):
-        with contextlib.suppress(AttributeError, ImportError):
-            block.enter_context(
-                mock.patch(f"han_retrieval.storage.table.Table.{name}", lambda *_, result=result: result)
-            )
+        block.enter_context(mock.patch(f"han_retrieval.storage.table.Table.{name}", lambda *_, result=result: result))
     return block
 
 

@@ -374,7 +374,7 @@ def _run(name: str, quick: bool) -> Figures:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw how the time grows with each size.")
 def main(quick: bool, only: tuple[str, ...], json_file: Path | None, picture: Path | None) -> None:
-    """Print every figure of docs/results/speed.md."""
+    """Print the figures of pairs, training steps and queries in docs/results/speed.md."""
     found: dict[str, Figures] = {
         "machine": {
             "processor": _processor(),

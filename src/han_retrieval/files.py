@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import time
@@ -50,6 +51,25 @@ def leftovers(folder: Path) -> Iterator[Path]:
     Whoever deletes them must be the one that writes there.
     """
     return (file for file in folder.glob(".*") if re.fullmatch(r"\..+\.\d+", file.name) and file.is_file())
+
+
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """Inode, size and time of a file, which change when it is replaced; None where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def from_home(path: str | Path | ObjectPath) -> Path:

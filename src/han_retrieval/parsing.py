@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from han_retrieval.errors import ConfigError, DataError, HANError
+from han_retrieval.errors import ConfigError, DataError, HANError, shortened
 
 DATA_BYTES = 2**31
 SETTINGS_BYTES = 2**26
@@ -160,7 +160,7 @@ def shown(value: Any) -> str:
         text = _SHORT.repr(value)
     except ValueError:  # Python writes no numbers of so many digits
         text = "a number of many digits"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(text, 57)
 
 
 def _no_json(error: ValueError | RecursionError) -> str:

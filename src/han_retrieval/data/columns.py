@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from han_retrieval.data.builder import DatasetBuilder, split_of
 from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto
-from han_retrieval.errors import DataError
+from han_retrieval.errors import DataError, shortened
 from han_retrieval.parsing import shown
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def find_columns(schema: pa.Schema, where: str, *, paths: bool) -> Columns:
 
     types = {field.name: field.type for field in schema}
     image = image_column(schema)
-    there = ", ".join(f"{name} ({_short(kind)})" for name, kind in types.items()) or "none"
+    there = ", ".join(f"{name} ({shortened(str(kind), 57)})" for name, kind in types.items()) or "none"
     if image is None:
         raise DataError(
             f"{where}: no column with the bytes of images; the columns are {there}; put the bytes of each photo's file "
@@ -232,11 +232,6 @@ def caption_columns(types: dict[str, pa.DataType]) -> tuple[str, ...]:
 def _number(name: str) -> tuple[str, int]:
     letters = name.rstrip("0123456789")
     return letters, int(name[len(letters) :])
-
-
-def _short(kind: pa.DataType) -> str:
-    text = str(kind)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def caption_texts(value: Any, where: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from han_retrieval.data.boxes import iou, show_same
 from han_retrieval.errors import StoreError
 from han_retrieval.evidence.boxes import PAPER, SCALE, Box, draw_box, draw_tag, fitted, load_font
 from han_retrieval.evidence.colours import NEUTRAL, PALETTE
@@ -14,7 +15,7 @@ from han_retrieval.regions import Regions
 
 _LEAST_SIDE = 0.3  # of a sheet, of its longer one: a very long photo gets paper beside it, where tags have room
 _THIN = 0.35  # of the usual lines
-_SAME, _WITHIN, _LARGER = 0.4, 0.6, 4  # intersection over union, or over the smaller of boxes not too unlike in size
+_WITHIN = 0.6  # of the smaller of two boxes, see ``show_same``
 _COPY = 0.75  # intersection over union: whatever two such boxes are called, one is drawn on the other
 _PEOPLE = {"baby", "boy", "child", "girl", "guy", "kid", "lady", "man", "people", "person", "toddler", "woman"}
 _WHOLE = 0.98  # of the photo: such a box frames the picture and is drawn behind the others
@@ -76,16 +77,12 @@ def _different(regions: Regions, order: list[int]) -> list[int]:
     """The regions that are of another thing than those before them."""
     assert regions.boxes is not None
     kinds = [_kind(label) for label in regions.labels or [""] * len(regions.boxes)]
-    areas = (regions.boxes[:, 2:] - regions.boxes[:, :2]).prod(1).clip(1e-9)
     kept: list[int] = []
     for i in order:
-        sides = np.minimum(regions.boxes[kept, 2:], regions.boxes[i, 2:])
-        common = (sides - np.maximum(regions.boxes[kept, :2], regions.boxes[i, :2])).clip(0).prod(1)
-        union = areas[kept] + areas[i] - common
-        smaller, larger = np.minimum(areas[kept], areas[i]), np.maximum(areas[kept], areas[i])
-        same = (common >= _SAME * union) | ((common >= _WITHIN * smaller) & (larger <= _LARGER * smaller))
+        others, box = regions.boxes[kept], regions.boxes[i]
+        same = show_same(others, box, within=_WITHIN)
         alike = np.array([kinds[other] == kinds[i] for other in kept], bool)
-        if not ((same & alike) | (common >= _COPY * union)).any():
+        if not ((same & alike) | (iou(others, box) >= _COPY)).any():
             kept.append(i)
     return kept
 

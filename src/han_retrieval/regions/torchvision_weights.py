@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import detection, get_model_builder, get_model_weights, list_models
 
 from han_retrieval.errors import ConfigError, ModelError, first_line
-from han_retrieval.files import from_home
+from han_retrieval.files import from_home, sha256_of
 
 MODELS = tuple(name for name in list_models(detection) if "rcnn" in name)
 _SHA = 8  # digits of a file's SHA-256 that torchvision has in the file's name
@@ -106,8 +105,7 @@ def load_network(weights: Weights) -> Any:
 
 
 def _sha(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_SHA]
+    return sha256_of(path)[:_SHA]
 
 
 def _sha_in_name(entry: Any) -> str:

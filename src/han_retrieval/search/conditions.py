@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from han_retrieval.errors import QueryError
+from han_retrieval.errors import QueryError, shortened
 from han_retrieval.search.rows import COLUMNS
 
 FILTER_COLUMNS = [name for name in COLUMNS if name != "copies"]
@@ -71,12 +71,17 @@ def check_condition(where: str) -> str:
     return " ".join(tokens)
 
 
+def literal(text: str) -> str:
+    """The text as a string of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def refusal(where: str, reason: str) -> QueryError:
     """The error that says why a condition cannot be used, and what conditions are made of."""
-    shown, reason = (text if len(text) <= 200 else text[:200] + "..." for text in (where, reason))
     return QueryError(
-        f"the condition {shown!r} cannot be used: {reason}; it may hold the columns {', '.join(FILTER_COLUMNS)}; text "
-        f"in single quotes, numbers, = <> < <= > >= + - * / %; {', '.join(_KEYWORDS)}; {', '.join(FUNCTIONS)}"
+        f"the condition {shortened(where)!r} cannot be used: {shortened(reason)}; it may hold the columns "
+        f"{', '.join(FILTER_COLUMNS)}; text in single quotes, numbers, = <> < <= > >= + - * / %; "
+        f"{', '.join(_KEYWORDS)}; {', '.join(FUNCTIONS)}"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from han_retrieval.errors import StoreError
+from han_retrieval.files import stamp
 from han_retrieval.search.settings import Settings
 from han_retrieval.storage.failures import is_failure, reason_of
 from han_retrieval.storage.hashes import manifest_path
@@ -38,7 +39,7 @@ class Opened(NamedTuple):
 
     def is_in(self, table: Path) -> bool:
         """Whether the version is one of this table; a table made anew counts its versions from the start."""
-        return table == self.table and _stamp(table, self.dataset.version) == self.stamp
+        return table == self.table and stamp(manifest_path(table, self.dataset.version)) == self.stamp
 
     def is_newest(self, table: Path) -> bool:
         """Whether the version is of this table, and nothing was committed since."""
@@ -62,13 +63,13 @@ def open_newest(index: Path) -> Opened:
         if not is_table(table):
             continue
         latest, version = newest(table), open_dataset(table).version
-        held, stamp = hold_version(table, version), _stamp(table, version)
+        held, found = hold_version(table, version), stamp(manifest_path(table, version))
         try:
-            return Opened(settings, table, open_version(table, version), latest, held, stamp)
+            return Opened(settings, table, open_version(table, version), latest, held, found)
         except StoreError:
             if held is not None:
                 held.close()
-            if stamp is not None and _stamp(table, version) == stamp:
+            if found is not None and stamp(manifest_path(table, version)) == found:
                 raise
     raise StoreError(f"{index}: the index's table cannot be opened; index the photos into a new folder")
 
@@ -93,12 +94,3 @@ def reading(path: Path) -> Iterator[None]:
         raise Unreadable(
             f"{path}: its open table is gone or broken ({reason_of(error)}); open the index again, or index anew"
         ) from None
-
-
-def _stamp(table: Path, version: int) -> tuple[int, int, int] | None:
-    """Tells a version from one of the same number of a table made anew in its place; None if the version is gone."""
-    try:
-        status = manifest_path(table, version).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from han_retrieval.data import PHOTO_SUFFIXES
 from han_retrieval.errors import QueryError
 from han_retrieval.parsing import shown
-from han_retrieval.search.conditions import check_condition
+from han_retrieval.search.conditions import check_condition, literal
 from han_retrieval.text import tokenize
 from han_retrieval.text.tokenizer import MOST_WORDS
 
@@ -152,7 +152,7 @@ def condition_of(parts: Sequence[Part], where: str | None) -> str | None:
         return where
     conditions = [] if where is None else [f"({check_condition(where)})"]
     for part in written:
-        pattern = "'" + part.written.lower().replace("'", "''") + "'"
+        pattern = literal(part.written.lower())
         found = " or ".join(f"contains(lower({column}), {pattern})" for column in _WRITTEN_IN)
         # A column that is null contains nothing.
         conditions.append(f"({found})" if part.weight > 0 else f"(({found}) is not true)")

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from han_retrieval.clock import Clock
+from han_retrieval.data.boxes import show_same
 from han_retrieval.matchers import AligningMatcher
 from han_retrieval.regions import Regions
 from han_retrieval.search.parts import encode_photo
@@ -25,7 +26,7 @@ from han_retrieval.search.results import SearchResult, make_result
 
 PAIRS = 5
 _WHOLE = 0.9  # of the photo: a box that says little of where
-_SAME, _WITHIN, _LARGER = 0.4, 0.7, 4  # intersection over union, or over the smaller of boxes not too unlike in size
+_WITHIN = 0.7  # of the smaller of two boxes, see ``show_same``
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,7 @@ def _parts(boxes: np.ndarray) -> np.ndarray:
 
 
 def _same(boxes: np.ndarray, i: np.intp) -> np.ndarray:
-    """(m,) bool, which boxes show the same thing as box ``i``, or a large part of it."""
-    sides = np.minimum(boxes[:, 2:], boxes[i, 2:]) - np.maximum(boxes[:, :2], boxes[i, :2])
-    common = sides.clip(0).prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1).clip(1e-9)
-    smaller, larger = np.minimum(areas, areas[i]), np.maximum(areas, areas[i])
-    within = (common >= _WITHIN * smaller) & (larger <= _LARGER * smaller)
-    same = within | (common >= _SAME * (areas + areas[i] - common))
+    """(m,) bool, which boxes show the same thing as box ``i``, which may be empty, or a large part of it."""
+    same = show_same(boxes, boxes[i], within=_WITHIN)
     same[i] = True
-    return np.asarray(same)
+    return same

@@ -7,7 +7,7 @@ from datetime import date
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Query, Request, UploadFile
 
-from han_retrieval.search.conditions import check_condition
+from han_retrieval.search.conditions import check_condition, literal
 from han_retrieval.serve.context import Context
 from han_retrieval.serve.limits import Limits
 from han_retrieval.serve.photo_routes import known_photo
@@ -161,9 +161,9 @@ def _page_parameters(limits: Limits, *, depth: int | None = None) -> Callable[..
     ) -> PageRequest:
         conditions = [f"({check_condition(where)})"] if where else []
         if root:
-            conditions.append(f"root = {_literal(root)}")
+            conditions.append(f"root = {literal(root)}")
         if folder:
-            conditions.append(f"starts_with(folder, {_literal(folder)})")
+            conditions.append(f"starts_with(folder, {literal(folder)})")
         if since:
             conditions.append(f"date >= '{since.isoformat()}'")
         if until:
@@ -171,11 +171,6 @@ def _page_parameters(limits: Limits, *, depth: int | None = None) -> Callable[..
         return PageRequest(first, k, " and ".join(conditions) or None)
 
     return parameters
-
-
-def _literal(text: str) -> str:
-    """The text as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _lines(sentences: str, limits: Limits) -> list[str]:

@@ -20,6 +20,7 @@ import torch
 from han_retrieval.clock import Clock
 from han_retrieval.errors import HANError, QueryError, StoreError
 from han_retrieval.evidence import Evidence, evidence_from_index
+from han_retrieval.files import stamp
 from han_retrieval.matchers import AligningMatcher, model_folder
 from han_retrieval.parsing import shown
 from han_retrieval.regions import Detector, Regions, detector_for
@@ -350,7 +351,7 @@ class SearchService:
         Where the folder is gone, nothing is loaded. A file that is broken is read again the next time.
         """
         folder = self._folder
-        found = tuple(_stamp(folder / name) for name in (CALIBRATION, TEXT_MAP))
+        found = tuple(stamp(folder / name) for name in (CALIBRATION, TEXT_MAP))
         if found == self._beside or not folder.is_dir():
             return False
         calibration = Calibration.read(folder)
@@ -413,12 +414,3 @@ def _limited_clocks() -> Callable[[], Clock]:
     """Makes clocks for rounds of ranking that together have the time that one request may take."""
     end = time.monotonic() + _LONGEST_SECONDS
     return lambda: Clock(end - time.monotonic())
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Inode, size and time of a file, which change when it is replaced; None where there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

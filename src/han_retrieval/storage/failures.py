@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from han_retrieval.errors import HANError, StoreError
+from han_retrieval.errors import HANError, StoreError, shortened
 from han_retrieval.objects import is_remote
 from han_retrieval.objects.connection import explain
 
 MEND = "`han doctor --repair` with the folder of the index or region store mends what can be mended"
-
-_LONGEST = 200
 
 
 @contextmanager
@@ -64,7 +62,7 @@ def reason_of(error: BaseException, path: object = None) -> str:
     if number is not None and os.name == "posix":
         return os.strerror(number)
     text = " ".join((getattr(error, "strerror", None) or str(error).split(", /")[0]).split())
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    return shortened(text)
 
 
 def _damaged(path: Path, error: BaseException) -> StoreError:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
 from han_retrieval.errors import ConfigError, ModelError
-from han_retrieval.files import write_whole
+from han_retrieval.files import sha256_of, write_whole
 from han_retrieval.parsing import read_settings
 from han_retrieval.processor import device_or_best, prefers_bfloat16
 from han_retrieval.regions.backbones.backbone import PhotoTokens
@@ -143,7 +143,7 @@ def _load(folder: Path, network: EfficientNetLite2) -> tuple[tuple[int, ...], st
         network.net.load_state_dict(read_tensors(folder / _WEIGHTS))
     except (ValidationError, RuntimeError):
         raise ModelError(f"{folder}: not the weights of a trained {NAME}") from None
-    return config.sizes, hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
+    return config.sizes, sha256_of(folder / _WEIGHTS)
 
 
 def make_backbone(argument: str) -> EfficientNetBackbone:
