@@ -173,9 +173,9 @@ def test_what_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     for error, reason in (
         (
             datasets.exceptions.DatasetNotFoundError("Dataset 'user/none' doesn't exist on the Hub"),
-            "nor a set of the Hub",
+            "no such folder, and the Hub has none of that name",
         ),
-        (datasets.exceptions.DatasetNotFoundError(told), "is gated: accept its terms on its page .* `hf auth login`"),
+        (datasets.exceptions.DatasetNotFoundError(told), "accept its terms on its page .* `hf auth login`"),
         (ConnectionError("Couldn't reach 'user/none' on the Hub (ConnectError)"), "the Hub cannot be reached"),
     ):
         monkeypatch.setattr(datasets, "load_dataset_builder", failing(error))
@@ -206,8 +206,10 @@ def test_sets_of_the_hub_are_read_by_the_real_client(tmp_path: Path) -> None:
         server.close()
     found, none, gated, shut, revision = result.stdout.splitlines()
     assert found == str([(f"{i}.jpg", ("0", "1"), "dev", len(jpeg(i))) for i in (6, 7)]), result.stderr
-    assert none.startswith("hf:user/none: no such folder, nor a set of the Hub that you may read"), result.stderr
-    assert gated.startswith("hf:user/gated: is gated: accept its terms")
+    assert none.startswith("hf:user/none: no such folder, and the Hub has none of that name, or it is private"), (
+        result.stderr
+    )
+    assert gated.startswith("hf:user/gated: its owner lets only some people in: accept its terms")
     assert shut.startswith("hf:user/shut: the Hub cannot be reached or does not give it")
     assert "revision" in revision
 

@@ -242,7 +242,7 @@ def test_an_old_friend_that_is_not_here_gated_or_without_its_library(monkeypatch
             errors.GatedRepoError,
             r"hf:a/b: its owner lets only some people in: accept its terms .* then `hf auth login`",
         ),
-        (errors.RepositoryNotFoundError, r"hf:a/b: the Hub has no model of that name, or it is private"),
+        (errors.RepositoryNotFoundError, r"hf:a/b: the Hub has none of that name, or it is private"),
         (errors.RevisionNotFoundError, r"hf:a/b: the Hub has no such revision"),
     ]:
         monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refuse(kind))

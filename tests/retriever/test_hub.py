@@ -162,9 +162,9 @@ def test_what_the_hub_does_not_give_is_one_line(server: HubServer, tmp_path: Pat
     lines = dict(zip(names, result.stdout.splitlines(), strict=True))
     for name, line in lines.items():
         assert line.startswith(f"ModelError user/{name}: no such folder, nor a model"), result.stderr
-    assert "the Hub has none of that name, or it is private: log in with `hf auth login`" in lines["none"]
-    assert "accept its terms on its page of the Hub and log in with `hf auth login`" in lines["gated"]
-    assert "you may not read it (403): log in" in lines["shut"]
+    assert "the Hub has none of that name, or it is private: then `hf auth login`" in lines["none"]
+    assert "accept its terms on its page of the Hub, then `hf auth login`" in lines["gated"]
+    assert "you may not read it (403): `hf auth login`" in lines["shut"]
     assert "the Hub answers 500" in lines["ill"]
     gone = run_with_hub(fails("han.load('user/small')"), tmp_path, "http://127.0.0.1:9")
     assert "the Hub cannot be reached, and it is not whole in the cache" in gone.stdout, gone.stderr
@@ -242,7 +242,7 @@ def test_what_cannot_be_pushed_is_one_line(server: HubServer, tmp_path: Path) ->
     head = "from pathlib import Path\nfrom han_retrieval.matchers.sharing import push_folder\n"
     push = head + fails("push_folder(Path('mine'), 'user/mine')")
     denied = run_with_hub(push, tmp_path, server.endpoint)
-    told = "ModelError user/mine: cannot be uploaded: you may not write there (401): log in with `hf auth login`"
+    told = "ModelError user/mine: cannot be uploaded: you may not write there (401): `hf auth login`"
     assert denied.stdout.startswith(told), denied.stderr
     assert "user/mine" not in server.repositories
 

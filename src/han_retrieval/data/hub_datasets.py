@@ -21,6 +21,7 @@ from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto, RowReader
 from han_retrieval.data.parquet import content
 from han_retrieval.errors import DataError, first_line
+from han_retrieval.hub_errors import GATED, NO_REVISION, kinds, refusal_of
 
 PREFIX = "hf:"
 _PHOTOS_AT_ONCE = 4
@@ -196,14 +197,13 @@ def _quiet() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     error = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    said = first_line(error)
-    if "gated" in str(error).lower() or "GatedRepoError" in kinds:
-        return "is gated: accept its terms on its page of the Hub and log in with `hf auth login`"
-    if "RevisionNotFoundError" in kinds or "revision" in said.lower():
-        return f"has no such revision ({said})"
-    if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError"}:
-        return "no such folder, nor a set of the Hub that you may read; a private one needs `hf auth login`"
-    if "LocalEntryNotFoundError" in str(error) or kinds & _NO_NETWORK:
+    said, refused = first_line(error), refusal_of(error)
+    if "gated" in str(error).lower() or refused == GATED:
+        return GATED
+    if "revision" in said.lower() or refused == NO_REVISION:
+        return f"{NO_REVISION} ({said})"
+    if refused:
+        return f"no such folder, and {refused}"
+    if "LocalEntryNotFoundError" in str(error) or kinds(error) & _NO_NETWORK:
         return "the Hub cannot be reached or does not give it, and it is not in the cache"
     return f"the library datasets cannot read it ({said})"

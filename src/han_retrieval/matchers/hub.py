@@ -13,6 +13,7 @@ from pathlib import Path
 
 from han_retrieval.errors import ConfigError, ModelError, first_line
 from han_retrieval.files import BACKBONE_FOLDER
+from han_retrieval.hub_errors import causes, refusal_of
 from han_retrieval.storage.folder_checksums import listed_files, refuse_damage
 
 _OF_BACKBONE = ("config.json", "model.safetensors", "README.md", "checksums.json")
@@ -31,7 +32,6 @@ _CARD = "README.md"
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 INSTALL = "pip install 'han-retrieval[hub]'"
-_LOG_IN = "log in with `hf auth login`"
 
 
 def is_hub_name(name: str | Path) -> bool:
@@ -186,28 +186,18 @@ def _errors(name: str, *, sending: bool = False) -> Iterator[None]:
 
 def _status(error: BaseException | None) -> int | None:
     """The status of the Hub's answer that led to an error, if it answered."""
-    while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status is not None:
-            return int(status)
-        error = error.__cause__
-    return None
+    found = (getattr(getattr(each, "response", None), "status_code", None) for each in causes(error))
+    return next((int(status) for status in found if status is not None), None)
 
 
 def _reason(error: Exception, *, sending: bool) -> str:
-    from huggingface_hub import errors
-
     status = _status(error)
     said = first_line(error)
-    if isinstance(error, errors.GatedRepoError):
-        return f"its owner lets only some people in: accept its terms on its page of the Hub and {_LOG_IN}"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "the Hub has no such revision of it"
-    if status in (401, 403) and not isinstance(error, errors.RepositoryNotFoundError):
+    if refused := refusal_of(error):
+        return refused
+    if status in (401, 403):
         do = "write there" if sending else "read it"
-        return f"you may not {do} ({status}): {_LOG_IN}, with a token that may"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"the Hub has none of that name, or it is private: {_LOG_IN}"
+        return f"you may not {do} ({status}): `hf auth login` with a token that may"
     if status is not None:
         return f"the Hub answers {status} ({said})"
     return f"the Hub cannot be reached{'' if sending else ', and it is not whole in the cache'} ({said})"

@@ -12,8 +12,10 @@ from typing import Any
 
 from han_retrieval.errors import HANError, ModelError, first_line
 from han_retrieval.files import from_home
+from han_retrieval.hub_errors import causes, kinds, refusal_of
 
 _SHARED = "@proj"
+_NO_NETWORK = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "URLError", "ConnectionError"}
 _offline = threading.RLock()
 
 
@@ -103,24 +105,12 @@ def one_line(name: str, *, offline: str) -> Iterator[None]:
 
 
 def _reason(error: Exception, offline: str) -> str:
-    causes = list(_causes(error))
-    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
-    if "GatedRepoError" in kinds:
-        return "its owner lets only some people in: accept its terms on its page on the Hub, then `hf auth login`"
-    if "RevisionNotFoundError" in kinds:
-        return "the Hub has no such revision of it"
-    if "RepositoryNotFoundError" in kinds:
-        return "the Hub has no model of that name, or it is private: then `hf auth login`"
-    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "URLError", "ConnectionError"}:
+    if refused := refusal_of(error):
+        return refused
+    if kinds(error) & _NO_NETWORK:
         return f"is not in the cache, and the Hub cannot be reached; without a network, {offline}"
-    if any("trust_remote_code" in str(cause) for cause in causes):
+    if any("trust_remote_code" in str(cause) for cause in causes(error)):
         return "its repository brings code of its own, which is not run here; choose a model that the library knows"
     if isinstance(error, MemoryError):
         return "is too large for this machine's memory"
     return f"cannot be loaded ({first_line(error)})"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
