@@ -50,8 +50,8 @@ def first_line(error: BaseException) -> str:
 
 
 def shortened(text: str, most: int = _SHORT) -> str:
-    """The text, or its first ``most`` characters and three dots."""
-    return text if len(text) <= most else f"{text[:most]}..."
+    """The text, or its beginning and three dots, ``most`` characters in all."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def one_line(text: str) -> str:

@@ -160,7 +160,7 @@ def shown(value: Any) -> str:
         text = _SHORT.repr(value)
     except ValueError:  # Python writes no numbers of so many digits
         text = "a number of many digits"
-    return shortened(text, 57)
+    return shortened(text, 60)
 
 
 def _no_json(error: ValueError | RecursionError) -> str:

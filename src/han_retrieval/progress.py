@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-_SECONDS, _SECONDS_IN_A_LOG = 0.2, 30.0
+_SECONDS_IN_A_LOG = 30.0
 
 
 def progress_bar(items: Iterable[Any] | None = None, *, show: bool = True, **options: Any) -> tqdm[Any]:
@@ -16,8 +16,10 @@ def progress_bar(items: Iterable[Any] | None = None, *, show: bool = True, **opt
 
     Args:
         items: What is gone through; without it, ``update`` moves the bar.
-        show: Whether to show it.
+        show: Whether to show it; it is never shown where there is no stderr.
         options: Further arguments of ``tqdm``, such as ``desc``, ``unit``, ``total``.
     """
-    seconds = _SECONDS if sys.stderr.isatty() else _SECONDS_IN_A_LOG
-    return tqdm(items, mininterval=seconds, disable=not show, **options)
+    hidden = not show or sys.stderr is None
+    if not hidden and not sys.stderr.isatty() and "ipykernel" not in sys.modules:  # whose stderr is a notebook's cell
+        options = {"mininterval": _SECONDS_IN_A_LOG, "maxinterval": _SECONDS_IN_A_LOG, **options}
+    return tqdm(items, disable=hidden, **options)

@@ -299,7 +299,7 @@ def load(
         if isinstance(detector, str):
             from han_retrieval.matchers.detectors import find_detector
 
-            detector = find_detector(model.config, folder, name=detector, regions=36)
+            detector = find_detector(model.config, folder, name=detector, regions=36, called=str(name))
     retriever = Retriever(model, name=str(name), folder=folder, detector=detector)
     retriever._local_files_only = local_files_only
     return retriever

@@ -5,6 +5,7 @@ import torch
 from torchvision.ops import box_iou
 
 from han_retrieval.data import EntitiesPhoto, overlapping, to_stored_size
+from han_retrieval.data.boxes import iou, show_same
 
 
 def boxes(random: np.random.Generator, count: int) -> np.ndarray:
@@ -31,3 +32,16 @@ def test_boxes_follow_the_size_of_the_stored_photo() -> None:
     annotated = np.array([[10, 20, 30, 40]], np.float32)
     assert to_stored_size(annotated, photo, width=50, height=400).tolist() == [[5, 40, 15, 80]]
     assert to_stored_size(annotated, photo, width=0, height=0).tolist() == annotated.tolist()
+
+
+def test_boxes_show_the_same_where_they_overlap_or_lie_within():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 9, 10], [2, 2, 8, 8], [4, 4, 6, 6], [20, 20, 30, 30], [5, 0, 5, 10]])
+    near = show_same(boxes, boxes[0], within=0.7)
+    assert near.tolist() == [True, True, True, False, False, False]  # the fourth is a 25th of it
+    assert iou(boxes, boxes[0]).round(2).tolist() == [1, 0.9, 0.36, 0.04, 0, 0]
+
+
+def test_empty_boxes_show_nothing_in_common():
+    empty = np.array([[10.0, 10, 10, 50], [200, 200, 200, 240]])
+    assert not show_same(empty[:1], empty[1], within=0.7).any()
+    assert not show_same(empty[:0], empty[1], within=0.7).any()

@@ -41,7 +41,7 @@ def show_same(boxes: np.ndarray, box: np.ndarray, *, within: float) -> np.ndarra
 
     Their IoU is at least 0.4; or one holds the share ``within`` of the other and is at most four times as large.
     """
-    areas, area = _areas(boxes), _areas(box)
+    areas, area = _areas(boxes).clip(1e-9), _areas(box).clip(1e-9)
     smaller, larger = np.minimum(areas, area), np.maximum(areas, area)
     is_part = (_common(boxes, box) >= within * smaller) & (larger <= _LARGER * smaller)
     return np.asarray(is_part | (iou(boxes, box) >= _SAME))

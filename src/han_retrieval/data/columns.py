@@ -98,7 +98,7 @@ def find_columns(schema: pa.Schema, where: str, *, paths: bool) -> Columns:
 
     types = {field.name: field.type for field in schema}
     image = image_column(schema)
-    there = ", ".join(f"{name} ({shortened(str(kind), 57)})" for name, kind in types.items()) or "none"
+    there = ", ".join(f"{name} ({shortened(str(kind), 60)})" for name, kind in types.items()) or "none"
     if image is None:
         raise DataError(
             f"{where}: no column with the bytes of images; the columns are {there}; put the bytes of each photo's file "
