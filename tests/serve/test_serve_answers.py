@@ -168,7 +168,9 @@ def test_an_original_is_viewed_as_an_image_alone(changing):
 
 def test_the_parts_of_a_query_are_told(web):
     def parts(query: str) -> list[dict]:
-        return web.get("/api/search", params={"q": query}).json()["parts"]
+        answer = web.get("/api/search", params={"q": query})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["parts"]
 
     sentence = {"weight": 1.0, "sentence": "a red dog", "written": None, "photo": None, "id": None}
     assert parts("a red dog") == [sentence]
