@@ -5,8 +5,7 @@ BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 DEMO := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
-# Python compiles a module when it is first imported; to compile all that is installed takes a minute.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DOCS := $(VENV)/.installed-docs
 
 .PHONY: demo train-demo docs docs-serve test test-browser test-all lint clean
