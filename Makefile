@@ -23,7 +23,7 @@ test: $(STAMP)
 
 # The page, in Debian's Chromium or any other: apt-get install chromium
 test-browser: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -n auto --dist loadfile
+	$(BIN)/python -m pytest -m browser
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -33,6 +33,7 @@ def test_keys_work_where_the_focus_went_with_the_photo(open_page):
 
 def test_an_image_that_fails_late_does_not_hide_the_next_photo(open_page):
     page = open_page()
+    page.locator("#grid a").first.wait_for()
     first, held = tiles(page)[0], []
     page.route(re.compile(rf"/photos/{first}\.jpg"), lambda route: held.append(route))
     page.locator("#grid a").first.click()
