@@ -175,7 +175,10 @@ def test_what_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
             datasets.exceptions.DatasetNotFoundError("Dataset 'user/none' doesn't exist on the Hub"),
             "no such folder, and the Hub has none of that name",
         ),
-        (datasets.exceptions.DatasetNotFoundError(told), "accept its terms on its page .* `hf auth login`"),
+        (
+            datasets.exceptions.DatasetNotFoundError(told),
+            "its owner lets only some people in: accept its terms on its page .* `hf auth login`",
+        ),
         (ConnectionError("Couldn't reach 'user/none' on the Hub (ConnectError)"), "the Hub cannot be reached"),
     ):
         monkeypatch.setattr(datasets, "load_dataset_builder", failing(error))
