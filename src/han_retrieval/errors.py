@@ -46,7 +46,7 @@ def first_line(error: BaseException) -> str:
     """What an error of another library says, in short: its first line, behind a heading the second, or its class."""
     lines = [line for each in str(error).splitlines() if (line := each.strip())] or [type(error).__name__]
     line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
-    return line.rstrip(".") if len(line) <= _SHORT else shortened(line)
+    return shortened(line.rstrip("."))
 
 
 def shortened(text: str, most: int = _SHORT) -> str:
