@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 DEMO := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-DOCS := $(VENV)/.installed-docs
+# pip compiles modules on one core, compileall on all. Some packages hold templates that are no valid Python: those
+# errors mean nothing.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: demo train-demo docs docs-serve test test-browser test-all lint clean
 
@@ -34,29 +36,27 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 # The documentation as a site, in site/; and the same on http://127.0.0.1:8000/, built anew as pages change.
-docs: $(DOCS)
+docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-docs-serve: $(DOCS)
+docs-serve: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "han-retrieval needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --upgrade-deps $(VENV)
 	@touch $@
 
 $(DEMO): pyproject.toml | $(MADE)
 	$(PIP) --editable ".[demo]"
+	@$(COMPILE)
 	@touch $@
 
 $(STAMP): pyproject.toml | $(MADE)
 	$(PIP) --editable ".[dev]"
+	@$(COMPILE)
 	@touch $@ $(DEMO)
-
-$(DOCS): $(STAMP)
-	$(PIP) --editable ".[docs]"
-	@touch $@
 
 clean:
 	rm -rf $(VENV) demo train-demo site

@@ -70,8 +70,10 @@ def systems(eyes: str, words: str, recipe: Mapping[str, Any], *, zero_shot: bool
         "HAN": {},
         "HAN without attention": {"model.blocks": 0},
         "SCAN t-i AVG": {"model.matcher": "scan"},
+        "SCAN i-t AVG": {"model.matcher": "scan", "model.alignment": "regions"},
         "MaxSim": {"model.matcher": "maxsim"},
         "VSE-infinity": {"model.matcher": "vse-infinity"},
+        "VSE++": {"model.matcher": "vse++"},
     }
     if zero_shot is None:
         zero_shot = words.partition("@")[0] in {part.partition("@")[0] for part in eyes.split("+")}
