@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +19,24 @@ def device_or_best(device: str | torch.device | None) -> torch.device:
     import torch
 
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: work so small that threads would wait for one another longer than they compute.
+
+    A sentence by MiniLM takes 20 ms on one thread, and 24 to 30 on two that sleep where they wait (``tune_process``).
+
+    A Python thread whose first use of torch falls into that time keeps one for good: use torch in it before.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.cache

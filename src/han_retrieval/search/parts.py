@@ -16,6 +16,7 @@ from torch import Tensor
 
 from han_retrieval.errors import QueryError
 from han_retrieval.matchers import AligningMatcher
+from han_retrieval.processor import one_thread
 from han_retrieval.regions import Regions
 from han_retrieval.regions.rows import batch_of
 from han_retrieval.search.encode import encode_regions
@@ -109,5 +110,6 @@ def _encode_sentence(index: IndexReader, model: AligningMatcher, sentence: str) 
     """
     model.known_words(sentence)
     words, mask = model.words([sentence])
-    tokens = model.encode_texts(words, mask)  # one sentence has no padding
-    return tokens[0], index.pooling.sentences(model, words, mask, tokens)
+    with one_thread():
+        tokens = model.encode_texts(words, mask)  # one sentence has no padding
+        return tokens[0], index.pooling.sentences(model, words, mask, tokens)
