@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 GATED = "its owner lets only some people in: accept its terms on its page of the Hub, then `hf auth login`"
-NO_REVISION = "the Hub has no such revision of it"
+NO_REVISION = "the Hub has no such revision of it: name a branch, tag or commit that its page lists"
 _NONE = "the Hub has none of that name, or it is private: then `hf auth login`"
 
 

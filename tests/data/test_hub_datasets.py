@@ -221,5 +221,5 @@ def test_sets_of_the_hub_are_read_by_the_real_client(tmp_path: Path) -> None:
 def test_a_set_without_a_network_is_one_line(tmp_path: Path) -> None:
     code = "from han_retrieval.data import read_dataset\ntry: read_dataset('hf:user/away')\n"
     gone = run_with_hub(f"{code}except han.HANError as error: print(error)", tmp_path, "http://127.0.0.1:9")
-    told = "hf:user/away: the Hub cannot be reached or does not give it, and it is not in the cache\n"
-    assert (gone.stdout, gone.stderr) == (told, "")
+    told = "the Hub cannot be reached or does not give it, and it is not in the cache: read it once with a network"
+    assert (gone.stdout, gone.stderr) == (f"hf:user/away: {told}\n", "")

@@ -86,7 +86,7 @@ def test_a_revision_stays_when_the_model_is_updated(server: HubServer, tmp_path:
     lines = result.stdout.splitlines()
     assert lines[:3] == ["True False", f"user/small@{first}", "True"], result.stderr
     assert lines[3].startswith("ModelError user/small@none: no such folder, nor a model")
-    assert lines[3].endswith("the Hub has no such revision of it")
+    assert lines[3].endswith("the Hub has no such revision of it: name a branch, tag or commit that its page lists")
     assert lines[4].startswith("ConfigError user/small: revision")
     assert "nothing is written into the Hub's cache; take a copy: hf download user/small --revision" in lines[5]
     assert lines[6:] == [f"user/small@{first}", "True"]

@@ -205,5 +205,5 @@ def _reason(error: Exception) -> str:
     if refused:
         return f"no such folder, and {refused}"
     if "LocalEntryNotFoundError" in str(error) or kinds(error) & _NO_NETWORK:
-        return "the Hub cannot be reached or does not give it, and it is not in the cache"
+        return "the Hub cannot be reached or does not give it, and it is not in the cache: read it once with a network"
     return f"the library datasets cannot read it ({said})"

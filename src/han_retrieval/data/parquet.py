@@ -150,7 +150,8 @@ def content(value: Any, where: str) -> bytes:
     found = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(found, bytes):
         path = value.get("path") if isinstance(value, dict) else None
-        raise DataError(f"{where}: has no bytes" + (f", only the path {path}" if path else ""))
+        only = f", only the path {path}" if path else ""
+        raise DataError(f"{where}: has no bytes{only}; write the photos themselves into that column")
     return found
 
 

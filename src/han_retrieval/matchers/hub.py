@@ -200,4 +200,6 @@ def _reason(error: Exception, *, sending: bool) -> str:
         return f"you may not {do} ({status}): `hf auth login` with a token that may"
     if status is not None:
         return f"the Hub answers {status} ({said})"
-    return f"the Hub cannot be reached{'' if sending else ', and it is not whole in the cache'} ({said})"
+    if sending:
+        return f"the Hub cannot be reached ({said})"
+    return f"the Hub cannot be reached, and it is not whole in the cache ({said}): load it once with a network"

@@ -113,4 +113,4 @@ def _reason(error: Exception, offline: str) -> str:
         return "its repository brings code of its own, which is not run here; choose a model that the library knows"
     if isinstance(error, MemoryError):
         return "is too large for this machine's memory"
-    return f"cannot be loaded ({first_line(error)})"
+    return f"cannot be loaded ({first_line(error)}); get its files anew, or name another"
