@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_towers import noise, save_hf
 
-from han_retrieval.errors import ConfigError, ModelError
+from han_retrieval.errors import ConfigError, HANError, ModelError
 from han_retrieval.regions import detector_for, load_detector
 from han_retrieval.regions.backbones.backbone import load_backbone
 
@@ -189,6 +189,9 @@ def test_boxes_of_an_object_detector_described_by_a_tower(tmp_path):
     again = detector_for(detector.fingerprint)
     assert again.fingerprint == detector.fingerprint
     assert np.allclose(again.detect(photos[:1])[0].features, found[0].features, atol=2e-3)
+    transformers.YolosImageProcessor(size={"shortest_edge": 32, "longest_edge": 96}).save_pretrained(eyes)
+    with pytest.raises(HANError, match=r"the features were made by .*-1-5-.* gives"):
+        detector_for(detector.fingerprint)
     with pytest.raises(ConfigError, match="is an object detector, which gives boxes; name what describes them: hf:"):
         load_detector(f"hf:{eyes}", regions=5)
     with pytest.raises(ConfigError, match=r"a vit is no object detector; for its own patches: patches\+hf:"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +20,10 @@ from han_retrieval.regions.regions import Regions
 
 _LEAST_SCORE = 0.02
 _LIKE = "hf:PekingU/rtdetr_v2_r50vd+timm:NAME"
+# What an image processor does to a photo; it has more settings, of which some come with the library's versions.
+_SETTINGS = (
+    "do_resize", "size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std",
+)  # fmt: skip
 
 
 class HFObjectDetector:
@@ -26,7 +32,7 @@ class HFObjectDetector:
     Each photo passes alone, after the model's own image processor, so that none is padded.
 
     Attributes:
-        fingerprint: Names the model, the number of regions and the weights by their hash.
+        fingerprint: Names the model, the number of regions, and by hashes the weights and how photos are prepared.
         feature_size: 0; a backbone describes the boxes.
     """
 
@@ -38,7 +44,7 @@ class HFObjectDetector:
         """Wrap a model in evaluation mode with its image processor; ``name`` is what it is asked for by."""
         self.device = device_or_best(device)
         self._model, self._processor, self._regions = model.to(self.device), processor, regions
-        self.fingerprint = f"hf:{_quoted(name)}-1-{regions}-{weights_hash([model])}"
+        self.fingerprint = f"hf:{_quoted(name)}-1-{regions}-{weights_hash([model])}-{_preparation(processor)}"
 
     @torch.inference_mode()
     def detect(self, photos: Sequence[Image.Image]) -> list[Regions]:
@@ -91,6 +97,12 @@ class _Factory:
         """The model's name."""
         parts = Fingerprint.parse(fingerprint)
         return "" if parts is None else parts.model.replace("%2D", "-").replace("%25", "%")
+
+
+def _preparation(processor: Any) -> str:
+    """The first eight digits of the SHA-256 of how photos are prepared."""
+    settings = {name: getattr(processor, name, None) for name in _SETTINGS}
+    return hashlib.sha256(json.dumps(settings, default=dict, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _quoted(name: str) -> str:
