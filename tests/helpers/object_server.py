@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def seaweed_server(folder: Path) -> Iterator[dict[str, str]]:
     folder.mkdir()
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     # Each service listens at its port and at the port 10,000 above it.
-    master, volume, filer, s3 = (_free_port() for _ in range(4))
+    master, volume, filer, s3 = _free_ports(4)
     command = [
         str(_WEED),
         "-logtostderr=true",
@@ -128,9 +128,12 @@ def _of(environment: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _free_port() -> int:
-    while True:
-        with socket.socket() as low, socket.socket() as high:
+def _free_ports(count: int) -> list[int]:
+    """Different ports that are free, as are those 10,000 above them."""
+    found: list[int] = []
+    with ExitStack() as held:  # so that none is found twice
+        while len(found) < count:
+            low, high = (held.enter_context(socket.socket()) for _ in range(2))
             low.bind(("127.0.0.1", 0))
             port = low.getsockname()[1]
             if port < 55000:
@@ -138,7 +141,8 @@ def _free_port() -> int:
                     high.bind(("127.0.0.1", port + 10000))
                 except OSError:
                     continue
-                return port
+                found.append(port)
+    return found
 
 
 def _wait(ready: Callable[[], None], process: subprocess.Popen[bytes]) -> None:
