@@ -1,4 +1,4 @@
-"""On the same frozen tokens: HAN, HAN without attention, SCAN, MaxSim, VSE-infinity, and the towers' own vectors.
+"""On the same frozen tokens: HAN, HAN without attention, its peers, and the towers' own vectors.
 
     python benchmarks/frozen.py DATASET --eyes NAME --words NAME [--seeds 3] [--only SYSTEM ...] [--epochs 3]
     python benchmarks/frozen.py DATASET --eyes NAME --words NAME --compare words [--pretrained-text FOLDER]
@@ -70,7 +70,7 @@ def systems(eyes: str, words: str, recipe: Mapping[str, Any], *, zero_shot: bool
         "HAN": {},
         "HAN without attention": {"model.blocks": 0},
         "SCAN t-i AVG": {"model.matcher": "scan"},
-        "SCAN i-t AVG": {"model.matcher": "scan", "model.alignment": "regions"},
+        "SCAN i-t AVG": {"model.matcher": "scan", "model.alignment": "regions", "model.alignment_temperature": 4.0},
         "MaxSim": {"model.matcher": "maxsim"},
         "VSE-infinity": {"model.matcher": "vse-infinity"},
         "VSE++": {"model.matcher": "vse++"},

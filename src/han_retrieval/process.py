@@ -48,6 +48,11 @@ def tune_process() -> None:
     mallopt(top_pad, 2**26)
 
 
+def threads_sleep() -> bool:
+    """Whether torch's threads sleep while they wait for one another, as ``tune_process`` has them."""
+    return os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive"
+
+
 def give_memory_back() -> None:
     """Give freed memory back to the system, after work that took much more than what is usual: 0.2 s a GB."""
     if sys.platform.startswith("linux"):

@@ -25,8 +25,6 @@ def device_or_best(device: str | torch.device | None) -> torch.device:
 def one_thread() -> Iterator[None]:
     """Let torch compute on one thread: work so small that threads would wait for one another longer than they compute.
 
-    A sentence by MiniLM takes 20 ms on one thread, and 24 to 30 on two that sleep where they wait (``tune_process``).
-
     A Python thread whose first use of torch falls into that time keeps one for good: use torch in it before.
     """
     import torch

@@ -56,6 +56,19 @@ def test_exact_is_brute_force(index, model):
         assert len(hit.boxes) == len(hit.labels) == wanted["regions"]
 
 
+@pytest.mark.parametrize(("waits", "threads"), [("passive", 1), ("active", 3)])
+def test_a_sentence_has_one_thread_where_threads_sleep(index, model, monkeypatch, waits, threads):
+    monkeypatch.setenv("OMP_WAIT_POLICY", waits)
+    before, encode, seen = torch.get_num_threads(), model.encode_texts, []
+    monkeypatch.setattr(model, "encode_texts", lambda *of: (seen.append(torch.get_num_threads()), encode(*of))[1])
+    torch.set_num_threads(3)
+    try:
+        search(index, model, SENTENCE)
+        assert (seen, torch.get_num_threads()) == ([threads], 3)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_enough_candidates_give_what_exact_gives(index, model):
     exact = search(index, model, SENTENCE, exact=True).hits
     for candidates in (len(index), 1000):

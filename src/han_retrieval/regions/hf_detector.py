@@ -23,6 +23,7 @@ _LIKE = "hf:PekingU/rtdetr_v2_r50vd+timm:NAME"
 # What an image processor does to a photo; it has more settings, of which some come with the library's versions.
 _SETTINGS = (
     "do_resize", "size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std",
+    "do_pad", "pad_size",
 )  # fmt: skip
 
 
