@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from han_retrieval.evaluation import evaluate, ground
 from han_retrieval.evaluation.report import results, write_json
 from han_retrieval.matchers import Matcher, load_matcher
 from han_retrieval.matchers.aligning import AligningMatcher
+from han_retrieval.processor import one_thread
 from han_retrieval.regions import Regions, RegionStore, extract
 from han_retrieval.regions.loading import detector_for
 from han_retrieval.regions.rows import RegionBatch
@@ -131,7 +131,7 @@ class Study:
         evaluation = evaluate(model, dev, store, progress=progress)
         grounding = None
         if self.annotations is not None and isinstance(model, AligningMatcher):
-            with _one_thread():
+            with one_thread():  # many small operations
                 ids = [photo.id for photo in dev.photos]
                 grounding = ground(model, self.annotations, store, ids=ids, progress=progress)
         found = {
@@ -157,17 +157,6 @@ def _step_seconds(folder: Path, batch_size: int) -> float | None:
     records = read_log(log) if log.exists() else []
     speeds = [record["pairs_per_second"] for record in records if "pairs_per_second" in record]
     return batch_size**2 / statistics.median(speeds) if speeds else None
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For many small operations: there threads that wait for each other only cost, on a busy machine twenty times."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def find(run: Run, out: Path, *, detector: str) -> dict[str, Any] | None:
