@@ -7,7 +7,7 @@ DEMO := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
 # pip compiles modules on one core, compileall on all. Some packages hold templates that are no valid Python: those
 # errors mean nothing.
-PIP := $(BIN)/python -m pip install --quiet --no-compile
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: demo train-demo docs docs-serve test test-browser test-all lint clean
