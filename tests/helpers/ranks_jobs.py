@@ -98,7 +98,7 @@ def config(matcher: str = "han", *, options: dict | None = None, **changes: obje
     model = matcher_class(matcher).config_class(word_size=8, joint_size=16, **(options or {}))
     fields = {
         "epochs": 3, "batch_size": 8, "min_count": 1, "learning_rate": 2e-3, "warm_up_steps": 5, "dev_split": "",
-        "power": 3, "checkpoint_minutes": 1000,
+        "power": 3, "checkpoint_minutes": 1e-9,
     }  # fmt: skip
     return TrainingConfig.model_validate({**fields, "model": model, **changes})
 
