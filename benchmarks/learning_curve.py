@@ -3,8 +3,9 @@
     python benchmarks/learning_curve.py DATASET --features STORE [--config TOML] [--photos 500 ...] [--seeds 1]
 
 Each part is the first so many photos of one random order, so that smaller parts lie within larger ones. A tenth of the
-training photos is held out; the epoch is chosen on it. Small parts train for more epochs: 3 times the square root of
-what all photos are to the part, 12 at most. Every model is evaluated on the whole dev split, once.
+training photos is held out; the epoch is chosen on it. Small parts train for more epochs: as many as the recipe has
+times the square root of what all photos are to the part, four times as many at most. Every model is evaluated on the
+whole dev split, once.
 
 OUT/curve.md has the table, renewed after each run: rSum and mean recall (mR) as published protocols count, mR with ties
 at random, and mR where captions that photos share count for each of them. The same command goes on after an interrupt;
@@ -43,7 +44,7 @@ from research.study.runs import features_for, hold_out  # noqa: E402
 from research.study.settings import HELD_OUT  # noqa: E402
 
 _ORDER = 0  # seeds the order of the photos
-_EPOCHS, _MOST_EPOCHS = 3, 12
+_MOST_TIMES = 4  # as many epochs as the recipe has, for the smallest parts
 
 
 def part_of(photos: CaptionedPhotos, count: int) -> CaptionedPhotos:
@@ -103,9 +104,9 @@ def main(dataset: Path, features: Path, config: Path, counts: tuple[int, ...], s
     """Train on parts of DATASET, and write the table."""
     photos, store = hold_out(with_splits(read_dataset(dataset))), RegionStore.open(features)
     available = sum(photo.split == "train" for photo in photos.photos)
-    rows = []
+    recipe, rows = load_config(TrainingConfig, config), []
     for count in sorted({min(count, available) for count in counts}):
-        epochs = min(_MOST_EPOCHS, round(_EPOCHS * math.sqrt(available / count)))
+        epochs = round(recipe.epochs * min(_MOST_TIMES, math.sqrt(available / count)))
         runs = []
         for seed in range(seeds):
             folder, done = out / f"{count}-{seed}", out / f"{count}-{seed}.json"

@@ -67,8 +67,8 @@ def trained(drawn, tmp_path_factory):
     return folder
 
 
-def task(drawn, **changes: object) -> BackboneTraining:
-    given_ = {"annotations": None, "augmentations": (), "command": "", "device": "cpu"}
+def task(drawn, *, device: str = "cpu", **changes: object) -> BackboneTraining:
+    given_ = {"annotations": None, "augmentations": (), "command": "", "device": device}
     return BackboneTraining(config(**changes), *drawn, Path("nowhere"), **given_)
 
 
@@ -166,6 +166,20 @@ def test_less_memory_changes_no_gradient():
         network(photos).square().mean().backward()
         gradients.append(network.network.net.conv_head.weight.grad)
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_takes_the_same_step(drawn):
+    losses, gradients = [], []
+    for device in ("cpu", "cuda"):
+        training = task(drawn, device=device, backbone={"head_epochs": 0})
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            loss = training.loss(next(training.batches(0, 1)), step=0, steps=9).total
+            loss.backward()
+        losses.append(loss.item())
+        gradients.append(training.network.network.net.conv_head.weight.grad.cpu())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert torch.allclose(*gradients, rtol=1e-2, atol=1e-3 * gradients[0].abs().max().item())
 
 
 # A model with a backbone of its own

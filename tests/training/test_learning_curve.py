@@ -28,7 +28,7 @@ def curve(tmp_path, monkeypatch):
         learning_curve, "figures", lambda *_: {"rsum": 300.0, "ties_at_random": 51.0, "equal_relevant": 52.0}
     )
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text("learning_rate = 1e-3")
+    recipe.write_text("epochs = 3\nlearning_rate = 1e-3")
 
     def run():
         words = [tmp_path, "--features", store.path, "--config", recipe, "--photos", 10, "--out", tmp_path / "curve"]
@@ -49,7 +49,7 @@ def test_what_is_done_is_taken_up(curve):
 def test_what_another_recipe_made_is_refused(curve):
     run, recipe, folder = curve
     run()
-    recipe.write_text("learning_rate = 2e-3")
+    recipe.write_text("epochs = 3\nlearning_rate = 2e-3")
     with pytest.raises(HANError, match=r"10-0\.json: was made with another recipe; choose another --out"):
         run()
     (done,) = (folder / "curve").glob("*.json")
