@@ -158,6 +158,16 @@ def test_upper_1x1_convolutions_alone_learn(checkpointing):
     assert (len(last), rate, len(before), lower) == (2, 0.1, 4, pytest.approx(0.08))
 
 
+@pytest.mark.parametrize("frozen_stages", [0, 1, 4, 8])
+def test_stages_give_the_same_whether_they_learn(frozen_stages):
+    photos = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    network = LearningNetwork(EfficientNetLite2(), BackboneConfig(frozen_stages=frozen_stages, precision="float32"))
+    maps = network(photos)
+    assert maps.requires_grad
+    whole = network.network(photos)
+    assert torch.allclose(maps, whole, rtol=1e-4, atol=1e-4 * whole.abs().max().item())
+
+
 def test_less_memory_changes_no_gradient():
     photos = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     gradients = []

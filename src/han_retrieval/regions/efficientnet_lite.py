@@ -5,7 +5,7 @@ Legend: B photos, h, w pixels, k boxes of a photo, K of all photos.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +89,26 @@ class FrozenEfficientNet:
         def frozen(convolution: nn.Conv2d, activation: str = "relu6") -> FrozenConvolution:
             return FrozenConvolution(convolution, activation=activation, dtype=dtype)
 
-        self._stem, self._head = frozen(net.conv_stem), frozen(net.conv_head)
-        self._stages = [[_FrozenBlock(block, frozen) for block in blocks] for blocks in net.blocks]
+        self._stages: list[list[Callable[[Tensor], Tensor]]] = [[frozen(net.conv_stem)]]
+        self._stages += [[_FrozenBlock(block, frozen) for block in blocks] for blocks in net.blocks]
+        self._stages += [[frozen(net.conv_head)]]
 
     def levels(self, photos: Tensor) -> list[Tensor]:
         """As ``EfficientNetLite2.levels``, in the dtype; one photo at a time is quickest, since its maps fit caches."""
-        maps, levels = self._stem(scaled(photos).to(self.dtype)), []
-        for blocks in self._stages:
+        maps = list(self._after_stages(photos, len(self._stages)))
+        return [*(maps[stage] for stage in _LEVELS), maps[-1]]
+
+    def first_stages(self, photos: Tensor, count: int) -> Tensor:
+        """What the first ``count`` of ``EfficientNetLite2.stages``, at least one, give of the same photos."""
+        *_, maps = self._after_stages(photos, count)
+        return maps
+
+    def _after_stages(self, photos: Tensor, count: int) -> Iterator[Tensor]:
+        maps = scaled(photos).to(self.dtype)
+        for blocks in self._stages[:count]:
             for block in blocks:
                 maps = block(maps)
-            levels.append(maps)
-        return [*(levels[place - 1] for place in _LEVELS), self._head(maps)]
+            yield maps
 
     def __call__(self, photos: Tensor) -> Tensor:
         """As ``EfficientNetLite2.forward``, in the dtype."""

@@ -36,19 +36,20 @@ from han_retrieval.regions.backbones.efficientnet import (
 )
 from han_retrieval.regions.combined import in_boxes
 from han_retrieval.regions.detector import Fingerprint
-from han_retrieval.regions.efficientnet_lite import EfficientNetLite2, scaled, shape_for
+from han_retrieval.regions.efficientnet_lite import EfficientNetLite2, FrozenEfficientNet, scaled, shape_for
 from han_retrieval.regions.grid import LARGE_BOXES
 from han_retrieval.regions.names import PATCHES, split_fingerprint
 from han_retrieval.regions.rows import RegionRow
 from han_retrieval.scoring import prefers_bfloat16
 from han_retrieval.training.augment import Change, draw
-from han_retrieval.training.batches import Batch, Batches, PhotoGroup
+from han_retrieval.training.batches import Batch, Batches, PhotoGroup, widened
 from han_retrieval.training.config import BackboneConfig, TrainingConfig
 from han_retrieval.training.loop import StepLoss
 from han_retrieval.training.trainer import MatcherTraining
 
 _PREFIX = "backbone."  # of its weights in checkpoints
 _AT_ONCE = 32  # photos that are described between commits, for the evaluation
+_AT_ONCE_FROZEN = 4  # photos that pass the frozen stages together: their maps fit caches
 _READ_AT_ONCE = 512  # photos whose regions are in memory, while their boxes are read
 _CARD = """# An image backbone that was trained along
 
@@ -100,6 +101,7 @@ class LearningNetwork(nn.Module):
     def __init__(self, network: EfficientNetLite2, config: BackboneConfig) -> None:
         super().__init__()
         self.network, self._config = network, config
+        self._frozen: FrozenEfficientNet | None = None
         for stage in self._learning():
             for part in stage.modules():
                 if isinstance(part, nn.Conv2d) and part.groups == 1:
@@ -111,12 +113,8 @@ class LearningNetwork(nn.Module):
         precision = self._config.precision
         half = precision == "bfloat16" or (precision == "auto" and prefers_bfloat16(device))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            stages, first = self.network.stages, self._config.frozen_stages
-            with torch.no_grad():
-                features = scaled(photos)
-                for stage in stages[:first]:
-                    features = stage(features)
-            for stage in stages[first:]:
+            features = self._of_frozen_stages(photos, half=half)
+            for stage in self._learning():
                 if self._config.checkpointing and torch.is_grad_enabled():
                     features = checkpoint(stage, features, use_reentrant=False)
                 else:
@@ -131,6 +129,19 @@ class LearningNetwork(nn.Module):
             for depth, stage in enumerate(reversed(self._learning()))
             if (trained := [each for each in stage.parameters() if each.requires_grad])
         ]
+
+    @torch.no_grad()
+    def _of_frozen_stages(self, photos: Tensor, *, half: bool) -> Tensor:
+        """The maps that the stages which stay as they are give, or the scaled photos where all learn."""
+        count = self._config.frozen_stages
+        if photos.device.type == "cpu" and count:
+            if self._frozen is None:
+                self._frozen = FrozenEfficientNet(self.network, dtype=torch.bfloat16 if half else torch.float32)
+            return torch.cat([self._frozen.first_stages(some, count) for some in photos.split(_AT_ONCE_FROZEN)])
+        features = scaled(photos)
+        for stage in self.network.stages[:count]:
+            features = stage(features)
+        return features
 
     def _learning(self) -> list[nn.Module]:
         return self.network.stages[self._config.frozen_stages :]
@@ -196,8 +207,10 @@ class PhotoBatches(Batches):
             groups.append(PhotoGroup([rows for rows, _ in group], tuple(torch.stack(each) for each in of_sizes)))
         places_seen = boxes[own]
         if self.own_size:
-            stored, _, _ = self._regions(ids, random)  # which draws nothing: there are no augmentations here
-            places_seen = torch.cat([places_seen, stored[:, :most, : self.own_size]], dim=2)
+            rows_of = {photo_id: row for row, photo_id in enumerate(dict.fromkeys(ids[own]))}  # each is read once
+            stored = self.store.batch(list(rows_of)).features[..., : self.own_size]
+            stored = widened(stored, most)[[rows_of[photo_id] for photo_id in ids[own]]]
+            places_seen = torch.cat([places_seen, stored], dim=2)
         return places_seen, mask, [self.photos[photo_id].boxes for photo_id in ids[own]], groups
 
     def _change(self, boxes: Tensor, random: torch.Generator) -> tuple[Change, Tensor, Tensor]:

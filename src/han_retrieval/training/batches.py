@@ -228,7 +228,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
         ids = [self.captions[photo][caption] for photo, caption in part]
         _, word_mask = pad_rows([torch.zeros(len(each)) for each in ids])
         words, _ = pad_rows([torch.tensor(each) if self.tokens is None else self.tokens[each] for each in ids[own]])
-        words = _wider(words, word_mask.shape[1])
+        words = widened(words, word_mask.shape[1])
         kept_regions = drop(mask, self.config.region_drop, random)[own]  # drawn for the whole batch
         kept_words = drop(word_mask, self.config.word_drop, random)
         width = int(kept_words.sum(1).max())  # of the words of all ranks
@@ -284,7 +284,7 @@ class Batches(EpochBatches[list[tuple[int, int]], Batch]):
             return inputs[own], mask, regions.boxes[own]
         counts = torch.tensor([self.counts[number][photo_id] for number, photo_id in zip(chosen, ids, strict=True)])
         mask = torch.arange(int(counts.max())) < counts.unsqueeze(1)  # (B, m)
-        return _wider(inputs, mask.shape[1]), mask, regions.boxes
+        return widened(inputs, mask.shape[1]), mask, regions.boxes
 
 
 def _takes_regions(inputs: Inputs) -> bool:
@@ -292,7 +292,7 @@ def _takes_regions(inputs: Inputs) -> bool:
     return inputs is regions_of or getattr(inputs, "__func__", None) is Matcher.image_inputs
 
 
-def _wider(values: Tensor, width: int) -> Tensor:
+def widened(values: Tensor, width: int) -> Tensor:
     """(b, t, ...) to (b, width, ...), with zeros behind."""
     return functional.pad(values, (*(0, 0) * (values.ndim - 2), 0, width - values.shape[1]))
 
