@@ -99,7 +99,10 @@ class FrozenEfficientNet:
         return [*(maps[stage] for stage in _LEVELS), maps[-1]]
 
     def first_stages(self, photos: Tensor, count: int) -> Tensor:
-        """What the first ``count`` of ``EfficientNetLite2.stages``, at least one, give of the same photos."""
+        """Photos (B, 3, h, w) to what the first ``count``, at least one, of ``EfficientNetLite2.stages`` give of them.
+
+        The maps are of the dtype, with the channels and the stride of the last of these stages.
+        """
         *_, maps = self._after_stages(photos, count)
         return maps
 
