@@ -36,14 +36,27 @@ def test_each_cell_is_the_score_of_its_pair_whatever_the_batch(batch):
     assert found.scores == pytest.approx(np.array(expected), abs=1e-6)
 
 
+@pytest.mark.parametrize("batch", [1, 512])
+def test_equal_sentences_are_scored_once(batch):
+    said = {"a": ["a dog", "a cat runs"], "b": ["a cat runs", "a dog"], "c": ["a dog", "a bird", "a dog"]}
+    random = np.random.default_rng(0)
+    store = MemoryStore({name: regions(random.standard_normal((2, SIZE))) for name in said})
+    model = MaxMatcher()
+    found = run(model, photos(said), store, batch=batch)
+    assert sum(texts for _, texts, _ in model.calls) == 3 * -(-len(said) // batch)
+    expected = [[one_pair(model, store, name, text) for each in said.values() for text in each] for name in said]
+    assert found.scores == pytest.approx(np.array(expected), abs=1e-6)
+    assert (found.scores[:, [0, 3, 4, 6]] == found.scores[:, :1]).all()
+
+
 def test_captions_of_like_length_share_a_batch():
     dataset, store = random_task(20, captions=(5,))
     model = MaxMatcher()
     run(model, dataset, store, batch=10)
     widths = [words for _, _, words in model.calls]
     assert widths == sorted(widths)
-    lengths = sorted(len(tokenize(text)) for photo in dataset.photos for text in photo.captions)
-    assert widths[::2] == [lengths[end] for end in range(19, 100, 20)]
+    lengths = sorted(len(tokenize(text)) for text in {text for photo in dataset.photos for text in photo.captions})
+    assert widths[::2] == [lengths[min(end, len(lengths) - 1)] for end in range(19, 100, 20)]
 
 
 def test_a_model_that_tells_them_apart_gets_every_recall():

@@ -84,8 +84,8 @@ def score_all(
 ) -> NDArray[np.float32]:
     """Score every photo with every sentence.
 
-    Sentences of similar length are encoded together, so that there is little padding; 2 ``batch`` of them are in memory
-    at a time. A pair's score does not depend on the other pairs.
+    Equal sentences are scored once. Sentences of similar length are encoded together, so that there is little padding;
+    2 ``batch`` of them are in memory at a time. A pair's score does not depend on the other pairs.
 
     Args:
         model: The matcher.
@@ -104,12 +104,17 @@ def score_all(
     """
     sentence_ids = sentences if sentence_ids is None else sentence_ids
     scores = np.empty((len(photo_ids), len(sentences)), dtype=np.float32)
-    order = np.argsort([len(tokenize(sentence)) for sentence in sentences], kind="stable")
+    having: dict[str, list[int]] = {}  # the columns of each sentence
+    for column, sentence in enumerate(sentences):
+        having.setdefault(sentence, []).append(column)
+    order = sorted(having, key=lambda sentence: len(tokenize(sentence)))
     bar = progress_bar(total=scores.size, desc="scoring pairs", unit="pair", unit_scale=True, show=progress)
     with evaluating(model), bar:
         for start in range(0, len(order), 2 * batch):  # a photo's tokens are projected again for each of these
-            columns = order[start : start + 2 * batch]
-            words, word_mask = model.words([sentences[column] for column in columns])
+            some = order[start : start + 2 * batch]
+            columns = [having[sentence] for sentence in some]
+            flat, counts = np.concatenate(columns), [len(each) for each in columns]
+            words, word_mask = model.words(some)
             text_tokens = model.encode_texts(words, word_mask)  # (t, n, d)
             row = 0
             for image_tokens, region_mask in photos:
@@ -118,10 +123,10 @@ def score_all(
                 )  # (i, t)
                 block = found.float().cpu().numpy()
                 rows = slice(row, row + len(block))
-                refuse_not_finite(block, photo_ids[rows], [sentence_ids[column] for column in columns])
-                scores[rows, columns] = block
+                refuse_not_finite(block, photo_ids[rows], [sentence_ids[first] for first, *_ in columns])
+                scores[rows, flat] = block.repeat(counts, axis=1)
                 row = rows.stop
-                bar.update(block.size)
+                bar.update(len(block) * len(flat))
     return scores
 
 
