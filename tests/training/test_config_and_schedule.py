@@ -67,6 +67,12 @@ def test_everything_wrong_at_once(tmp_path):
         assert part in message
 
 
+@pytest.mark.parametrize("other", ["keep=last", 'dev_split=""'])
+def test_what_watches_nothing_cannot_be_patient(other):
+    with pytest.raises(HANError, match=r"patience = 2: .*it needs a dev_split, and keep"):
+        load_config(TrainingConfig, None, overrides=[other, "patience=2"])
+
+
 def test_the_matcher_decides_which_options_there_are():
     assert load_config(TrainingConfig).model.matcher == "han"
     assert load_config(TrainingConfig, overrides=["model.matcher=vse++"]).model == VSEConfig()

@@ -56,6 +56,8 @@ def test_a_collapse_is_warned_of(tmp_path, capsys):
 def test_what_it_has_no_use_for_is_refused(tmp_path):
     with pytest.raises(HANError, match="similar_captions is for photos with captions"):
         pretrain_text(small_config(similar_captions=0.8), PHOTOS, tmp_path / "texts", progress=False)
+    with pytest.raises(HANError, match="patience is for photos with captions"):
+        pretrain_text(small_config(patience=1), PHOTOS, tmp_path / "texts", progress=False)
     assert not (tmp_path / "texts").exists()
 
 

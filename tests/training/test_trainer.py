@@ -219,16 +219,35 @@ def test_adam_is_adamw_without_decay_watched_by_a_sample(data, tmp_path):
     assert "among 4 photos of split `dev`, after epoch" in (tmp_path / "a/README.md").read_text()
 
 
-@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
-def test_the_weights_that_are_kept(data, tmp_path, monkeypatch, keep, epoch):
-    rsums = iter((3.0, 1.0, 2.0))
+def reach(monkeypatch, *rsums):
+    """Let evaluations give these rSums, one after another."""
+    left = iter(rsums)
     monkeypatch.setattr(
         "han_retrieval.training.trainer.evaluate",
-        lambda *args, **options: SimpleNamespace(**vars(evaluate(*args, **options)), rsum=next(rsums)),
+        lambda *args, **options: SimpleNamespace(**vars(evaluate(*args, **options)), rsum=next(left)),
     )
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
+def test_the_weights_that_are_kept(data, tmp_path, monkeypatch, keep, epoch):
+    reach(monkeypatch, 3.0, 1.0, 2.0)
     result = train(small_config(keep=keep), *data, tmp_path / "model", progress=False)
     assert (result.best_epoch, result.rsum) == (epoch, {1: 3.0, 3: 2.0}[epoch])
     assert f"after epoch {epoch} of 3" in (tmp_path / "model/README.md").read_text()
+
+
+@pytest.mark.parametrize(("patience", "last"), [(0, 6), (1, 2), (2, 5), (3, 6)])
+def test_a_training_ends_when_dev_rsum_has_not_risen_for_so_long(data, tmp_path, monkeypatch, capsys, patience, last):
+    reach(monkeypatch, 2.0, 1.0, 3.0, 3.0, 2.0, 4.0)
+    config = small_config(epochs=6, patience=patience)
+    result = train(config, *data, tmp_path / "model")
+    kept = {2: 1, 5: 3, 6: 6}[last]
+    end = read_log(tmp_path / "model/training/metrics.jsonl")[-1]
+    assert (result.best_epoch, end["epoch"], end["step"]) == (kept, last, result.steps)
+    said = f"ended after epoch {last} of 6: dev rSum was greatest after epoch {kept}"
+    assert (said in capsys.readouterr().err) == (last < 6)
+    again = train(config, *data, tmp_path / "model", resume=True, progress=False)  # there is nothing left to do
+    assert (again.steps, again.best_epoch, again.rsum) == (result.steps, kept, result.rsum)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(data, tmp_path, monkeypatch):

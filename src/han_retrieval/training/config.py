@@ -138,6 +138,7 @@ class TrainingConfig(LoopConfig):
         text_lr_factor: The learning rate of a language model that is trained along (``model.text_backbone``), as a
             share of the others'.
         keep: Which weights are saved: those of the "best" epoch by dev rSum, or of the "last".
+        patience: After how many epochs in which dev rSum has not risen the training ends; 0 for none.
         backbone: How the image backbone is trained along; it is frozen unless ``backbone.trained``.
         model: The matcher and its options; a HAN if it names none.
     """
@@ -166,6 +167,7 @@ class TrainingConfig(LoopConfig):
     word_drop: Share = 0.15
     text_lr_factor: Positive = 0.05
     keep: Literal["best", "last"] = "best"
+    patience: CountOrNone = 0
     backbone: BackboneConfig = BackboneConfig()
     model: AnyMatcherConfig = HANConfig()
 
@@ -175,6 +177,13 @@ class TrainingConfig(LoopConfig):
         if 2 * count > info.data.get("batch_size", 2 * count):
             raise ValueError("a batch needs captions of two photos at least: batch_size is less than twice as many")
         return count
+
+    @field_validator("patience")
+    @classmethod
+    def _watch_the_best(cls, patience: int, info: ValidationInfo) -> int:
+        if patience and (info.data.get("keep") == "last" or not info.data.get("dev_split", "dev")):
+            raise ValueError('it needs a dev_split, and keep = "best"')
+        return patience
 
     @field_validator("similar_captions")
     @classmethod

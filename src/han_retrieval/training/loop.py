@@ -102,6 +102,10 @@ class TrainingTask(ABC, Generic[B]):
         """
         return None
 
+    def reason_to_end(self, epochs: int, state: RunState) -> str:
+        """Why the run is over after so many epochs, before its last step; "" where it goes on. All ranks are asked."""
+        return ""
+
 
 def run_training(
     task: TrainingTask[B],
@@ -113,7 +117,7 @@ def run_training(
     tensorboard: bool = False,
     ranks: Ranks = ALONE,
 ) -> RunState:
-    """Train from the first step, or from the newest checkpoint, to the last.
+    """Train from the first step, or from the newest checkpoint, to the last, or to where the task has a reason to end.
 
     Args:
         task: What is trained.
@@ -139,6 +143,7 @@ def run_training(
         state.resume(run_folder)
     state.share(ranks)
     steps, watch = config.epochs * task.steps_per_epoch, CollapseWatch()
+    over = task.reason_to_end(state.step // task.steps_per_epoch, state)  # a run that ended may be resumed
     task.module.train()
     with (
         Log(run_folder, after_step=state.step, tensorboard=tensorboard) if ranks.first else NoLog() as log,
@@ -149,7 +154,7 @@ def run_training(
             state, log, run_folder, minutes=config.checkpoint_minutes, notes=progress, ranks=ranks
         ) as session,
     ):
-        for batch in task.batches(state.step, steps):
+        for batch in task.batches(state.step, state.step if over else steps):
             begun = time.monotonic()
             rate = learning_rate(config, state.step, steps=steps)
             torch.manual_seed(step_seed(config.seed, state.step))  # of dropout, which is the same when a run resumes
@@ -176,8 +181,13 @@ def run_training(
                         tqdm.write(f"epoch {epoch}: {report.line}", file=sys.stderr)
             if rest == 0:
                 ranks.wait()
+                state.best = ranks.share(state.best)
+                over = task.reason_to_end(epoch, state)
             session.end_step(end_of_epoch=rest == 0)
-        state.best = ranks.share(state.best)
+            if over:
+                if progress and ranks.first:
+                    tqdm.write(f"ended after epoch {epoch} of {config.epochs}: {over}", file=sys.stderr)
+                break
     return state
 
 

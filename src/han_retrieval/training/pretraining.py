@@ -84,8 +84,9 @@ def pretrain_text(
         check_folder(folder, config, resume=resume)
     if config.model.matcher != "han" or config.pretrained_text:
         raise ConfigError("captions alone train the text encoder of a HAN, and without pretrained_text")
-    if config.similar_captions:
-        raise ConfigError("similar_captions is for photos with captions, not for captions alone: leave it out")
+    for name in ("similar_captions", "patience"):
+        if getattr(config, name):
+            raise ConfigError(f"{name} is for photos with captions, not for captions alone: leave it out")
     torch.manual_seed(config.seed)
     every = [caption for captions in photos for caption in captions]
     vocabulary = Vocabulary.from_sentences(every, min_count=config.min_count)

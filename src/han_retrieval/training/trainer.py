@@ -281,6 +281,13 @@ class MatcherTraining(TrainingTask[Batch]):
             self._save(state.average, state.best)
         return report
 
+    def reason_to_end(self, epochs: int, state: RunState) -> str:
+        """That dev rSum has not risen for ``patience`` epochs."""
+        best = state.best.get("epoch", epochs)
+        if not self.config.patience or epochs - best < self.config.patience:
+            return ""
+        return f"dev rSum was greatest after epoch {best} (patience)"
+
     def save_untrained(self, *, progress: bool) -> TrainingResult:
         """Evaluate the model on the dev photos and save it, where it has no parameters to train."""
         begun = time.monotonic()
