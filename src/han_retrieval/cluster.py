@@ -16,6 +16,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from han_retrieval import errors
 from han_retrieval.errors import ConfigError, HANError, ModelError
+from han_retrieval.logs import silenced
 from han_retrieval.version import __version__
 
 T = TypeVar("T")
@@ -147,7 +148,7 @@ def map_on_workers(
     context.max_errored_blocks = -1  # a worker reports errors itself: what is left is that it died
     context.enable_progress_bars = context.print_on_execution_start = False
     missing = set(range(len(parts)))
-    with _no_log(), _named_errors(ray):
+    with silenced("ray.data"), _named_errors(ray):  # whose notes would run through the progress bar
         for batch in work.iter_batches(batch_size=None, batch_format="pyarrow"):
             done: Any = batch  # an Arrow table
             for number, result, failure in zip(*(done[name].to_pylist() for name in _COLUMNS), strict=True):
@@ -262,18 +263,6 @@ def _without_notes() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-
-
-@contextmanager
-def _no_log() -> Iterator[None]:
-    """Without the notes of Ray Data, which would run through the progress bar."""
-    log = logging.getLogger("ray.data")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from han_retrieval.data.packed import PackedPhoto, RowReader
 from han_retrieval.data.parquet import content
 from han_retrieval.errors import DataError, first_line
 from han_retrieval.hub_errors import GATED, NO_REVISION, kinds, refusal_of
+from han_retrieval.logs import silenced
 
 PREFIX = "hf:"
 _PHOTOS_AT_ONCE = 4
@@ -167,7 +168,9 @@ def _plain(rows: Any, columns: Any) -> Iterator[dict[str, Any]]:
 def _library(where: str) -> Iterator[None]:
     """A context in which what ``datasets`` raises is a DataError that says how to mend it, and the only line of it."""
     try:
-        with _quiet():
+        import datasets  # noqa: F401, which sets the loggers' levels
+
+        with silenced("datasets", "huggingface_hub"):  # which log before they raise
             yield
     except DataError:
         raise
@@ -175,24 +178,6 @@ def _library(where: str) -> Iterator[None]:
         raise DataError(f"{where}: this needs a library more: pip install 'han-retrieval[datasets]'") from None
     except Exception as error:  # of datasets, huggingface_hub, fsspec, httpx, pyarrow
         raise DataError(f"{where}: {_reason(error)}") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the messages that the libraries log before they raise."""
-    import logging
-
-    import datasets  # noqa: F401, which sets levels when it is imported
-
-    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _reason(error: Exception) -> str:

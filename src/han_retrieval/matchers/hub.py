@@ -5,7 +5,6 @@ No pickle and no code is among a model's files, and nothing else is downloaded o
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from han_retrieval.errors import ConfigError, ModelError, first_line
 from han_retrieval.files import BACKBONE_FOLDER
 from han_retrieval.hub_errors import causes, refusal_of
+from han_retrieval.logs import silenced
 from han_retrieval.storage.folder_checksums import listed_files, refuse_damage
 
 _OF_BACKBONE = ("config.json", "model.safetensors", "README.md", "checksums.json")
@@ -165,21 +165,16 @@ def _is_whole(folder: Path) -> bool:
 @contextmanager
 def _errors(name: str, *, sending: bool = False) -> Iterator[None]:
     """A context in which what huggingface_hub raises is a ModelError, and the only line of it."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
     try:
-        import huggingface_hub  # noqa: F401, which sets the level when it is imported
+        import huggingface_hub  # noqa: F401, which sets its logger's level
 
-        level = logger.level
-        logger.setLevel(logging.CRITICAL)
-        yield
+        with silenced("huggingface_hub"):
+            yield
         return
     except ImportError:
         reason = f"to use models of the Hugging Face Hub: {INSTALL}"
     except Exception as error:  # many kinds of trouble with the network, of several libraries
         reason = _reason(error, sending=sending)
-    finally:
-        logger.setLevel(level)
     what = "cannot be uploaded" if sending else "no such folder, nor a model that can be had from the Hugging Face Hub"
     raise ModelError(f"{name}: {what}: {reason}")
 
