@@ -15,7 +15,6 @@ from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, compare, evaluate
 from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, fold_results, summarise
-from han_retrieval.evaluation.significance import intervals
 from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionStore
 
@@ -51,9 +50,7 @@ def ensemble(evaluations: list[Evaluation]) -> Evaluation:
     """The evaluation of the mean of standardised scores of one dataset; all else is the first one's."""
     scores = np.mean([(e.scores - e.scores.mean()) / e.scores.std() for e in evaluations], axis=0)
     per_query = fold_results(scores, evaluations[0].relevance)
-    return replace(
-        evaluations[0], scores=scores, per_query=per_query, metrics=summarise(per_query), intervals=intervals(per_query)
-    )
+    return replace(evaluations[0], scores=scores, per_query=per_query, metrics=summarise(per_query))
 
 
 if __name__ == "__main__":

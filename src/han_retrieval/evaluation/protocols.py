@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from han_retrieval.clock import Clock
 from han_retrieval.data import CaptionedPhoto, CaptionedPhotos
 from han_retrieval.errors import DataError, ModelError
+from han_retrieval.evaluation import significance
 from han_retrieval.evaluation.metrics import (
     CUTOFFS,
     DIRECTIONS,
@@ -27,7 +29,6 @@ from han_retrieval.evaluation.metrics import (
 )
 from han_retrieval.evaluation.relevance import Relevance
 from han_retrieval.evaluation.scores import BATCH, can_read, encode_photos, score_all
-from han_retrieval.evaluation.significance import intervals
 from han_retrieval.text import tokenize
 from han_retrieval.text.tokenizer import check_length
 from han_retrieval.text.words import owners_of
@@ -52,7 +53,6 @@ class Evaluation:
         relevance: The images and captions of ``scores``.
         per_query: The rank and the precisions of each query.
         metrics: The metrics of both directions.
-        intervals: The 95 % bootstrap intervals of the metrics and of rSum.
         counts: The number of images, captions and pairs, and of those left out.
         seconds: The time of each step.
         notes: What the reader of the figures should know.
@@ -67,7 +67,6 @@ class Evaluation:
     relevance: Relevance
     per_query: PerQuery
     metrics: Metrics
-    intervals: dict[str, tuple[float, float]]
     counts: dict[str, int]
     seconds: dict[str, float]
     notes: tuple[str, ...]
@@ -77,6 +76,11 @@ class Evaluation:
     def rsum(self) -> float:
         """The sum of the six recalls."""
         return recall_sum(self.metrics)
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % bootstrap intervals of the metrics and of rSum."""
+        return significance.intervals(self.per_query)
 
     @property
     def protocol(self) -> str:
@@ -153,7 +157,6 @@ def evaluate(
     del images
     with clock("rank"):
         per_query = fold_results(scores, relevance, folds=folds)
-        found = intervals(per_query)
     missing, empty = len(dataset) - len(photos), sum(len(photo.captions) for photo in photos) - len(sentences)
     if missing:
         notes.append(f"{missing} of {len(dataset)} photos are not in the features and were left out")
@@ -172,7 +175,6 @@ def evaluate(
         relevance=relevance,
         per_query=per_query,
         metrics=summarise(per_query),
-        intervals=found,
         counts={
             "images": len(photos),
             "captions": len(sentences),
