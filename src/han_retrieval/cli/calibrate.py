@@ -13,7 +13,7 @@ from han_retrieval.data import read_dataset
 from han_retrieval.matchers.hub import refuse_cached
 from han_retrieval.matchers.saving import folder_hash, matcher_name, model_folder
 from han_retrieval.regions.store import RegionStore
-from han_retrieval.search.calibration import SHOWN, Calibration
+from han_retrieval.search.calibration import NAME, SHOWN, Calibration
 from han_retrieval.search.calibration import calibrate as fit
 
 
@@ -54,8 +54,10 @@ def calibrate(
     matcher_name(folder)  # refuses what is no model
     store = RegionStore.open(features)
     from han_retrieval.evaluation import evaluate  # from here on torch is imported
+    from han_retrieval.evaluation.report import make_folder
     from han_retrieval.matchers import load_matcher
 
+    make_folder(folder / NAME)  # refused now, not after the scoring
     matcher = load_matcher(folder).to(find_device(device))
     found = evaluate(matcher, photos, store, allow_missing=allow_missing, equal_captions="relevant")
     for note in found.notes:

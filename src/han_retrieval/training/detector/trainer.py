@@ -164,11 +164,14 @@ class DetectorTraining(TrainingTask[DetectorBatch]):
 
 def _content_hash(names: Names, *photos: list[AnnotatedPhoto]) -> str:
     """A hash of the words and of the photos, for training and for evaluation, with their boxes and labels."""
-    parts: list[Any] = [names.model_dump()]
-    for some in photos:
-        parts.append([photo.path.name for photo in some])
-        parts += [part.tobytes() for photo in some for part in photo.labels]
-    return content_hash(parts)
+
+    def parts() -> Iterator[Any]:  # one at a time: together they take as much memory as the labels
+        yield names.model_dump()
+        for some in photos:
+            yield [photo.path.name for photo in some]
+            yield from (part.tobytes() for photo in some for part in photo.labels)
+
+    return content_hash(parts())
 
 
 def _annotated(dataset: CaptionedPhotos, split: str, entities: EntitiesPhotos) -> list[str]:
