@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -220,6 +221,12 @@ def test_the_backbone_learns_and_is_found_again(trained, drawn, tmp_path):
     assert by_name.fingerprint == own.fingerprint
 
 
+def test_patience_begins_when_the_backbone_learns(drawn):
+    learns = task(drawn, epochs=9, patience=2, backbone={"head_epochs": 3})
+    after_one = SimpleNamespace(best={"epoch": 1})
+    assert [bool(learns.reason_to_end(epoch, after_one)) for epoch in (2, 3, 4, 5)] == [False, False, False, True]
+
+
 def test_the_trained_backbone_can_see_photos_at_another_size(trained, drawn, tmp_path):
     train(config(backbone={"final_size": 96}), *drawn, tmp_path / "model", progress=False)
     one, other = (folder / "backbone/model.safetensors" for folder in (trained, tmp_path / "model"))
@@ -329,11 +336,16 @@ def test_what_cannot_be_trained_along_is_refused(drawn, tmp_path):
         boxless.append([RegionRow(each, None, type(regions)(regions.features)) for each, regions in rows])
     with pytest.raises(HANError, match="no boxes"):
         train(config(), dataset, boxless, tmp_path / "d", progress=False)
+    for split, name in (("train", "h"), ("dev", "i")):
+        lost = dataset.split(split).photos[1]
+        photos = tuple(replace(photo, path=None) if photo.id == lost.id else photo for photo in dataset.photos)
+        with pytest.raises(HANError, match=rf"photo '{lost.id}': the dataset names no file for it"):
+            train(config(), replace(dataset, photos=photos), store, tmp_path / name, progress=False)
     with pytest.raises(HANError, match=r"head_epochs is 2 and epochs 2: the backbone would never learn"):
         train(config(backbone={"head_epochs": 2}), dataset, store, tmp_path / "f", progress=False)
     with pytest.raises(HANError, match="pooled takes something else of photos than their regions"):
         train(config(model={"matcher": "pooled"}), dataset, store, tmp_path / "g", progress=False)
-    assert not any((tmp_path / name).exists() for name in "abdefg")
+    assert not any((tmp_path / name).exists() for name in "abdefghi")
 
 
 def test_patches_are_refused(tmp_path):

@@ -111,6 +111,12 @@ def test_other_captions_as_many_do_not_resume(data, unbroken, split, word):
         train(small_config(checkpoint_minutes=EVERY_STEP), changed, store, unbroken, resume=True, progress=False)
 
 
+def test_the_same_data_in_another_place_resume(data, unbroken, tmp_path):
+    out = shutil.copytree(unbroken, tmp_path / "model")
+    moved = replace(data[0], source=tmp_path / "elsewhere")
+    assert train(small_config(checkpoint_minutes=EVERY_STEP), moved, data[1], out, resume=True, progress=False).steps
+
+
 def test_what_an_earlier_version_called_views_resumes(data, tmp_path):
     other = augmentation(data[1], tmp_path / "other", photos=20)
     out = tmp_path / "model"
@@ -212,6 +218,28 @@ def test_dev_photos_without_regions_or_captions(data, tmp_path, capsys):
     assert not (tmp_path / "mute").exists()
 
 
+def test_training_photos_without_regions_are_named(data, tmp_path, capsys):
+    dataset, store = data
+    with RegionStore.create(tmp_path / "few", fingerprint="made-up-1", feature_size=12) as few:
+        kept = store.ids[8:]
+        few.append(RegionRow(id_, None, regions) for id_, regions in zip(kept, store.read(kept), strict=True))
+    train(small_config(epochs=1, dev_split=""), dataset, few, tmp_path / "model", progress=False)
+    said = capsys.readouterr().err
+    assert f"warning: 6 of the 30 photos of split 'train' have no regions in {few.path} and are left out\n" in said
+    assert "6 more photos had no regions" in (tmp_path / "model/README.md").read_text()
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_caption_that_is_too_long_is_refused_at_once(data, tmp_path, split):
+    dataset, store = data
+    long = dataset.split(split).photos[0]
+    long = replace(long, captions=("a ball", "red " * 501))
+    changed = replace(dataset, photos=tuple(long if photo.id == long.id else photo for photo in dataset.photos))
+    with pytest.raises(HANError, match=rf"{long.id}.*501 words"):
+        train(small_config(), changed, store, tmp_path / "model", progress=False)
+    assert not (tmp_path / "model").exists()
+
+
 def test_adam_is_adamw_without_decay_watched_by_a_sample(data, tmp_path):
     train(small_config(optimizer="adam", weight_decay=0.5, dev_photos=4), *data, tmp_path / "a", progress=False)
     train(small_config(weight_decay=0.0, dev_photos=4), *data, tmp_path / "b", progress=False)
@@ -236,18 +264,22 @@ def test_the_weights_that_are_kept(data, tmp_path, monkeypatch, keep, epoch):
     assert f"after epoch {epoch} of 3" in (tmp_path / "model/README.md").read_text()
 
 
-@pytest.mark.parametrize(("patience", "last"), [(0, 6), (1, 2), (2, 5), (3, 6)])
-def test_a_training_ends_when_dev_rsum_has_not_risen_for_so_long(data, tmp_path, monkeypatch, capsys, patience, last):
+@pytest.mark.parametrize(("patience", "epochs", "last"), [(0, 6, 6), (1, 6, 2), (2, 6, 5), (2, 5, 5), (3, 6, 6)])
+def test_a_training_ends_when_dev_rsum_has_not_risen_for_so_long(
+    data, tmp_path, monkeypatch, capsys, patience, epochs, last
+):
     reach(monkeypatch, 2.0, 1.0, 3.0, 3.0, 2.0, 4.0)
-    config = small_config(epochs=6, patience=patience)
+    config = small_config(epochs=epochs, patience=patience)
     result = train(config, *data, tmp_path / "model")
     kept = {2: 1, 5: 3, 6: 6}[last]
     end = read_log(tmp_path / "model/training/metrics.jsonl")[-1]
     assert (result.best_epoch, end["epoch"], end["step"]) == (kept, last, result.steps)
-    said = f"ended after epoch {last} of 6: dev rSum was greatest after epoch {kept}"
-    assert (said in capsys.readouterr().err) == (last < 6)
-    again = train(config, *data, tmp_path / "model", resume=True, progress=False)  # there is nothing left to do
+    ended = [f"ended after epoch {last} of {epochs}: dev rSum was greatest after epoch {kept} (patience)"]
+    ended = ended if last < epochs else []
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("ended")] == ended
+    again = train(config, *data, tmp_path / "model", resume=True)  # there is nothing left to do
     assert (again.steps, again.best_epoch, again.rsum) == (result.steps, kept, result.rsum)
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("ended")] == ended
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(data, tmp_path, monkeypatch):

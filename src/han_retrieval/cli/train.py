@@ -83,7 +83,7 @@ def train(
         click.echo(settings.model_dump_json(indent=2))
         return
     with training(out, device) as (ranks, found_device):
-        photos = with_splits(read_dataset(dataset, format=format_name), splits)
+        photos = with_splits(read_dataset(dataset, format=format_name), splits, note=ranks.first)
         store = RegionStore.open(features, copy=True)
         if ranks.first:
             click.echo(f"{len(photos)} photos, {photos.caption_count} captions ({photos.format}); {store!r}", err=True)

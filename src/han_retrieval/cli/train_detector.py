@@ -60,7 +60,7 @@ def train_detector(
     with training(out, device) as (ranks, found_device):
         result = train(
             settings,
-            with_splits(read_dataset(dataset, format=format_name), splits),
+            with_splits(read_dataset(dataset, format=format_name), splits, note=ranks.first),
             read_entities(entities),
             out,
             annotation=str(entities),

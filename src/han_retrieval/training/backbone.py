@@ -258,6 +258,8 @@ class BackboneTraining(MatcherTraining):
             first_step=config.backbone.head_epochs * self.steps_per_epoch,
             own_size=self._own_size,
         )
+        if self.dev is not None:
+            _boxed(dataset, store, [photo.id for photo in self.dev.photos])  # refused now, not after an epoch
         learned = self.network.network.net.named_parameters()
         self.weights |= {_PREFIX + name: value.detach() for name, value in learned if value.requires_grad}
 
@@ -342,8 +344,12 @@ def _boxed(dataset: CaptionedPhotos, store: RegionStore, ids: Sequence[str]) -> 
     for start in range(0, len(ids), _READ_AT_ONCE):
         some = ids[start : start + _READ_AT_ONCE]
         for photo_id, regions in zip(some, store.read(some), strict=True):
-            shares = _shares(regions, photo_id)
-            found[photo_id] = BoxedPhoto(photos[photo_id], np.array(regions.boxes), shares)  # a copy, not a view
+            photo, shares = photos[photo_id], _shares(regions, photo_id)
+            if photo.path is None and photo.packed is None:
+                raise DataError(
+                    f"photo {photo_id!r}: the dataset names no file for it; a backbone learns from the photos"
+                )
+            found[photo_id] = BoxedPhoto(photo, np.array(regions.boxes), shares)  # a copy, not a view
     return found
 
 
@@ -356,6 +362,5 @@ def _shares(regions: Regions, photo_id: str) -> Tensor:
 
 def _opened(photo: CaptionedPhoto, *, size: int) -> Image.Image:
     file = photo.path if photo.packed is None else photo.packed.read()
-    if file is None:
-        raise DataError(f"photo {photo.id!r}: the dataset names no file for it; a backbone learns from the photos")
+    assert file is not None  # or _boxed had refused it
     return open_photo(file, shrink_to=2 * size)

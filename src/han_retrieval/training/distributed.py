@@ -26,13 +26,13 @@ from pydantic import BaseModel
 from han_retrieval.errors import ConfigError, HANError, one_line
 from han_retrieval.ranks import ALONE, RankLost, Ranks
 from han_retrieval.training.run_folder import difference
+from han_retrieval.training.state import PATHS
 from han_retrieval.version import __version__
 
 STEP = timedelta(minutes=30)  # for what all ranks do at the same time
 _ANSWER = 10.0  # seconds that a rank which lives has to say so when another is lost; torchrun kills after 30
 _GLANCE = 2.0  # seconds between looks at the other ranks, beside work on a GPU
 _PACKAGES = ("numpy", "open-clip-torch", "tokenizers", "torch", "torchvision", "transformers")
-_PATHS = ("dataset", "entities")  # facts that may differ between machines: what is there has a hash
 
 
 class RankError(HANError):
@@ -292,7 +292,7 @@ def compare_ranks(ranks: Ranks, config: BaseModel, facts: dict[str, Any]) -> Non
     own: dict[str, dict[str, Any]] = {
         "packages": versions,
         "configuration": config.model_dump(),
-        "data": {name: value for name, value in facts.items() if name not in _PATHS},
+        "data": {name: value for name, value in facts.items() if name not in PATHS},
     }
     (_, first), *others = ranks.gather_objects((socket.gethostname(), own))
     for rank, (host, other) in enumerate(others, start=1):

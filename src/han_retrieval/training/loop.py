@@ -185,9 +185,10 @@ def run_training(
                 over = task.reason_to_end(epoch, state)
             session.end_step(end_of_epoch=rest == 0)
             if over:
-                if progress and ranks.first:
-                    tqdm.write(f"ended after epoch {epoch} of {config.epochs}: {over}", file=sys.stderr)
                 break
+    if over and state.step < steps and progress and ranks.first:
+        epoch = state.step // task.steps_per_epoch
+        tqdm.write(f"ended after epoch {epoch} of {config.epochs}: {over}", file=sys.stderr)
     return state
 
 

@@ -15,6 +15,9 @@ from han_retrieval.errors import DataError, StoreError
 from han_retrieval.ranks import Ranks
 from han_retrieval.training.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 
+PATHS = ("dataset", "entities")
+"""Facts that may differ between machines and from one day to another: what is there has a hash."""
+
 
 class RunState:
     """A run after ``step`` steps.
@@ -131,5 +134,5 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Augmentations were called views once.
     """
     before = {"augmentations" if key == "views" else key: value for key, value in before.items()}
-    keys = sorted(before.keys() | now.keys())
+    keys = sorted((before.keys() | now.keys()).difference(PATHS))
     return [f"{key} {before.get(key)}, now {now.get(key)}" for key in keys if before.get(key) != now.get(key)]

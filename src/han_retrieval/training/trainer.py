@@ -26,6 +26,7 @@ from han_retrieval.objects import local_path
 from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions import RegionStore, same_detector
 from han_retrieval.text import Vocabulary, expand_vocabulary, tokenize
+from han_retrieval.text.tokenizer import check_length
 from han_retrieval.training.batches import Batch, Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
@@ -180,7 +181,10 @@ class MatcherTraining(TrainingTask[Batch]):
         photos = dataset.split(config.train_split)
         if not photos.caption_count:
             raise DataError(f"{dataset.source}: its photos have no captions; training needs some to each")
-        dev = _dev_photos(config, dataset, store)
+        dev = _dev_photos(config, dataset, store, warn=ranks.first)
+        without = sum(photo.id not in store for photo in photos.photos)
+        if without and ranks.first:
+            tqdm.write(_said_of_photos_without_regions(without, photos, config.train_split, store), file=sys.stderr)
         model, vocabulary = _new_matcher(config, store, [s for photo in photos.photos for s in photo.captions])
         assert model.tokenizer is not None  # it has a vocabulary
         data = Batches.of(
@@ -215,7 +219,7 @@ class MatcherTraining(TrainingTask[Batch]):
             "format": dataset.format,
             "detector": store.fingerprint,
             "photos": len(data.photo_ids),
-            "without_regions": len(photos) - len(data.photo_ids),
+            "without_regions": without,
             "captions": data.caption_count,
             "content_hash": data.content_hash(vocabulary, dev),
         }
@@ -282,9 +286,10 @@ class MatcherTraining(TrainingTask[Batch]):
         return report
 
     def reason_to_end(self, epochs: int, state: RunState) -> str:
-        """That dev rSum has not risen for ``patience`` epochs."""
-        best = state.best.get("epoch", epochs)
-        if not self.config.patience or epochs - best < self.config.patience:
+        """That dev rSum has not risen for ``patience`` epochs; those before a backbone learns do not count."""
+        best, backbone = state.best.get("epoch", epochs), self.config.backbone
+        counted_from = max(best, backbone.head_epochs) if backbone.trained else best
+        if not self.config.patience or epochs - counted_from < self.config.patience:
             return ""
         return f"dev rSum was greatest after epoch {best} (patience)"
 
@@ -395,7 +400,14 @@ def _said_of_equal_captions(data: Batches) -> str:
     return f"{said} as a negative (equal_captions)"
 
 
-def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionStore) -> CaptionedPhotos | None:
+def _said_of_photos_without_regions(count: int, photos: CaptionedPhotos, split: str, store: RegionStore) -> str:
+    where = f"split {split!r} have no regions in {store.path}"
+    return f"warning: {count} of the {len(photos)} photos of {where} and are left out"
+
+
+def _dev_photos(
+    config: TrainingConfig, dataset: CaptionedPhotos, store: RegionStore, *, warn: bool
+) -> CaptionedPhotos | None:
     """A sample of the dev split that depends on the seed alone; None without a dev split."""
     if not config.dev_split:
         return None
@@ -403,12 +415,10 @@ def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionS
     dev = split.only(photo.id for photo in split.photos if photo.id in store)
     if not len(dev):
         raise DataError(f"{store.path}: has no regions of split {config.dev_split!r}; extract it, or set dev_split=''")
-    if missing := len(split) - len(dev):
-        tqdm.write(
-            f"warning: {missing} of the {len(split)} photos of split {config.dev_split!r} have no regions in "
-            f"{store.path} and are left out: recalls among fewer photos are higher",
-            file=sys.stderr,
-        )
+    missing = len(split) - len(dev)
+    if missing and warn:
+        said = _said_of_photos_without_regions(missing, split, config.dev_split, store)
+        tqdm.write(f"{said}: recalls among fewer photos are higher", file=sys.stderr)
     if 0 < config.dev_photos < len(dev):
         chosen = np.random.default_rng(config.seed).choice(len(dev), config.dev_photos, replace=False)
         dev = dev.only(dev.photos[i].id for i in chosen)
@@ -417,6 +427,9 @@ def _dev_photos(config: TrainingConfig, dataset: CaptionedPhotos, store: RegionS
             f"{dataset.source}: the photos of split {config.dev_split!r} have no captions; set "
             "dev_split='' to train without"
         )
+    for photo in dev.photos:  # refused now, not after the first epoch
+        for place, caption in enumerate(photo.captions):
+            check_length(tokenize(caption), where=f"photo {photo.id!r}, caption {place}")
     return dev
 
 
