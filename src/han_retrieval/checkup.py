@@ -138,12 +138,15 @@ def _kind_of_files(path: Path) -> str:
     names = {each.name for each in path.iterdir()} | (listed_files(path) or {}).keys()
     if _TEXT_WEIGHTS in names:
         return "text encoder"
-    if VOCABULARY in names:
-        return "model"
+    return "detector" if VOCABULARY not in names and is_detector(path) else "model"
+
+
+def is_detector(path: Path) -> bool:
+    """Whether a folder with a configuration is that of a detector, not of a model."""
     try:
-        return "detector" if b'"names"' in (path / CONFIG).read_bytes() else "model"
+        return not (path / VOCABULARY).exists() and b'"names"' in (path / CONFIG).read_bytes()
     except OSError:
-        return "model"
+        return False
 
 
 def check_model(folder: str | Path) -> list[Damage]:

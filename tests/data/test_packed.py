@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,28 @@ def test_photos_of_parquet_are_read_in_any_order_and_from_several_threads(tmp_pa
     assert open_photo(photo.read()).size == (24, 16)
 
 
+def test_packed_photos_are_read_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of a cluster has another than the command."""
+    write_parquet(tmp_path / "a.parquet", {"image": [image(0)], "caption": ["a"]})
+    write_shard(tmp_path / "b.tar", {"0.jpg": jpeg(0), "0.txt": b"a"})
+    flickr30k_lance(tmp_path / "c")
+    monkeypatch.chdir(tmp_path)
+    found = [read_dataset(source).photos[0].packed for source in ("a.parquet", "b.tar", "c")]
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    for packed in pickle.loads(pickle.dumps(found)):
+        assert open_photo(packed.read()).size == (24, 16)
+
+
+def test_a_parquet_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet", {"image": [image(0)], "caption": ["a"]})
+    (photo,) = read_dataset(file).photos
+    file.unlink()
+    assert photo.packed is not None
+    with pytest.raises(DataError, match=r"^\S*a.parquet, row 0: cannot be read \(No such file or directory\)$"):
+        photo.packed.read()
+
+
 def test_what_a_parquet_file_lacks_is_named(tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "a.parquet", {"link": ["x"], "caption": ["a"]})
     refused(
@@ -130,7 +153,7 @@ def test_a_photo_without_bytes_says_so_when_it_is_read(tmp_path: Path) -> None:
     assert second.packed is not None
     with pytest.raises(
         DataError,
-        match=r"a.parquet, row 1: has no bytes, only the path /b.jpg; write the photos themselves into that column$",
+        match=r"^\S+, row 1: has no bytes, only the path /b.jpg; write the photos themselves into that column$",
     ):
         second.packed.read()
     file = tmp_path / "a.parquet"
@@ -248,6 +271,15 @@ def test_photos_of_coco_are_joined_by_their_number(tmp_path: Path) -> None:
     ]
     joined = with_splits_of(dataset, write_json(tmp_path / "dataset_coco.json", {"images": listed}))
     assert [photo.split for photo in joined.photos] == ["test", "train", "dev"]
+
+
+def test_ids_that_fit_one_photo_of_the_list_are_refused(tmp_path: Path) -> None:
+    columns = {"image": [image(0), image(1)], "caption": ["a", "b"]}  # without an id, rows are numbered
+    for number in range(2):
+        write_parquet(tmp_path / f"parts/part-{number}.parquet", columns)
+    listed = [{"filename": "1.jpg", "split": "test", "sentences": [{"raw": "x"}]}]
+    with pytest.raises(DataError, match="'part-0/1' and 'part-1/1' both fit '1'"):
+        with_splits_of(read_dataset(tmp_path / "parts"), write_json(tmp_path / "splits.json", {"images": listed}))
 
 
 def test_a_damaged_lance_table_is_one_line(tmp_path: Path) -> None:

@@ -58,6 +58,40 @@ def test_every_exif_orientation_is_turned_upright(tmp_path: Path, orientation: i
     assert np.array_equal(np.asarray(photo), upright)
 
 
+def test_an_orientation_that_exif_lacks_turns_nothing(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.jpg", exif=exif)
+    photo = open_photo(tmp_path / "a.jpg", shrink_to=lambda *_: (40, 30))
+    assert photo.width > photo.height
+    assert full_size(photo) == (400, 300)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("RGBA", "png"), ("RGBA", "webp"), ("RGBA", "tif"), ("LA", "png"), ("P", "png"), ("I;16", "png"), ("I;16", "tif"),
+     ("P", "tif"), ("L", "tif"), ("CMYK", "tif"), ("CMYK", "jpg"), ("RGB", "tif")],
+)  # fmt: skip
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_is_written_in_a_photo_survives_every_mode(
+    tmp_path: Path, mode: str, suffix: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x010E] = orientation, "Canon", "A pier"
+    exif.get_ifd(0x8769)[0x9003] = "2024:01:31 12:00:00"
+    exif.get_ifd(0x8825).update({1: "N", 2: (38.0, 42.0, 0.0), 3: "W", 4: (9.0, 8.0, 0.0)})
+    for part in (0x8769, 0x8825):
+        exif[part] = exif.get_ifd(part)  # Pillow writes those of a TIFF that are entries, too
+    path = tmp_path / f"a.{suffix}"
+    Image.new("L", (40, 20)).convert("L" if mode == "I;16" else mode).convert(mode).save(path, exif=exif)
+    photo = open_photo(path)
+    found = read_info(photo)
+    assert photo.size == ((40, 20) if orientation == 1 else (20, 40))
+    assert upright_rgb(photo).size == photo.size
+    assert (found.date, found.camera, found.text) == ("2024-01-31 12:00:00", "Canon", "A pier")
+    assert (found.latitude, found.longitude) == pytest.approx((38.7, -9.1333), abs=1e-3)
+
+
 WRITTEN = {
     "RGB": ["png", "jpg", "tif", "webp", "bmp", "ppm"],
     "CMYK": ["jpg", "tif"],

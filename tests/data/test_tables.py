@@ -85,6 +85,7 @@ def test_captions_csv_is_read_as_well(tmp_path):
             "line 2: 3 fields, the first line has 2; a caption",
         ),
         (["file_name,caption", "a.png,A", "", "b.png"], "line 4: 1 fields, the first line has 2"),
+        (["file_name,caption,caption", "a.png,A,B"], "line 1: two columns 'caption'; give each value a row of its own"),
         (["file_name,caption", ",A"], "line 2: the file name is empty"),
         (["file_name,caption,split", "a.png,A,third"], "line 2: split 'third' is not one of train, dev, test"),
         (["file_name,captions", "a.png,[A"], "line 2, captions: expected a JSON list of captions"),

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,8 +27,9 @@ class Repository:
     status: tuple[int, str] | None = None
     cut: int = 0
 
-    def commit(self, files: dict[str, bytes]) -> str:
+    def commit(self, files: dict[str, bytes], *, deleted: Collection[str] = ()) -> str:
         before = self.commits[-1][1] if self.commits else {}
+        before = {file: content for file, content in before.items() if file not in deleted}
         made = hashlib.sha1(repr((len(self.commits), sorted(files))).encode()).hexdigest()
         self.commits.append((made, {**before, **files}))
         return made
@@ -175,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         ]
 
     def _commit(self, name: str, repository: Repository, lines: list[dict[str, Any]]) -> None:
-        files = {}
+        files, deleted = {}, []
         for line in lines:
             value = line["value"]
             if line["key"] == "header":
@@ -184,7 +186,9 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.hub.lfs[value["oid"]]
-        made = repository.commit(files)
+            elif line["key"] == "deletedFile":
+                deleted.append(value["path"])
+        made = repository.commit(files, deleted=deleted)
         return self._json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{made}", "commitOid": made})
 
     def _lfs_action(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,19 @@ def test_photos_that_cannot_be_read_are_skipped_with_the_reason_and_tried_again(
     assert not (tmp_path / "out" / "skipped.jsonl").exists()
 
 
+def test_an_interrupt_within_a_commit_loses_nothing(tmp_path, monkeypatch):
+    photos, append = make_photos(tmp_path, 6), RegionStore.append
+
+    def interrupted(store, rows):
+        monkeypatch.setattr(RegionStore, "append", append)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RegionStore, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, FakeDetector(), tmp_path / "features")
+    assert len(RegionStore.open(tmp_path / "features")) == 6
+
+
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
 def test_a_photo_whose_name_is_no_text_is_skipped_by_a_name_that_can_be_shown(tmp_path):
     good = make_photos(tmp_path, 3).photos

@@ -198,6 +198,13 @@ def save_npz(path, seed: int, *, m: int = M, rows: int = M, transposed: bool = F
     np.savez_compressed(path, **{name: value for name, value in (fields | changed).items() if value is not None})
 
 
+def test_a_table_beside_photos_is_no_features(tmp_path):
+    (tmp_path / "labels.tsv").write_text("\t".join("abcdef") + "\n")
+    assert feature_format(tmp_path) == "bottom-up-tsv"
+    (tmp_path / "a.JPG").touch()
+    assert feature_format(tmp_path) is None
+
+
 def test_npz_folder(tmp_path):
     folder = tmp_path / "npz"
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -67,6 +68,19 @@ def test_patches_are_those_behind_the_last_norm_and_projected_where_asked_for(tm
     assert torch.allclose(raw.encode([photo])[0].maps[0].flatten(1).mT, patches[0], atol=1e-4)
     assert torch.allclose(shared.encode([photo])[0].maps[0].flatten(1).mT, projected, atol=1e-4)
     assert detector_for(f"patches-1-5+{shared.fingerprint}").feature_size == 24
+
+
+def test_the_same_weights_with_another_activation_are_another_backbone(tmp_path):
+    folder, found = save(tmp_path, "vit"), []
+    for quick in (False, True):
+        config = json.loads((folder / "open_clip_config.json").read_text())
+        config["model_cfg"]["quick_gelu"] = quick
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+        backbone = load_backbone(f"open_clip:{folder}")
+        found.append((backbone.fingerprint, backbone.encode([noise(64, 64)])[0].pooled))
+    (plain, features), (other, others) = found
+    assert not torch.allclose(features, others, atol=1e-4)
+    assert plain != other
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("timm") or kind == "resnet"])

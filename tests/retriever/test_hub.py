@@ -208,6 +208,7 @@ def test_a_model_is_pushed_in_one_commit_and_loaded_again(server: HubServer, tmp
         *(".gitattributes", "README.md", "calibration.json", "checksums.json", "config.json", "model.safetensors"),
         "vocabulary.json",
     }
+    assert set(files) - set(repository.commits[2][1]) == {"calibration.json"}  # which the model lacks that came next
     from huggingface_hub import ModelCard
 
     card = ModelCard(files["README.md"].decode())

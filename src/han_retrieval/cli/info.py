@@ -10,8 +10,9 @@ import click
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
-from han_retrieval.errors import ConfigError, DataError
+from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.objects import is_remote, to_path
+from han_retrieval.parsing import read_settings
 
 
 @click.command()
@@ -25,7 +26,7 @@ from han_retrieval.objects import is_remote, to_path
 @click.option("--model", type=click.Path(), help="With --recall: the index's model, if it was moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(path: str, recall: bool, queries: Path | None, model: str | None, as_json: bool) -> None:
-    """Print what PATH is and what it holds: a model's folder, an index, a region store, a dataset, or a photo.
+    """Print what PATH is and what it holds: a model or a detector, an index, a region store, a dataset, or a photo.
 
     "default" is the model that ships. --recall scores every photo of an index for each query; without --queries it
     takes frequent words of the model.
@@ -34,9 +35,12 @@ def info(path: str, recall: bool, queries: Path | None, model: str | None, as_js
         raise ConfigError("--queries and --model go with --recall")
     if not path:
         raise ConfigError("PATH is empty; name a model, an index, a region store or a dataset")
-    if not (to_path(path).exists() or path == "default" or "/" in path):  # said before torch is imported
+    from han_retrieval.data.manifest import is_listing
+
+    is_list = is_listing(path) or path.startswith("hf:")
+    if not (is_list or to_path(path).exists() or path == "default" or "/" in path):  # said before torch is imported
         raise DataError(f"{path}: no such file or folder")
-    facts = _facts(path)
+    facts = {"kind": "dataset", **_dataset(path)} if is_list else _facts(path)
     if recall:
         if facts["kind"] != "index":
             raise ConfigError(f"{path}: --recall is of an index, and this is a {facts['kind']}")
@@ -82,7 +86,9 @@ def _facts(name: str) -> dict[str, Any]:
 
     path = to_path(name) if is_remote(to_path(name)) else model_folder(name)
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
-        return {"kind": "model", **_model(path)}
+        from han_retrieval.checkup import is_detector
+
+        return {"kind": "detector", **_detector(path)} if is_detector(path) else {"kind": "model", **_model(path)}
     if is_index(path):
         from han_retrieval.search import Index
 
@@ -104,6 +110,14 @@ def _model(path: Path) -> dict[str, Any]:
     return {"parameters": sum(parameter.numel() for parameter in model.parameters()), **model.config.model_dump()}
 
 
+def _detector(path: Path) -> dict[str, Any]:
+    """What ``han train-detector`` wrote: how many words it knows of each kind, and its sizes."""
+    from han_retrieval.matchers.saving import CONFIG
+
+    settings = read_settings(path / CONFIG, kind=ModelError)
+    return {**{kind: len(words) for kind, words in settings.pop("names").items()}, **settings}
+
+
 def _photo(path: Path) -> dict[str, Any] | None:
     """What a photo is; None where a file is none by its name."""
     from han_retrieval.data import PHOTO_SUFFIXES, open_photo, read_info
@@ -114,7 +128,7 @@ def _photo(path: Path) -> dict[str, Any] | None:
     return {"width": photo.width, "height": photo.height, "bytes": path.stat().st_size, **read_info(photo)._asdict()}
 
 
-def _dataset(path: Path) -> dict[str, Any]:
+def _dataset(path: str | Path) -> dict[str, Any]:
     from han_retrieval.data import read_dataset
 
     dataset = read_dataset(path)

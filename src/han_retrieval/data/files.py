@@ -37,8 +37,8 @@ def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str
         columns: The columns that must be there, each a choice of names.
 
     Raises:
-        DataError: The file is empty, lacks a column, has a row with more or fewer fields than the first line, or a
-            quote that is not closed.
+        DataError: The file is empty, lacks a column or has it twice, has a row with more or fewer fields than the first
+            line, or a quote that is not closed.
     """
     text = read_text(path)
     first = text.partition("\n")[0]
@@ -52,6 +52,8 @@ def read_csv(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str
                 for names in columns:
                     if not set(names) & set(header):
                         raise DataError(f"{where}: no column {' or '.join(names)}; the columns are {', '.join(header)}")
+                    if twice := [name for name in names if header.count(name) > 1]:
+                        raise DataError(f"{where}: two columns {twice[0]!r}; give each value a row of its own")
             elif row and len(row) != len(header):
                 hint = "; a caption with commas needs quotes" if len(row) > len(header) else ""
                 raise DataError(f"{where}: {len(row)} fields, the first line has {len(header)}{hint}")

@@ -26,7 +26,7 @@ def with_splits_of(dataset: CaptionedPhotos, listed: str | Path) -> CaptionedPho
         listed: What ``read_dataset`` reads; its photos need not be there.
 
     Raises:
-        DataError: It has no splits, an id fits two of its photos, or none of the photos is listed.
+        DataError: It has no splits, an id fits two photos there or here, or none of the photos is listed.
     """
     source = read_dataset(listed)
     splits: dict[str, str | None] = {}
@@ -42,6 +42,14 @@ def with_splits_of(dataset: CaptionedPhotos, listed: str | Path) -> CaptionedPho
             f"{dataset.source}: none of its photos is in {source.source}: ids such as {photos[0].id!r} there, and "
             f"{source.photos[0].id!r} in the list"
         )
+    fitting: dict[str, str] = {}
+    for photo in dataset.photos:
+        key = _key(photo.id)
+        if key in splits and (other := fitting.setdefault(key, photo.id)) != photo.id:
+            raise DataError(
+                f"{dataset.source}: {other!r} and {photo.id!r} both fit {key!r} of {source.source}: these ids do not "
+                "tell which photo it is"
+            )
     skipped = dataset.skipped.copy()
     if missing:
         skipped[f"photo in no split of {source.source}, such as {missing[0]}"] = len(missing)

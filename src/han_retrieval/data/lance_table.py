@@ -41,7 +41,7 @@ class _Lance:
             with _reading(path):
                 import lance
 
-                table = lance.dataset(str(path))
+                table = lance.dataset(str(path.absolute()))  # which a worker of a cluster opens, too
                 columns = find_columns(table.schema, str(path), paths=paths)
                 photos = LancePhotos(path, table, columns)
                 add_rows(

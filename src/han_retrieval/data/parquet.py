@@ -7,6 +7,7 @@ columns are those of ``columns.py``. Of the images, one page of one row group is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,25 +85,29 @@ class ParquetPhotos:
     """The photos of a Parquet file by the number of their row; see ``PhotoContainer``."""
 
     def __init__(self, path: Path, image: str) -> None:
-        self.path = path
+        self.path, self._file = path, path.absolute()  # a worker of a cluster has a working folder of its own
         self._image = image
         self._rows = RowReader(self._batches_from)
 
     def read(self, place: int) -> bytes:
         """See ``PhotoContainer``."""
         try:
-            return content(self._rows.read(place), self.name(place))
+            found = self._rows.read(place)
         except DataError as error:
-            raise DataError(f"{self.name(place)}: {str(error).removeprefix(f'{self.path}: ')}") from None
+            raise DataError(f"{self.name(place)}: {str(error).removeprefix(f'{self._file}: ')}") from None
         except IndexError:
             raise DataError(f"{self.name(place)}: the file has changed, there is no such row") from None
+        except OSError as error:  # whose own text has the path
+            reason = os.strerror(error.errno) if error.errno else first_line(error)
+            raise DataError(f"{self.name(place)}: cannot be read ({reason})") from None
+        return content(found, self.name(place))
 
     def name(self, place: int) -> str:
         """See ``PhotoContainer``."""
         return f"{self.path}, row {place}"
 
     def _batches_from(self, row: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        with opened(self.path) as file:
+        with opened(self._file) as file:
             first = 0
             groups: list[int] = []
             for group in range(file.num_row_groups):

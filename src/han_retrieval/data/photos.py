@@ -175,7 +175,7 @@ def _reduced(photo: Image.Image, needed: tuple[int, int]) -> Image.Image:
 def _is_turned(photo: Image.Image) -> bool:
     """Whether its upright width is its height in the file."""
     with suppress(Exception):
-        return int(photo.getexif().get(_ORIENTATION, 1)) >= 5
+        return 5 <= int(photo.getexif().get(_ORIENTATION, 1)) <= 8
     return False
 
 
@@ -270,6 +270,7 @@ def read_info(photo: Image.Image) -> PhotoInfo:
 
 
 # EXIF's numbers of what is read.
+_GPS_PART = 0x8825
 _EXIF_PART, _TAKEN, _CHANGED, _MAKER, _MODEL, _ORIENTATION = 0x8769, 0x9003, 0x0132, 0x010F, 0x0110, 0x0112
 
 
@@ -302,11 +303,29 @@ def _upright_rgb(photo: Image.Image) -> Image.Image:
     with suppress(Exception):  # broken EXIF in a sound photo
         if photo.getexif().get(_ORIENTATION, 1) != 1:
             photo = ImageOps.exif_transpose(photo)
+    if photo.mode == "RGB" and not photo.has_transparency_data:
+        return photo
     if photo.mode in ("I", "F") or photo.mode.startswith("I;16"):
-        return _grey_as_rgb(photo)
-    if photo.has_transparency_data:
-        return _over_white(photo)
-    return photo if photo.mode == "RGB" else photo.convert("RGB")
+        found = _grey_as_rgb(photo)
+    else:
+        found = _over_white(photo) if photo.has_transparency_data else photo.convert("RGB")
+    _keep_what_is_written(photo, found)
+    return found
+
+
+def _keep_what_is_written(photo: Image.Image, converted: Image.Image) -> None:
+    """Take over EXIF, XMP and IPTC, which a new image lacks, and one converted from a TIFF, too."""
+    for name in ("exif", "xmp", "XML:com.adobe.xmp", "photoshop"):
+        if name in photo.info:
+            converted.info.setdefault(name, photo.info[name])
+    if "exif" not in converted.info:
+        with suppress(Exception):  # broken EXIF in a sound photo
+            exif = photo.getexif()  # of a TIFF, its tags
+            for part in (_EXIF_PART, _GPS_PART):
+                exif.get_ifd(part)  # read now: later the file is closed
+            exif.pop(_ORIENTATION, None)  # it is upright
+            if exif:
+                converted.info["exif"] = exif.tobytes()
 
 
 def _bands(photo: Image.Image) -> Iterator[tuple[int, int, int, int]]:

@@ -83,12 +83,12 @@ class ShardPhotos:
     """The photos of a shard; see ``PhotoContainer``."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._file = path, path.absolute()  # a worker of a cluster has a working folder of its own
 
     def read(self, place: Member) -> bytes:
         """See ``PhotoContainer``."""
         try:
-            with self.path.open("rb") as file:
+            with self._file.open("rb") as file:
                 return _content(file, place)
         except OSError as error:
             raise DataError(f"{self.name(place)}: cannot be read ({error.strerror or error})") from None

@@ -326,6 +326,8 @@ class Matcher(nn.Module, ABC):
     ) -> str:
         """Upload the model to the Hugging Face Hub as ``user/name``; returns the commit's address.
 
+        A backbone that was trained along is not among it: ``han push FOLDER`` sends that, too.
+
         Args:
             name: ``user/name``.
             private: Whether a repository that is made is private.

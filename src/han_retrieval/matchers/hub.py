@@ -125,6 +125,8 @@ def check_name(name: str) -> None:
 def upload(folder: Path, name: str, *, card: str, private: bool = False, message: str | None = None) -> str:
     """Upload a model's folder as one commit, and make the repository where there is none; returns its address.
 
+    It takes the place of the model that is there: files of that one which it lacks are deleted.
+
     Args:
         folder: The model's; of its files those that ``FILES`` names.
         name: ``user/name``.
@@ -142,7 +144,7 @@ def upload(folder: Path, name: str, *, card: str, private: bool = False, message
     if backbone := [file.partition("/")[2] for file in there if "/" in file]:
         refuse_damage(folder / BACKBONE_FOLDER, [file for file in backbone if file != _CARD])
     with _errors(name, sending=True):
-        from huggingface_hub import CommitOperationAdd, HfApi
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
         api = HfApi(library_name="han-retrieval")
         api.create_repo(name, private=private, exist_ok=True)
@@ -151,8 +153,13 @@ def upload(folder: Path, name: str, *, card: str, private: bool = False, message
             CommitOperationAdd(path_in_repo=file, path_or_fileobj=content)
             for file, content in {**files, _CARD: card.encode()}.items()
         ]
+        # What an earlier model had and this one lacks would be taken for a part of this one.
+        former = [file for file in api.list_repo_files(name) if file in FILES and file not in {*there, _CARD}]
+        deletions = [CommitOperationDelete(path_in_repo=file) for file in former]
         # One commit: who loads the model meanwhile has the old files or the new ones.
-        commit = api.create_commit(name, additions, commit_message=message or "Upload a model of han-retrieval")
+        commit = api.create_commit(
+            name, [*additions, *deletions], commit_message=message or "Upload a model of han-retrieval"
+        )
     return str(commit.commit_url)
 
 

@@ -177,7 +177,11 @@ class Commits:
     def flush(self) -> None:
         """Commit all rows that were added."""
         rows, self._rows = self._rows, []
-        self._store.append(rows)
+        try:
+            self._store.append(rows)
+        except KeyboardInterrupt:
+            self._store.append(rows)  # the interrupted commit wrote none of them, or all, which are left out now
+            raise
         self._last = time.monotonic()
 
     def __enter__(self) -> Self:

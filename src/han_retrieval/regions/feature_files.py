@@ -91,7 +91,11 @@ def _is_tsv(source: Path) -> bool:
     if not files or ".tsv" not in files[0].name:
         return False
     with files[0].open("rb") as file:
-        return file.readline(LINE_BYTES).count(b"\t") + 1 in (len(BOTTOM_UP_FIELDS), len(LXMERT_FIELDS))
+        fields = file.readline(LINE_BYTES).count(b"\t") + 1
+    if fields not in (len(BOTTOM_UP_FIELDS), len(LXMERT_FIELDS)):
+        return False
+    # A table beside photos is about them.
+    return not (source.is_dir() and any(path.suffix.lower() in PHOTO_SUFFIXES for path in source.iterdir()))
 
 
 def _tsv_files(source: Path) -> list[Path]:

@@ -136,9 +136,14 @@ class TowerBackbone:
 
 
 def weights_hash(modules: Iterable[nn.Module]) -> str:
-    """The first eight digits of the SHA-256 of all weights, whatever file they came from."""
+    """The first eight digits of the SHA-256 of all weights, whatever file they came from.
+
+    Where open_clip has QuickGELU for an activation, the hash is another: the same weights give other features.
+    """
     found = hashlib.sha256()
     for module in modules:
+        if any(type(part).__name__ == "QuickGELU" for part in module.modules()):
+            found.update(b"QuickGELU")
         for name, value in module.state_dict().items():
             found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
