@@ -15,6 +15,7 @@ from han_retrieval.light.search import LightSearch
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index, index_photos, parse_query
 from han_retrieval.search.calibration import Calibration
+from han_retrieval.search.pooling import TEXT_MAP
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,14 @@ def made_in(folder):
     make_photos(folder / "photos", 9)
     index_photos([folder / "photos"], folder / "index", model=make_model(folder / "model"), detector=FakeDetector())
     return folder / "index"
+
+
+def test_a_damaged_map_is_left_to_what_says_so(tmp_path):
+    index = made_in(tmp_path)
+    with Index.open(index) as photos:
+        assert LightSearch.open(photos, None)
+        (tmp_path / "model" / TEXT_MAP).write_bytes(b"no tensors")
+        assert LightSearch.open(photos, None) is None
 
 
 HOW = {"k": 4, "candidates": 6, "where": None, "exact": False}

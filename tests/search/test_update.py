@@ -163,6 +163,8 @@ def test_several_roots_patterns_and_what_is_forgotten(tmp_path, model):
     (one / "dangling.png").symlink_to(one / "nowhere.png")
     out = tmp_path / "index"
     assert update([one, two], out, model, exclude=["thumbs", "trips/*.jpg"]).photos == 6
+    report = update(one, out)  # with the patterns of before
+    assert (report.photos, report.added, report.removed) == (6, 0, 0)
     make_photos(two, 1, first=20)
     (one / "000.png").unlink()
     report = update(two, out)  # the other root is left alone

@@ -93,6 +93,19 @@ def test_names_that_cannot_be_read_leave_the_photos_right(changing, monkeypatch)
         assert anew.get("/ready").status_code == 200
 
 
+def test_examples_come_back_after_a_change_that_was_read_by_half(changing, monkeypatch):
+    folder, web = changing
+    monkeypatch.setattr(SearchService, "_names", lambda _: ["dog"])
+    calibration = folder / "model" / "calibration.json"
+    make_picture(folder / "photos" / "new.jpg", 77)
+    update(folder / "photos", folder / "index")
+    calibration.write_text("{")
+    assert "calibration.json" in error(web.get("/ready"), 503)
+    calibration.unlink()
+    assert web.get("/ready").json()["photos"] == 7
+    assert web.get("/api/facets").json()["examples"] == ["dog"]
+
+
 def test_a_model_that_has_moved_is_followed(changing):
     folder, web = changing
     assert ids(web.get("/api/search", params={"q": SENTENCE}))

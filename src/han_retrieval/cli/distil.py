@@ -14,7 +14,7 @@ from han_retrieval.data import read_dataset
 from han_retrieval.matchers.hub import refuse_cached
 from han_retrieval.matchers.saving import folder_hash, matcher_name, model_folder
 from han_retrieval.regions.store import RegionStore
-from han_retrieval.search.pooling import MAP_PHOTOS, MAP_SENTENCES
+from han_retrieval.search.pooling import MAP_PHOTOS, MAP_SENTENCES, TEXT_MAP
 
 
 @click.command()
@@ -50,9 +50,11 @@ def distil(
     matcher_name(folder)  # refuses what is no model
     store = RegionStore.open(features, copy=True)
     from han_retrieval.evaluation.protocols import check_regions  # from here on torch is imported
+    from han_retrieval.evaluation.report import make_folder
     from han_retrieval.matchers import load_aligning_matcher
     from han_retrieval.search.distil import distil as learn
 
+    make_folder(folder / TEXT_MAP)  # refused now, not after the scoring
     matcher = load_aligning_matcher(folder).to(find_device(device))
     for note in check_regions(matcher, store):
         click.echo(f"note: {note}", err=True)

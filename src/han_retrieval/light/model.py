@@ -104,17 +104,24 @@ class LightModel:
 
 
 class LightMap:
-    """The map of a sentence's mean that ``han distil`` wrote, see ``search.pooling.TextMap``."""
+    """The map of a sentence's mean that ``han distil`` wrote, see ``search.pooling.TextMap``.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
 
     def __init__(self, folder: Path, *, model: str) -> None:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         self._map: Weights = {}
         refuse_damage(folder, [TEXT_MAP], anew="han distil")
         if (folder / TEXT_MAP).is_file():
-            with safe_open(folder / TEXT_MAP, "numpy") as file:
-                if (file.metadata() or {}).get("model") == model:
-                    self._map = {name: file.get_tensor(name) for name in ("weight", "bias")}
+            try:
+                with safe_open(folder / TEXT_MAP, "numpy") as file:
+                    if (file.metadata() or {}).get("model") == model:
+                        self._map = {name: file.get_tensor(name) for name in ("weight", "bias")}
+            except SafetensorError as error:
+                raise ValueError(f"{folder / TEXT_MAP}: {error}") from None
 
     def pool(self, tokens: Array) -> Array:
         """The vector (d,) of a sentence (n, d), as ``search.pooling.MeanPooling``."""

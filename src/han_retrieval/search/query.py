@@ -21,6 +21,7 @@ caption, keywords or place. `-text:lisbon` keeps to the others.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,8 +153,10 @@ def condition_of(parts: Sequence[Part], where: str | None) -> str | None:
         return where
     conditions = [] if where is None else [f"({check_condition(where)})"]
     for part in written:
-        pattern = literal(part.written.lower())
-        found = " or ".join(f"contains(lower({column}), {pattern})" for column in _WRITTEN_IN)
+        # Disks of Macs and archives made there have names with letters and accents apart.
+        forms = dict.fromkeys(unicodedata.normalize(form, part.written.lower()) for form in ("NFC", "NFD"))
+        patterns = [literal(each) for each in forms]
+        found = " or ".join(f"contains(lower({column}), {each})" for column in _WRITTEN_IN for each in patterns)
         # A column that is null contains nothing.
         conditions.append(f"({found})" if part.weight > 0 else f"(({found}) is not true)")
     return " and ".join(conditions)

@@ -28,7 +28,7 @@ from han_retrieval.search.conditions import check_condition, refusal
 from han_retrieval.search.opened import Opened, open_newest, reading
 from han_retrieval.search.photo import hash_file
 from han_retrieval.search.pooling import TextMap, make_pooling
-from han_retrieval.search.rows import CHECKSUMS, columns_of, to_files, to_tokens, with_all_columns
+from han_retrieval.search.rows import CHECKSUMS, columns_of, files_of, to_tokens, with_all_columns
 from han_retrieval.search.scan import path_of
 from han_retrieval.search.settings import Settings
 from han_retrieval.search.summary import IndexSummary, summarise_index
@@ -133,7 +133,7 @@ class IndexReader(Closing):
 
     def files(self, row: int) -> list[Path | UrlPath]:
         """All files of a photo; the first is the one in ``photos``."""
-        ((_, files),) = to_files(self.photos.slice(row, 1)).items()
+        (files,) = files_of(self.photos.slice(row, 1))
         return [path_of((file.root, file.path)) for file in files]
 
     def row(self, photo_id: str) -> int | None:
@@ -167,9 +167,12 @@ class IndexReader(Closing):
             return row
         file = to_path(name)
         named, whole = str(name) if is_url(str(name)) else file.as_posix(), file.absolute()
-        for row, files in enumerate(to_files(self.photos).values()):
+        # Only what ends like it, and what has copies, is looked at one by one.
+        ends = pc.ends_with(self.photos["path"], named.rpartition("/")[2])
+        rows = np.flatnonzero(pc.or_(ends, pc.is_valid(self.photos["copies"])).to_numpy())
+        for row, files in zip(rows.tolist(), files_of(self.photos.take(rows)), strict=True):
             if any(named == each.path or whole == path_of((each.root, each.path)) for each in files):
-                return row
+                return int(row)
         return None
 
     def filter(self, where: str) -> Rows:

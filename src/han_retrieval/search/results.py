@@ -14,6 +14,8 @@ from han_retrieval.clock import Clock
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.search.calibration import Match
 from han_retrieval.search.reader import IndexReader
+from han_retrieval.search.rows import files_of
+from han_retrieval.search.scan import path_of
 from han_retrieval.search.sentence_calibration import SentenceCalibration
 from han_retrieval.search.vectors import Rows
 
@@ -99,8 +101,9 @@ def make_result(
     With a calibration, hits have probabilities and matches.
     """
     with clock("fetch"):
-        photos, regions = index.photos.take(rows).to_pylist(), index.regions(rows)
-        files = [index.files(int(row)) for row in rows]
+        table, regions = index.photos.take(rows), index.regions(rows)
+        photos = table.to_pylist()
+        files = [[path_of((file.root, file.path)) for file in each] for each in files_of(table)]
     plain = [] if scores is None or calibration is None else (scores / weight).tolist()
     hits = []
     for i, (row, photo, (path, *copies)) in enumerate(zip(rows, photos, files, strict=True)):

@@ -5,7 +5,7 @@ Legend: m regions of a photo (each has its own number of them), d numbers a toke
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -202,12 +202,15 @@ def to_places(files: Mapping[str, Sequence[PhotoFile]]) -> pa.Table:
 
 
 def to_files(table: pa.Table) -> dict[str, tuple[PhotoFile, ...]]:
-    """The files of each photo, from a table with the columns that hold them."""
-    columns = (table[name].to_pylist() for name in ("id", "root", "path", "mtime", "copies"))
-    return {
-        photo_id: (PhotoFile(root, path, mtime), *(PhotoFile(**copy) for copy in copies or ()))
-        for photo_id, root, path, mtime, copies in zip(*columns, strict=True)
-    }
+    """The files of each photo by its id, from a table with the columns that hold them."""
+    return dict(zip(table["id"].to_pylist(), files_of(table), strict=True))
+
+
+def files_of(table: pa.Table) -> Iterator[tuple[PhotoFile, ...]]:
+    """The files of each row."""
+    columns = (table[name].to_pylist() for name in ("root", "path", "mtime", "copies"))
+    for root, path, mtime, copies in zip(*columns, strict=True):
+        yield PhotoFile(root, path, mtime), *(PhotoFile(**copy) for copy in copies or ())
 
 
 def newest_first(photos: pa.Table) -> NDArray[np.int64]:

@@ -147,7 +147,7 @@ def resolve_roots(given: Sequence[str | Path], known: Collection[str]) -> list[s
 def follow(
     before: Settings | None, roots: Sequence[str], forget: Sequence[str | Path], patterns: Patterns
 ) -> dict[str, Patterns]:
-    """The folders that are indexed from now on.
+    """The folders that are indexed from now on, with their patterns; a folder keeps its own where none are given.
 
     Raises:
         QueryError: No folder is named, or ``forget`` names one that is not indexed.
@@ -160,7 +160,7 @@ def follow(
         del follows[root]
     if not roots and not before:
         raise QueryError("which photos? name their folder: han index PHOTOS --out INDEX")
-    return follows | dict.fromkeys(roots, patterns)
+    return follows | {root: follows.get(root, patterns) if patterns == Patterns() else patterns for root in roots}
 
 
 def _scan_list(root: str, patterns: Patterns, found: Scan) -> None:

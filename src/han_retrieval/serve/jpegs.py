@@ -19,6 +19,11 @@ class Size(Enum):
     THUMBNAIL = (1200, 400, 82)
     SCREEN = (2048, 2048, 88)
 
+    def pixels_of(self, width: int, height: int) -> int:
+        """How many pixels of a JPEG are decoded: libjpeg reads a half, a fourth or an eighth of each side."""
+        scale = min(width, height) // min(self.value[:2])
+        return width * height // next((side * side for side in (8, 4, 2) if scale >= side), 1)
+
 
 @lru_cache(maxsize=1024)  # some 40 KB each; full-size photos are cached by browsers alone
 def thumbnail(photo_id: str, path: Path | UrlPath) -> bytes:  # noqa: ARG001  # the key of the cache: files may change

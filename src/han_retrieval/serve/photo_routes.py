@@ -43,16 +43,16 @@ def photo_routes(context: Context) -> APIRouter:
     service = context.service
     threads = CapacityLimiter(os.cpu_count() or 1)
 
-    async def jpeg(request: Request, photo_id: str, kind: str, read: Callable[[str, Where], bytes]) -> Response:
+    async def jpeg(request: Request, photo_id: str, size: jpegs.Size, read: Callable[[str, Where], bytes]) -> Response:
         catalogue = service.catalogue  # another one may take its place while this request waits
         row, facts = known_photo(catalogue, photo_id)
-        headers = {"Cache-Control": "private, max-age=604800", "ETag": f'"{photo_id}-{kind}"'}
+        headers = {"Cache-Control": "private, max-age=604800", "ETag": f'"{photo_id}-{size.name.lower()}"'}
         path = await run_sync(_file_of, catalogue, row, facts)
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        pixels = facts["width"] * facts["height"]
-        if path.suffix.lower() in _JPEG_SUFFIXES:
-            pixels //= 4  # which are read at a smaller scale
+        width, height = facts["width"], facts["height"]
+        is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES
+        pixels = size.pixels_of(width, height) if is_jpeg else width * height
         async with context.pixels.take(pixels):
             content = await run_sync(read, photo_id, path, limiter=threads)
         return Response(content, media_type="image/jpeg", headers=headers)
@@ -60,12 +60,13 @@ def photo_routes(context: Context) -> APIRouter:
     @router.get("/thumbnails/{photo_id}.jpg", response_class=Response, responses=_JPEG)
     async def thumbnail(request: Request, photo_id: str) -> Response:
         """The photo for a grid, at most 400 pixels high."""
-        return await jpeg(request, photo_id, "thumbnail", jpegs.thumbnail)
+        return await jpeg(request, photo_id, jpegs.Size.THUMBNAIL, jpegs.thumbnail)
 
     @router.get("/photos/{photo_id}.jpg", response_class=Response, responses=_JPEG)
     async def photo(request: Request, photo_id: str) -> Response:
         """The photo for a screen, at most 2048 pixels wide or high."""
-        return await jpeg(request, photo_id, "screen", lambda _, path: jpegs.make_jpeg(path, jpegs.Size.SCREEN))
+        size = jpegs.Size.SCREEN
+        return await jpeg(request, photo_id, size, lambda _, path: jpegs.make_jpeg(path, size))
 
     @router.get("/originals/{photo_id}", response_class=FileResponse, responses={200: {"description": "the file"}})
     async def original(

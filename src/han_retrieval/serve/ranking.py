@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from han_retrieval.search import CANDIDATES, Hit, SearchResult
 
@@ -31,7 +31,7 @@ class Ranking:
 
     Attributes:
         total: How many photos there are to rank.
-        hits: The photos ranked so far; photos are only added at the end.
+        hits: The photos ranked so far, without their regions; photos are only added at the end.
         depth: How many candidates were ranked for them.
         nothing: No photo is likely to match.
     """
@@ -54,7 +54,8 @@ class Ranking:
             if not self.depth:
                 self.nothing = found.nothing_matches
             known = {hit.row for hit in self.hits}
-            self.hits += [hit for hit in found.hits if hit.row not in known]
+            # Lists show no regions, and many rankings are kept.
+            self.hits += [replace(hit, boxes=None, labels=None) for hit in found.hits if hit.row not in known]
             self.depth = depth
             for stage, duration in found.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + duration

@@ -110,7 +110,7 @@ class SearchService:
         self._ranking = lru_cache(_CACHED_RANKINGS)(self._new_ranking)
         self._uploads: OrderedDict[tuple[str, str], Regions] = OrderedDict()  # by the detector and the photo
         self._checked = time.monotonic()
-        self.catalogue = Catalogue(self._index.photos, self._names())
+        self.catalogue, self._is_named = Catalogue(self._index.photos, self._names()), True
         self.refreshes = 0
         self.problem: str | None = None
 
@@ -152,6 +152,7 @@ class SearchService:
             changed = self._index.refresh()
             if changed:
                 self._ranking.cache_clear()
+                self._is_named = False
                 self.catalogue = Catalogue(self._index.photos)  # the rows are others from here on, whatever fails below
                 self.refreshes += 1
             if (self._index.made_by.model, self._index.settings.model) != (self._loaded, self._loaded_from):
@@ -160,8 +161,8 @@ class SearchService:
             elif self._read_beside_weights():
                 self._ranking.cache_clear()
                 self.refreshes += 1
-            if changed:
-                self.catalogue = Catalogue(self._index.photos, self._names())
+            if not self._is_named:
+                self.catalogue, self._is_named = Catalogue(self._index.photos, self._names()), True
         except (HANError, OSError) as error:
             if str(error) != self.problem:
                 _log.warning("the index cannot be refreshed: %s", error)
