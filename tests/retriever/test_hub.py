@@ -225,6 +225,22 @@ def test_a_model_is_pushed_in_one_commit_and_loaded_again(server: HubServer, tmp
     assert ModelCard(server.repositories["user/copy"].commits[-1][1]["README.md"].decode()).data.license == "cc-by-4.0"
 
 
+def test_a_model_alone_does_not_delete_a_backbone_that_was_trained(server: HubServer, tmp_path: Path) -> None:
+    save_model(tmp_path / "mine")
+    there = server.serve("user/trained", tmp_path / "mine")
+    there.commit({"backbone/config.json": b"{}"})
+    code = fails("han.load('mine').model.push_to_hub('user/trained')") + (
+        "from pathlib import Path\n"
+        "from han_retrieval.matchers.sharing import push_folder\n"
+        "push_folder(Path('mine'), 'user/trained', message='Whole')\n"
+    )
+    result = run_with_hub(code, tmp_path, server.endpoint, HF_TOKEN=TOKEN)
+    assert "ModelError user/trained: the model there has a trained backbone" in result.stdout, result.stderr
+    assert len(result.stdout.splitlines()) == 1
+    assert server.messages == ["Whole"]
+    assert "backbone/config.json" not in there.commits[-1][1]  # a whole model takes the place of the other
+
+
 def test_what_cannot_be_pushed_is_one_line(server: HubServer, tmp_path: Path) -> None:
     mine, damaged, bad = (save_model(tmp_path / name) for name in ("mine", "damaged", "bad"))
     (damaged / "model.safetensors").write_bytes(b"x")
@@ -299,8 +315,8 @@ def test_the_verb_pushes_with_the_figures_of_an_evaluation(
 
     sent: dict[str, object] = {}
 
-    def upload(folder: Path, name: str, *, card: str, private: bool, message: str | None) -> str:
-        sent.update(folder=folder, name=name, card=card, private=private, message=message)
+    def upload(folder: Path, name: str, **options: object) -> str:
+        sent.update(folder=folder, name=name, **options)
         return "https://hub/user/mine"
 
     monkeypatch.setattr(hub, "upload", upload)
@@ -322,7 +338,7 @@ def test_the_verb_pushes_with_the_figures_of_an_evaluation(
     code, out, err = run_han(capsys, "push", folder, "user/mine", "--private", "--results", results)
     assert (code, out) == (0, "https://hub/user/mine\n"), err
     assert "no --license given" in err
-    assert (sent["name"], sent["private"]) == ("user/mine", True)
+    assert (sent["name"], sent["private"], sent["keeps_backbone"]) == ("user/mine", True, False)
     assert "text_to_image_r_at_5" in str(sent["card"])
     assert "rSum, equal captions relevant" in str(sent["card"])
 

@@ -326,7 +326,8 @@ class Matcher(nn.Module, ABC):
     ) -> str:
         """Upload the model to the Hugging Face Hub as ``user/name``; returns the commit's address.
 
-        A backbone that was trained along is not among it: ``han push FOLDER`` sends that, too.
+        It takes the place of a model that is there. A backbone that was trained along is not among what is sent:
+        ``han push FOLDER`` sends that, too.
 
         Args:
             name: ``user/name``.
@@ -336,13 +337,13 @@ class Matcher(nn.Module, ABC):
             metadata: Of the card: ``license``, ``language``, ``datasets``, ``results``.
 
         Raises:
-            ModelError: The Hub refuses it, or cannot be reached.
+            ModelError: The Hub refuses it, or cannot be reached, or the model there has a backbone that was trained.
         """
         from han_retrieval.matchers.sharing import push_folder
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, card=card)
-            return push_folder(Path(folder), name, private=private, message=message, **metadata)
+            return push_folder(Path(folder), name, private=private, message=message, keeps_backbone=True, **metadata)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = saving.DEFAULT_MODEL) -> Self:

@@ -122,7 +122,15 @@ def check_name(name: str) -> None:
         raise ConfigError(f"{name!r}: not a name on the Hub; give user/name")
 
 
-def upload(folder: Path, name: str, *, card: str, private: bool = False, message: str | None = None) -> str:
+def upload(
+    folder: Path,
+    name: str,
+    *,
+    card: str,
+    private: bool = False,
+    message: str | None = None,
+    keeps_backbone: bool = False,
+) -> str:
     """Upload a model's folder as one commit, and make the repository where there is none; returns its address.
 
     It takes the place of the model that is there: files of that one which it lacks are deleted.
@@ -133,9 +141,11 @@ def upload(folder: Path, name: str, *, card: str, private: bool = False, message
         card: The README.md.
         private: Whether a repository that is made is private; one that is there stays as it is.
         message: Of the commit.
+        keeps_backbone: Refuse to upload where the backbone of the model that is there would be deleted.
 
     Raises:
-        ModelError: huggingface_hub is not installed, a file is damaged, or the Hub refuses it or cannot be reached.
+        ModelError: huggingface_hub is not installed, a file is damaged, the backbone there would be deleted, or the
+            Hub refuses the upload or cannot be reached.
         ConfigError: ``name`` is no name on the Hub.
     """
     check_name(name)
@@ -155,6 +165,11 @@ def upload(folder: Path, name: str, *, card: str, private: bool = False, message
         ]
         # What an earlier model had and this one lacks would be taken for a part of this one.
         former = [file for file in api.list_repo_files(name) if file in FILES and file not in {*there, _CARD}]
+        if keeps_backbone and any(file.startswith(f"{BACKBONE_FOLDER}/") for file in former):
+            raise ModelError(
+                f"{name}: the model there has a trained backbone, which this one alone would delete: push the model's "
+                "folder (`han push FOLDER`)"
+            )
         deletions = [CommitOperationDelete(path_in_repo=file) for file in former]
         # One commit: who loads the model meanwhile has the old files or the new ones.
         commit = api.create_commit(
@@ -178,6 +193,8 @@ def _errors(name: str, *, sending: bool = False) -> Iterator[None]:
         with silenced("huggingface_hub"):
             yield
         return
+    except ModelError:
+        raise
     except ImportError:
         reason = f"to use models of the Hugging Face Hub: {INSTALL}"
     except Exception as error:  # many kinds of trouble with the network, of several libraries

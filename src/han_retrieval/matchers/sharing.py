@@ -25,11 +25,19 @@ _PLACE = re.compile(
 )
 
 
-def push_folder(folder: Path, name: str, *, private: bool = False, message: str | None = None, **metadata: Any) -> str:
+def push_folder(
+    folder: Path,
+    name: str,
+    *,
+    private: bool = False,
+    message: str | None = None,
+    keeps_backbone: bool = False,
+    **metadata: Any,
+) -> str:
     """Upload the folder of a model, with the files that `han calibrate` and `han distil` wrote; returns its address.
 
     Args:
-        folder, name, private, message: See ``hub.upload``.
+        folder, name, private, message, keeps_backbone: See ``hub.upload``.
         metadata: Of the card: ``license``, ``language``, ``datasets``, ``results``; see ``hub_card``.
 
     Raises:
@@ -49,7 +57,7 @@ def push_folder(folder: Path, name: str, *, private: bool = False, message: str 
     file = folder / CARD
     card = read_text(file, kind=ModelError) if file.is_file() else _plain_card(name, matcher)
     card = hub_card(card, name=name.rpartition("/")[2], tags=(matcher,), **metadata)
-    return hub.upload(folder, name, card=card, private=private, message=message)
+    return hub.upload(folder, name, card=card, private=private, message=message, keeps_backbone=keeps_backbone)
 
 
 def hub_card(
