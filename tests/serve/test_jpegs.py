@@ -18,4 +18,5 @@ def test_as_many_pixels_are_counted_as_are_decoded(size, photo):
     Image.new("L", photo).save(file, "JPEG")
     opened = Image.open(file)
     opened.draft(None, (min(size.value[:2]),) * 2)
-    assert size.pixels_of(*photo) == pytest.approx(math.prod(opened.size), rel=0.01)
+    # a sixth of all is counted at least: a progressive file, whose coefficients are held, cannot be told by its name
+    assert size.pixels_of(*photo) == pytest.approx(max(math.prod(opened.size), math.prod(photo) / 6), rel=0.01)

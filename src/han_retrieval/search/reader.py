@@ -167,8 +167,8 @@ class IndexReader(Closing):
             return row
         file = to_path(name)
         named, whole = str(name) if is_url(str(name)) else file.as_posix(), file.absolute()
-        # Only what ends like it, and what has copies, is looked at one by one.
-        ends = pc.ends_with(self.photos["path"], named.rpartition("/")[2])
+        # Only what ends like it, and what has copies, is looked at one by one. Paths of Windows are equal in any case.
+        ends = pc.ends_with(self.photos["path"], named.rpartition("/")[2], ignore_case=True)
         rows = np.flatnonzero(pc.or_(ends, pc.is_valid(self.photos["copies"])).to_numpy())
         for row, files in zip(rows.tolist(), files_of(self.photos.take(rows)), strict=True):
             if any(named == each.path or whole == path_of((each.root, each.path)) for each in files):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.errors import StoreError
 from han_retrieval.search import Hit
-from han_retrieval.search.rows import PhotoFile, newest_first, to_files
+from han_retrieval.search.rows import PhotoFile, files_of, newest_first
 from han_retrieval.search.scan import path_of
 from han_retrieval.serve.schemas import FolderFacet, PhotoSummary
 
@@ -52,7 +52,7 @@ class Catalogue:
 
     def files(self, row: int) -> tuple[PhotoFile, ...]:
         """All files with the photo's content, as they were when they were indexed."""
-        (files,) = to_files(self._photos.slice(row, 1)).values()
+        (files,) = files_of(self._photos.slice(row, 1))
         return files
 
     @cached_property

@@ -20,9 +20,14 @@ class Size(Enum):
     SCREEN = (2048, 2048, 88)
 
     def pixels_of(self, width: int, height: int) -> int:
-        """How many pixels of a JPEG are decoded: libjpeg reads a half, a fourth or an eighth of each side."""
+        """How many decoded pixels take as much memory as a JPEG of this width and height.
+
+        libjpeg decodes a half, a fourth or an eighth of each side. Of a progressive file it holds all coefficients at
+        any scale: three bytes or more a pixel, where a decoded pixel takes some 20.
+        """
         scale = min(width, height) // min(self.value[:2])
-        return width * height // next((side * side for side in (8, 4, 2) if scale >= side), 1)
+        decoded = width * height // next((side * side for side in (8, 4, 2) if scale >= side), 1)
+        return max(decoded, width * height // 6)
 
 
 @lru_cache(maxsize=1024)  # some 40 KB each; full-size photos are cached by browsers alone
