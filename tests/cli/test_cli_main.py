@@ -9,10 +9,13 @@ import sys
 import click
 import pytest
 from commands import run_han as run
+from PIL import Image
+from tiny_detector import tiny_network
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.main import COMMANDS, cli
 from han_retrieval.matchers import HAN, VSE, HANConfig, VSEConfig
+from han_retrieval.regions.bottom_up import save_detector
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -66,6 +69,30 @@ def test_info_tells_a_model(capsys, tmp_path):
 def test_info_tells_the_matcher(capsys, tmp_path):
     VSE(VSEConfig(region_size=5, vocabulary_size=9, joint_size=8)).save_pretrained(tmp_path / "model")
     assert json.loads(run(capsys, "info", tmp_path / "model", "--json")[1])["matcher"] == "vse++"
+
+
+def test_info_tells_a_detector(capsys, tmp_path):
+    network, folder = tiny_network(), tmp_path / "detector"
+    save_detector(folder, network.config, network.learned(), card="# A card\n")
+    found = json.loads(run(capsys, "info", folder, "--json")[1])
+    names = network.config.names
+    assert (found["kind"], found["nouns"], found["attributes"]) == ("detector", len(names.nouns), len(names.attributes))
+    assert found["size"] == network.config.size
+    (folder / "config.json").write_text('{"names": [1]}')
+    code, _, err = run(capsys, "info", folder)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "config.json: not the configuration of a detector" in err
+
+
+def test_info_tells_the_photos_of_a_pattern(capsys, tmp_path):
+    for name in ("a1.png", "a2.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    code, out, err = run(capsys, "info", tmp_path / "a*.png", "--json")
+    assert code == 0, err
+    assert (json.loads(out)["kind"], json.loads(out)["photos"]) == ("dataset", 2)
+    for name in (tmp_path / "c*.png", f"hf:{tmp_path}/none"):
+        code, out, err = run(capsys, "info", name)
+        assert (code, out, err.count("\n")) == (2, "", 1)
 
 
 def test_train_takes_a_matcher_by_its_name(capsys, tmp_path):

@@ -10,9 +10,8 @@ import click
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.names import printable
-from han_retrieval.errors import ConfigError, DataError, ModelError
+from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.objects import is_remote, to_path
-from han_retrieval.parsing import read_settings
 
 
 @click.command()
@@ -112,10 +111,11 @@ def _model(path: Path) -> dict[str, Any]:
 
 def _detector(path: Path) -> dict[str, Any]:
     """What ``han train-detector`` wrote: how many words it knows of each kind, and its sizes."""
-    from han_retrieval.matchers.saving import CONFIG
+    from han_retrieval.regions.bottom_up.saving import load_config
 
-    settings = read_settings(path / CONFIG, kind=ModelError)
-    return {**{kind: len(words) for kind, words in settings.pop("names").items()}, **settings}
+    config = load_config(path)
+    known = {"nouns": len(config.names.nouns), "attributes": len(config.names.attributes)}
+    return {**known, **config.model_dump(exclude={"names"})}
 
 
 def _photo(path: Path) -> dict[str, Any] | None:

@@ -28,6 +28,28 @@ def save_detector(folder: Path, config: BottomUpConfig, learned: dict[str, Tenso
     write_whole(folder / _CARD, card)
 
 
+def load_config(folder: Path) -> BottomUpConfig:
+    """The configuration of a folder's detector.
+
+    Raises:
+        ModelError: There is no detector in the folder, or its configuration cannot be read.
+    """
+    try:
+        return BottomUpConfig.model_validate(read_settings(folder / _CONFIG, kind=ModelError))
+    except OSError as error:
+        raise _unreadable(error) from None
+    except ValidationError as error:
+        raise ModelError(
+            f"{folder / _CONFIG}: not the configuration of a detector ({error.errors()[0]['msg']})"
+        ) from None
+
+
+def _unreadable(error: OSError) -> ModelError:
+    return ModelError(
+        f"{error.filename}: cannot be read ({error.strerror}); a detector is a folder that han train-detector wrote"
+    )
+
+
 def load_network(folder: Path) -> tuple[BottomUp, str]:
     """The network of a folder, in evaluation mode, and the hash of its weights.
 
@@ -35,8 +57,8 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
         ModelError: There is no detector in the folder, or it is damaged or cannot be read.
     """
     refuse_damage(folder, [_CONFIG, _WEIGHTS])
+    config = load_config(folder)
     try:
-        config = BottomUpConfig.model_validate(read_settings(folder / _CONFIG, kind=ModelError))
         data = (folder / _WEIGHTS).read_bytes()
         with Unfilled():
             network = BottomUp(config)
@@ -48,12 +70,7 @@ def load_network(folder: Path) -> tuple[BottomUp, str]:
             )
         network.load_state_dict({**network.state_dict(), **learned})
     except OSError as error:
-        raise ModelError(f"{error.filename}: cannot be read ({error.strerror}); a detector is a folder that "
-                       "han train-detector wrote") from None  # fmt: skip
-    except ValidationError as error:
-        raise ModelError(
-            f"{folder / _CONFIG}: not the configuration of a detector ({error.errors()[0]['msg']})"
-        ) from None
+        raise _unreadable(error) from None
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder / _WEIGHTS}: not the weights of its config.json ({first_line(error)})") from None
     return network.eval(), hashlib.sha256(data).hexdigest()
