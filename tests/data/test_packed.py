@@ -280,6 +280,11 @@ def test_ids_that_fit_one_photo_of_the_list_are_refused(tmp_path: Path) -> None:
     listed = [{"filename": "1.jpg", "split": "test", "sentences": [{"raw": "x"}]}]
     with pytest.raises(DataError, match="'part-0/1' and 'part-1/1' both fit '1'"):
         with_splits_of(read_dataset(tmp_path / "parts"), write_json(tmp_path / "splits.json", {"images": listed}))
+    listed = [
+        {"filename": f"part-{number}/1", "split": "test", "sentences": [{"raw": "x"}]} for number in range(2)
+    ]  # as they are
+    joined = with_splits_of(read_dataset(tmp_path / "parts"), write_json(tmp_path / "exact.json", {"images": listed}))
+    assert {photo.id for photo in joined.photos if photo.split == "test"} == {"part-0/1", "part-1/1"}
 
 
 def test_a_damaged_lance_table_is_one_line(tmp_path: Path) -> None:

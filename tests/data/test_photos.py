@@ -92,6 +92,15 @@ def test_what_is_written_in_a_photo_survives_every_mode(
     assert (found.latitude, found.longitude) == pytest.approx((38.7, -9.1333), abs=1e-3)
 
 
+def test_large_tags_of_a_tiff_are_not_kept(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[65000] = "Canon", b"x" * 1_000_000
+    Image.new("L", (40, 20)).save(tmp_path / "a.tif", exif=exif)
+    photo = open_photo(tmp_path / "a.tif")
+    assert read_info(photo).camera == "Canon"
+    assert len(photo.getexif().tobytes()) < 1000
+
+
 WRITTEN = {
     "RGB": ["png", "jpg", "tif", "webp", "bmp", "ppm"],
     "CMYK": ["jpg", "tif"],

@@ -26,7 +26,8 @@ def with_splits_of(dataset: CaptionedPhotos, listed: str | Path) -> CaptionedPho
         listed: What ``read_dataset`` reads; its photos need not be there.
 
     Raises:
-        DataError: It has no splits, an id fits two photos there or here, or none of the photos is listed.
+        DataError: It has no splits, none of the photos is listed, or an id fits two photos there, or here without
+            being listed itself.
     """
     source = read_dataset(listed)
     splits: dict[str, str | None] = {}
@@ -42,10 +43,11 @@ def with_splits_of(dataset: CaptionedPhotos, listed: str | Path) -> CaptionedPho
             f"{dataset.source}: none of its photos is in {source.source}: ids such as {photos[0].id!r} there, and "
             f"{source.photos[0].id!r} in the list"
         )
+    listed_ids = {photo.id for photo in source.photos}
     fitting: dict[str, str] = {}
     for photo in dataset.photos:
         key = _key(photo.id)
-        if key in splits and (other := fitting.setdefault(key, photo.id)) != photo.id:
+        if key in splits and photo.id not in listed_ids and (other := fitting.setdefault(key, photo.id)) != photo.id:
             raise DataError(
                 f"{dataset.source}: {other!r} and {photo.id!r} both fit {key!r} of {source.source}: these ids do not "
                 "tell which photo it is"

@@ -24,7 +24,7 @@ from han_retrieval.data.packed import PhotoBytes
 from han_retrieval.data.stored_files import UnreadablePhotoError, open_stored
 from han_retrieval.data.url_path import UrlPath
 from han_retrieval.data.urls import read_url
-from han_retrieval.data.written import place_of, read_position, read_text
+from han_retrieval.data.written import DESCRIPTION, GPS_PART, place_of, read_position, read_text
 from han_retrieval.errors import ConfigError, DataError, HANError, one_line
 from han_retrieval.objects import to_path
 
@@ -270,7 +270,6 @@ def read_info(photo: Image.Image) -> PhotoInfo:
 
 
 # EXIF's numbers of what is read.
-_GPS_PART = 0x8825
 _EXIF_PART, _TAKEN, _CHANGED, _MAKER, _MODEL, _ORIENTATION = 0x8769, 0x9003, 0x0132, 0x010F, 0x0110, 0x0112
 
 
@@ -320,10 +319,13 @@ def _keep_what_is_written(photo: Image.Image, converted: Image.Image) -> None:
             converted.info.setdefault(name, photo.info[name])
     if "exif" not in converted.info:
         with suppress(Exception):  # broken EXIF in a sound photo
-            exif = photo.getexif()  # of a TIFF, its tags
-            for part in (_EXIF_PART, _GPS_PART):
-                exif.get_ifd(part)  # read now: later the file is closed
-            exif.pop(_ORIENTATION, None)  # it is upright
+            found, exif = photo.getexif(), Image.Exif()
+            # Of a TIFF, found has all tags, which may be large, and reads from the file, which is closed later.
+            exif.update({tag: found[tag] for tag in (_CHANGED, _MAKER, _MODEL, DESCRIPTION) if tag in found})
+            if taken := found.get_ifd(_EXIF_PART).get(_TAKEN):
+                exif[_EXIF_PART] = {_TAKEN: taken}
+            if position := found.get_ifd(GPS_PART):
+                exif[GPS_PART] = position
             if exif:
                 converted.info["exif"] = exif.tobytes()
 

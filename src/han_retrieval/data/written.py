@@ -34,7 +34,7 @@ _XMP = (
 # Numbers of IPTC's second record: title, caption, keyword, city, province, country.
 _IPTC = (5, 120, 25, 90, 95, 101)
 _IPTC_BLOCK = 0x0404  # among Photoshop's blocks
-_DESCRIPTION, _GPS = 0x010E, 0x8825  # EXIF's numbers
+DESCRIPTION, GPS_PART = 0x010E, 0x8825  # EXIF's numbers
 
 
 def read_text(photo: Image.Image) -> str | None:
@@ -50,7 +50,7 @@ def read_text(photo: Image.Image) -> str | None:
 def read_position(photo: Image.Image) -> tuple[float, float] | None:
     """Latitude and longitude in degrees, north and east positive, of a photo from ``open_photo``; None if unknown."""
     with suppress(Exception):
-        gps = photo.getexif().get_ifd(_GPS)
+        gps = photo.getexif().get_ifd(GPS_PART)
         latitude = _degrees(gps[2], negative=str(gps[1]).upper().startswith("S"))
         longitude = _degrees(gps[4], negative=str(gps[3]).upper().startswith("W"))
         # Programs that remove the position write zeros.
@@ -132,7 +132,7 @@ def _iptc(photo: Image.Image) -> Iterator[str]:
 
 def _exif(photo: Image.Image) -> Iterator[str]:
     """The description, ASCII by the standard and UTF-8 in practice, which Pillow reads as Latin-1."""
-    yield _utf8(str(photo.getexif().get(_DESCRIPTION, "")))
+    yield _utf8(str(photo.getexif().get(DESCRIPTION, "")))
 
 
 def _utf8(latin: str) -> str:
