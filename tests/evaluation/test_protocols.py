@@ -47,6 +47,7 @@ def test_equal_sentences_are_scored_once(batch):
     expected = [[one_pair(model, store, name, text) for each in said.values() for text in each] for name in said]
     assert found.scores == pytest.approx(np.array(expected), abs=1e-6)
     assert (found.scores[:, [0, 3, 4, 6]] == found.scores[:, :1]).all()
+    assert (found.counts["captions"], found.counts["different_captions"], found.counts["pairs"]) == (7, 3, 21)
 
 
 def test_captions_of_like_length_share_a_batch():
@@ -85,7 +86,7 @@ def test_what_cannot_be_used_is_left_out_and_counted():
     found = run(MaxMatcher(), photos(said), store)
     assert found.relevance.caption_ids == ("a#0", "c#0")
     assert found.counts == {
-        "images": 3, "captions": 2, "pairs": 6,
+        "images": 3, "captions": 2, "different_captions": 2, "pairs": 6,
         "photos_without_regions": 0, "captions_without_words": 3, "images_without_captions": 1,
     }  # fmt: skip
     assert found.notes == ("3 captions without a word were left out",)

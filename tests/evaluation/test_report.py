@@ -38,7 +38,9 @@ def test_json_holds_the_figures_and_gives_each_query_back(tmp_path, evaluation):
     assert content["rsum"] == evaluation.rsum
     assert content["counts"] == evaluation.counts
     assert (content["model"], content["split"], content["folds"]) == ("runs/han", "dev", 3)
-    assert content["pairs_per_second"] > 0
+    counts = evaluation.counts
+    scored = counts["images"] * counts["different_captions"]
+    assert content["pairs_per_second"] == pytest.approx(scored / evaluation.seconds["score"])
     assert content["versions"].keys() >= {"python", "torch", "numpy", "han-retrieval"}
     assert list(tmp_path.glob("new/*")) == [path]
     assert path.read_text().count("\n") < 30  # a field a line, not a query a line

@@ -5,7 +5,7 @@ Legend: I images, T captions, m regions an image, d the joint size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ class Evaluation:
         relevance: The images and captions of ``scores``.
         per_query: The rank and the precisions of each query.
         metrics: The metrics of both directions.
-        counts: The number of images, captions and pairs, and of those left out.
+        counts: The number of images, captions, different captions and pairs, and of those left out.
         seconds: The time of each step.
         notes: What the reader of the figures should know.
         ceiling: The recalls of text to image in percent, by name, that can be expected at most where captions stand
@@ -178,6 +178,7 @@ def evaluate(
         counts={
             "images": len(photos),
             "captions": len(sentences),
+            "different_captions": len(set(sentences)),
             "pairs": scores.size,
             "photos_without_regions": missing,
             "captions_without_words": empty,
@@ -267,6 +268,17 @@ def _in_short(metrics: Metrics) -> str:
     return "image to text {}, text to image {}".format(*recalls)
 
 
+def check_lengths(photos: Iterable[CaptionedPhoto]) -> None:
+    """Check that no caption has more than ``MOST_WORDS`` words.
+
+    Raises:
+        DataError: One has; the message names the first.
+    """
+    for photo in photos:
+        for place, sentence in enumerate(photo.captions):
+            check_length(tokenize(sentence), where=f"photo {photo.id!r}, caption {place}")
+
+
 def _captions(
     model: Matcher, photos: Sequence[CaptionedPhoto], *, are_equal_relevant: bool
 ) -> tuple[list[str], Relevance]:
@@ -275,10 +287,10 @@ def _captions(
     Raises:
         DataError: A caption has more than ``MOST_WORDS`` words.
     """
+    check_lengths(photos)
     sentences, places = [], []
     for row, photo in enumerate(photos):
         for place, sentence in enumerate(photo.captions):
-            check_length(tokenize(sentence), where=f"photo {photo.id!r}, caption {place}")
             if can_read(model, sentence):
                 sentences.append(sentence)
                 places.append((row, place))

@@ -48,8 +48,9 @@ def table(evaluation: Evaluation, *, grounding: Grounding | None = None) -> str:
 
 
 def pairs_per_second(evaluation: Evaluation) -> float:
-    """Pairs scored per second, including the encoding of captions."""
-    return evaluation.counts["pairs"] / max(evaluation.seconds["score"], 1e-9)
+    """Pairs scored per second, including the encoding of captions; equal captions are scored once."""
+    scored = evaluation.counts["images"] * evaluation.counts["different_captions"]
+    return scored / max(evaluation.seconds["score"], 1e-9)
 
 
 def _grounding_table(grounding: Grounding) -> list[str]:

@@ -138,8 +138,9 @@ class TrainingConfig(LoopConfig):
         text_lr_factor: The learning rate of a language model that is trained along (``model.text_backbone``), as a
             share of the others'.
         keep: Which weights are saved: those of the "best" epoch by dev rSum, or of the "last".
-        patience: After how many epochs in which dev rSum has not risen the training ends; 0 for none. Epochs before the
-            backbone learns do not count.
+        patience: After how many epochs in a row that were not better than the best one, by dev rSum, the training ends;
+            0 for none. Epochs before the backbone learns do not count. A run that ended so does not go on with another
+            patience.
         backbone: How the image backbone is trained along; it is frozen unless ``backbone.trained``.
         model: The matcher and its options; a HAN if it names none.
     """

@@ -16,7 +16,8 @@ from han_retrieval.ranks import Ranks
 from han_retrieval.training.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 
 PATHS = ("dataset", "entities")
-"""Facts that may differ between machines and from one day to another: what is there has a hash."""
+"""Facts that may differ between machines and from one day to another: photos and captions are told by a hash of their
+ids and texts."""
 
 
 class RunState:

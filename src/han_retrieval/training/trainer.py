@@ -19,6 +19,7 @@ from tqdm import tqdm
 from han_retrieval.data import CaptionedPhotos, EntitiesPhotos
 from han_retrieval.errors import ConfigError, DataError
 from han_retrieval.evaluation import Evaluation, evaluate
+from han_retrieval.evaluation.protocols import check_lengths
 from han_retrieval.losses import alignment_loss, soft_max_triplet_loss
 from han_retrieval.matchers import AligningMatcher, Matcher, make_matcher, matcher_class
 from han_retrieval.matchers.saving import save_folder
@@ -26,7 +27,6 @@ from han_retrieval.objects import local_path
 from han_retrieval.ranks import ALONE, Ranks
 from han_retrieval.regions import RegionStore, same_detector
 from han_retrieval.text import Vocabulary, expand_vocabulary, tokenize
-from han_retrieval.text.tokenizer import check_length
 from han_retrieval.training.batches import Batch, Batches
 from han_retrieval.training.card import model_card
 from han_retrieval.training.config import TrainingConfig
@@ -286,7 +286,7 @@ class MatcherTraining(TrainingTask[Batch]):
         return report
 
     def reason_to_end(self, epochs: int, state: RunState) -> str:
-        """That dev rSum has not risen for ``patience`` epochs; those before a backbone learns do not count."""
+        """That ``patience`` epochs were not better than the best; those before a backbone learns do not count."""
         best, backbone = state.best.get("epoch", epochs), self.config.backbone
         counted_from = max(best, backbone.head_epochs) if backbone.trained else best
         if not self.config.patience or epochs - counted_from < self.config.patience:
@@ -427,9 +427,7 @@ def _dev_photos(
             f"{dataset.source}: the photos of split {config.dev_split!r} have no captions; set "
             "dev_split='' to train without"
         )
-    for photo in dev.photos:  # refused now, not after the first epoch
-        for place, caption in enumerate(photo.captions):
-            check_length(tokenize(caption), where=f"photo {photo.id!r}, caption {place}")
+    check_lengths(dev.photos)  # refused now, not after the first epoch
     return dev
 
 
