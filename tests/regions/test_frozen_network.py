@@ -14,7 +14,7 @@ from han_retrieval.regions.bottom_up.frozen import FrozenBottomUp
 from han_retrieval.regions.convolution import FrozenConvolution
 from han_retrieval.regions.efficientnet_lite import pixels, shape_for
 
-FUSED = convolution.has_fused_convolutions()
+FUSED = convolution.has_fused_convolutions(torch.float32)
 BOTH = pytest.mark.parametrize("fused", [pytest.param(True, marks=pytest.mark.skipif(not FUSED, reason="none")), False])
 
 
@@ -31,7 +31,7 @@ def photo():
 @BOTH
 @torch.inference_mode()
 def test_outputs_are_those_of_the_network(network, photo, fused, monkeypatch):
-    monkeypatch.setattr(convolution, "has_fused_convolutions", lambda: fused)
+    monkeypatch.setattr(convolution, "has_fused_convolutions", lambda _: fused)
     frozen = FrozenBottomUp(network, dtype=torch.float32)
     maps, wanted = frozen.maps(photo), network.maps(photo)
     for name, each in wanted.items():
@@ -52,7 +52,11 @@ def test_outputs_are_those_of_the_network(network, photo, fused, monkeypatch):
         assert torch.allclose(found, each, atol=1e-3), name
 
 
-def test_bfloat16_changes_features_little(network):
+@pytest.mark.parametrize("fused", [True, False])
+def test_bfloat16_changes_features_little(network, fused, monkeypatch):
+    if fused and not convolution.has_fused_convolutions(torch.bfloat16):
+        pytest.skip("this processor has none in bfloat16")
+    monkeypatch.setattr(convolution, "has_fused_convolutions", lambda _: fused)
     photos = [noise(400, 300, seed) for seed in range(2)]
     exact, rounded = (
         BottomUpDetector(network, weights_hash="", precision=precision).detect(photos)
@@ -76,7 +80,7 @@ def test_the_precision_is_no_part_of_the_fingerprint(network):
 )
 @torch.inference_mode()
 def test_convolutions_pad_as_those_they_copy(size, stride, groups, fused, monkeypatch):
-    monkeypatch.setattr(convolution, "has_fused_convolutions", lambda: fused)
+    monkeypatch.setattr(convolution, "has_fused_convolutions", lambda _: fused)
     torch.manual_seed(0)
     original = nn.Conv2d(8, 8, size, stride, groups=groups)
     maps = torch.randn(1, 8, 12, 16).contiguous(memory_format=torch.channels_last)

@@ -17,8 +17,11 @@ from torch.nn import functional
 _LIMITS: dict[str, tuple[float, float | None] | None] = {"none": None, "relu": (0.0, None), "relu6": (0.0, 6.0)}
 
 
-def has_fused_convolutions() -> bool:
-    """Whether torch here has convolutions with their activation in one call, and they are measured to be quicker."""
+def has_fused_convolutions(dtype: torch.dtype) -> bool:
+    """Whether torch here has convolutions with their activation in one call, and they are measured to be quicker.
+
+    Those in bfloat16 need AVX-512 or newer instructions; torch's own run on every processor.
+    """
     on_x86 = platform.machine().lower() in ("x86_64", "amd64")
     return (
         on_x86
@@ -27,6 +30,7 @@ def has_fused_convolutions() -> bool:
             hasattr(torch.ops.mkldnn, name)
             for name in ("_convolution_pointwise", "_linear_pointwise", "_reorder_linear_weight")
         )
+        and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 
@@ -43,7 +47,7 @@ class FrozenLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None, *, dtype: torch.dtype, rows: int) -> None:
         self._weight = weight.detach().to(dtype).contiguous()
         self._bias = None if bias is None else bias.detach().to(dtype)
-        self._fused = has_fused_convolutions()
+        self._fused = has_fused_convolutions(dtype)
         if self._fused:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, rows)
 
@@ -71,7 +75,7 @@ class FrozenConvolution:
         if stride == 2:  # a row and a column of zeros, so that the padding is the same on all sides
             weight = functional.pad(weight, (1, 0, 1, 0))
         self._padding, self._stride, self._groups = [(size - 1) // 2] * 2, [stride] * 2, convolution.groups
-        self._limits, self._fused = _LIMITS[activation], has_fused_convolutions()
+        self._limits, self._fused = _LIMITS[activation], has_fused_convolutions(dtype)
         self._activation: tuple[str, list[Any]] = ("none", [])  # by oneDNN's names
         if self._limits is not None:
             self._activation = ("relu", []) if self._limits[1] is None else ("hardtanh", list(self._limits))
