@@ -10,7 +10,7 @@ import torch
 from damaging import without_checksums
 from safetensors.torch import load_file
 
-from han_retrieval.errors import HANError
+from han_retrieval.errors import HANError, ModelError
 from han_retrieval.matchers import HAN, HANConfig, load_matcher, model_folder
 from han_retrieval.text import Vocabulary
 
@@ -150,3 +150,12 @@ def test_start_and_end_count_when_asked_for():
     assert bounded.words(["a ball"])[0].tolist()[0][::3] == [1, 2]
     with pytest.raises(HANError, match="no words in the sentence"):
         bounded.words(["a ball", "!?"])
+
+
+def test_a_text_encoder_that_is_not_installed_is_told_with_the_model(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace('"bigru"', '"bag-of-words"'))
+    without_checksums(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"model/config\.json: no text encoder is called 'bag-of-words'"):
+        load_matcher(tmp_path / "model")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from han_retrieval.lazy import lazy
 
 if TYPE_CHECKING:
-    from han_retrieval.matchers.aligning import AligningMatcher
+    from han_retrieval.matchers.aligning import AligningMatcher, AlignmentConfig
     from han_retrieval.matchers.base import Matcher, MatcherConfig, PairAlignment, matcher_class
     from han_retrieval.matchers.han import HAN, HANConfig
     from han_retrieval.matchers.maxsim import MaxSim, MaxSimConfig
@@ -26,6 +26,7 @@ __all__ = [
     "SCAN",
     "VSE",
     "AligningMatcher",
+    "AlignmentConfig",
     "AnyMatcherConfig",
     "HANConfig",
     "Matcher",
@@ -50,6 +51,7 @@ __getattr__ = lazy(
     __name__,
     {
         "AligningMatcher": "aligning",
+        "AlignmentConfig": "aligning",
         "AnyMatcherConfig": "registry",
         "DEFAULT_MODEL": "saving",
         "HAN": "han",

@@ -1,6 +1,7 @@
 """Matchers that align words with regions: fast scores of all pairs, stored collections, the alignment of one pair.
 
-HAN and SCAN say what their formulas are; this file hands these to the scoring engine.
+HAN, SCAN and MaxSim say which of the scoring engine's formulas are theirs. Other matchers are scored by their own, one
+text after another.
 
 Legend: I images, T texts, B pairs, m regions, n words, d the joint size, L blocks.
 """
@@ -11,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 from han_retrieval.matchers.base import Matcher, MatcherConfig, PairAlignment, check_items
 from han_retrieval.scoring import Collection, Matching, Tokens, score_all_pairs
 from han_retrieval.text import pad_rows
+
+_FORMULAS = frozenset({"attend", "align", "match", "score_text"})
+_UNREAD = Matching(1.0, "words", lambda matches, _: matches.mean(-1))  # where a matcher's own formulas score
 
 
 class AlignmentConfig(MatcherConfig):
@@ -43,7 +47,8 @@ class AligningMatcher(Matcher):
     """A matcher whose score comes from the alignment of words with regions.
 
     A subclass defines ``align``, ``match``, ``pool`` and ``score_text``, and ``attend`` where its sets attend to each
-    other first.
+    other first. All scores come from ``score_text``, text after text, unless the class says by ``attention`` that the
+    engine knows its formulas.
 
     Args:
         config: Sizes and options.
@@ -51,14 +56,20 @@ class AligningMatcher(Matcher):
 
     Attributes:
         blocks: L blocks of heterogeneous attention; none by default.
-        attention: How the engine makes logits of the alignment from cosines: "cosine" as they are, or "clipped" (SCAN);
-            "max" (MaxSim) aligns a word with one region.
+        attention: How the engine makes logits of the alignment from cosines: "cosine" as they are (HAN), or "clipped"
+            (SCAN); "max" (MaxSim) aligns a word with one region. None where the engine does not know the formulas, as
+            in any class that defines one of them and no ``attention``.
         learns_alignment: Whether ``alignment`` has a gradient, for the alignment loss.
     """
 
-    attention: ClassVar[str] = "cosine"
+    attention: ClassVar[str | None] = None
     learns_alignment: ClassVar[bool] = True
     blocks: nn.ModuleList
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "attention" not in vars(cls) and not _FORMULAS.isdisjoint(vars(cls)):
+            cls.attention = None  # that of a parent is of other formulas
 
     def attend(
         self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor
@@ -104,15 +115,15 @@ class AligningMatcher(Matcher):
         if torch.is_autocast_enabled(self.device.type):  # which encodes some in half the bits; the engine does not
             whole = torch.promote_types(torch.promote_types(image_tokens.dtype, text_tokens.dtype), torch.float32)
             image_tokens, text_tokens = image_tokens.to(whole), text_tokens.to(whole)
-        if backend == "reference":
+        if backend not in ("gram", "reference"):
+            raise ValueError(f"backend must be 'gram' or 'reference'; got {backend!r}")
+        if backend == "reference" or self.attention is None:
             images = image_tokens.masked_fill(~region_mask.unsqueeze(2), 0)
             columns = [
                 self.score_text(images, region_mask, tokens[mask])
                 for tokens, mask in zip(text_tokens, word_mask, strict=True)
             ]
             return torch.stack(columns, dim=1) if columns else image_tokens.new_zeros(len(region_mask), 0)
-        if backend != "gram":
-            raise ValueError(f"backend must be 'gram' or 'reference'; got {backend!r}")
         return score_all_pairs(
             image_tokens,
             region_mask,
@@ -163,7 +174,7 @@ class AligningMatcher(Matcher):
         regions, words, _ = self.attend(image_tokens, region_mask, text_tokens, word_mask)
         return self.align(words, regions, region_mask)
 
-    def compare_images(self, query: Tensor, image_tokens: Tensor, region_mask: Tensor) -> Tensor:
+    def compare_images(self, query: Tensor, image_tokens: Tensor | Tokens, region_mask: Tensor) -> Tensor:
         """How alike images are to one image, by their regions.
 
         Each region of the query is aligned with the regions of the other image; the score is the mean cosine of the
@@ -171,7 +182,7 @@ class AligningMatcher(Matcher):
 
         Args:
             query: (s, d), the tokens of one image without padding.
-            image_tokens: (I, m, d), those of others.
+            image_tokens: (I, m, d), those of others; they may be stored.
             region_mask: (I, m) bool.
 
         Returns:
@@ -180,6 +191,12 @@ class AligningMatcher(Matcher):
         region_mask = region_mask.to(self.device)
         self._check("image", image_tokens, region_mask)
         mean = partial(self.pool, pooling="mean", temperature=1.0)
+        if self.attention is None:
+            tokens = image_tokens if isinstance(image_tokens, Tensor) else image_tokens.load()
+            images = tokens.to(self.device).masked_fill(~region_mask.unsqueeze(2), 0)
+            queries = query.to(images).expand(len(images), -1, -1)  # (I, s, d)
+            r = self.match(queries, images, self.align(queries, images, region_mask))  # (I, s)
+            return mean(r, torch.ones_like(r, dtype=torch.bool))
         matching = replace(self._matching, direction="words", pool=mean)
         photos = Collection(
             image_tokens, region_mask, of="images", blocks=(), matching=matching, storage="float32", wait=False
@@ -224,9 +241,17 @@ class AligningMatcher(Matcher):
         return [rows[: len(ids)] for rows, ids in zip(alpha, sentences, strict=True)]
 
     def _store(self, tokens: Tensor | Tokens, mask: Tensor, of: str, storage: str, *, wait: bool = True) -> Collection:
+        known = self.attention is not None
         return Collection(
-            tokens, mask, of=of, blocks=self._blocks, matching=self._matching, storage=storage, wait=wait  # type: ignore[arg-type]
-        )  # fmt: skip
+            tokens,
+            mask,
+            of=of,
+            blocks=self._blocks if known else (),  # type: ignore[arg-type]
+            matching=self._matching if known else _UNREAD,
+            storage=storage,
+            wait=wait,
+            score=None if known else self.score,
+        )
 
     @property
     def _blocks(self) -> list[nn.Module]:
@@ -235,7 +260,11 @@ class AligningMatcher(Matcher):
     @property
     def _matching(self) -> Matching:
         config = self.config
-        assert isinstance(config, AlignmentConfig)  # or a subclass defines this anew
+        if self.attention is None or not isinstance(config, AlignmentConfig):  # unless a subclass defines this anew
+            raise TypeError(
+                f"{type(self).__name__}: the engine scores classes with an attention, whose configuration is an "
+                "AlignmentConfig"
+            )
         pool = partial(self.pool, pooling=config.pooling, temperature=config.lse_temperature)
         return Matching(config.alignment_temperature, config.alignment, pool, self.attention)
 

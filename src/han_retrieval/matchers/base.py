@@ -173,6 +173,8 @@ class Matcher(nn.Module, ABC):
         if self.tokenizer is None:
             raise ModelError("this model has no vocabulary.json, so it reads word ids only")
         encoded = self.tokenizer.encode(sentence)
+        if not encoded.words and encoded.left_out:
+            raise QueryError(f"the first word of {shown(sentence)} is longer than the text encoder can read")
         if not encoded.words:
             raise QueryError(f"no words in the sentence {sentence!r}")
         check_length((*encoded.words, *encoded.left_out), where=shown(sentence), kind=QueryError)
@@ -197,7 +199,8 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             ModelError: The model has no tokenizer.
-            QueryError: The sentence has no words or too many, or the model knows none of them.
+            QueryError: The sentence has no words or too many, or its tokenizer knows none of them; one of sub-words
+                knows every word.
         """
         encoded = self.encode_sentence(sentence)
         if not any(encoded.known):
@@ -371,7 +374,10 @@ class Matcher(nn.Module, ABC):
     @classmethod
     def _made_for_weights(cls, folder: Path, config: MatcherConfig, vocabulary: Vocabulary | None) -> Self:
         """A model whose weights are about to be loaded; without random ones first, where all its parts are ours."""
-        encoder = plugins.find("text_encoders", config.text_encoder.partition(":")[0])
+        try:
+            encoder = plugins.find("text_encoders", config.text_encoder.partition(":")[0])
+        except ConfigError as error:
+            raise ModelError(f"{folder / saving.CONFIG}: {error}") from None
         if not (cls.__module__.startswith("han_retrieval.") and encoder.is_ours):
             return cls(config, vocabulary=vocabulary)
         try:

@@ -19,6 +19,8 @@ def mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 def last(tokens: Tensor, mask: Tensor) -> Tensor:
     """The last token of each set: (B, t, d), (B, t) -> (B, d)."""
+    if not len(tokens):
+        return tokens.sum(1)
     places = mask.long().cumsum(1).argmax(1)
     return tokens[torch.arange(len(tokens), device=tokens.device), places]
 

@@ -194,6 +194,7 @@ class HAN(AligningMatcher):
     title = "A Heterogeneous Attention Network"
     summary = "Matches photos and sentences by their regions and words (HAN, Yu et al., SIGIR 2021)"
     tags = ("cross-attention", "visual-grounding")
+    attention = "cosine"
     match, pool = staticmethod(match), staticmethod(pool)
 
     def __init__(self, config: HANConfig, *, vocabulary: Vocabulary | None = None):

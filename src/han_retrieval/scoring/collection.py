@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ class Collection:
         matching: What makes a score.
         storage: How float32 tokens are kept, one of ``STORAGES``. Scores are exactly those of the rounded tokens.
         wait: Whether to wait for the kernels where they are not loaded or compiled yet; else plain torch scores.
+        score: What scores pairs in place of the engine, from images (I, m, d), their mask, texts (T, n, d) and their
+            mask to (I, T); ``blocks`` and ``matching`` are not read then.
 
     Raises:
         ValueError: ``of`` or ``storage`` is none of those.
@@ -52,15 +54,19 @@ class Collection:
         matching: Matching,
         storage: str = "float16",
         wait: bool = True,
+        score: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
     ):
         if of not in ("images", "texts"):
             raise ValueError(f"of must be 'images' or 'texts'; got {of!r}")
-        self.of, self.blocks, self.matching, self.mask = of, blocks, matching, mask
+        self.of, self.blocks, self.matching, self.mask, self._score = of, blocks, matching, mask, score
         like = tokens if isinstance(tokens, Tensor) else tokens.scale
         if isinstance(tokens, Tensor):
             tokens = Tokens.store(tokens.detach(), storage)
         self._kernels = (
-            could_have_kernel(like, blocks) and matching.attention != "max" and (wait or self._ready(tokens))
+            score is None
+            and could_have_kernel(like, blocks)
+            and matching.attention != "max"
+            and (wait or self._ready(tokens))
         )
         kernel = self._kernels and has_kernel(like, blocks)
         stored = Tokens(tokens.values.masked_fill(~mask.unsqueeze(2), 0), tokens.scale)
@@ -90,7 +96,7 @@ class Collection:
 
     @torch.no_grad()
     def split(self) -> list[StoredItem] | None:
-        """What is computed once for each item, for ``join``; None where no kernel scores them."""
+        """What is computed once for each item, for ``join``; None where no kernel scores them, or once laid out."""
         if not self._one_block:
             return None
         assert self._tokens is not None
@@ -149,6 +155,8 @@ class Collection:
             mine = query.unsqueeze(0), torch.ones(1, len(query), dtype=torch.bool, device=query.device)
             its = self._tokens.load().to(query.dtype), self.mask
             images, texts = (its, mine) if self.of == "images" else (mine, its)
+            if self._score is not None:
+                return self._score(*images, *texts).flatten()
             scores = score_all_pairs(*images, *texts, blocks=self.blocks, matching=self.matching, kernels=self._kernels)
             return scores.flatten()
         with _exactly():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,3 +49,7 @@ def share(work: Callable[[Iterator[T]], R], parts: Sequence[Sequence[T]]) -> lis
 @cache
 def _executor(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="scoring")
+
+
+if hasattr(os, "register_at_fork"):  # a child has none of the threads, and would wait for them
+    os.register_at_fork(after_in_child=_executor.cache_clear)
