@@ -158,12 +158,17 @@ class Retriever:
         """Sentences to tokens.
 
         Raises:
-            QueryError: A sentence has no words, or the model knows none of them.
+            QueryError: A sentence has no words, or the model's tokenizer knows none of them.
             ModelError: The model has no vocabulary.
+            TypeError: What is given is no list of text.
         """
-        if isinstance(sentences, str) or not isinstance(sentences, Sequence):
+        if isinstance(sentences, str):
             raise TypeError("encode_texts takes a list of sentences; put this one into a list: [sentence]")
-        for sentence in sentences:
+        if not isinstance(sentences, Sequence):
+            raise TypeError(f"encode_texts takes a list of sentences, not a {type(sentences).__name__}")
+        for place, sentence in enumerate(sentences):
+            if not isinstance(sentence, str):
+                raise TypeError(f"sentence {place} is a {type(sentence).__name__}; give text")
             self.model.known_words(sentence)
         if not sentences:
             return []
@@ -230,6 +235,8 @@ class Retriever:
             if isinstance(photo, Regions):
                 found[place] = photo
             elif isinstance(photo, np.ndarray):
+                if photo.dtype.kind not in "fiub":
+                    raise DataError(f"photo {first + place}: its features are {photo.dtype}, not numbers")
                 with np.errstate(over="ignore"):  # refused below
                     found[place] = Regions(photo.astype(np.float16), None, 0, 0)
             elif isinstance(photo, Image.Image):

@@ -125,6 +125,12 @@ def test_what_cannot_be_encoded_is_named(pictures, tmp_path):
     damaged = Regions(np.full((1, SIZE), np.nan, np.float16), np.zeros((1, 4), np.float32), 8, 8)
     with pytest.raises(ModelError, match="the score of 'a ball' is nan"):
         evidence_from_regions(small.model, damaged, "a ball")
+    with pytest.raises(TypeError, match="sentence 1 is a NoneType; give text"):
+        small.encode_texts(["a ball", None])
+    with pytest.raises(TypeError, match="a list of sentences, not a ndarray"):
+        small.encode_texts(np.array(["a ball"]))
+    with pytest.raises(DataError, match="photo 0: its features are complex64, not numbers"):
+        small.encode_images([np.zeros((1, SIZE), np.complex64)])
     with pytest.raises(TypeError, match=r"put this one into a list: \[Regions\]"):
         small.encode_images(nothing)
     with pytest.raises(QueryError, match="knows none of the words in 'zebra'"):

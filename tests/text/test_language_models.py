@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import transformers
+from matchers_of_all_kinds import small_matcher
 from tiny_language_models import KINDS, SENTENCES, tiny_language_model
 
-from han_retrieval.errors import ConfigError
+from han_retrieval.errors import ConfigError, QueryError
 from han_retrieval.matchers import HANConfig
 from han_retrieval.text import make_text_encoder, pad_rows, tokenize
 from han_retrieval.text.bert import BertBackbone
-from han_retrieval.text.hf import TransformersBackbone
+from han_retrieval.text.hf import TransformersBackbone, _positions
 from han_retrieval.text.subwords import EMPTY
+from han_retrieval.text.tokenizer import EncodedSentence
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,25 @@ def test_words_are_those_of_tokenize(folders, kind):
         assert len(encoded.spans) == len(encoded.known) == len(encoded.words)
         assert all(start < end for start, end in encoded.spans)
         assert all(any(place >= 0 for place in row) for row in encoded.ids)  # no row of punctuation alone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_half_of_a_character_is_no_word(folders, kind):
+    words = encoder(folders[kind]).tokenizer.encode("a dog \ud83d runs").words
+    assert words == ("a", "dog", "runs")
+
+
+def test_a_model_without_an_end_of_its_positions_reads_what_its_tokenizer_does():
+    text = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=-1))  # XLNet
+    assert _positions(text, SimpleNamespace(model_max_length=24)) == 24
+
+
+def test_a_first_word_that_is_too_long_is_told():
+    model = small_matcher("han", text_encoder="bigru")
+    left = EncodedSentence(ids=[], words=(), known=(), spans=(), left_out=("z" * 90,))
+    model.text_encoder.tokenizer = SimpleNamespace(encode=lambda _: left)
+    with pytest.raises(QueryError, match=r"the first word of 'zzz.* is longer than the text encoder can read"):
+        model.encode_sentence("z" * 90)
 
 
 @pytest.mark.parametrize("kind", KINDS)

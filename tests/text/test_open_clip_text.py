@@ -100,6 +100,24 @@ def test_sentences_are_read_as_open_clip_reads_them(folders, kind):
         assert list(model.tokenizer.encode(sentence).words) == tokenize(sentence)
 
 
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("space", ["\xa0", "\u2009", "\u2028"])
+def test_spaces_of_all_kinds_are_spaces(folders, kind, space):
+    model = encoder(folders[kind])
+    assert model.tokenizer.encode(f"Two{space}Dogs").ids == model.tokenizer.encode("Two Dogs").ids
+
+
+def test_what_cannot_be_cleaned_in_place_is_read_in_lower_case(folders):
+    model = encoder(folders["clip"])
+    assert model.tokenizer.encode("Two ﬁsh").ids == model.tokenizer.encode("two ﬁsh").ids
+
+
+def test_a_half_of_a_character_is_no_word(folders):
+    for kind in ("clip", "siglip"):
+        encoded = encoder(folders[kind]).tokenizer.encode("a red \ud83d ball")
+        assert encoded.words == ("a", "red", "ball")
+
+
 def test_the_shared_space(folders):
     model = encoder(f"{folders['clip']}@proj")
     words, mask = rows(model, ["a red ball"])

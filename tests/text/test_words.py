@@ -68,6 +68,7 @@ def test_sentences_apart_or_joined_by_a_space_give_the_same_words(sentences: lis
         ("小さな犬", "小さな犬"),
         ("", ""),
         (" \t\n . ' - ' ", ""),
+        ("a dog \ud83d, caf\udce9", "a dog caf"),  # halves of characters
     ],
 )
 def test_words(sentence: str, words: str) -> None:
@@ -75,7 +76,15 @@ def test_words(sentence: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sentence", ["Two men’s Hats, isn't it?", "İstanbul'da BİR köpek", "Ｆull-width ８", "é e\u0301 É", "ﬁne ΣΑΣ"]
+    "sentence",
+    [
+        "Two men’s Hats, isn't it?",
+        "İstanbul'da BİR köpek",
+        "Ｆull-width ８",
+        "é e\u0301 É",
+        "ﬁne ΣΑΣ",
+        "a dog \ud83d x",
+    ],
 )
 def test_words_in_place_are_those_of_tokenize(sentence):
     text, places = tokenize_in_place(sentence)

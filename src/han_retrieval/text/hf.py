@@ -167,7 +167,8 @@ def _text_tower(model: Any) -> Any:
 
 def _positions(text: Any, tokenizer: Any) -> int:
     """How many sub-words a model can read, those at start and end of a sentence included."""
-    most = getattr(text.config, "max_position_embeddings", None) or _LONGEST
+    most = getattr(text.config, "max_position_embeddings", None) or 0
+    most = most if most > 0 else _LONGEST  # XLNet, which reads texts of any length, says -1
     offset = getattr(getattr(text, "embeddings", None), "padding_idx", None)  # RoBERTa counts positions from behind it
     most -= 0 if offset is None else offset + 1
     return min(most, tokenizer.model_max_length, _LONGEST)

@@ -138,6 +138,9 @@ class LanguageModel(nn.Module):
         Tokens are zero at padding. The mask is true where a row is.
         """
         there = word_mask.unsqueeze(-1)
+        if not len(words):
+            size = self.gru.hidden_size if self.head is None else self.head.out_features
+            return torch.zeros(*word_mask.shape, size, device=word_mask.device)
         if words.is_floating_point():
             tokens = words.float()
         elif self.frozen_size is None:
@@ -149,8 +152,6 @@ class LanguageModel(nn.Module):
         mixed = tokens[:, :, -1] if self.mix is None else self.mix.softmax(0) @ tokens  # (T, n, h)
         if self.head is not None:
             return torch.where(there, self.head(mixed), 0)
-        if not len(words):
-            return mixed.new_zeros(*word_mask.shape, self.gru.hidden_size)
         return gru_states(self.gru, mixed, word_mask)
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ Legend: T texts, L sub-words of a text, h numbers a state, P numbers a vector in
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -129,13 +130,13 @@ class _Cleaned:
         self.split, self.clean = split, clean
 
     def __call__(self, text: str) -> list[Subword]:
-        cleaned, left = self.clean(text), text.replace("_", " ")
+        cleaned, left = self.clean(text), re.sub(r"\s", " ", text.replace("_", " "))
         left = left.lower() if len(left.lower()) == len(left) and cleaned.lower() == cleaned else left
         places, place = [], -1
         for letter in cleaned:  # those that stay, in order
             place = left.find(letter, place + 1)
-            if place < 0:  # more than taken away, as where broken characters are mended: read it uncleaned
-                return self.split(text)
+            if place < 0:  # more than taken away, as where broken characters are mended: read it as it is
+                return self.split(left.lower() if len(left.lower()) == len(left) else left)
             places.append(place)
         return [
             Subword(id_, places[start], places[end - 1] + 1 if end > start else places[start])

@@ -7,8 +7,13 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
-# Typographic apostrophes and hyphens are written in ASCII, so that "man’s" and "man's" are the same words.
-_FOLDED = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07\u0060\u00b4", "'") | dict.fromkeys("\u2010\u2011", "-"))
+# Typographic apostrophes and hyphens are written in ASCII, so that "man’s" and "man's" are the same words. Halves of
+# characters, as of a cut emoji, are none: language models refuse them.
+_FOLDED = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u02bc\uff07\u0060\u00b4", "'")
+    | dict.fromkeys("\u2010\u2011", "-")
+    | dict.fromkeys(map(chr, range(0xD800, 0xE000)), "\ufffd")
+)
 
 
 def tokenize(sentence: str) -> list[str]:

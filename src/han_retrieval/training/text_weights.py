@@ -86,9 +86,11 @@ def frozen_tokens(
 ) -> FrozenTokens | None:
     """Sentences' tokens by a text encoder with a frozen language model, which remembers them.
 
-    None without one, or where they cannot be kept.
+    None without one, without a ``fingerprint`` to tell them from another's, or where they cannot be kept.
     """
-    if getattr(encoder, "frozen_size", None) is None or not any(each.requires_grad for each in encoder.parameters()):
+    if getattr(encoder, "frozen_size", None) is None or not hasattr(encoder, "fingerprint"):
+        return None
+    if not any(each.requires_grad for each in encoder.parameters()):
         return None
     tokens = FrozenTokens.of(cast(FrozenEncoder, encoder), sentences, device=device, progress=progress)
     encoder.remembered = tokens  # type: ignore[assignment]
