@@ -103,6 +103,7 @@ def figures_of(done: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
 def main(dataset: Path, features: Path, config: Path, counts: tuple[int, ...], seeds: int, out: Path) -> None:
     """Train on parts of DATASET, and write the table."""
     photos, store = hold_out(with_splits(read_dataset(dataset))), RegionStore.open(features)
+    photos.split("dev")  # refused before the trainings, not after them
     available = sum(photo.split == "train" for photo in photos.photos)
     recipe, rows = load_config(TrainingConfig, config), []
     for count in sorted({min(count, available) for count in counts}):

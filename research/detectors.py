@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -199,12 +200,11 @@ def train(
     click.echo("\n".join(rows))
 
 
-def _row(name: str, found: dict[str, dict[str, float]]) -> str:
+def _row(name: str, found: dict[str, Any]) -> str:
     recalls = [
         "/".join(f"{found[way][f'R@{k}']:.1f}" for k in (1, 5, 10)) for way in ("image_to_text", "text_to_image")
     ]
-    grounding = found["grounding"]["overall"]
-    hits = [f"{grounding[measure]['model']:.1f}" for measure in ("pointing", "iou")]  # type: ignore[index]
+    hits = [f"{found['grounding'][measure]['model']:.1f}" for measure in ("pointing", "iou")]
     return f"| {' | '.join([name, *recalls, format(found['rsum'], '.1f'), *hits])} |"
 
 

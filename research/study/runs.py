@@ -29,7 +29,11 @@ from research.study.settings import HELD_OUT, Run
 
 def hold_out(dataset: CaptionedPhotos, *, share: float = 0.1) -> CaptionedPhotos:
     """The dataset with a share of its training photos, chosen by a hash of their ids, in a split of their own."""
-    chosen = {photo.id for photo in dataset.split("train").divided(dev_share=share).split("dev").photos}
+    train = dataset.split("train")
+    # The same hash divides datasets without splits: there, no training photo is below that share.
+    parts = (train.divided(dev_share=limit) for limit in (share, share + (1 - share) * share))
+    held = next((part for part in parts if "dev" in part.splits), train)
+    chosen = {photo.id for photo in held.split("dev").photos}
     photos = (replace(photo, split=HELD_OUT) if photo.id in chosen else photo for photo in dataset.photos)
     return replace(dataset, photos=tuple(photos))
 

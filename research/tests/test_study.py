@@ -200,6 +200,13 @@ def test_a_tenth_of_train_is_held_out_and_dev_is_not_touched(tmp_path):
     assert {photo.id: photo.split for photo in fewer.photos}.items() <= {p.id: p.split for p in held.photos}.items()
 
 
+def test_of_photos_that_were_divided_by_their_ids_a_tenth_is_held_out_as_well(tmp_path):
+    dataset, _ = make_data(tmp_path, photos=400)
+    held = hold_out(dataset.divided())
+    assert held.splits["dev"] == dataset.divided().splits["dev"]
+    assert 15 < held.splits["held_out"] < 60
+
+
 def test_the_first_regions_of_a_store(tmp_path):
     _, store = make_data(tmp_path, photos=4)
     first = FirstRegions.open(store.path)

@@ -180,6 +180,7 @@ def test_calibrate_keeps_probabilities_with_the_model(folder, monkeypatch):
     assert "each among 12 photos of dev with and without its own; the first 6 count" in result.stdout
     fitted = Calibration.read(folder / "model")
     assert (fitted.photos, fitted.shown, fitted.split) == (12, 6, "dev")
+    monkeypatch.setattr("han_retrieval.evaluation.evaluate", None)  # refused before
     few = CliRunner().invoke(calibrate, [str(argument) for argument in arguments])
     assert isinstance(few.exception, HANError)
     assert "12 photos are too few to calibrate on: take at least 20" in str(few.exception)

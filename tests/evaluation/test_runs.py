@@ -50,6 +50,13 @@ def test_ir_measures_reads_them_and_finds_the_same(tmp_path):
             assert [found[measure][query] for query in queries.ids] == pytest.approx(ours.astype(float), abs=1e-6)
 
 
+def test_a_run_that_is_called_as_qrels_takes_not_their_place(tmp_path):
+    relevance = five_each(3)
+    files = write_runs(tmp_path / "dev.qrels", np.zeros((3, 15), np.float32), relevance)
+    assert len(set(files)) == 4
+    assert [len(line) for line in read(tmp_path / "dev.image_to_text.qrels")] == [4] * 15
+
+
 def test_names_with_spaces_stay_one_field_and_come_back(tmp_path):
     names = ["a b.jpg", "c\t100%.jpg", "d\u00a0e\u3000f.jpg"]
     relevance = Relevance.of(names, [(0, 0), (1, 0), (2, 0)])

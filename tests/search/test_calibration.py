@@ -142,6 +142,15 @@ def test_scores_that_tell_all_or_nothing():
         calibrate(scores_of(relevance, lift=1.0), relevance, model="m", split=None)
 
 
+def test_equal_scores_and_photos_without_sentences_are_refused():
+    relevance = truth()
+    with pytest.raises(HANError, match="all scores are equal"):
+        calibrate(np.zeros((PHOTOS, PHOTOS * CAPTIONS), np.float32), relevance, model="m", split="dev")
+    of_one = Relevance.of([str(i) for i in range(PHOTOS)], [(0, place) for place in range(4)])
+    with pytest.raises(HANError, match="a half of the photos has no sentences"):
+        calibrate(scores_of(of_one, lift=5.0), of_one, model="m", split="dev")
+
+
 def test_it_is_kept_with_the_weights_it_is_of(tmp_path):
     from han_retrieval.matchers.saving import folder_hash
 

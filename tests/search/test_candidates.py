@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +15,12 @@ from han_retrieval.errors import HANError
 from han_retrieval.matchers import HAN, HANConfig
 from han_retrieval.matchers.saving import folder_hash
 from han_retrieval.search import Index, MeanPooling, search
+from han_retrieval.search import distil as learning
 from han_retrieval.search.distil import distil
 from han_retrieval.search.near_duplicates import without_near_duplicates
 from han_retrieval.search.pooling import TextMap
 from han_retrieval.search.recall import candidate_recall, frequent_words, share_kept
-from han_retrieval.text import Vocabulary
+from han_retrieval.text import Vocabulary, tokenize
 
 COUNT = 40
 SENTENCES = [SENTENCE, "blue", "a cat", "cat dog", "zebra"]
@@ -75,11 +78,16 @@ def small_teacher(sentences) -> HAN:
     return model
 
 
+def different(photos) -> int:
+    """How many captions there are that differ in their words."""
+    return len({tuple(tokenize(caption)) for photo in photos.photos for caption in photo.captions} - {()})
+
+
 def test_what_was_distilled_keeps_more_of_the_best(tmp_path):
     photos, store = make_data(tmp_path, photos=80)
     model = small_teacher([caption for photo in photos.photos for caption in photo.captions])
     found = distil(model, photos, store)
-    assert (found.photos, found.sentences) == (80, 160)
+    assert (found.photos, found.sentences) == (80, different(photos))
     assert list(found.before) == list(found.after) == [20, 50]
     assert found.after[20] > found.before[20]
     again = distil(model, photos, store)
@@ -88,6 +96,30 @@ def test_what_was_distilled_keeps_more_of_the_best(tmp_path):
     assert (fewer.photos, fewer.sentences) == (30, 40)
     with pytest.raises(HANError, match="too few to learn from"):
         distil(model, photos, store, photos=20)
+
+
+def test_equal_captions_are_learned_from_once(tmp_path, monkeypatch):
+    photos, store = make_data(tmp_path, photos=80)
+    model = small_teacher([caption for photo in photos.photos for caption in photo.captions])
+    half = [
+        replace(photo, captions=(*photo.captions, "A ball.")) if row % 2 else photo
+        for row, photo in enumerate(photos.photos)
+    ]
+    every = [replace(photo, captions=(*photo.captions, "A ball.")) for photo in photos.photos]
+    unknown = []
+    fit = learning._fit
+
+    def watched(queries, vectors, scores, *given, **options):
+        unknown.append(scores.isinf().sum(1).tolist())
+        return fit(queries, vectors, scores, *given, **options)
+
+    monkeypatch.setattr(learning, "_fit", watched)
+    monkeypatch.setattr(learning, "_HELD_OUT", 0.0)  # one sentence
+    some, none = (distil(model, replace(photos, photos=tuple(each)), store) for each in (half, every))
+    # A sentence that every photo has leaves none to learn from.
+    assert (some.sentences, none.sentences) == (different(photos) + 1, different(photos))
+    assert sum(count == 40 for count in unknown[0]) == 1
+    assert max(unknown[1]) < 10
 
 
 def test_an_index_takes_what_its_model_s_folder_has(tmp_path, folder):

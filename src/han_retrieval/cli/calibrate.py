@@ -13,7 +13,7 @@ from han_retrieval.data import read_dataset
 from han_retrieval.matchers.hub import refuse_cached
 from han_retrieval.matchers.saving import folder_hash, matcher_name, model_folder
 from han_retrieval.regions.store import RegionStore
-from han_retrieval.search.calibration import NAME, SHOWN, Calibration
+from han_retrieval.search.calibration import NAME, SHOWN, Calibration, refuse_too_few
 from han_retrieval.search.calibration import calibrate as fit
 
 
@@ -58,11 +58,14 @@ def calibrate(
     from han_retrieval.matchers import load_matcher
 
     make_folder(folder / NAME)  # refused now, not after the scoring
+    here = sum(photo.id in store for photo in photos.photos)
+    refuse_too_few(here, shown=shown)
+    weights = folder_hash(folder)  # before they are read: if others take their place meanwhile, these are told
     matcher = load_matcher(folder).to(find_device(device))
     found = evaluate(matcher, photos, store, allow_missing=allow_missing, equal_captions="relevant")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    fitted = fit(found.scores, found.relevance, model=folder_hash(folder), split=found.split, shown=shown)
+    fitted = fit(found.scores, found.relevance, model=weights, split=found.split, shown=shown)
     path = fitted.write(folder)
     click.echo(fitted.model_dump_json(indent=2) if as_json else _table(fitted))
     click.echo(f"wrote {path}", err=True)

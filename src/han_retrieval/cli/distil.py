@@ -55,11 +55,12 @@ def distil(
     from han_retrieval.search.distil import distil as learn
 
     make_folder(folder / TEXT_MAP)  # refused now, not after the scoring
+    weights = folder_hash(folder)  # before they are read: if others take their place meanwhile, these are told
     matcher = load_aligning_matcher(folder).to(find_device(device))
     for note in check_regions(matcher, store):
         click.echo(f"note: {note}", err=True)
     found = learn(matcher, captioned, store, photos=photos, sentences=sentences, progress=True)
-    path = found.text_map.write(folder, model=folder_hash(folder))
+    path = found.text_map.write(folder, model=weights)
     if as_json:
         facts = {"photos": found.photos, "sentences": found.sentences, "before": found.before, "after": found.after}
         print_json(facts)

@@ -101,14 +101,14 @@ def evaluate(
     except KeyboardInterrupt:
         click.echo("stopped; nothing was written", err=True)
         sys.exit(130)
-    images = found.counts["images"]
+    images = found.counts["images"] // folds
     if images < _FEW:
         click.echo(f"note: among {images:,} photos, recalls are much higher than among the usual 1,000", err=True)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
+    click.echo(table(found, grounding=grounded))  # first: a file may not be written
     if json_file:
         write_json(json_file, results(found, model=reference(folder) or str(model), grounding=grounded))
     if run_file:
         files = write_runs(run_file, found.scores, found.relevance, folds=folds)
         click.echo("wrote " + ", ".join(str(file) for file in files), err=True)
-    click.echo(table(found, grounding=grounded))

@@ -32,6 +32,7 @@ def write_runs(
         depth: Documents a query.
     """
     stem, suffix = (path.with_suffix(""), path.suffix) if path.suffix else (path, ".run")
+    suffix = ".run" if suffix == ".qrels" else suffix
     files = []
     for way in DIRECTIONS:
         run, qrels = (stem.with_name(f"{stem.name}.{way}{end}") for end in (suffix, ".qrels"))

@@ -35,6 +35,7 @@ RECALL = 0.95
 BINS = 10
 _PARTS = 10  # of the photos, for searches among fewer
 _SENTENCES_AT_ONCE = 1024
+_SAME = 1e-7  # the least difference between scores
 
 Match = Literal["strong", "likely", "weak"]
 """How well a photo fits a sentence."""
@@ -169,15 +170,15 @@ def calibrate(
 
     Raises:
         DataError: There are too few photos.
-        ModelError: No sentence finds its photo, or high scores are not more often right than low ones.
+        ModelError: No sentence finds its photo, all scores are equal, or high ones are not more often right than low
+            ones.
 
     Example:
         >>> found = evaluate(model, dataset.split("dev"), store, equal_captions="relevant")
         >>> calibrate(found.scores, found.relevance, model=folder_hash(folder), split="dev").write(folder)
     """
     photos = len(scores)
-    if photos < 2 * shown:
-        raise DataError(f"{photos} photos are too few to calibrate on: take at least {2 * shown}")
+    refuse_too_few(photos, shown=shown)
     own = relevance.images_of()
     found, right = _searches(scores, own, shown)
     there = np.isfinite(found)  # (2, T, shown), false behind the last photo of a collection
@@ -212,6 +213,16 @@ def calibrate(
         pairs=int(there.sum()),
         model=model,
     )
+
+
+def refuse_too_few(photos: int, *, shown: int) -> None:
+    """Check that so many photos suffice for a calibration.
+
+    Raises:
+        DataError: They do not.
+    """
+    if photos < 2 * shown:
+        raise DataError(f"{photos} photos are too few to calibrate on: take at least {2 * shown}")
 
 
 def _searches(
@@ -277,6 +288,10 @@ def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, 
     Platt's targets are a little less certain than 0 and 1, so that the slope stays finite where scores separate right
     from wrong.
     """
+    if not scores.size:
+        raise DataError("a half of the photos has no sentences: take more photos with sentences to calibrate on")
+    if np.ptp(scores) < _SAME:
+        raise ModelError("all scores are equal: there is nothing to calibrate")
     yes = int(right.sum())
     if not yes:
         raise ModelError(
@@ -284,7 +299,7 @@ def _fit(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[float, 
         )
     targets = np.where(right.ravel(), (yes + 1) / (yes + 2), 1 / (right.size - yes + 2))
     x = scores.ravel().astype(np.float64)
-    mean, width = x.mean(), max(x.std(), 1e-12)
+    mean, width = x.mean(), x.std()
     z = (x - mean) / width
 
     import torch

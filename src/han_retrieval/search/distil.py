@@ -24,6 +24,8 @@ from han_retrieval.matchers import AligningMatcher
 from han_retrieval.progress import progress_bar
 from han_retrieval.search.pooling import MAP_PHOTOS, MAP_SENTENCES, MeanPooling, TextMap
 from han_retrieval.search.recall import pool_sentences, share_kept
+from han_retrieval.text import tokenize
+from han_retrieval.text.words import owners_of
 
 if TYPE_CHECKING:
     from han_retrieval.regions import RegionStore
@@ -81,7 +83,14 @@ def distil(
     there = [photo for photo in dataset.photos if photo.id in store]
     drawn = [there[i] for i in random.permutation(len(there))[:photos]]
     captions = [(i, caption) for i, photo in enumerate(drawn) for caption in photo.captions if model.reads(caption)]
-    chosen = [captions[i] for i in random.permutation(len(captions))[:sentences]]
+    owners = owners_of([caption for _, caption in captions], [i for i, _ in captions])
+    # Equal captions are learned from once: those held out are none of the others.
+    different: dict[tuple[str, ...], int] = {}
+    for i in random.permutation(len(captions)).tolist():
+        if len(drawn) - len(owners[i]) >= TOP:
+            different.setdefault(tuple(tokenize(captions[i][1])), i)
+    places = list(different.values())[:sentences]
+    chosen = [captions[i] for i in places]
     if len(drawn) <= 2 * TOP or len(chosen) < 2 * TOP:
         raise DataError(
             f"{len(drawn)} photos with regions and {len(chosen)} sentences are too few to learn from: take at least "
@@ -95,7 +104,8 @@ def distil(
     scores = torch.from_numpy(score_all(model, encoded, lines, photo_ids=ids, progress=progress).T.copy())  # (T, I)
     temperature = _TEMPERATURE * float(scores.std(1).mean())
     # A model knows the pairs of its training by heart, which the map cannot learn.
-    scores[torch.arange(len(chosen)), torch.tensor([i for i, _ in chosen])] = -torch.inf
+    for row, i in zip(scores, places, strict=True):
+        row[list(owners[i])] = -torch.inf
     held = max(1, round(_HELD_OUT * len(chosen)))
     found = _fit(queries[held:], vectors, scores[held:], temperature, seed=seed, progress=progress)
     after = queries[:held] @ found.weight.T + found.bias
