@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from han_retrieval.errors import DataError, HANError, StoreError
 from han_retrieval.files import BACKBONE_FOLDER, leftovers, move
@@ -17,6 +18,8 @@ from han_retrieval.parsing import read_settings
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.folder_checksums import NAME, accept_files, check_files, listed_files
 
+T = TypeVar("T")
+_OF_BACKBONE, _OF_RUN = "size and SHA-256 of its files, that it loads", "settings, metrics and checkpoints"
 _CALIBRATION, _TEXT_MAP, _TEXT_WEIGHTS = "calibration.json", "candidates.safetensors", "text_encoder.safetensors"
 # What programs read of a model, a detector or the weights of a text encoder.
 _FILES = (CONFIG, VOCABULARY, _CALIBRATION, _TEXT_MAP, WEIGHTS, "text_encoder.json", _TEXT_WEIGHTS)
@@ -119,15 +122,29 @@ def _found(path: Path, *, progress: bool) -> Iterator[_Part]:
         from han_retrieval.regions.damage import check_store, repair_store, unchecked_store
 
         yield _Part("region store", of_table, partial(check_store, progress=progress), repair_store, unchecked_store)
+    if path.absolute().name == BACKBONE_FOLDER and (path / CONFIG).is_file():
+        yield _Part("backbone", _OF_BACKBONE, _of_parent(_check_backbone), _sweep)
+        return
+    if path.absolute().name == "training" and _is_run(path):
+        yield _Part("training run", _OF_RUN, _of_parent(_check_run), _of_parent(_repair_run))
+        return
     if _is_of_files(path):
         listed = listed_files(path) or {}
         names = f"size and SHA-256 of {', '.join(listed)}" if listed else "that it loads"
         yield _Part(_kind_of_files(path), names, _check_model, _sweep, _unchecked_model)
     if (path / BACKBONE_FOLDER / CONFIG).is_file():
-        yield _Part("backbone", "size and SHA-256 of its files, that it loads", _check_backbone, _sweep_backbone)
-    run = path / "training"
-    if (run / "config.json").is_file() or any(run.glob("checkpoint-*")):
-        yield _Part("training run", "settings, metrics and checkpoints", _check_run, _repair_run)
+        yield _Part("backbone", _OF_BACKBONE, _check_backbone, _sweep_backbone)
+    if _is_run(path / "training"):
+        yield _Part("training run", _OF_RUN, _check_run, _repair_run)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.json").is_file() or any(path.glob("checkpoint-*"))
+
+
+def _of_parent(do: Callable[[Path], T]) -> Callable[[Path], T]:
+    """What is done with a folder, for a part of it that was named."""
+    return lambda part: do(part.absolute().parent)
 
 
 def _is_of_files(path: Path) -> bool:

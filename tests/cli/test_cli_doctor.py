@@ -15,7 +15,7 @@ from tiny_index import make_model, make_photos, update
 from training_data import interrupted_at, make_data, same_run, small_config
 
 from han_retrieval.errors import HANError
-from han_retrieval.matchers import load_matcher
+from han_retrieval.matchers import load_matcher, model_folder
 from han_retrieval.regions.bottom_up import load_network, save_detector
 from han_retrieval.training import train
 from han_retrieval.training.checkpoint import save_checkpoint
@@ -115,6 +115,21 @@ def test_a_folder_without_checksums_gets_some(capsys, run, tmp_path):
     weights.write_bytes(whole)
     assert run_han(capsys, "doctor", tmp_path / "model", "--accept")[0] == 0
     assert "size and SHA-256 of" in run_han(capsys, "doctor", tmp_path / "model")[1]
+
+
+def test_a_part_may_be_named(capsys, run, tmp_path):
+    """Messages on a part name its own folder."""
+    whole = model_folder("default")
+    shutil.copytree(whole, tmp_path / "default")
+    for part, kind in ((tmp_path / "default" / "backbone", "backbone"), (run / "training", "training run")):
+        code, out, _ = run_han(capsys, "doctor", part, "--json")
+        found = json.loads(out)
+        assert (code, found["kind"], found["damages"]) == (0, kind, [])
+    weights = tmp_path / "default" / "backbone" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    code, out, _ = run_han(capsys, "doctor", weights.parent)
+    assert code == 1
+    assert f"DAMAGED {weights}: " in out
 
 
 @pytest.mark.parametrize("way", [*RANDOM, "missing", "folder"])

@@ -151,6 +151,8 @@ def test_features_of_another_detector_and_bad_places_are_refused_before_scoring(
         result = run(folder, option, tmp_path / "file" / "x.json")
         assert isinstance(result.exception, HANError)
         assert "its folder cannot be made" in str(result.exception)
+        result = run(folder, option, "")
+        assert "the name of the file to be written is empty" in str(result.exception)
     result = run(folder, "--folds", "5")
     assert "12 images do not make 5 equal folds" in str(result.exception)
 

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from han_retrieval.cli.main import main
-from han_retrieval.matchers import HAN, matcher_class
+from han_retrieval.errors import HANError
+from han_retrieval.evidence import evidence_from_regions
+from han_retrieval.matchers import HAN, load_matcher, matcher_class
 from han_retrieval.regions import load_detector
 from han_retrieval.text import Vocabulary
 
@@ -152,3 +154,39 @@ def test_unknown_words_are_named_as_by_a_search(photo: Path, model: Path, capsys
         "note: the model does not know 'xqzzt'\nnote: the model does not know 'blorp'\n"
         "note: the model knows the words of its training captions\n"
     )
+
+
+def test_a_picture_never_takes_the_place_of_the_photo(
+    photo: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = photo.read_bytes()
+    link = photo.with_name("link.png")
+    link.symlink_to(photo)
+    for out in (photo, link):
+        assert "the picture would overwrite the photo" in refused(
+            capsys, photo, "a red ball", "--model", model, "--out", out
+        )
+    evidence = evidence_from_regions(
+        load_matcher(model), DETECTOR.detect([Image.open(photo)])[0], "a red ball", photo=photo
+    )
+    with pytest.raises(HANError, match="would overwrite the photo"):
+        evidence.draw(photo)
+    assert photo.read_bytes() == before
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_file_that_was_there(
+    photo: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("old.bufr", "old.abc", "old"):
+        old = photo.with_name(name)
+        old.write_text("old")
+        said = refused(capsys, photo, "a red ball", "--model", model, "--out", old)
+        assert "the picture cannot be written" in said
+        assert old.read_text() == "old"
+
+
+def test_names_that_are_not_utf_8_are_drawn(photo: Path, model: Path) -> None:
+    odd = photo.rename(photo.with_name("caf\udce9.png"))
+    page = odd.with_name("page.html")
+    main(["explain", str(odd), "a red ball \udce9", "--model", str(model), "--out", str(page)])
+    assert "red" in page.read_text(encoding="utf-8")

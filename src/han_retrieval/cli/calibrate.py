@@ -44,7 +44,8 @@ def calibrate(
 ) -> None:
     """Fit probabilities to the scores of MODEL on DATASET, and keep them in its folder as calibration.json.
 
-    `han search` then prints the probability that a photo is the right one, and says if nothing matches. Each sentence
+    `han search` then says how well photos match, with --json by the probability that a photo is the right one, and says
+    if nothing matches. Each sentence
     is searched for twice: among all photos of the split, and among all but its own. A sentence that several photos have
     has these as its own.
     """

@@ -135,8 +135,10 @@ def make_folder(file: Path) -> None:
     """Make the folder of a file that is to be written.
 
     Raises:
-        DataError: It cannot be made, or nothing can be written there.
+        DataError: The file has no name, its folder cannot be made, or nothing can be written there.
     """
+    if not file.name:
+        raise DataError("the name of the file to be written is empty")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -18,6 +18,7 @@ import torch
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.objects import ObjectPath, to_path
+from han_retrieval.pictures import refuse_photo, save_picture
 from han_retrieval.text.function_words import FUNCTION_WORDS
 
 if TYPE_CHECKING:
@@ -181,11 +182,15 @@ class Evidence:
             The picture, also where a page is saved.
 
         Raises:
-            DataError: There is no photo, it or the font cannot be read, or the picture cannot be written.
+            DataError: There is no photo, it or the font cannot be read, or the picture cannot be written, or only over
+                the photo.
             StoreError: The page cannot be written.
         """
         from han_retrieval.evidence.draw import draw_evidence
 
+        shown = self.photo if photo is None else photo
+        if path is not None and isinstance(shown, str | Path):
+            refuse_photo(Path(path), Path(shown))
         evidence = self if photo is None else replace(self, photo=photo)
         picture = draw_evidence(evidence.load_photo(), evidence, width=width, regions=regions, font=font)
         if path is not None:
@@ -311,9 +316,7 @@ def _save(path: Path, picture: Image.Image, evidence: Evidence) -> None:
 
         name = to_path(evidence.photo).name if isinstance(evidence.photo, str | os.PathLike | ObjectPath) else "photo"
         results = QueryResults(evidence.sentence, [PhotoResult(name, evidence)])
-        write_whole(path, evidence_page(f"{name}: evidence", [results]))
+        page = evidence_page(f"{name}: evidence", [results])
+        write_whole(path, page.encode(errors="replace"))  # names of files and sentences may be no UTF-8
         return
-    try:
-        picture.save(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the picture cannot be written ({error})") from None
+    save_picture(path, picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,8 @@ class Maker:
         elif fingerprint not in (None, detector.fingerprint) or detector.feature_size != size:
             raise ModelError(
                 f"{folder}: reads {size} numbers a region of {fingerprint or 'a detector'!r}, and "
-                f"{detector.fingerprint!r} gives {detector.feature_size}"
+                f"{detector.fingerprint!r} gives {detector.feature_size}: for features of its own, "
+                f"han extract PHOTOS --model {shlex.quote(str(folder))} --out FEATURES"
             )
         if candidates == TowerPooling.name:
             refuse_unrelated(detector.fingerprint, model.config.text_encoder, mend="choose --candidates mean")

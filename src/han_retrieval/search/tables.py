@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from han_retrieval.data.files import is_text, readable
 from han_retrieval.errors import StoreError
 from han_retrieval.files import leftovers, move
 from han_retrieval.objects import ObjectPath, is_remote
@@ -27,8 +28,10 @@ def make_folder(path: Path) -> None:
     """Make the folder of a new index; what another process may be making there is left to ``refuse_filled``.
 
     Raises:
-        StoreError: It cannot be made, or holds other things.
+        StoreError: It cannot be made, holds other things, or has a name that is not UTF-8.
     """
+    if not is_text(str(path)):
+        raise StoreError(f"{readable(str(path))}: its name is not UTF-8, which an index's must be")
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir() if not entry.name.startswith(_GONE)}

@@ -411,6 +411,12 @@ def _dev_photos(
     """A sample of the dev split that depends on the seed alone; None without a dev split."""
     if not config.dev_split:
         return None
+    if config.dev_split not in dataset.splits:
+        there = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items()) or "none"
+        raise DataError(
+            f"{dataset.source}: no photo is in split {config.dev_split!r}; splits there: {there}; choose some by a "
+            "column split, or set dev_split='' to train without"
+        )
     split = dataset.split(config.dev_split)
     dev = split.only(photo.id for photo in split.photos if photo.id in store)
     if not len(dev):

@@ -39,7 +39,7 @@ def share(work: Callable[[Iterator[T]], R], parts: Sequence[Sequence[T]]) -> lis
             return work(mine(first))
 
     try:
-        running = [_executor(threads).submit(run, first) for first in range(min(threads, len(parts)))]
+        running = [_executor(threads, os.getpid()).submit(run, first) for first in range(min(threads, len(parts)))]
         return [one.result() for one in running]
     finally:
         stopped.set()  # after an error or an interrupt nothing further is begun
@@ -47,9 +47,5 @@ def share(work: Callable[[Iterator[T]], R], parts: Sequence[Sequence[T]]) -> lis
 
 
 @cache
-def _executor(threads: int) -> ThreadPoolExecutor:
+def _executor(threads: int, process: int) -> ThreadPoolExecutor:  # noqa: ARG001  # a fork has no threads of its parent
     return ThreadPoolExecutor(threads, thread_name_prefix="scoring")
-
-
-if hasattr(os, "register_at_fork"):  # a child has none of the threads, and would wait for them
-    os.register_at_fork(after_in_child=_executor.cache_clear)
