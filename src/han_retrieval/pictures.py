@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def refuse_photo(out: Path, photo: Path) -> None:
+def refuse_overwriting(out: Path, photo: Path) -> None:
     """Check that a picture is not written over the photo that it shows, also not through a link.
 
     Raises:
         DataError: It would be.
     """
     if out.exists() and photo.exists() and out.samefile(photo):
-        raise DataError(f"{out}: the picture would overwrite the photo; name another file with --out")
+        raise DataError(f"{out}: the picture would overwrite the photo; name another file")
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:

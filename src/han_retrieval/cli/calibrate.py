@@ -44,10 +44,9 @@ def calibrate(
 ) -> None:
     """Fit probabilities to the scores of MODEL on DATASET, and keep them in its folder as calibration.json.
 
-    `han search` then says how well photos match, with --json by the probability that a photo is the right one, and says
-    if nothing matches. Each sentence
-    is searched for twice: among all photos of the split, and among all but its own. A sentence that several photos have
-    has these as its own.
+    `han search` then says whether a match is strong, likely or weak, or that nothing matches; with --json, it gives the
+    probability that a photo is the right one. Each sentence is searched for twice: among all photos of the split, and
+    among all but its own. A sentence that several photos have has these as its own.
     """
     photos = with_splits(read_dataset(dataset, format=format_name), splits).split(split)
     folder = model_folder(model)
@@ -59,9 +58,8 @@ def calibrate(
     from han_retrieval.matchers import load_matcher
 
     make_folder(folder / NAME)  # refused now, not after the scoring
-    here = sum(photo.id in store for photo in photos.photos)
-    refuse_too_few(here, shown=shown)
-    weights = folder_hash(folder)  # before they are read: if others take their place meanwhile, these are told
+    refuse_too_few(len(photos), shown=shown)
+    weights = folder_hash(folder)  # of those that are read now: others may take their place while they score
     matcher = load_matcher(folder).to(find_device(device))
     found = evaluate(matcher, photos, store, allow_missing=allow_missing, equal_captions="relevant")
     for note in found.notes:

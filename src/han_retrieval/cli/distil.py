@@ -55,7 +55,7 @@ def distil(
     from han_retrieval.search.distil import distil as learn
 
     make_folder(folder / TEXT_MAP)  # refused now, not after the scoring
-    weights = folder_hash(folder)  # before they are read: if others take their place meanwhile, these are told
+    weights = folder_hash(folder)  # of those that are read now: others may take their place while they score
     matcher = load_aligning_matcher(folder).to(find_device(device))
     for note in check_regions(matcher, store):
         click.echo(f"note: {note}", err=True)

@@ -13,7 +13,7 @@ from han_retrieval.cli.options import FOLDER, detector_options, json_option, mod
 from han_retrieval.cli.unknown_words import name_unknown
 from han_retrieval.data import open_photo
 from han_retrieval.errors import ConfigError
-from han_retrieval.pictures import refuse_photo
+from han_retrieval.pictures import refuse_overwriting
 
 if TYPE_CHECKING:
     from han_retrieval.evidence import Evidence
@@ -53,7 +53,7 @@ def explain(
         if is_given(name) is ParameterSource.COMMANDLINE and (out is None or out.suffix.lower() in (".html", ".htm")):
             raise ConfigError(f"--{name} is for a picture: add --out evidence.png, or leave it out")
     if out:
-        refuse_photo(out, photo)
+        refuse_overwriting(out, photo)
     picture = open_photo(photo)  # before torch is imported
     from han_retrieval.evidence import evidence_from_regions
     from han_retrieval.matchers import load_matcher

@@ -25,7 +25,7 @@ from han_retrieval.errors import ConfigError
 from han_retrieval.matchers.detectors import find_detector
 from han_retrieval.matchers.saving import config_fields, matcher_name, model_folder
 from han_retrieval.objects import local_path, refuse_unreachable
-from han_retrieval.pictures import refuse_photo, save_picture
+from han_retrieval.pictures import refuse_overwriting, save_picture
 from han_retrieval.regions.detector import Detector
 from han_retrieval.regions.extraction import ExtractReport
 from han_retrieval.regions.extraction import extract as extract_regions
@@ -176,7 +176,7 @@ def _finder(name: str | None, model: Path | None, *, regions: int, horizontal_fl
 def _preview(photo: Path, out: Path | None, load: Callable[[], Detector], *, as_json: bool) -> None:
     """Draw the regions of one photo, and print them on stdout, a line each, best first."""
     out = Path(f"{photo.stem}-regions.png") if out is None else local_path(out)
-    refuse_photo(out, photo)
+    refuse_overwriting(out, photo)
     picture = open_photo(photo)  # before torch is imported
     detector = load()
     from han_retrieval.evidence.preview import draw_regions

@@ -31,8 +31,7 @@ def write_runs(
         folds: The number of consecutive folds; each query ranks the documents of its own fold.
         depth: Documents a query.
     """
-    stem, suffix = (path.with_suffix(""), path.suffix) if path.suffix else (path, ".run")
-    suffix = ".run" if suffix == ".qrels" else suffix
+    stem, suffix = path.with_suffix(""), path.suffix if path.suffix not in ("", ".qrels") else ".run"
     files = []
     for way in DIRECTIONS:
         run, qrels = (stem.with_name(f"{stem.name}.{way}{end}") for end in (suffix, ".qrels"))

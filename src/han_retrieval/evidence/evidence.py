@@ -18,7 +18,7 @@ import torch
 from han_retrieval.errors import DataError, ModelError, QueryError, StoreError
 from han_retrieval.files import write_whole
 from han_retrieval.objects import ObjectPath, to_path
-from han_retrieval.pictures import refuse_photo, save_picture
+from han_retrieval.pictures import refuse_overwriting, save_picture
 from han_retrieval.text.function_words import FUNCTION_WORDS
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Evidence:
 
         shown = self.photo if photo is None else photo
         if path is not None and isinstance(shown, str | Path):
-            refuse_photo(Path(path), Path(shown))
+            refuse_overwriting(Path(path), Path(shown))
         evidence = self if photo is None else replace(self, photo=photo)
         picture = draw_evidence(evidence.load_photo(), evidence, width=width, regions=regions, font=font)
         if path is not None:

@@ -241,17 +241,11 @@ class AligningMatcher(Matcher):
         return [rows[: len(ids)] for rows, ids in zip(alpha, sentences, strict=True)]
 
     def _store(self, tokens: Tensor | Tokens, mask: Tensor, of: str, storage: str, *, wait: bool = True) -> Collection:
-        known = self.attention is not None
+        if self.attention is None:
+            return Collection(tokens, mask, of=of, blocks=(), matching=_UNREAD, storage=storage, score=self.score)
         return Collection(
-            tokens,
-            mask,
-            of=of,
-            blocks=self._blocks if known else (),  # type: ignore[arg-type]
-            matching=self._matching if known else _UNREAD,
-            storage=storage,
-            wait=wait,
-            score=None if known else self.score,
-        )
+            tokens, mask, of=of, blocks=self._blocks, matching=self._matching, storage=storage, wait=wait  # type: ignore[arg-type]
+        )  # fmt: skip
 
     @property
     def _blocks(self) -> list[nn.Module]:

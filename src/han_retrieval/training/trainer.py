@@ -411,13 +411,10 @@ def _dev_photos(
     """A sample of the dev split that depends on the seed alone; None without a dev split."""
     if not config.dev_split:
         return None
-    if config.dev_split not in dataset.splits:
-        there = ", ".join(f"{name} ({count})" for name, count in dataset.splits.items()) or "none"
-        raise DataError(
-            f"{dataset.source}: no photo is in split {config.dev_split!r}; splits there: {there}; choose some by a "
-            "column split, or set dev_split='' to train without"
-        )
-    split = dataset.split(config.dev_split)
+    try:
+        split = dataset.split(config.dev_split)
+    except DataError as error:
+        raise DataError(f"{error}; choose some by a column split, or set dev_split='' to train without") from None
     dev = split.only(photo.id for photo in split.photos if photo.id in store)
     if not len(dev):
         raise DataError(f"{store.path}: has no regions of split {config.dev_split!r}; extract it, or set dev_split=''")
