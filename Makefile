@@ -49,7 +49,7 @@ $(MADE):
 	@touch $@
 
 $(DEMO): pyproject.toml | $(MADE)
-	$(PIP) --editable ".[demo]"
+	$(PIP) --editable ".[demo,serve]"
 	@$(COMPILE)
 	@touch $@
 
