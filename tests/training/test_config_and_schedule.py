@@ -50,6 +50,13 @@ def test_what_a_run_writes_down_is_what_it_was_given():
     assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
 
 
+def test_options_of_a_backbone_that_stays_frozen_are_refused():
+    with pytest.raises(HANError, match=r"crop.*does nothing; set backbone.trained = true"):
+        load_config(TrainingConfig, overrides=["backbone.crop=0.4"])
+    off = load_config(TrainingConfig, ROOT / "examples/own_field.toml", overrides=["backbone.trained=false"])
+    assert not off.backbone.trained  # the rest of the file's table may stay
+
+
 def test_everything_wrong_at_once(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text('epocs = 3\nbatch_size = "many"\npower = 0.5\n[model]\njoint_sise = 2\n')

@@ -187,6 +187,13 @@ class TrainingConfig(LoopConfig):
             raise ValueError('it needs a dev_split, and keep = "best"')
         return patience
 
+    @field_validator("backbone")
+    @classmethod
+    def _is_trained(cls, backbone: BackboneConfig) -> BackboneConfig:
+        if backbone.model_fields_set and "trained" not in backbone.model_fields_set:
+            raise ValueError("the backbone stays frozen, so that this does nothing; set backbone.trained = true")
+        return backbone
+
     @field_validator("similar_captions")
     @classmethod
     def _are_ignored(cls, share: float, info: ValidationInfo) -> float:
