@@ -3,7 +3,8 @@
     python -m research.calibration MODEL DATASET --features STORE
 
 Sentences of the dev split search random parts of its photos, once with their own photo among them and once without; the
-ten photos shown are compared with what ``han calibrate`` fitted, for the tenth of them that is most probable.
+ten photos shown are compared with what ``han calibrate`` fitted, for the tenth of them that is most probable. Only its
+own photo is right for a sentence, so take a dataset in which hardly any sentence stands under several photos.
 """
 
 from __future__ import annotations

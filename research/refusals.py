@@ -4,7 +4,8 @@
 
 Captions of the dev split search its photos, or random parts of them: with their own photo, without it, with their
 words shuffled. So do captions of the training split of OTHER, and sentences that are put together from short lists of
-words in six languages. A search is answered unless it says that nothing matches.
+words in six languages. A search is answered unless it says that nothing matches. Only its own photo is right for a
+caption, so take a dataset in which hardly any caption stands under several photos.
 
 With --read, the same captions also search photos by what people wrote about them: a photo's score is the greatest
 cosine between the vectors that the language model, before it was trained along, has of the caption and of the photo's
