@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,24 @@ def test_a_folder_is_left_to_windows_to_keep(tmp_path, monkeypatch):
     monkeypatch.setattr("han_retrieval.files.os.open", lambda *_: pytest.fail("Windows cannot open a folder"))
     monkeypatch.setattr("han_retrieval.files._WINDOWS", True)
     sync(tmp_path)
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "file").write_text("old")
+    for name, target in (("link", "far/file"), ("dangling", "far/new")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        write_whole(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / target).read_text() == "new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["dangling", "far", "file", "link", "new"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        write_whole(tmp_path / "pipe", "content")
+        assert read.result(timeout=10) == "content"
+    assert (tmp_path / "pipe").is_fifo()

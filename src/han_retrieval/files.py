@@ -23,6 +23,8 @@ BACKBONE_FOLDER = "backbone"
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a run after a crash, finds the old content or the new one.
 
+    What a link leads to is written, and the link stays. A device or a pipe, such as /dev/stdout, is written as it is.
+
     Raises:
         StoreError: The file cannot be written.
     """
@@ -30,6 +32,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
     if is_remote(path):
         path.write_bytes(data)
         return
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        path = path.resolve() if path.is_symlink() else path
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

@@ -36,8 +36,9 @@ def save_picture(path: Path, picture: Image.Image) -> None:
     try:
         if not path.parent.is_dir():
             raise ValueError("there is no such folder")
-        if (kind := Image.registered_extensions().get(path.suffix.lower())) is None:
-            raise ValueError(f"no format ends in {path.suffix!r}")
+        kind = Image.registered_extensions().get(path.suffix.lower())
+        if kind not in Image.SAVE:  # some can only be read
+            raise ValueError(f"no format that can be written ends in {path.suffix!r}")
         picture.save(content, kind)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: the picture cannot be written ({error}); give a name such as regions.png") from None

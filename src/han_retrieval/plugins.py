@@ -13,6 +13,8 @@ under its own name and harms no other.
 from __future__ import annotations
 
 import difflib
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -58,8 +60,9 @@ class Plugin:
             ConfigError: It cannot be imported; the message names the plug-in, its package and the error.
         """
         try:
-            return EntryPoint(name=self.name, value=self.target, group=f"han_retrieval.{self.kind}").load()
-        except Exception as error:  # whatever a stranger's module raises while it is imported
+            with redirect_stdout(sys.stderr):  # what a command prints may be for a program
+                return EntryPoint(name=self.name, value=self.target, group=f"han_retrieval.{self.kind}").load()
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises while it is imported
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
                 f"the {GROUPS[self.kind]} {self.name!r} of {self.package} cannot be imported from {self.target} "

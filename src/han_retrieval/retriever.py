@@ -20,7 +20,7 @@ from han_retrieval.errors import ConfigError, DataError, ModelError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import DEFAULT_MODEL, Matcher, hub, load_matcher, model_folder
 from han_retrieval.objects import ObjectPath
-from han_retrieval.text import pad_rows
+from han_retrieval.text import pad_rows, tokenize
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     Photo = str | Path | Image.Image | np.ndarray | Regions
 
 _PHOTOS_AT_ONCE = 8
+_TEXTS_AT_ONCE = 64
+_WORDS_AT_ONCE = 4096  # with padding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,6 +174,15 @@ class Retriever:
             self.model.known_words(sentence)
         if not sentences:
             return []
+        encoded: dict[int, EncodedText] = {}
+        lengths = [len(tokenize(sentence)) for sentence in sentences]
+        order = sorted(range(len(sentences)), key=lengths.__getitem__)
+        while some := order[len(encoded) : len(encoded) + _TEXTS_AT_ONCE]:
+            some = some[: _count_texts_at_once([lengths[place] for place in some])]
+            encoded |= zip(some, self._encode_texts([sentences[place] for place in some]), strict=True)
+        return [encoded[place] for place in range(len(sentences))]
+
+    def _encode_texts(self, sentences: Sequence[str]) -> list[EncodedText]:
         with torch.inference_mode():
             words, mask = self.model.words(sentences)
             tokens = self.model.encode_texts(words, mask).float().cpu()
@@ -332,3 +343,9 @@ def _count_at_once(photos: Sequence[Photo]) -> int:
             return count
         pixels += size
     return len(photos)
+
+
+def _count_texts_at_once(lengths: Sequence[int]) -> int:
+    """How many of the first texts are encoded together, by their numbers of words, shortest first."""
+    padded = ((count + 1) * longest for count, longest in enumerate(lengths))
+    return max(1, sum(words <= _WORDS_AT_ONCE for words in padded))

@@ -230,6 +230,7 @@ def test_a_preview_is_a_picture_and_a_table_and_no_store(photos, tmp_path, monke
         (["--preview", "photos/3.png", "--split", "dev"], "leave --split .dev. out"),
         (["--preview", "photos/3.png", "--out", "photos/3.png"], "would overwrite the photo"),
         (["--preview", "photos/3.png", "--out", "features"], "features: the picture cannot be written .* regions.png"),
+        (["--preview", "photos/3.png", "--out", "x.psd"], "no format that can be written ends in '.psd'"),
         (["--preview", "photos/3.png", "--out", "none/x.png"], "none/x.png: the picture cannot be written"),
         (["--preview", "none.png"], "none.png: no such photo"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tiny_detector import tiny_network
 
 from han_retrieval.cli.json_output import print_json
 from han_retrieval.cli.main import COMMANDS, cli
+from han_retrieval.cli.options import FOLDER, SOURCE
 from han_retrieval.matchers import HAN, VSE, HANConfig, VSEConfig
 from han_retrieval.regions.bottom_up import save_detector
 
@@ -155,3 +157,18 @@ def test_json_has_as_many_digits_as_mean_something(capsys):
     assert capsys.readouterr().out == (
         '{"share": 0.333333, "rows": [{"size": 123456789, "score": -12345.7}], "ö": [null, true, "é"]}\n'
     )
+
+
+def test_json_is_ascii_where_the_output_is_not_utf_8(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="cp1252", errors="backslashreplace"))
+    print_json({"title": "Café 😀"})
+    sys.stdout.flush()
+    assert json.loads(written.getvalue().decode("ascii")) == {"title": "Café 😀"}
+
+
+def test_a_tilde_in_a_path_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for kind in (FOLDER, SOURCE):  # as in --out=~/features, which shells leave as it is
+        assert kind.convert("~/features", None, None) == tmp_path / "features"

@@ -31,9 +31,12 @@ def test_flickr30k_has_no_lists_and_its_photos_beside_it(tmp_path: Path) -> None
     assert summary(read_dataset(tmp_path / "flickr30k")) == [("1.jpg", "1.jpg", ["One", "Two"], None)]
 
 
-def test_kaggles_captions_txt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["image,caption", '"image","caption"', "image;caption", "image\tcaption"])
+def test_kaggles_captions_txt(tmp_path: Path, first: str) -> None:
     photos(tmp_path / "Images", "a.jpg", "b.jpg")
-    write(tmp_path / "captions.txt", "image,caption", 'a.jpg,"A dog , a cat ."', "a.jpg,A dog .", "b.jpg,B")
+    separator = next(each for each in ",;\t" if each in first)
+    rows = ('a.jpg|"A dog , a cat ."', "a.jpg|A dog .", "b.jpg|B")
+    write(tmp_path / "captions.txt", first, *(row.replace("|", separator) for row in rows))
     assert summary(read_dataset(tmp_path)) == [
         ("a.jpg", "a.jpg", ["A dog , a cat .", "A dog ."], None),
         ("b.jpg", "b.jpg", ["B"], None),

@@ -73,6 +73,9 @@ def test_a_set_that_was_saved_and_shards_are_read(tmp_path: Path) -> None:
     assert told(dataset)[0] == ("1.jpg", ["a", "b"], "test")
     assert contents(dataset) == [jpeg(i) for i in range(3)]
     refused(Path(f"hf:{tmp_path / 'saved'}:dev"), "no split 'dev'; there are test")
+    (tmp_path / "saved").rename(tmp_path / "of:me@home")
+    assert read_dataset(f"hf:{tmp_path / 'of:me@home'}:test").photos[0].split == "test"
+    (tmp_path / "of:me@home").rename(tmp_path / "saved")
     write_shard(
         tmp_path / "wds/test/test-00000.tar",
         {

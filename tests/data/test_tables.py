@@ -30,18 +30,20 @@ def test_metadata_jsonl(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_metadata_csv(tmp_path: Path, separator: str) -> None:
-    photos(tmp_path, "a.png", "b.png", "c.png")
+    photos(tmp_path, "a.png", "b.png", "c.png", "d.png")
     rows = [
         "file_name|note|captions",
         'a.png|x|"one, two; three"',
         'b.png|y|"[""B1, b"", ""B2 👍""]"',
         "c.png|z|\"['C']\"",
+        """d.png|z|"['A dog runs, '\n ""It's brown."" 'D']\"""",  # an array, as pandas writes it
     ]
     write(tmp_path / "metadata.csv", *("\ufeff" * (i == 0) + row.replace("|", separator) for i, row in enumerate(rows)))
     assert summary(read_dataset(tmp_path)) == [
         ("a.png", "a.png", ["one, two; three"], None),
         ("b.png", "b.png", ["B1, b", "B2 👍"], None),
         ("c.png", "c.png", ["C"], None),
+        ("d.png", "d.png", ["A dog runs,", "It's brown.", "D"], None),
     ]
 
 
@@ -132,3 +134,9 @@ def test_a_table_never_takes_a_photo_of_the_same_name_elsewhere(tmp_path: Path) 
     dataset = read_dataset(tmp_path)
     assert summary(dataset) == [("test/0.png", "0.png", ["B"], "test")]
     assert dataset.skipped == {"photo file missing": 1}
+
+
+def test_names_with_the_backslashes_of_windows_are_found(tmp_path: Path) -> None:
+    photos(tmp_path, "a.png", "sub/b.png")
+    write(tmp_path / "captions.csv", "file,caption", ".\\a.png,A", "sub\\b.png,B")
+    assert [photo.path for photo in read_dataset(tmp_path).photos] == [tmp_path / "a.png", tmp_path / "sub/b.png"]

@@ -23,8 +23,9 @@ def others(tmp_path, monkeypatch):
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 2.0\n")
     (folder / "entry_points.txt").write_text(
         "[han_retrieval.matchers]\nworking = others:Working\nhan = others:Working\nbroken = others_broken:Broken\n"
-        "absent = others_absent:Absent\n"
+        "absent = others_absent:Absent\n[han_retrieval.datasets]\nscript = others_script:ADAPTER\n"
     )
+    (tmp_path / "others_script.py").write_text("print('starting'); raise SystemExit('usage: script FILE')")
     (tmp_path / "others_broken.py").write_text("raise RuntimeError('no licence\\nwas found')")
     module = ModuleType("others")
     module.Working = object
@@ -76,6 +77,8 @@ def test_a_plug_in_that_cannot_be_imported_is_named_and_harms_no_other(capsys):
     assert lines["broken"].endswith("others 2.0  cannot be imported: RuntimeError: no licence was found")
     assert "ModuleNotFoundError" in lines["absent"]
     assert lines["working"].endswith("others 2.0")
+    assert lines["script"].endswith("cannot be imported: SystemExit: usage: script FILE")
+    assert "starting" not in lines
     assert lines["scan"].rstrip().endswith("han-retrieval 0.1.0")
 
 

@@ -172,7 +172,7 @@ def test_boxes_of_an_object_detector_described_by_a_tower(tmp_path):
     eyes = save_hf(
         tmp_path / "detector-50-1",
         transformers.YolosForObjectDetection(config),
-        transformers.YolosImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}),
+        transformers.YolosImageProcessor(size={"shortest_edge": 64, "longest_edge": 320}),
     )
     model, processor = tower("vit")
     save_hf(tmp_path / "vit-16-224", model, processor)
@@ -186,6 +186,8 @@ def test_boxes_of_an_object_detector_described_by_a_tower(tmp_path):
         assert regions.features.shape == (len(regions.boxes), 32)
         assert regions.pooled.shape == (32,)
         assert regions.pooled.dtype == np.float16
+    for strip in detector.detect([noise(300, 1), noise(2, 300)]):  # as web pages have them for space
+        assert (strip.boxes <= [strip.width, strip.height] * 2).all()
     again = detector_for(detector.fingerprint)
     assert again.fingerprint == detector.fingerprint
     assert np.allclose(again.detect(photos[:1])[0].features, found[0].features, atol=2e-3)

@@ -91,6 +91,8 @@ def test_a_name_may_have_numbers_between_hyphens():
         ({"features": [[1.0, 2.0, 3.0]] * 2}, "features that are a list, not a NumPy array"),
         ({"boxes": np.ones((1, 4), np.float32)}, r"boxes of the shape \(1, 4\), not \(2, 4\)"),
         ({"labels": ("one",)}, "1 labels for 2 regions"),
+        ({"labels": ("one", 2)}, "labels that are not text"),
+        ({"boxes": np.full((2, 4), np.nan, np.float32)}, "boxes that are not finite"),
         (None, "1 results for 2 photos"),
     ],
 )

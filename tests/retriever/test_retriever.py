@@ -178,3 +178,20 @@ def test_the_package_names_what_people_use():
     assert {"load", "Retriever", "Index", "HAN", "HANConfig", "HANError"} <= set(dir(han))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         han.nothing  # noqa: B018
+
+
+def test_of_many_or_long_sentences_few_are_encoded_together(monkeypatch):
+    small, shapes = retriever(), []
+    sentences = ["snow", "a red ball " * 30, *SENTENCES * 40, "two dogs " * 20]
+    alone = [small.encode_texts([sentence])[0] for sentence in sentences]
+    encode = HAN.encode_texts
+    monkeypatch.setattr(
+        HAN, "encode_texts", lambda self, w, mask: shapes.append(tuple(w.shape)) or encode(self, w, mask)
+    )
+    monkeypatch.setattr("han_retrieval.retriever._WORDS_AT_ONCE", 150)
+    together = small.encode_texts(sentences)
+    assert all(count <= 64 and (count == 1 or count * longest <= 150) for count, longest, *_ in shapes)
+    assert len(shapes) < 10
+    assert [text.sentence for text in together] == sentences
+    for one, other in zip(alone, together, strict=True):
+        assert torch.allclose(one.tokens, other.tokens, atol=1e-6)

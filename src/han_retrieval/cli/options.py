@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,8 +12,8 @@ import click
 from han_retrieval.cluster import Cluster
 from han_retrieval.data.url_path import is_url
 from han_retrieval.errors import ConfigError
+from han_retrieval.files import from_home
 from han_retrieval.matchers.saving import DEFAULT_MODEL
-from han_retrieval.objects import to_path
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -24,7 +23,7 @@ class _Place(click.Path):
 
     def coerce_path_result(self, value: str | os.PathLike[str]) -> Any:
         """The path, or the ``ObjectPath``."""
-        return to_path(value)
+        return from_home(os.fspath(value))
 
 
 FOLDER = _Place()
@@ -37,7 +36,7 @@ class _Source(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, or the URL as it is: a path has no double slashes."""
-        return value if is_url(value) else Path(value)
+        return value if is_url(value) else from_home(value)
 
 
 SOURCE = _Source()

@@ -134,8 +134,12 @@ class DatasetBuilder:
         return CaptionedPhotos(self._format, self._source, tuple(photos), self.skipped)
 
     def _find(self, name: str) -> Path | None:
-        """The photo file of that name below one of the folders; "val2014/1.jpg" may lie there as "1.jpg"."""
-        for candidate in dict.fromkeys((name, name if self._exact_paths else name.rpartition("/")[2])):
+        """The photo file of that name below one of the folders; "val2014/1.jpg" may lie there as "1.jpg".
+
+        A name with the backslashes of Windows is found elsewhere, too.
+        """
+        slashes = name.replace("\\", "/")
+        for candidate in dict.fromkeys((name, slashes, slashes if self._exact_paths else slashes.rpartition("/")[2])):
             for position, folder in enumerate(self._folders):
                 path = folder / candidate
                 if path.is_file():

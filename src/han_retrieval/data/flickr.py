@@ -50,7 +50,7 @@ def _caption_files(source: Path) -> list[Path]:
 
 
 def _starts_as_csv(path: Path) -> bool:
-    return peek(path, size=100).lower().startswith("image,")
+    return re.match(r'"?image"?\s*[,;\t]', peek(path, size=100), re.IGNORECASE) is not None
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:

@@ -21,13 +21,14 @@ from han_retrieval.data.dataset import CaptionedPhotos
 from han_retrieval.data.packed import PackedPhoto, RowReader
 from han_retrieval.data.parquet import content
 from han_retrieval.errors import DataError, first_line
+from han_retrieval.files import from_home
 from han_retrieval.hub_errors import GATED, NO_REVISION, kinds, refusal_of
 from han_retrieval.logs import silenced
 
 PREFIX = "hf:"
 _PHOTOS_AT_ONCE = 4
 _ROWS_AT_ONCE = 1024
-_SOURCE = re.compile(r"(?P<name>[^:@]+)(@(?P<revision>[^:]+))?(:(?P<split>.+))?")
+_REST = re.compile(r"(@(?P<revision>[^:]+))?(:(?P<split>.+))?")
 _NO_NETWORK = {"ConnectionError", "ConnectError", "TimeoutError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}
 
 
@@ -46,14 +47,15 @@ class _Datasets:
 
     def _read(self, source: Path, *, paths: bool) -> CaptionedPhotos:
         text = source.as_posix().removeprefix(PREFIX)
-        found = _SOURCE.fullmatch(text)
-        if not found:
+        name, rest = _name_first(text)
+        found = _REST.fullmatch(rest)
+        if not name or not found:
             raise DataError(f"{source}: expected {self.description}")
         builder = DatasetBuilder("hf", source, folder=Path())
         with _library(str(source)):
-            splits = _load(found["name"], revision=found["revision"], split=found["split"])
-            for name, rows in splits.items():
-                where = f"{PREFIX}{found['name']}:{name}"
+            splits = _load(name, revision=found["revision"], split=found["split"])
+            for part, rows in splits.items():
+                where = f"{PREFIX}{name}:{part}"
                 if rows.features is None:
                     raise DataError(f"{where}: does not say its columns when it is streamed; make room for it")
                 columns = find_columns(rows.features.arrow_schema, where, paths=paths)
@@ -63,8 +65,8 @@ class _Datasets:
                     _plain(rows, columns),
                     columns,
                     packed=lambda row, photos=photos: PackedPhoto(photos, row),  # type: ignore[misc]
-                    prefix=f"{name}/",
-                    split=split_of(re.split(r"\W", name)[0]),
+                    prefix=f"{part}/",
+                    split=split_of(re.split(r"\W", part)[0]),
                 )
         return builder.finish()
 
@@ -103,6 +105,15 @@ class RowPhotos:
         for table in self._images.skip(row).iter(_PHOTOS_AT_ONCE):
             yield first, table.column(0).to_pylist()
             first += len(table)
+
+
+def _name_first(text: str) -> tuple[str, str]:
+    """The name, or the longest path of a folder, that a source begins with; and what follows, from "@" or ":" on."""
+    ends = [len(text), *reversed([place.start() for place in re.finditer("[@:]", text)])]
+    for end in ends:
+        if end and from_home(text[:end]).is_dir():
+            return str(from_home(text[:end])), text[end:]
+    return text[: ends[-1]], text[ends[-1] :]
 
 
 def _load(name: str, *, revision: str | None, split: str | None) -> dict[str, Any]:

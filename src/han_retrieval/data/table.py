@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import STRING, generate_tokens
 from typing import Any
 
 from han_retrieval.data.builder import DatasetBuilder, FileFormat, split_of
@@ -72,8 +74,12 @@ def _captions(row: Any, key: str, where: str) -> Any:
         return value
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(value)
-    try:  # as pandas writes a list
-        return ast.literal_eval(value.strip())
+    try:  # as pandas writes a list, or an array: ['one' 'two'], which Python alone would read as one text
+        found = ast.literal_eval(value.strip())
+        if isinstance(found, list) and all(isinstance(each, str) for each in found):
+            tokens = generate_tokens(io.StringIO(value.strip()).readline)
+            found = [ast.literal_eval(token.string) for token in tokens if token.type == STRING]
+        return found
     except Exception:  # literal_eval raises many kinds, TypeError and MemoryError among them
         raise DataError(f"{where}, captions: expected a JSON list of captions, found {shown(value)}") from None
 

@@ -79,6 +79,10 @@ class CheckedDetector:
                 return f"{name} that are a {type(array).__name__}, not a NumPy array"
             if array.ndim != 2 or len(array) != len(regions.features) or array.shape[1] not in widths:
                 return f"{name} of the shape {array.shape}, not {(len(regions.features), widths[0])}"
+        if regions.boxes is not None and not np.isfinite(regions.boxes).all():
+            return "boxes that are not finite"
+        if regions.labels is not None and not all(isinstance(label, str) for label in regions.labels):
+            return "labels that are not text"
         pooled = regions.pooled
         if pooled is not None and (np.ndim(pooled) != 1 or getattr(pooled, "dtype", None) != np.float16):
             return f"a pooled vector that is a {type(pooled).__name__} {np.shape(pooled)}, not float16 (P,)"

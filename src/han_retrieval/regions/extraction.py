@@ -220,7 +220,7 @@ def _write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
 def _begin(photo: CaptionedPhoto, *, shrink_to: ShrinkTo | None) -> tuple[int, Callable[[], Image.Image | str]]:
     """The pixels of a photo, and what decodes it or says why it cannot be read."""
     if photo.path is None and photo.packed is None:
-        return 0, lambda: "the dataset names no file for it"
+        return 0, lambda: "the dataset has no file for it: none of its name lies beside the captions"
     if not (is_text(photo.id) and (photo.path is None or is_text(str(photo.path.absolute())))):
         return 0, lambda: NOT_TEXT
     name = str(photo.path or photo.packed)

@@ -17,6 +17,7 @@ from han_retrieval.regions.backbones.tower import weights_hash
 from han_retrieval.regions.choose import choose, photo_first
 from han_retrieval.regions.detector import Fingerprint
 from han_retrieval.regions.regions import Regions
+from han_retrieval.regions.strips import widened
 
 _LEAST_SCORE = 0.02
 _LIKE = "hf:PekingU/rtdetr_v2_r50vd+timm:NAME"
@@ -53,7 +54,7 @@ class HFObjectDetector:
         return [self._detect(photo) for photo in photos]
 
     def _detect(self, photo: Image.Image) -> Regions:
-        inputs = self._processor(images=photo, return_tensors="pt").to(self.device)
+        inputs = self._processor(images=widened(photo), return_tensors="pt").to(self.device)
         found = self._processor.post_process_object_detection(
             self._model(**inputs), threshold=_LEAST_SCORE, target_sizes=[(photo.height, photo.width)]
         )[0]

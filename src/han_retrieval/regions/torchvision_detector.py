@@ -5,7 +5,6 @@ Legend: B photos, n regions of a photo, D numbers a feature, h, w pixels of the 
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -20,11 +19,11 @@ from han_retrieval.processor import device_or_best
 from han_retrieval.regions.choose import choose, photo_first
 from han_retrieval.regions.detector import Fingerprint
 from han_retrieval.regions.regions import Regions
+from han_retrieval.regions.strips import widened
 from han_retrieval.regions.torchvision_weights import load_network, read_weights, weights_name
 
 _LEAST_SCORE = 0.02  # lower than torchvision's 0.05: uncertain detections are worth a region too
 _MOST_DETECTIONS = 1000  # of a photo, before ``choose``
-_LONGEST = 16  # times as long as wide; longer photos are stretched to that for the network
 
 
 class TorchvisionDetector:
@@ -89,10 +88,7 @@ class TorchvisionDetector:
         takes less memory and loses nothing; very long ones are stretched, as they would have no pixels left across.
         """
         transform = self.network.transform
-        photo = photo.reduce(max(1, max(photo.size) // (2 * transform.max_size)))
-        least = math.ceil(max(photo.size) / _LONGEST)
-        if min(photo.size) < least:
-            photo = photo.resize((max(photo.width, least), max(photo.height, least)), Image.Resampling.BILINEAR)
+        photo = widened(photo.reduce(max(1, max(photo.size) // (2 * transform.max_size))))
         pixels = torch.from_numpy(np.array(photo)).to(self.device).permute(2, 0, 1).float() / 255  # (3, h, w)
         return transform([pixels])[0]  # type: ignore[no-any-return]
 
