@@ -71,6 +71,18 @@ def test_gradients_reach_every_parameter_and_no_padding(name):
 
 
 @every
+def test_photos_whose_features_are_zeros_stop_no_training(name):
+    model = small_matcher(name).train()
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return
+    regions, region_mask = random_images(name, 5, 7)
+    regions[0], regions[:, 4:] = 0, 0  # as where a photo or a region was padded with zeros; biases are 0 at first
+    model.similarity(regions, region_mask, *model.words(SENTENCES)).square().sum().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is None or parameter.grad.norm() < 1e4, key
+
+
+@every
 def test_saved_is_loaded(name, tmp_path):
     model = small_matcher(name, detector_fingerprint="grid-1")
     model.save_pretrained(tmp_path, card="# A card\n")

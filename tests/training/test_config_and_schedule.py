@@ -57,6 +57,13 @@ def test_options_of_a_backbone_that_stays_frozen_are_refused():
     assert not off.backbone.trained  # the rest of the file's table may stay
 
 
+def test_vectors_that_a_pretrained_text_encoder_replaces_are_refused():
+    with pytest.raises(HANError, match=r"pretrained_text = 'texts': it brings its own .*; leave word_vectors out"):
+        load_config(TrainingConfig, overrides=["pretrained_text=texts", "word_vectors=glove-6b-50d"])
+    more = ["pretrained_text=texts", "word_vectors=glove-6b-50d", "vocabulary_expansion=9"]
+    assert load_config(TrainingConfig, overrides=more).pretrained_text == "texts"
+
+
 def test_everything_wrong_at_once(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text('epocs = 3\nbatch_size = "many"\npower = 0.5\n[model]\njoint_sise = 2\n')

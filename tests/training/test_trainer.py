@@ -328,3 +328,50 @@ def test_records_are_json_lines_without_repeats(unbroken):
     steps = [record["step"] for record in records if "loss" in record]
     assert steps == list(range(1, len(steps) + 1))
     assert [record["epoch"] for record in records if "epoch" in record] == [1, 2, 3]
+
+
+def test_a_gradient_that_is_not_finite_reaches_neither_weights_nor_a_checkpoint(data, tmp_path, monkeypatch):
+    loss = MatcherTraining.loss
+
+    def broken(task, batch, *, step, steps):
+        found = loss(task, batch, step=step, steps=steps)
+        if step == 12:
+            weight = task.module.image_encoder.projection.weight
+            return replace(found, total=found.total + (weight.sum() * 0).sqrt())  # 0, with a gradient of 0 * inf
+        return found
+
+    monkeypatch.setattr(MatcherTraining, "loss", broken)
+    with pytest.raises(HANError, match=r"the gradient's norm is nan at step 12: .*; the last checkpoint stands"):
+        train(small_config(checkpoint_minutes=EVERY_STEP), *data, tmp_path / "model", progress=False)
+    monkeypatch.setattr(MatcherTraining, "loss", loss)
+    train(small_config(checkpoint_minutes=EVERY_STEP), *data, tmp_path / "model", resume=True, progress=False)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_its_folder(data, tmp_path, monkeypatch):
+    def out_of_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MatcherTraining, "loss", out_of_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            train(small_config(batch_size=16), *data, tmp_path / "model", progress=False)
+    assert train(small_config(), *data, tmp_path / "model", progress=False).steps > 0
+
+
+def test_a_run_that_began_while_the_data_were_read_is_not_taken_over(data, tmp_path, monkeypatch):
+    made = MatcherTraining.__init__
+
+    def slow(task, config, *given, **options):
+        made(task, config, *given, **options)
+        if config.epochs == 2:
+            train(small_config(epochs=1), *data, tmp_path / "model", progress=False)
+
+    monkeypatch.setattr(MatcherTraining, "__init__", slow)
+    with pytest.raises(HANError, match="holds a training run already"):
+        train(small_config(epochs=2), *data, tmp_path / "model", progress=False)
+    assert json.loads((tmp_path / "model/training/config.json").read_text())["epochs"] == 1
+
+
+def test_a_warm_up_longer_than_the_training_is_said(data, tmp_path, capsys):
+    train(small_config(epochs=1, warm_up_steps=500), *data, tmp_path / "model")
+    assert "warning: warm_up_steps is 500 and the training has " in capsys.readouterr().err

@@ -87,8 +87,6 @@ def evaluate(
         if file:
             make_folder(file)  # refused before the scoring, not after it
     try:
-        ids = [photo.id for photo in photos.photos]
-        grounded = ground(matcher, annotations, store, ids=ids) if annotations else None
         found = evaluate_model(
             matcher,
             photos,
@@ -98,6 +96,8 @@ def evaluate(
             equal_captions=equal_captions,
             precision=precision,
         )
+        ids = [photo.id for photo in photos.photos]
+        grounded = ground(matcher, annotations, store, ids=ids) if annotations else None
     except KeyboardInterrupt:
         click.echo("stopped; nothing was written", err=True)
         sys.exit(130)

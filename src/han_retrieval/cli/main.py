@@ -112,6 +112,12 @@ def main(args: list[str] | None = None) -> Any:
         where = "" if error.filename is None else f"{error.filename}: "
         click.echo(f"han: error: {one_line(f'{where}{error.strerror or error}')}", err=True)
         sys.exit(2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of torch, which is not imported here
+            raise
+        said = one_line(str(error)).partition(". ")[0]
+        click.echo(f"han: error: {said}; take fewer at once, such as by a smaller batch_size", err=True)
+        sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("han: stopped", err=True)
         sys.exit(130)

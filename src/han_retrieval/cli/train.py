@@ -16,6 +16,7 @@ from han_retrieval.cli.run_options import require_files, run_options, training
 from han_retrieval.cli.splits import with_splits
 from han_retrieval.config import load_config
 from han_retrieval.data import read_dataset, read_entities
+from han_retrieval.errors import ConfigError
 from han_retrieval.regions.store import RegionStore
 
 
@@ -79,6 +80,10 @@ def train(
     named = (f"model.matcher={matcher}",) if matcher else ()
     eyes = ("backbone.trained=true",) if train_backbone else ()
     settings = load_config(TrainingConfig, config, overrides=(*named, *eyes, *overrides))
+    if train_backbone and not settings.backbone.trained:
+        raise ConfigError("--train-backbone and --set backbone.trained=false contradict each other; give one of them")
+    if matcher and settings.model.matcher != matcher:
+        raise ConfigError(f"--matcher {matcher} and --set model.matcher contradict each other; give one of them")
     if show_config:
         click.echo(settings.model_dump_json(indent=2))
         return

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from han_retrieval.matchers.aligning import AligningMatcher, AlignmentConfig
+from han_retrieval.scoring.alignment import unit_tokens
 from han_retrieval.text import Vocabulary, make_text_encoder
 
 
@@ -76,7 +77,7 @@ class ImageEncoder(nn.Module):
         there = region_mask.unsqueeze(-1)  # (I, m, 1)
         # Padding is zeroed on both sides: what stands there, NaN included, must reach neither a token nor a gradient.
         tokens = self.projection(torch.where(there, regions, 0))  # (I, m, d)
-        return torch.where(there, F.normalize(tokens, dim=-1), 0)
+        return torch.where(there, unit_tokens(tokens)[0], 0)
 
 
 class HeterogeneousAttention(nn.Module):

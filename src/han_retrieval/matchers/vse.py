@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from han_retrieval.matchers.base import Matcher, MatcherConfig, check_items
 from han_retrieval.matchers.gpo import GPO, last, mean
 from han_retrieval.scoring import PRECISIONS
+from han_retrieval.scoring.alignment import unit_tokens
 from han_retrieval.text import Vocabulary, make_text_encoder
 
 Pooling = Callable[[Tensor, Tensor], Tensor]
@@ -125,7 +126,7 @@ class PooledMatcher(Matcher):
     def encode_images(self, regions: Tensor, region_mask: Tensor) -> Tensor:
         """(I, m, D) features and (I, m) bool to (I, 1, d), a vector v of unit length an image."""
         tokens = super().encode_images(regions, region_mask)  # (I, m, d)
-        return F.normalize(self.image_pooling(tokens, region_mask.to(self.device)), dim=-1).unsqueeze(1)
+        return unit_tokens(self.image_pooling(tokens, region_mask.to(self.device)))[0].unsqueeze(1)
 
     def encode_texts(self, words: Tensor, word_mask: Tensor) -> Tensor:
         """(T, n) int64 ids and (T, n) bool to (T, 1, d), a vector c of unit length a text."""

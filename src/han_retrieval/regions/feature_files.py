@@ -80,7 +80,9 @@ def _npy_rows(path: Path, ids: list[str]) -> Iterator[StoredImage]:
 
 def _npy_row(path: Path, row: int) -> Regions:
     # Mapped anew for each image, so that the pages of those before do not stay in memory.
-    return Regions(features=_half(open_rows(path)[row]), boxes=None, width=0, height=0)
+    features = _half(open_rows(path)[row])
+    there = np.flatnonzero(features.any(axis=1))  # zeros behind the last region are padding
+    return Regions(features=features[: max(1, there.max(initial=0) + 1)], boxes=None, width=0, height=0)
 
 
 # Bottom-up-attention: TSV without header, an image a line, arrays of float32 in base64. LXMERT's has more fields.

@@ -29,6 +29,7 @@ from han_retrieval.scoring.gram import positive_sqrt
 from han_retrieval.scoring.single_block import CLOSED, cross
 
 SLOPE, ADDED = 0.1, 1e-8  # of the leaky ReLU; to the norm
+_LEAST = 1e-12
 
 
 class Sources(NamedTuple):
@@ -98,9 +99,14 @@ def sources(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Sources]:
 
 
 def unit_tokens(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens (..., d) to tokens of unit length and their lengths (...); zeros stay zeros."""
-    lengths = tokens.norm(dim=-1).clamp_min(1e-12)
-    return tokens / lengths.unsqueeze(-1), lengths
+    """Tokens (..., d) to tokens of unit length and their lengths (...), 1e-12 at least.
+
+    Shorter ones become zeros without a gradient, which would be 1e12 there: one photo whose features are zeros would
+    clip the gradients of all others away.
+    """
+    found = tokens.norm(dim=-1)
+    lengths = found.clamp_min(_LEAST)
+    return torch.where((found < _LEAST).unsqueeze(-1), 0, tokens / lengths.unsqueeze(-1)), lengths
 
 
 def closed_tokens(mask: Tensor, like: Tensor) -> Tensor:

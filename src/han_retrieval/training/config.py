@@ -116,11 +116,11 @@ class TrainingConfig(LoopConfig):
         min_count: How often a word must occur in the training captions to enter the vocabulary.
         word_vectors: Pre-trained vectors to start the word embeddings with: "glove-6b-50d", a GloVe text file, or none.
             Vectors shorter than ``model.word_size`` fill its first numbers.
-        pretrained_text: A folder that ``han train-text`` wrote. Training starts with its vocabulary and text encoder
-            instead of the training captions' words and their vectors.
         vocabulary_expansion: Add the most frequent words of ``word_vectors``, so many of them, to the saved model.
             Words that no training caption has get an embedding by a linear map from their vectors; 0 adds none. Dev
             metrics are those of the model without them.
+        pretrained_text: A folder that ``han train-text`` wrote. Training starts with its vocabulary and text encoder
+            instead of the training captions' words and their vectors.
         margin: mu of the loss.
         power: p of the loss, from 1 (sum of hinges) to inf (hardest negative).
         power_warm_up: Share of the training over which 1 / p falls from 1 to 1 / power. Hard negatives at the very
@@ -156,8 +156,8 @@ class TrainingConfig(LoopConfig):
     batch_size: int = Field(default=128, ge=2)
     min_count: Count = 2
     word_vectors: str | None = None
-    pretrained_text: str | None = None
     vocabulary_expansion: CountOrNone = 0
+    pretrained_text: str | None = None
     margin: Positive = 0.2
     power: Power = 4.0
     power_warm_up: Share = 0.0
@@ -172,6 +172,14 @@ class TrainingConfig(LoopConfig):
     patience: CountOrNone = 0
     backbone: BackboneConfig = BackboneConfig()
     model: AnyMatcherConfig = HANConfig()
+
+    @field_validator("pretrained_text")
+    @classmethod
+    def _has_a_vocabulary(cls, folder: str | None, info: ValidationInfo) -> str | None:
+        vectors, expansion = info.data.get("word_vectors"), info.data.get("vocabulary_expansion")
+        if folder is not None and vectors is not None and not expansion:
+            raise ValueError("it brings its own vocabulary and vectors; leave word_vectors out")
+        return folder
 
     @field_validator("captions_per_photo")
     @classmethod

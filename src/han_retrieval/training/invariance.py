@@ -6,6 +6,7 @@ place. The gradient is set to what it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -24,14 +25,20 @@ def hold_still(module: nn.Module) -> None:
     """
     for part in module.modules():
         if isinstance(part, HeterogeneousAttention):
-            part.key.bias.register_hook(torch.zeros_like)
-        elif isinstance(part, nn.MultiheadAttention) and part.in_proj_bias is not None:
-            if part.in_proj_bias.requires_grad:
-                part.in_proj_bias.register_hook(_without_keys)
+            _keep(part.key.bias)
+        elif isinstance(part, nn.MultiheadAttention):
+            if part.bias_k is None and not part.add_zero_attn:  # a key of its own would not have the bias
+                _keep(part.in_proj_bias, _without_keys)
         elif isinstance(part, nn.Sequential):
             for one, following in pairwise(part):
-                if isinstance(one, nn.Linear) and one.bias is not None and isinstance(following, _BatchNorm):
-                    one.bias.register_hook(torch.zeros_like)
+                if isinstance(one, nn.Linear) and isinstance(following, _BatchNorm):
+                    _keep(one.bias)
+
+
+def _keep(bias: Tensor | None, gradient: Callable[[Tensor], Tensor] = torch.zeros_like) -> None:
+    """Give a bias this gradient, if it is there and learns."""
+    if bias is not None and bias.requires_grad:
+        bias.register_hook(gradient)
 
 
 def _without_keys(gradient: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ from han_retrieval.training.watch import CollapseWatch
 
 B = TypeVar("B")
 
+_LOOK_FOR = "look for features that are not finite, or lower learning_rate; the last checkpoint stands"
+
 
 @dataclass(frozen=True)
 class StepLoss:
@@ -130,7 +132,7 @@ def run_training(
             reads, writes and shows.
 
     Raises:
-        ModelError: A loss is not finite.
+        ModelError: A loss or a gradient is not finite.
         ConfigError: Ranks have other data, another configuration or other versions of packages.
         HANError: The checkpoint is of other data or cannot be read.
         KeyboardInterrupt: The training was asked to stop; a checkpoint is written.
@@ -143,6 +145,12 @@ def run_training(
         state.resume(run_folder)
     state.share(ranks)
     steps, watch = config.epochs * task.steps_per_epoch, CollapseWatch()
+    if progress and ranks.first and config.warm_up_steps >= steps:
+        tqdm.write(
+            f"warning: warm_up_steps is {config.warm_up_steps} and the training has {steps} steps, so that the "
+            "learning rate stays below learning_rate; lower warm_up_steps",
+            file=sys.stderr,
+        )
     over = task.reason_to_end(state.step // task.steps_per_epoch, state)  # a run that ended may be resumed
     task.module.train()
     with (
@@ -195,13 +203,19 @@ def run_training(
 def _update(
     loss: StepLoss, trained: list[nn.Parameter], state: RunState, *, rate: float, config: LoopConfig, ranks: Ranks
 ) -> None:
-    """One step of the optimiser and of the moving average, the same on all ranks."""
+    """One step of the optimiser and of the moving average, the same on all ranks.
+
+    Raises:
+        ModelError: The gradient is not finite; nothing is changed then.
+    """
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["factor"]
     state.optimizer.zero_grad(set_to_none=True)
     loss.total.backward()  # type: ignore[no-untyped-call]
     ranks.reduce_gradients(trained, shared=loss.ranks.count > 1)
-    nn.utils.clip_grad_norm_(trained, config.gradient_clip)
+    norm = float(nn.utils.clip_grad_norm_(trained, config.gradient_clip))
+    if not math.isfinite(norm):
+        raise ModelError(f"the gradient's norm is {norm} at step {state.step}: {_LOOK_FOR}")
     state.optimizer.step()
     state.update_average(config.ema_decay)
     state.step += 1
@@ -216,10 +230,7 @@ def _finite_parts(loss: StepLoss, *, step: int) -> dict[str, float]:
     parts = {name: float(value.detach()) for name, value in loss.parts.items()}
     for name, value in parts.items():
         if not math.isfinite(value):
-            raise ModelError(
-                f"the {name if name == 'loss' else f'{name} loss'} is {value} at step {step}: look for features that "
-                "are not finite, or lower learning_rate; the last checkpoint stands"
-            )
+            raise ModelError(f"the {name if name == 'loss' else f'{name} loss'} is {value} at step {step}: {_LOOK_FOR}")
     return parts
 
 

@@ -92,7 +92,7 @@ def pretrain_text(
     vocabulary = Vocabulary.from_sentences(every, min_count=config.min_count)
     task = TextTraining(config, photos, vocabulary, progress=progress and ranks.first, ranks=ranks)
     task.facts["captions"] = len(every)
-    with claimed_folder(folder, config, ranks) as run_folder:
+    with claimed_folder(folder, config, ranks, resume=resume) as run_folder:
         state = run_training(task, config, run_folder, resume=resume, progress=progress, ranks=ranks)
         if ranks.first:
             PretrainedText(vocabulary, state.average, getattr(task.module, "fingerprint", None)).save(folder)

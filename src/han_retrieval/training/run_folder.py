@@ -22,7 +22,8 @@ from han_retrieval.storage.locks import LOCK_NAME, WriterLock
 def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
     """Check that a run of this configuration may begin or go on in a folder.
 
-    A run that was begun before a field existed goes on with the field's default.
+    A run that was begun before a field existed goes on with the field's default. One that left neither a checkpoint nor
+    a model, such as one that needed more memory than there is, counts as not begun.
 
     Raises:
         StoreError: The path is a file, or the folder holds other things.
@@ -30,6 +31,8 @@ def check_folder(folder: Path, config: BaseModel, *, resume: bool) -> None:
     """
     run_folder = folder / "training"
     file = run_folder / "config.json"
+    if file.exists() and not (any(run_folder.glob("checkpoint-*")) or any(_beside(folder, run_folder))):
+        return
     if not file.exists():
         for place in (folder, run_folder):
             _refuse_others(place, folder)
@@ -64,19 +67,28 @@ def _refuse_others(place: Path, folder: Path) -> None:
     """Refuse a place that holds more than a run leaves that was killed at its very start."""
     if place.exists() and not place.is_dir():
         raise StoreError(f"{place}: is a file; name a new folder")
-    for path in sorted(place.iterdir()) if place.exists() else ():
-        if path != folder / "training" and path.name != LOCK_NAME and not path.name.startswith(".config.json."):
+    for path in _beside(place, folder / "training"):
+        if path.name != LOCK_NAME:
             raise StoreError(f"{folder}: holds other things, such as {path.relative_to(folder)}; choose a new folder")
 
 
+def _beside(place: Path, run_folder: Path) -> list[Path]:
+    """What is in a place beside a run's own folder and what a killed run had not finished writing."""
+    found = sorted(place.iterdir()) if place.exists() else []
+    return [path for path in found if path != run_folder and not path.name.startswith(".config.json.")]
+
+
 @contextmanager
-def claimed_folder(folder: Path, config: BaseModel, ranks: Ranks = ALONE) -> Iterator[Path]:
+def claimed_folder(folder: Path, config: BaseModel, ranks: Ranks = ALONE, *, resume: bool = False) -> Iterator[Path]:
     """Lock the folder of a run against other processes for as long as the block lasts, and save the configuration.
+
+    The folder is checked again, since another run may have begun there while the data were read.
 
     Yields ``folder/training``, where the run's own files are. Of several ranks the first alone locks and writes.
 
     Raises:
         StoreError: Another process trains there, or nothing can be written there.
+        ConfigError, StoreError: See ``check_folder``.
     """
     run_folder = folder / "training"
     if not ranks.first:
@@ -89,6 +101,7 @@ def claimed_folder(folder: Path, config: BaseModel, ranks: Ranks = ALONE) -> Ite
     with WriterLock(run_folder):
         for left in [*leftovers(folder), *leftovers(run_folder)]:
             left.unlink(missing_ok=True)
+        check_folder(folder, config, resume=resume)
         write_whole(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
         yield run_folder
 

@@ -141,7 +141,7 @@ def train(
         progress=progress and ranks.first,
         ranks=ranks,
     )
-    with claimed_folder(folder, config, ranks) as run_folder:
+    with claimed_folder(folder, config, ranks, resume=resume) as run_folder:
         if not any(parameter.requires_grad for parameter in task.module.parameters()):
             saved = task.save_untrained(progress=progress) if ranks.first else None
             return cast(TrainingResult, ranks.share(saved))

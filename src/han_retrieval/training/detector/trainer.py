@@ -83,7 +83,7 @@ def train_detector(
     task = DetectorTraining(
         config, dataset, entities, folder, annotation=annotation, command=command, device=device, ranks=ranks
     )
-    with claimed_folder(folder, config, ranks) as run_folder:
+    with claimed_folder(folder, config, ranks, resume=resume) as run_folder:
         state = run_training(task, config, run_folder, resume=resume, progress=progress, ranks=ranks)
     figures = state.best.get("figures")
     return DetectorTrainingResult(folder, state.step, DetectorFigures(**figures) if figures else None, state.seconds)
