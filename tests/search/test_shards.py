@@ -74,6 +74,10 @@ def test_what_a_dead_shard_has_is_missing_and_the_others_answer(index, options):
         parts.begin_search()
         with pytest.raises(HANError, match="none of its 3 shards answers; they are being replaced"):
             parts.search(SENTENCE, **options)
+        with pytest.raises(HANError, match="none of its 3 shards answers"):
+            parts.check()
+        shards.dead = {0, 1}
+        parts.check()
 
 
 def test_a_filter_that_only_a_dead_shard_meets(index):

@@ -112,6 +112,14 @@ def test_what_is_written_about_photos_is_a_part(open_page):
     page.locator("#status", has_text="90 photos, newest first").wait_for()
 
 
+def test_a_photo_found_by_what_is_written_is_opened_without_evidence(open_page):
+    page = open_page("?q=text:trips")
+    page.locator("#grid a").first.click()
+    page.locator("#photo").wait_for()
+    page.locator("#facts", has_text="trips").wait_for()
+    assert page.locator("#explained").inner_text() == ""
+
+
 def test_photos_that_were_not_searched_are_counted(open_page):
     page = open_page()
     page.locator("#grid a").first.wait_for()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -91,6 +92,15 @@ def test_the_token_in_an_address_becomes_a_cookie(guarded):
     address = "http://127.0.0.1:8080//evil.example/x"
     elsewhere = guarded.get(address, params={"token": TOKEN}, follow_redirects=False)
     assert elsewhere.headers["location"] == "/evil.example/x"
+
+
+def test_a_token_with_a_plus_is_known_in_an_address(index):
+    token = "ab+cd/ef=="
+    with client(SearchService(index), token=token) as web:
+        for address in (f"/?token={token}", f"/?token={quote(token)}"):
+            web.cookies.clear()
+            assert web.get(address, follow_redirects=False).status_code == 303
+            assert web.get("/api/photos").status_code == 200
 
 
 def test_servers_at_two_ports_of_a_host_keep_their_cookies_apart(index, guarded):

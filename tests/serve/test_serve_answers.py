@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,12 @@ from PIL import Image
 from served import NAMES, SENTENCE, calibrate, client, error, ids, make_index, make_picture, names
 from tiny_index import update
 
-from han_retrieval.search import Index, search
+from han_retrieval.errors import QueryError
+from han_retrieval.search import Hit, Index, SearchResult, search
 from han_retrieval.serve import Limits, SearchService, ranking
 from han_retrieval.serve import service as service_module
 from han_retrieval.serve.catalogue import Catalogue
+from han_retrieval.serve.pixels import PixelBudget
 from han_retrieval.text import Vocabulary
 from han_retrieval.text.vocabulary import SPECIAL_WORDS
 
@@ -51,6 +55,7 @@ def test_filters_choose_by_folder_and_day(web):
 
     for path in ("/api/search", "/api/photos"):
         assert found(path, folder="trips/") == {NAMES[1], NAMES[2], NAMES[3]}  # not trips_not
+        assert found(path, folder="trips") == found(path, folder="trips/")
         assert found(path, folder="trips/2024/") == {NAMES[1], NAMES[2]}
         assert found(path, since="2024-03-01", until="2024-03-01") == {NAMES[2]}
         assert found(path, since="2024-01-02") == {NAMES[2], NAMES[4]}
@@ -152,6 +157,7 @@ def test_an_original_is_the_file_itself(changing):
     assert answer.content == (folder / "photos" / NAMES[1]).read_bytes()
     assert answer.headers["content-disposition"].startswith("attachment; ")  # nothing of it is run as a page
     assert answer.headers["content-type"] == "application/octet-stream"
+    assert "max-age" in answer.headers["cache-control"]
     assert "no photo" in error(web.get("/originals/nonsense"), 404)
 
 
@@ -306,6 +312,37 @@ def test_a_search_that_takes_too_long_is_given_up(web, monkeypatch):
     assert "this takes too long" in error(web.get("/api/search", params={"q": SENTENCE}), 422)
     monkeypatch.undo()
     assert len(ids(web.get("/api/search", params={"q": SENTENCE}))) == 6
+
+
+def test_rounds_are_smaller_after_one_that_took_too_long(monkeypatch):
+    monkeypatch.setattr(ranking, "CANDIDATES", 10)
+    asked, ranked = [], ranking.Ranking(1000)
+    hits = [Hit(**{each.name: None for each in fields(Hit)} | {"row": row}) for row in range(1000)]
+
+    def rank(depth):
+        asked.append(depth)
+        if depth > ranked.depth + 60:
+            raise QueryError("this takes too long")
+        return SearchResult(hits[:depth], False, {})
+
+    for _ in range(40):
+        with contextlib.suppress(QueryError):
+            ranked.grow(300, rank)
+    assert asked[:6] == [10, 40, 160, 70, 280, 122]
+    assert [hit.row for hit in ranked.hits][:300] == list(range(300))
+
+
+def test_a_thumbnail_that_is_kept_waits_for_no_large_photo(web, monkeypatch):
+    (photo_id, *_) = ids(web.get("/api/photos"))
+    first = web.get(f"/thumbnails/{photo_id}.jpg")
+
+    @contextlib.asynccontextmanager
+    async def full(*_):
+        pytest.fail("it would wait")
+        yield
+
+    monkeypatch.setattr(PixelBudget, "take", full)
+    assert web.get(f"/thumbnails/{photo_id}.jpg").content == first.content
 
 
 def test_metrics_tell_requests_by_their_routes(web):

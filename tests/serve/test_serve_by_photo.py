@@ -19,11 +19,10 @@ from han_retrieval.data import open_photo
 from han_retrieval.data.packed import PhotoBytes
 from han_retrieval.data.photos import MOST_PIXELS
 from han_retrieval.search import Index, Part, similar
-from han_retrieval.serve import Limits, SearchService, search_routes
+from han_retrieval.serve import Limits, SearchService, uploads
 from han_retrieval.serve import service as service_module
-from han_retrieval.serve.uploads import read_upload
 
-LIMITS = Limits(upload_bytes=100_000, upload_pixels=100_000, upload_pixels_other=10_000, sentences=3, query=50)
+LIMITS = Limits(upload_bytes=100_000, upload_pixels=100_000, upload_pixels_other=10_000, sentences=3, words=9, query=50)
 
 
 def png(size: tuple[int, int]) -> bytes:
@@ -121,7 +120,11 @@ def test_no_file_of_the_server_is_looked_at(asked, index, tmp_path):
     # Evidence leaves the photo out that was sent with the search.
     found = asked.get(path, params={"q": '"a dog" + photo:upload'}).json()
     assert (len(found["parts"]), found["photos"]) == (1, [])
-    assert "nothing to show evidence for" in error(asked.get(path, params={"q": "photo:upload"}), 422)
+    for query in ("photo:upload", "text:jpg"):
+        answer = asked.get(path, params={"q": query}).json()
+        assert (answer["parts"], answer["photos"], answer["shown"]) == ([], [], [])
+    answer = asked.get(path, params={"q": f"photo:{copy.relative_to(index.parent / 'photos').as_posix()}"}).json()
+    assert (answer["parts"], len(answer["photos"]), answer["shown"]) == ([], 1, [])
 
 
 def test_a_photo_that_is_sent_is_a_part_of_a_query(asked, index, detector):
@@ -150,7 +153,14 @@ def test_a_photo_that_is_sent_is_a_part_of_a_query(asked, index, detector):
     )
 
 
-def test_a_photo_that_is_sent_is_looked_at_once(web, detector):
+def test_a_photo_that_is_sent_is_looked_at_once(web, detector, monkeypatch):
+    decoded, decode = [0], uploads._decode
+
+    def counting(*given):
+        decoded[0] += 1
+        return decode(*given)
+
+    monkeypatch.setattr(uploads, "_decode", counting)
     file = {"photo": ("mine.jpg", jpeg(1))}
     first = found(web.post("/api/similar", files=file, params={"k": 4}))
     rest = found(web.post("/api/similar", files=file, params={"k": 4, "first": 4}))
@@ -158,6 +168,7 @@ def test_a_photo_that_is_sent_is_looked_at_once(web, detector):
     scores = [score for _, score in first + rest]
     assert scores == sorted(scores, reverse=True)
     assert detector.seen == 1
+    assert decoded == [1]
     assert 'han_stage_seconds_count{stage="detect"} 2.0' in web.get("/metrics").text
 
 
@@ -172,15 +183,15 @@ def test_an_upload_may_have_as_many_pixels_as_any_photo():
 
 
 def test_uploads_are_decoded_one_after_the_other(web, monkeypatch):
-    threads = []
+    threads, decode = [], uploads._decode
 
-    def read(*args, **options):
+    def read(*args):
         threads.append(threading.current_thread().name)
-        return read_upload(*args, **options)
+        return decode(*args)
 
-    monkeypatch.setattr(search_routes, "read_upload", read)
-    for path in ("/api/similar", "/api/captions"):
-        file = {"photo": ("mine.jpg", jpeg(1))}
+    monkeypatch.setattr(uploads, "_decode", read)
+    for seed, path in enumerate(("/api/similar", "/api/captions")):
+        file = {"photo": ("mine.jpg", jpeg(seed))}
         assert web.post(path, files=file, data={"sentences": SENTENCE}).status_code == 200
     assert threads == ["model_0"] * 2  # in their turns, of which there is one at a time
 
@@ -200,7 +211,8 @@ def test_an_upload_is_looked_at_again_by_another_detector(tmp_path, monkeypatch)
     assert {name: detector.seen for name, detector in detectors.items()} == {"fake:1": 1, "fake:2": 1}
 
 
-def test_a_photo_of_the_index_that_is_sent_is_known(web, index, detector):
+def test_a_photo_of_the_index_that_is_sent_is_known(web, index, detector, monkeypatch):
+    monkeypatch.setattr(uploads, "_decode", lambda *_: pytest.fail("its regions are known"))
     content = (index.parent / "photos" / NAMES[0]).read_bytes()
     hits = web.post("/api/similar", files={"photo": ("again.jpg", content)}).json()["hits"]
     assert NAMES[0] not in {hit["name"] for hit in hits}
@@ -256,6 +268,7 @@ def test_an_upload_that_hides_its_length_is_stopped(web):
         ({"sentences": "a\nb\nc\nd", "id": "x"}, "at most 3"),
         ({"sentences": "a" * 51, "id": "x"}, "at most 50 characters"),
         ({"sentences": " \n", "id": "x"}, "none was sent"),
+        ({"sentences": "a dog\na b c d e f g h", "id": "x"}, "at most 9 words together"),
         ({"sentences": SENTENCE}, "send one photo"),
         ({"id": "x"}, "sentences: "),
     ],

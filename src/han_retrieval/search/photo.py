@@ -126,8 +126,13 @@ def _read(path: Path, file: IO[bytes]) -> bytes:
         raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def content_id(file: IO[bytes]) -> str:
+    """The id of a photo from the content of its open file."""
+    return hashlib.file_digest(cast(BufferedReader, file), lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def _hash(path: Path | UrlPath, file: IO[bytes]) -> str:
     try:
-        return hashlib.file_digest(cast(BufferedReader, file), lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return content_id(file)
     except OSError as error:
         raise UnreadablePhotoError(f"{path}: cannot be read ({error.strerror})") from None

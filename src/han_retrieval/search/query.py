@@ -62,6 +62,7 @@ _FORM = 'parts are written so: "a dog" + beach.jpg - 0.5 * "a leash"'
 
 
 _LEAST, _MOST = 1e-6, 1e6  # limits of a weight without its sign
+_MOST_WRITTEN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ def _conditions(query: str) -> tuple[str, list[Part]]:
         written = query[each.start(name) : each.end(name)].strip()
         if not written:
             raise QueryError('text: needs what is written, as in text:lisbon or text:"new york"')
+        if len(written) > _MOST_WRITTEN:
+            raise QueryError(f"text: takes at most {_MOST_WRITTEN} characters; found {shown(written)}")
         parts.append(Part(weight=-1.0 if each["sign"] else 1.0, written=written))
         kept += query[at : each.start()] + " "
         at = each.end()

@@ -167,9 +167,10 @@ class IndexReader(Closing):
             return row
         file = to_path(name)
         named, whole = str(name) if is_url(str(name)) else file.as_posix(), file.absolute()
-        # Only what ends like it, and what has copies, is looked at one by one. Paths of Windows are equal in any case.
-        ends = pc.ends_with(self.photos["path"], named.rpartition("/")[2], ignore_case=True)
-        rows = np.flatnonzero(pc.or_(ends, pc.is_valid(self.photos["copies"])).to_numpy())
+        # Only files of its name, and what has copies, are looked at one by one. Paths of Windows are equal in any case.
+        last, paths = named.rpartition("/")[2], self.photos["path"]
+        alike = pc.or_(pc.equal(pc.utf8_lower(paths), last.lower()), pc.ends_with(paths, f"/{last}", ignore_case=True))
+        rows = np.flatnonzero(pc.or_(alike, pc.is_valid(self.photos["copies"])).to_numpy())
         for row, files in zip(rows.tolist(), files_of(self.photos.take(rows)), strict=True):
             if any(named == each.path or whole == path_of((each.root, each.path)) for each in files):
                 return int(row)

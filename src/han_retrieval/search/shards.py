@@ -130,6 +130,10 @@ class Shard:
             self._model, self._loaded = reader.load_model(self._folder), reader.made_by.model
         return reader.scores(rows, partial(scoring, self._model, what), clock=Clock())[1]
 
+    def reach(self, version: Version) -> Version:
+        """Read this state of the index, and return it."""
+        return version_of(self._at(version))
+
     def _at(self, version: Version) -> ShardReader:
         if version_of(self._reader) != version:
             self._reader.refresh()
@@ -174,6 +178,15 @@ class ShardedIndex(Index):
     def begin_search(self) -> None:
         """Forget which shards did not answer before."""
         self._silent = set()
+
+    def check(self) -> None:
+        """Check that a shard answers.
+
+        Raises:
+            Unreadable: None does.
+        """
+        self.begin_search()
+        self._ask("reach", [(version_of(self),)] * self._shards.count)
 
     def _read_pooled(
         self, settings: Settings, dataset: Any, ids: NDArray[np.uint64], sound: SoundRows, size: int

@@ -127,7 +127,9 @@ class AccessControl:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         shown = next((value for name, value in query if name == "token"), "") if scope["method"] == "GET" else ""
         in_headers = [_digest(bearer.strip().encode("latin-1")) if kind.lower() == "bearer" else "", cookie]
-        in_address = _digest(shown.encode())
+        # "+" stands for a space in an address, and for itself in tokens of base64.
+        as_sent = [_digest(each.encode()) for each in (shown, shown.replace(" ", "+"))]
+        in_address = next(filter(self._fits, as_sent), as_sent[0])
         is_known, is_new = any(map(self._fits, in_headers)), self._fits(in_address)
         self._guesses.add(
             network, [each for each in (*in_headers, shown and in_address) if each], right=is_known or is_new
@@ -138,9 +140,7 @@ class AccessControl:
             return _error(headers, 401, "a token is needed: send it as Authorization: Bearer, or open /?token=")
         rest = urlencode([(name, value) for name, value in query if name != "token"])
         response = RedirectResponse("/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else ""), status_code=303)
-        response.set_cookie(
-            self._cookie, _digest(shown.encode()), httponly=True, samesite="lax", secure=scope["scheme"] == "https"
-        )
+        response.set_cookie(self._cookie, in_address, httponly=True, samesite="lax", secure=scope["scheme"] == "https")
         return response
 
     def _fits(self, digest: str) -> bool:

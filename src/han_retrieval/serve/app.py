@@ -91,10 +91,8 @@ def _add_status(app: FastAPI, context: Context) -> None:
     @app.get("/ready")
     async def ready(request: Request) -> StatusResponse:
         """Whether the index can be searched in its newest state; 503 with the reason if not."""
-        photos = await context.queue.run(request, lambda: len(context.service.catalogue))
-        if context.service.problem is not None:
-            raise HTTPException(503, context.service.problem)
-        return StatusResponse(status="ready", photos=photos)
+        await context.queue.run(request, context.service.check)
+        return StatusResponse(status="ready", photos=len(context.service.catalogue))
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
@@ -110,7 +108,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HANError)
     async def han_error(_: Request, error: HANError) -> JSONResponse:
-        return respond(503 if isinstance(error, NotReady | Unreadable) else 422, str(error))
+        if isinstance(error, NotReady | Unreadable):
+            return respond(503, str(error), {"Retry-After": "2"})
+        return respond(422, str(error))
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections import OrderedDict
 from enum import Enum
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 from PIL import Image
 
@@ -30,14 +31,25 @@ class Size(Enum):
         return max(decoded, width * height // 6)
 
 
-@lru_cache(maxsize=1024)  # some 40 KB each; full-size photos are cached by browsers alone
-def thumbnail(photo_id: str, path: Path | UrlPath) -> bytes:  # noqa: ARG001  # the key of the cache: files may change
-    """A photo's file, whose content has the hash ``photo_id``, as a JPEG for a grid.
+class JPEGCache:
+    """The JPEGs that were used last, by what names them, for several threads."""
 
-    Raises:
-        HANError: The file cannot be read.
-    """
-    return make_jpeg(path, Size.THUMBNAIL)
+    def __init__(self, most: int) -> None:
+        self._most, self._kept, self._lock = most, OrderedDict[str, bytes](), Lock()
+
+    def get(self, name: str) -> bytes | None:
+        """The JPEG of this name, or None."""
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+            return self._kept.get(name)
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep a JPEG, in place of the one that was not used for longest."""
+        with self._lock:
+            self._kept[name] = content
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
 
 
 def make_jpeg(path: Path | UrlPath, size: Size) -> bytes:

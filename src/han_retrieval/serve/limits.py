@@ -16,6 +16,7 @@ class Limits:
         results: Photos in one response.
         depth: Photos that can be reached in one ranking.
         sentences: Sentences to rank in one request.
+        words: Words of these together: scoring them cannot be interrupted.
         upload_bytes: Bytes of a request's body.
         upload_pixels: Pixels of an uploaded photo; as of any photo, HAN_MOST_PIXELS in the environment sets them.
         upload_pixels_other: Of one that is no JPEG: other formats take more time and memory.
@@ -28,6 +29,7 @@ class Limits:
     results: int = 200
     depth: int = 10_000
     sentences: int = 200
+    words: int = 5000
     upload_bytes: int = 32 * 2**20
     upload_pixels: int = MOST_PIXELS
     upload_pixels_other: int = min(25_000_000, MOST_PIXELS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +32,8 @@ _SHOWN = dict.fromkeys(_JPEG_SUFFIXES, "image/jpeg") | {
     f".{kind}": f"image/{kind}" for kind in ("png", "gif", "webp", "avif", "bmp")
 }
 Where = Path | UrlPath
+_KEPT = {"Cache-Control": "private, max-age=604800"}  # a photo's address names its content
+_CACHED_THUMBNAILS = 1024  # some 40 KB each; larger photos are cached by browsers alone
 
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "the photo"}}
 
@@ -43,30 +44,38 @@ def photo_routes(context: Context) -> APIRouter:
     service = context.service
     threads = CapacityLimiter(os.cpu_count() or 1)
 
-    async def jpeg(request: Request, photo_id: str, size: jpegs.Size, read: Callable[[str, Where], bytes]) -> Response:
+    thumbnails = jpegs.JPEGCache(_CACHED_THUMBNAILS)
+
+    async def jpeg(request: Request, photo_id: str, size: jpegs.Size) -> Response:
         catalogue = service.catalogue  # another one may take its place while this request waits
         row, facts = known_photo(catalogue, photo_id)
-        headers = {"Cache-Control": "private, max-age=604800", "ETag": f'"{photo_id}-{size.name.lower()}"'}
+        headers = _KEPT | {"ETag": f'"{photo_id}-{size.name.lower()}"'}
         path = await run_sync(_file_of, catalogue, row, facts)
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
+        is_small = size is jpegs.Size.THUMBNAIL
+        if is_small and (content := thumbnails.get(photo_id)):  # before it waits for a large photo
+            return Response(content, media_type="image/jpeg", headers=headers)
         width, height = facts["width"], facts["height"]
         is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES
         pixels = size.pixels_of(width, height) if is_jpeg else width * height
         async with context.pixels.take(pixels):
-            content = await run_sync(read, photo_id, path, limiter=threads)
+            if await request.is_disconnected():  # while it waited
+                raise HTTPException(499, "the sender has gone")
+            content = await run_sync(jpegs.make_jpeg, path, size, limiter=threads)
+        if is_small:
+            thumbnails.keep(photo_id, content)
         return Response(content, media_type="image/jpeg", headers=headers)
 
     @router.get("/thumbnails/{photo_id}.jpg", response_class=Response, responses=_JPEG)
     async def thumbnail(request: Request, photo_id: str) -> Response:
         """The photo for a grid, at most 400 pixels high."""
-        return await jpeg(request, photo_id, jpegs.Size.THUMBNAIL, jpegs.thumbnail)
+        return await jpeg(request, photo_id, jpegs.Size.THUMBNAIL)
 
     @router.get("/photos/{photo_id}.jpg", response_class=Response, responses=_JPEG)
     async def photo(request: Request, photo_id: str) -> Response:
         """The photo for a screen, at most 2048 pixels wide or high."""
-        size = jpegs.Size.SCREEN
-        return await jpeg(request, photo_id, size, lambda _, path: jpegs.make_jpeg(path, size))
+        return await jpeg(request, photo_id, jpegs.Size.SCREEN)
 
     @router.get("/originals/{photo_id}", response_class=FileResponse, responses={200: {"description": "the file"}})
     async def original(
@@ -137,8 +146,8 @@ def _whole_file(path: Where, kind: str | None) -> Response:
     kind = kind or "application/octet-stream"
     copy = path if isinstance(path, Path) else local_copy(path) if is_remote(path) else open_file(path).read()
     if isinstance(copy, Path):
-        return FileResponse(copy, media_type=kind, filename=path.name, content_disposition_type=how)
-    headers = {"Content-Disposition": f"{how}; filename*=UTF-8''{quote(path.name, safe='')}"}
+        return FileResponse(copy, media_type=kind, filename=path.name, content_disposition_type=how, headers=_KEPT)
+    headers = _KEPT | {"Content-Disposition": f"{how}; filename*=UTF-8''{quote(path.name, safe='')}"}
     return Response(copy, media_type=kind, headers=headers)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from han_retrieval.errors import QueryError
 from han_retrieval.search import CANDIDATES, Hit, SearchResult
 
 _GROWTH = 4  # each round ranks so many times the candidates of the round before
@@ -34,29 +35,36 @@ class Ranking:
         hits: The photos ranked so far, without their regions; photos are only added at the end.
         depth: How many candidates were ranked for them.
         nothing: No photo is likely to match.
+        step: How many candidates more the next round ranks.
     """
 
     total: int
     hits: list[Hit] = field(default_factory=list)
     depth: int = 0
     nothing: bool = False
+    step: int = field(default_factory=lambda: CANDIDATES)
 
     def grow(self, wanted: int, rank: Callable[[int], SearchResult]) -> dict[str, float]:
         """Rank until there are ``wanted`` hits, or all photos are ranked.
 
         Each round ranks more candidates than the one before. Its new photos are added behind those of earlier rounds,
         so that photos that were shown keep their positions. Returns seconds by stage, empty if there were enough hits.
+        After a round that took too long, the next one is smaller.
         """
         seconds: dict[str, float] = {}
         while len(self.hits) < wanted and self.depth < self.total:
-            depth = self.depth * _GROWTH or CANDIDATES
-            found = rank(depth)
+            depth = self.depth + self.step
+            try:
+                found = rank(depth)
+            except QueryError:
+                self.step = max(CANDIDATES, self.step // _GROWTH)
+                raise
             if not self.depth:
                 self.nothing = found.nothing_matches
             known = {hit.row for hit in self.hits}
             # Lists show no regions, and many rankings are kept.
             self.hits += [replace(hit, boxes=None, labels=None) for hit in found.hits if hit.row not in known]
-            self.depth = depth
+            self.depth, self.step = depth, depth * (_GROWTH - 1)
             for stage, duration in found.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + duration
         return seconds

@@ -93,10 +93,12 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.end = threading.Timer(_SECONDS_TO_END, _end)
         self.end.daemon = True
+        self._ends = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop; called at a signal."""
-        if not self.should_exit:
+        """Stop; called at a signal, and perhaps at a second one within the first call."""
+        ends, self._ends = self._ends, True
+        if not ends:
             self.end.start()
         super().handle_exit(sig, frame)
 

@@ -20,6 +20,7 @@ from han_retrieval.serve.schemas import (
     SearchResponse,
 )
 from han_retrieval.serve.uploads import Upload, read_upload
+from han_retrieval.text import tokenize
 
 _PAGE_SIZE = 60
 _QUERY = 'a sentence, or parts: \'"a dog" - "a leash"\'; a photo of the index is photo:ID, or photo:"its path"'
@@ -38,7 +39,7 @@ def search_routes(context: Context) -> APIRouter:
         return found
 
     def read(photo: str | UploadFile) -> int | Upload:
-        """The row of a photo's id, or the upload, decoded when its turn comes: one at a time is in memory."""
+        """The row of a photo's id, or the upload, which is decoded in its turn where its regions are not known."""
         return row(photo) if isinstance(photo, str) else read_upload(photo, limits)
 
     def row(photo_id: str) -> int:
@@ -163,7 +164,7 @@ def _page_parameters(limits: Limits, *, depth: int | None = None) -> Callable[..
         if root:
             conditions.append(f"root = {literal(root)}")
         if folder:
-            conditions.append(f"starts_with(folder, {literal(folder)})")
+            conditions.append(f"starts_with(folder, {literal(folder.rstrip('/') + '/')})")
         if since:
             conditions.append(f"date >= '{since.isoformat()}'")
         if until:
@@ -179,4 +180,6 @@ def _lines(sentences: str, limits: Limits) -> list[str]:
         raise HTTPException(422, "sentences: none was sent; send one on each line")
     if len(lines) > limits.sentences or any(len(line) > limits.query for line in lines):
         raise HTTPException(422, f"sentences: at most {limits.sentences}, each of at most {limits.query} characters")
+    if sum(len(tokenize(line)) for line in lines) > limits.words:
+        raise HTTPException(422, f"sentences: at most {limits.words:,} words together")
     return lines

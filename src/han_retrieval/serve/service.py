@@ -170,6 +170,17 @@ class SearchService:
             return
         self.problem = None
 
+    def check(self) -> None:
+        """Check that the index can be searched in its newest state.
+
+        Raises:
+            HANError: It cannot.
+        """
+        if self.problem is not None:
+            raise NotReady(self.problem)
+        if isinstance(self._index, ShardedIndex):
+            self._index.check()
+
     def search(self, query: str, page: PageRequest, photo: int | Upload | None = None) -> SearchResponse:
         """A page of the photos that match a query best: a sentence, or weighted parts (see ``parse_query``).
 
@@ -280,7 +291,8 @@ class SearchService:
         """The evidence for a photo and each sentence of a query, the scores of the query's photos, and how it fits.
 
         That is the probability that the photo is meant, and a word for it; None where that is not known. Photos are as
-        in ``search``, but for one that was sent with it, ``photo:upload``, which is left out.
+        in ``search``, but for one that was sent with it, ``photo:upload``, which is left out. Without a part that has a
+        score, such as of ``text:`` alone, there is no evidence.
 
         Raises:
             HANError: The model knows none of the words of a part, the index lacks a photo, the query cannot be used, or
@@ -290,7 +302,7 @@ class SearchService:
         every, names = self._parts(query, None, skip_upload=True)
         parts = scored(every)
         if not parts:
-            raise QueryError("the query has nothing to show evidence for: no sentence, and no photo of the index")
+            return [], [], None, None
         sentences = [part for part in parts if part.photo is None]
         evidence = evidence_from_index(self._index, self._model, row, [part.text for part in sentences])
         pairs = list(zip(sentences, evidence, strict=True))
@@ -376,10 +388,12 @@ class SearchService:
     def _page(self, ranking: Ranking, rank: Callable[[int], SearchResult], page: PageRequest) -> SearchResponse:
         end = page.first + page.count
         self._index.begin_search()
-        seconds = ranking.grow(end, rank)
-        missing = self._index.missing
-        if missing:  # another search may find them
-            self._ranking.cache_clear()
+        try:
+            seconds = ranking.grow(end, rank)
+        finally:  # a later round may fail
+            missing = self._index.missing
+            if missing:  # another search may find them
+                self._ranking.cache_clear()
         return SearchResponse(
             hits=[self.catalogue.summary(hit.row, hit) for hit in ranking.hits[page.first : end]],
             first=page.first,
@@ -405,7 +419,7 @@ class SearchService:
         if (fingerprint, photo.id) not in self._uploads:
             if self._detector is None or self._detector.fingerprint != fingerprint:
                 self._detector = detector_for(fingerprint, model=self._folder)
-            self._uploads[fingerprint, photo.id] = self._detector.detect([photo.photo])[0]
+            self._uploads[fingerprint, photo.id] = self._detector.detect([photo.decode()])[0]
             if len(self._uploads) > _CACHED_UPLOADS:
                 self._uploads.popitem(last=False)
         return self._uploads[fingerprint, photo.id]

@@ -156,11 +156,16 @@ export class Viewer {
     const wanted = sentence ? { path: `/api/photos/${id}/evidence`, params: { q: sentence } } : this.likeness(id);
     if (!wanted) return this.#hide();
     try {
-      const evidence = await ask(wanted.path, { ...wanted, signal: asking.signal });
+      let evidence = await ask(wanted.path, { ...wanted, signal: asking.signal });
+      if (asking !== this.asking) return;
+      const isBare = sentence && !evidence.parts.length; // of photos, or of text: alone
+      const pairs = isBare ? this.likeness(id) : sentence ? null : wanted;
+      if (pairs && isBare) evidence = await ask(pairs.path, { ...pairs, signal: asking.signal });
       if (asking !== this.asking) return;
       this.#hide();
-      if (!sentence) return showPairs($("photo"), evidence, wanted.source);
-      showEvidence($("figure"), evidence);
+      if (pairs) return showPairs($("photo"), evidence, pairs.source);
+      if (!isBare) showEvidence($("figure"), evidence);
+      else if (!evidence.photos.length) return;
       const fits = fit(this.hit.match && sentence === this.searched ? this.hit : evidence); // as in the list, which may be filtered
       $("explained").textContent = `${fits ? `${fits.text} · ` : ""}score ${evidence.score.toFixed(3)}`;
       $("explained").title = fits?.title ?? "";
