@@ -62,6 +62,12 @@ def test_two_shards_answer_as_one_process_and_a_dead_one_is_missed_and_replaced(
         assert same(answer(web, "/api/search", q="a blue dog"), answer(alone, "/api/search", q="a blue dog"))
         assert shards.ready(0) == pids[0]
         assert shards.ready(1) != pids[1]
+        names = shards._names
+    from ray import serve
+
+    while set(names) & set(serve.status().applications):  # which would outlive the process that began them
+        assert time.monotonic() < end
+        time.sleep(0.5)
 
 
 def test_a_cluster_without_room_and_an_index_that_a_shard_does_not_have(index, tmp_path, ray_address):  # noqa: F811

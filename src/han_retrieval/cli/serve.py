@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def serve(
     check_access(host, token)
     from han_retrieval.cli.devices import find_device
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # shards on Ray that are being loaded end, too
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))  # before the model, so that a wrong address is told at once
         parts = None
@@ -77,5 +79,5 @@ def serve(
             click.echo(f"{index}: {photos:,} photos{on} at {address}" + ("?token=TOKEN" if token else ""))
             click.echo("press Ctrl-C to stop", err=True)
 
-        run(service, listener, host=host, token=token, started=started)
+        run(service, listener, host=host, token=token, started=started, cut_off=parts.close if parts else None)
     click.echo("stopped", err=True)

@@ -14,9 +14,9 @@ _LEAST_SHARE = 0.03  # of the greatest region's sum; regions with less are not d
 def region_colours(*evidence: Evidence, regions: int = 6) -> dict[int, str]:
     """Choose the regions to draw, at most ``regions`` of them, and a colour for each, in the order of their words.
 
-    The evidence is of one sentence, of several sentences and the same photo, or of none. Regions are ranked by the alignment
-    weights of their words, each multiplied by the word's match: words that match nothing do not draw boxes. Nor do
-    words that the model does not know, and function words, such as "the", unless there are no others.
+    The evidence is of one sentence, of several sentences and the same photo, or of none. Regions are ranked by the
+    alignment weights of their words, each multiplied by the word's match: words that match nothing do not draw boxes.
+    Nor do words that the model does not know, and function words, such as "the", unless there are no others.
     """
     if not evidence:
         return {}

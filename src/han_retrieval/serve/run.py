@@ -23,6 +23,7 @@ from han_retrieval.serve.service import SearchService
 
 _SECONDS_TO_FINISH = 4  # for requests that run
 _SECONDS_TO_END = 4.5  # for everything
+_SECONDS_TO_CUT_OFF = 2  # for what is to be done although a request still runs
 _TICKS = 10  # uvicorn's, in a second
 _BACKLOG = 128  # connections that the system keeps until they are accepted, as many at a time
 
@@ -34,6 +35,7 @@ def serve(
     host: str,
     token: str | None = None,
     started: Callable[[str], None] | None = None,
+    cut_off: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, and finish the requests that are running then; the process ends within 5 s.
 
@@ -43,6 +45,7 @@ def serve(
         host: The name or address that it listens on.
         token: The token that every request must send; needed where ``host`` can be reached from other machines.
         started: Called with the page's address before the first request.
+        cut_off: Called where the process ends although a request still runs, in place of what follows this call.
 
     Raises:
         ConfigError: The address needs a token.
@@ -54,7 +57,7 @@ def serve(
     for handler in logging.getLogger().handlers:
         handler.addFilter(calm)
     GuardedConnection.most = allow_connections()
-    server = make_server(app)
+    server = make_server(app, cut_off=cut_off)
     address = f"[{host.strip('[]')}]" if ":" in host else host
     if started is not None:
         started(f"http://{address}:{listener.getsockname()[1]}/")
@@ -68,8 +71,8 @@ def serve(
         server.end.cancel()
 
 
-def make_server(app: ASGIApp) -> Server:
-    """A server of an application that is not run yet."""
+def make_server(app: ASGIApp, *, cut_off: Callable[[], None] | None = None) -> Server:
+    """A server of an application that is not run yet; ``cut_off`` as of ``serve``."""
     return Server(
         uvicorn.Config(
             app,
@@ -82,16 +85,17 @@ def make_server(app: ASGIApp) -> Server:
             proxy_headers=False,
             timeout_graceful_shutdown=_SECONDS_TO_FINISH,
             lifespan="on",
-        )
+        ),
+        cut_off,
     )
 
 
 class Server(uvicorn.Server):
     """Closes slow connections; ends the process if a request that nothing can interrupt outlasts the signal to stop."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, cut_off: Callable[[], None] | None = None) -> None:
         super().__init__(config)
-        self.end = threading.Timer(_SECONDS_TO_END, _end)
+        self.end = threading.Timer(_SECONDS_TO_END, _end, [cut_off])
         self.end.daemon = True
         self._ends = False
 
@@ -111,7 +115,11 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _end() -> None:
+def _end(cut_off: Callable[[], None] | None) -> None:
+    if cut_off is not None:
+        ending = threading.Thread(target=cut_off, daemon=True)
+        ending.start()
+        ending.join(_SECONDS_TO_CUT_OFF)
     print("stopped; a request that still ran was cut off", file=sys.stderr, flush=True)
     os._exit(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from han_retrieval.version import __version__
 
 _SECONDS_TO_ANSWER = 10.0  # a shard that takes longer is taken for dead until it answers again
 _SECONDS_A_TRY = 1.5  # to see whether a shard is there at all
+_SECONDS_UNTIL_SAID = 60.0  # that shards have not started
 _HEALTH_SECONDS = 1.0  # between two looks of Serve at each replica
 _log = logging.getLogger(__name__)
 
@@ -71,14 +73,12 @@ def shards_on_ray(
             for each, name in enumerate(names)
         ]
         handles = serve.run_many(targets, wait_for_applications_running=False)
-        running = RayShards(handles)
+        running = RayShards(handles, names)
         try:
             _wait(serve, names, running)
             yield running
         finally:
             running.close()
-            for name in names:
-                serve.delete(name, _blocking=False)
 
 
 class RayShards:
@@ -87,8 +87,8 @@ class RayShards:
     A shard that does not answer is left out until it does: its replacement is awaited in a thread.
     """
 
-    def __init__(self, handles: Sequence[Any]) -> None:
-        self._handles = handles
+    def __init__(self, handles: Sequence[Any], names: Sequence[str]) -> None:
+        self._handles, self._names = handles, names
         self._threads = ThreadPoolExecutor(2 * len(handles), thread_name_prefix="shard")
         self._back: dict[int, Future[None]] = {}
         self._closed = Event()
@@ -124,9 +124,13 @@ class RayShards:
         raise ConfigError("the server was stopped")
 
     def close(self) -> None:
-        """Wait for no shard any more."""
+        """End the shards, which would outlive this process, and wait for none any more."""
+        from ray import serve
+
         self._closed.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for name in self._names:
+            serve.delete(name, _blocking=False)
 
     def _is_there(self, shard: int) -> bool:
         """Whether a shard answers, as far as known; of one that did not, whether it has answered since."""
@@ -204,8 +208,13 @@ def _wait(serve: Any, names: Sequence[str], running: RayShards) -> None:
         HANError: One cannot be loaded.
     """
     waiting = [running._threads.submit(running.ready, each) for each in range(running.count)]
+    said_at = time.monotonic() + _SECONDS_UNTIL_SAID
     while not all(each.done() for each in waiting):
         time.sleep(0.2)
+        if time.monotonic() > said_at:  # others may use the CPUs, which is no error
+            late = sum(not each.done() for each in waiting)
+            _log.warning("%d of %d shards have not started yet: the cluster may have no CPU free", late, len(waiting))
+            said_at = math.inf
         for name, status in serve.status().applications.items():
             if name in names and status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 last = status.message.strip().splitlines()[-1] if status.message.strip() else status.status
