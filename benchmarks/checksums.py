@@ -11,13 +11,13 @@ import contextlib
 import platform
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
+import click
 import numpy as np
 import torch
 
@@ -111,10 +111,13 @@ def _uses(folder: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def main() -> None:
+@click.command()
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+def main(folder: Path | None) -> None:
+    """Write tables to FOLDER, which must be new, and print what checksums cost."""
     torch.set_num_threads(1)
     with contextlib.ExitStack() as stack:
-        folder = Path(sys.argv[1] if len(sys.argv) > 1 else stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         variants = {"with": contextlib.nullcontext, "without": _without}
         uses: dict[str, dict[str, Callable[[], object]]] = {}
         for name, block in variants.items():

@@ -1,20 +1,21 @@
 """On the same frozen tokens: HAN, HAN without attention, its peers, and the towers' own vectors.
 
-    python benchmarks/frozen.py DATASET --eyes NAME --words NAME [--seeds 3] [--only SYSTEM ...] [--epochs 3]
-    python benchmarks/frozen.py DATASET --eyes NAME --words NAME --compare words [--pretrained-text FOLDER]
+    python benchmarks/frozen.py DATASET --detector NAME --words NAME [--seeds 3] [--only SYSTEM ...] [--epochs 3]
+    python benchmarks/frozen.py DATASET --detector NAME --words NAME --compare words [--pretrained-text FOLDER]
 
-EYES is a detector (``han plugins``), such as "bottom-up" or "grid+open_clip:ViT-B-16/laion2b_s34b_b88k"; WORDS a text
-encoder, such as "bigru", "minilm" or "hf:NAME". Photos go through the eyes once; ``--features`` takes a region store
-that is there. Every system has the same recipe, which was settled on HAN with a Bi-GRU (research/study) and tuned for
-none of the others: it trains on the training photos but a tenth, on which its epoch is chosen, and is reported on the
-whole dev split, once. Where EYES and WORDS are two towers of one model, their own vectors are compared as well, without
-training, and their tokens where both names end in "@proj". What is refused is left out with the reason.
+The detector is one of ``han plugins``, such as "bottom-up" or "grid+open_clip:ViT-B-16/laion2b_s34b_b88k"; words go
+through a text encoder, such as "bigru", "minilm" or "hf:NAME". Photos go through the detector once; ``--features``
+takes a region store that is there. Every system has the same recipe, which was settled on HAN with a Bi-GRU
+(research/study) and tuned for none of the others: it trains on the training photos but a tenth, on which its epoch is
+chosen, and is reported on the whole dev split, once. Where both are towers of one model, their own vectors are compared
+as well, without training, and their tokens where both names end in "@proj". What is refused is left out, with the
+reason.
 
 ``--compare words`` holds HAN's text encoders against each other: Bi-GRUs that start from GloVe and from captions
 (``--pretrained-text``, of ``han train-text``), and WORDS frozen and trained along; with Entities annotations, each with
 and without the boxes of phrases.
 
-OUT/DATASET,EYES,WORDS.md and .json (what ``--set`` changes stands behind WORDS) hold the tables, renewed after each
+OUT/DATASET,DETECTOR,WORDS.md and .json (what ``--set`` changes stands behind WORDS) hold the tables, renewed after each
 run: recalls, rSum, intervals and paired tests over photos against the first row, nDCG@10, grounding where DATASET has
 ``entities.jsonl`` (or ``--entities``), the seconds of a training step. The same command goes on after an interrupt,
 skips what is done, and may run several times at once. Times are of the machine as it was: say what else it did with
@@ -59,7 +60,7 @@ EPOCHS = 3
 FACTORS = (0.01, 0.1)  # of the learning rate, for a language model that is trained along
 
 
-def systems(eyes: str, words: str, recipe: Mapping[str, Any], *, zero_shot: bool | None) -> list[Setting]:
+def systems(detector: str, words: str, recipe: Mapping[str, Any], *, zero_shot: bool | None) -> list[Setting]:
     """The systems on the same tokens; the first is what the others are held against.
 
     Without training, towers of one model alone are compared, which ``zero_shot`` says; None goes by their names. Their
@@ -76,8 +77,8 @@ def systems(eyes: str, words: str, recipe: Mapping[str, Any], *, zero_shot: bool
         "VSE++": {"model.matcher": "vse++"},
     }
     if zero_shot is None:
-        zero_shot = words.partition("@")[0] in {part.partition("@")[0] for part in eyes.split("+")}
-    if zero_shot and eyes.endswith(PROJECTED) and words.endswith(PROJECTED):
+        zero_shot = words.partition("@")[0] in {part.partition("@")[0] for part in detector.split("+")}
+    if zero_shot and detector.endswith(PROJECTED) and words.endswith(PROJECTED):
         changes["MaxSim, zero-shot"] = {"model.matcher": "maxsim", "model.shared_space": True}
     if zero_shot:
         changes["pooled, zero-shot"] = {"model.matcher": "pooled"}
@@ -116,7 +117,7 @@ class Comparison:
     Attributes:
         study: Where runs are made.
         group: The systems and the seeds.
-        name: Of the dataset, the eyes and the words.
+        name: Of the dataset, the detector and the words.
         title, notes: What stands above and below the table.
     """
 
@@ -174,7 +175,7 @@ class Comparison:
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--eyes", help="The detector; with --features, what to call it.", required=True)
+@click.option("--detector", help="The detector; with --features, what to call it.", required=True)
 @click.option("--words", help="The text encoder.", required=True)
 @click.option("--compare", type=click.Choice(["systems", "words"]), default="systems", show_default=True)
 @click.option("--features", type=FOLDER, help="A region store of the photos; it is made where none is given.")
@@ -183,7 +184,7 @@ class Comparison:
 @click.option(
     "--zero-shot/--no-zero-shot",
     default=None,
-    help="Whether EYES and WORDS are two towers of one model; by default, where they have one name.",
+    help="Whether detector and words are two towers of one model; by default, where they have one name.",
 )
 @click.option("--pretrained-text", type=FOLDER, help="A folder of `han train-text`, for --compare words.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many seeds.")
@@ -195,7 +196,7 @@ class Comparison:
 @device_option
 def main(
     dataset: Path,
-    eyes: str,
+    detector: str,
     words: str,
     compare: str,
     features: Path | None,
@@ -211,35 +212,35 @@ def main(
     notes: tuple[str, ...],
     device: str,
 ) -> None:
-    """Train and evaluate systems on the frozen tokens of EYES and WORDS, and write their table."""
+    """Train and evaluate systems on the frozen tokens of a detector and a text encoder, and write their table."""
     photos = hold_out(with_splits(read_dataset(dataset)))
     boxes = entities or dataset / "entities.jsonl"
     annotations = read_entities(boxes) if boxes.exists() else None
     recipe = {"epochs": epochs, **_changes(overrides)}
     if compare == "systems":
-        settings = systems(eyes, words, recipe, zero_shot=zero_shot)
+        settings = systems(detector, words, recipe, zero_shot=zero_shot)
     else:
         settings = text_encoders(words, recipe, pretrained_text=pretrained_text, phrases=annotations is not None)
     if unknown := set(only) - {setting.label for setting in settings}:
         labels = ", ".join(repr(setting.label) for setting in settings)
         raise ConfigError(f"--only {', '.join(sorted(unknown))}: no system; there are {labels}")
     try:
-        store = RegionStore.open(features) if features else extracted(photos, eyes, out, regions=regions)
-        parts = [dataset.resolve().stem, eyes, words, *["encoders"] * (compare == "words"), *overrides]
+        store = RegionStore.open(features) if features else extracted(photos, detector, out, regions=regions)
+        parts = [dataset.resolve().stem, detector, words, *["encoders"] * (compare == "words"), *overrides]
         parts += [f"epochs={epochs}"] * (epochs != EPOCHS)
         changed = [f"Changed for all: {', '.join(overrides)}."] if overrides else []
         dev = photos.split("dev")
         comparison = Comparison(
             Study(
                 dataset=photos,
-                stores={",".join(map(_file_name, (dataset.resolve().stem, eyes))): store},
+                stores={",".join(map(_file_name, (dataset.resolve().stem, detector))): store},
                 annotations=annotations,
                 out=out,
                 device=find_device(device),
             ),
             Group(compare, "", tuple(settings), tuple(range(seeds))),
             ",".join(map(_file_name, parts)),
-            f"{dataset.resolve().stem}: eyes {eyes}, words {words}",
+            f"{dataset.resolve().stem}: detector {detector}, words {words}",
             [f"{len(dev)} photos and {dev.caption_count} captions of dev.", _recipe(settings[0]), *changed, *notes],
         )
         sys.exit(1 if comparison.make(only) else 0)
@@ -248,11 +249,11 @@ def main(
         sys.exit(130)
 
 
-def extracted(photos: CaptionedPhotos, eyes: str, out: Path, *, regions: int) -> RegionStore:
+def extracted(photos: CaptionedPhotos, detector: str, out: Path, *, regions: int) -> RegionStore:
     """The features of the photos that are used, made once."""
-    folder = out / ",".join([_file_name(photos.source.resolve().stem), _file_name(eyes), f"features-{regions}"])
+    folder = out / ",".join([_file_name(photos.source.resolve().stem), _file_name(detector), f"features-{regions}"])
     used = photos.only(photo.id for photo in photos.photos if photo.split in ("train", HELD_OUT, "dev"))
-    extract(used, load_detector(eyes, regions=regions), folder, progress=True)
+    extract(used, load_detector(detector, regions=regions), folder, progress=True)
     return RegionStore.open(folder)
 
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 
+import click
+
 STATEMENTS = {
     "import torch": "import torch",
     "from han_retrieval import HAN": "from han_retrieval import HAN",
@@ -20,8 +22,10 @@ STATEMENTS = {
 }
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+@click.command()
+@click.argument("rounds", type=click.IntRange(min=1), default=15)
+def main(rounds: int) -> None:
+    """Print medians of ROUNDS."""
     seconds: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     for _ in range(rounds + 1):
         for name, code in STATEMENTS.items():

@@ -2,7 +2,7 @@
 
     python benchmarks/intake.py PHOTOS [--against GIT-REV] [--count 100] [--large 12] [--rounds 2] [--json FILE]
 
-PHOTOS is a folder of small photos, such as ../shared/flickr8k/images. They are taken as they are, and enlarged to 12
+PHOTOS is a folder of small photos, such as flickr8k/images. They are taken as they are, and enlarged to 12
 and to 48 megapixels with a camera's noise, saved at quality 92 with half the colours' resolution: some 4 and 13 MB, as
 cameras make them. Each run is a process of its own on the same files; the time is that of an update of an index with
 all of them, as a collection of any size sees it: four photos are indexed before, so that everything is loaded and warm.

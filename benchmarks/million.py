@@ -254,14 +254,18 @@ def plot(results: Path, picture: Path, recall_of: int) -> None:
 
     facts = [json.loads(line) for line in results.read_text().splitlines()]
     figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained")
-    panels = {"p50_ms": "search, p50, ms", "kept_percent": f"kept by {recall_of} candidates, %", "private_mib": "MiB"}
+    panels = {
+        "p50_ms": "search, p50, ms",
+        "kept_percent": f"kept by {recall_of} candidates, %",
+        "private_mib": "memory of its own, MiB",
+    }
     for axis, (name, title) in zip(axes, panels.items(), strict=True):
         for way, style in (("exact", "o-"), ("vector index", "s--")):
             rows = [each for each in facts if each.get("way") == way and name in each]
             rows = [each for each in rows if each["candidates"] == recall_of]
             points = sorted({each["photos"]: each[name] for each in rows}.items())
-            if points:
-                axis.plot(*zip(*points, strict=True), style, label=way, markersize=4)
+            if points:  # two points are no curve
+                axis.plot(*zip(*points, strict=True), style if len(points) > 2 else style[0], label=way, markersize=4)
         axis.set(xscale="log", title=title, xlabel="photos")
         axis.grid(alpha=0.3)
     axes[0].legend()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
+import click
 import torch
 
 from han_retrieval.matchers import load_matcher, saving
@@ -18,8 +18,10 @@ from han_retrieval.matchers.saving import folder_hash, model_folder
 from han_retrieval.storage.folder_checksums import check_files, listed_files
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+@click.command()
+@click.argument("rounds", type=click.IntRange(min=1), default=15)
+def main(rounds: int) -> None:
+    """Print medians of ROUNDS."""
     torch.set_num_threads(1)
     folder, check = model_folder("default"), saving.refuse_damage
     size = sum(each.size for each in (listed_files(folder) or {}).values())

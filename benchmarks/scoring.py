@@ -279,7 +279,10 @@ def peer(*, images: int, texts: int, d: int, quick: bool) -> Figures:
 
 
 def growth(*, quick: bool) -> Figures:
-    """Microseconds a pair as one size changes and the others stay at 128 x 128 pairs, m 36, n 11, d 256, L 1."""
+    """Microseconds a pair as one size changes and the others stay at 128 x 128 pairs, m 36, n 11, d 256, L 1.
+
+    Two and three blocks are measured at 32 x 32 pairs, since they take long; so few pairs take longer a pair.
+    """
     ranges: dict[str, tuple[int, ...]] = {
         "m": (9, 18, 36, 72, 100), "n": (3, 6, 11, 22, 44, 80), "d": (64, 128, 256, 512, 1024), "L": (0, 1, 2, 3),
         "I": (1, 4, 16, 64, 256, 1024), "T": (1, 8, 64, 512, 2048),

@@ -28,6 +28,7 @@ from han_retrieval.regions import RegionStore
 from han_retrieval.scoring.api import has_kernel
 from han_retrieval.scoring.cpu import single_block
 from han_retrieval.text import tokenize
+from research.program import run
 
 FOLDER = click.Path(exists=True, path_type=Path)
 KINDS = (
@@ -68,7 +69,7 @@ def main(model: Path, dataset: Path, features: Path, split: str, limit: int, pic
         HAN.from_pretrained(model),
     )
     if not han.blocks:
-        raise click.ClickException(f"{model}: has no rounds of attention")
+        raise click.ClickException(f"{model}: has no block of attention")
     captions = [(place, caption) for place, photo in enumerate(photos) for caption in photo.captions]
     random = np.random.default_rng(0)
     chosen = [captions[i] for i in random.choice(len(captions), min(limit, len(captions)), replace=False)]
@@ -179,4 +180,4 @@ def draw(attention: Tensor, regions: list[str] | None, words: list[str], title: 
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

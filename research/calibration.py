@@ -2,9 +2,10 @@
 
     python -m research.calibration MODEL DATASET --features STORE
 
-Sentences of the dev split search random parts of its photos, once with their own photo among them and once without; the
-ten photos shown are compared with what ``han calibrate`` fitted, for the tenth of them that is most probable. Only its
-own photo is right for a sentence, so take a dataset in which hardly any sentence stands under several photos.
+Sentences of the dev split search random parts of its photos, once with their own photo among them and once without. As
+many photos are shown as for ``han calibrate``, ten by default; the tenth of them that is most probable is compared with
+what it fitted. Only its own photo is right for a sentence, so take a dataset in which hardly any sentence stands under
+several photos.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 from scipy.special import expit
 
 from han_retrieval.data import read_dataset
 from han_retrieval.errors import HANError
+from han_retrieval.evaluation.scores import encode_photos, score_all
 from han_retrieval.matchers import load_aligning_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.search.calibration import Calibration
+from research.program import run
 
 FOLDER = click.Path(exists=True, path_type=Path)
-SHOWN = 10
 
 
 @click.command()
@@ -35,14 +36,16 @@ def main(model: Path, dataset: Path, features: Path, sentences: int) -> None:
     """Print a table of sizes."""
     calibration, random = read_calibration(model), np.random.default_rng(0)
     photos, chosen = dev_captions(dataset, sentences, random)
-    scores = _scores(model, RegionStore.open(features), photos, [caption for _, caption in chosen])
+    matcher, store = load_aligning_matcher(model), RegionStore.open(features)
+    encoded = encode_photos(matcher, store, photos)
+    scores = score_all(matcher, encoded, [caption for _, caption in chosen], photo_ids=photos)
     click.echo("| photos | said | right | said without regard to their number |\n|---|---|---|---|")
     for size in (25, 50, 100, 300, len(photos)):
         shown, right = [], []
         for column, (own, _) in enumerate(chosen):
             others = random.permutation(np.delete(np.arange(len(photos)), own))
             for rows in (np.append(others[: size - 1], own), others[:size]):
-                best = rows[np.argsort(-scores[rows, column])[:SHOWN]]
+                best = rows[np.argsort(-scores[rows, column])[: calibration.shown]]
                 shown.append(scores[best, column])
                 right.append(best == own)
         found, hits = np.concatenate(shown), np.concatenate(right)
@@ -70,17 +73,5 @@ def dev_captions(dataset: Path, count: int, random: np.random.Generator) -> tupl
     return [photo.id for photo in photos], [pairs[i] for i in random.permutation(len(pairs))[:count]]
 
 
-@torch.no_grad()
-def _scores(model: Path, store: RegionStore, ids: list[str], sentences: list[str]) -> np.ndarray:
-    """Of all photos with all sentences, (I, T)."""
-    matcher, batch = load_aligning_matcher(model), store.batch(ids)
-    images = matcher.encode_images(batch.features, batch.mask)
-    parts = []
-    for first in range(0, len(sentences), 100):
-        words, mask = matcher.words(sentences[first : first + 100])
-        parts.append(matcher.score(images, batch.mask, matcher.encode_texts(words, mask), mask))
-    return torch.cat(parts, dim=1).numpy()
-
-
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -31,6 +31,7 @@ tune_process()  # before torch is imported
 import torch  # noqa: E402
 
 from han_retrieval.data import EntitiesPhoto, open_photo, read_dataset, read_entities  # noqa: E402
+from han_retrieval.errors import HANError  # noqa: E402
 from han_retrieval.files import write_whole  # noqa: E402
 from han_retrieval.regions import RegionRow, Regions, RegionStore, load_detector  # noqa: E402
 from han_retrieval.regions.bottom_up import BottomUpDetector, load_network  # noqa: E402
@@ -38,6 +39,7 @@ from han_retrieval.regions.choose import choose, photo_first  # noqa: E402
 from han_retrieval.training.detector.batches import AnnotatedPhoto  # noqa: E402
 from han_retrieval.training.detector.figures import are_covered, detector_figures  # noqa: E402
 from han_retrieval.training.detector.labels import box_labels, phrases  # noqa: E402
+from research.program import run  # noqa: E402
 
 FOLDER = click.Path(exists=True, path_type=Path)
 _HAN = (sys.executable, "-c", "from han_retrieval.cli.main import main; main()")
@@ -73,7 +75,10 @@ def boxes(dataset: Path, features: tuple[Path, ...], entities: Path, split: str,
 @click.option("--regions", default=36, show_default=True)
 def ssd(dataset: Path, graph: Path, text: Path, entities: Path, split: str, regions: int) -> None:
     """The same for the boxes of SSD-MobileNetV2, those of one class that overlap reduced to the best."""
-    import cv2
+    try:
+        import cv2
+    except ModuleNotFoundError:
+        raise HANError("cv2 is missing: pip install opencv-python-headless") from None
 
     photos, annotations = read_dataset(dataset).split(split).photos, read_entities(entities)
     network = cv2.dnn.readNetFromTensorflow(str(graph), str(text))
@@ -209,4 +214,4 @@ def _row(name: str, found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,11 +12,11 @@ import click
 import numpy as np
 
 from han_retrieval.data import read_dataset
-from han_retrieval.errors import HANError
 from han_retrieval.evaluation import Evaluation, compare, evaluate
 from han_retrieval.evaluation.metrics import DIRECTIONS, RECALLS, fold_results, summarise
 from han_retrieval.matchers import load_matcher
 from han_retrieval.regions import RegionStore
+from research.program import run
 
 
 @click.command()
@@ -54,7 +54,4 @@ def ensemble(evaluations: list[Evaluation]) -> Evaluation:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except HANError as error:
-        raise SystemExit(f"ensemble: error: {error}") from None
+    run(main)

@@ -33,6 +33,7 @@ from han_retrieval.matchers import load_aligning_matcher, model_folder  # noqa: 
 from han_retrieval.regions import RegionStore, detector_for  # noqa: E402
 from han_retrieval.search.encode import encode_regions  # noqa: E402
 from han_retrieval.search.near_duplicates import NEAR_DUPLICATE, photo_similarity  # noqa: E402
+from research.program import run  # noqa: E402
 
 THRESHOLDS = (0.8, 0.85, 0.88, 0.9, 0.95)
 _AT_ONCE = 250
@@ -133,4 +134,4 @@ def _draw(file: Path, most: list[float], which: list[int], paths: list[Path | No
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

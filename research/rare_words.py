@@ -19,6 +19,7 @@ from han_retrieval.data import CaptionedPhotos, read_dataset
 from han_retrieval.matchers import AligningMatcher, load_aligning_matcher
 from han_retrieval.regions import RegionStore
 from han_retrieval.text import UNK, Vocabulary, expand_vocabulary, tokenize
+from research.program import run
 
 FOLDER = click.Path(exists=True, path_type=Path)
 WAYS = ("learned", "predicted", "unknown")
@@ -122,4 +123,4 @@ def _ranks(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -35,6 +35,7 @@ from han_retrieval.search.unknown import reads_most
 from han_retrieval.text.encoder import make_text_encoder
 from han_retrieval.text.language_model import LanguageModel
 from research.calibration import dev_captions, read_calibration
+from research.program import run
 
 FOLDER = click.Path(exists=True, path_type=Path)
 SIZES = (100, 300)
@@ -189,4 +190,4 @@ def _vectors(matcher: AligningMatcher, encoder: LanguageModel, sentences: Sequen
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from han_retrieval.errors import HANError
 from han_retrieval.search.calibration import Calibration
+from research.program import run
 
 
 @click.command()
@@ -38,4 +39,4 @@ def main(model: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

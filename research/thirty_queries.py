@@ -23,6 +23,7 @@ from han_retrieval.errors import HANError
 from han_retrieval.serve import SearchService
 from han_retrieval.serve.ranking import PageRequest
 from han_retrieval.serve.schemas import SearchResponse
+from research.program import run
 
 SOURCES = (
     ("skimage", "data/*"),
@@ -186,4 +187,4 @@ def _draw(rows: list[tuple[str, list[tuple[Path, str]]]]) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -26,6 +26,7 @@ from han_retrieval.scoring import (  # noqa: E402
     Tokens,
     api,
 )
+from research.program import run  # noqa: E402
 
 FOLDER = click.Path(exists=True, path_type=Path)
 
@@ -66,4 +67,4 @@ def _print(name: str, size: int, found: Evaluation) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,7 +13,9 @@ import click
 import numpy as np
 from matplotlib.figure import Figure
 
+from han_retrieval.errors import HANError
 from han_retrieval.training.log import METRICS, read_log
+from research.program import run
 
 
 @click.command()
@@ -24,6 +26,8 @@ def main(model: Path, picture: Path) -> None:
     records = read_log(model / "training" / METRICS)
     steps = [record for record in records if "loss" in record]
     epochs = [record for record in records if record.get("dev")]
+    if not steps:
+        raise HANError(f"{model}: its training has no step yet")
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
 
@@ -53,4 +57,4 @@ def main(model: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

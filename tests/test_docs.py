@@ -111,7 +111,13 @@ def _check_values(where: str, command: click.Command, context: click.Context, gi
         file = given.get("config")
         assert file is None or not isinstance(file, str) or (ROOT / file).exists() or file == "FILE.toml", where
         sets = [each for each in overrides if "=" in each and each != "KEY=VALUE"]
-        load_config(CONFIGS[command.name], overrides=[*_matcher(given), *sets, *_vectors(sets)])
+        there = isinstance(file, str) and (ROOT / file).exists()
+        along = ["backbone.trained=true"] if given.get("train_backbone") else []
+        load_config(
+            CONFIGS[command.name],
+            ROOT / file if there else None,
+            overrides=[*_matcher(given), *along, *sets, *_vectors(sets)],
+        )
 
 
 def _matcher(given: dict[str, Any]) -> list[str]:
@@ -146,6 +152,8 @@ def _for(override: str) -> list[str]:
     """The matcher that has the option."""
     if "shared_space" in override:
         return ["model.matcher=maxsim"]
+    if override.startswith("backbone."):
+        return ["backbone.trained=true"]
     return ["model.matcher=vse-infinity"] if "pooling_temp" in override or "position" in override else []
 
 
@@ -271,3 +279,9 @@ def test_generated_parts():
 def test_no_path_of_ours(page):
     if page.name != "CONTRIBUTING.md":
         assert "../shared" not in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples", "research", "src"])
+def test_no_program_names_a_path_of_ours(folder):
+    for file in (ROOT / folder).rglob("*.py"):
+        assert "../shared" not in file.read_text(encoding="utf-8"), file

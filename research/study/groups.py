@@ -218,7 +218,7 @@ def groups(stores: Sequence[str]) -> tuple[Group, ...]:
         ),
         Group(
             "blocks",
-            "Are more rounds of attention better (12 regions; two cost 12 times one, three 39 times)?",
+            "Are more blocks better (12 regions)?",
             _with(
                 12,
                 Setting("1 block"),

@@ -36,7 +36,7 @@ def no_vectors(monkeypatch) -> None:
 
 
 def run(folder: Path, out: Path, *arguments: object, words: str = "bigru", code: int = 0) -> dict:
-    given = [folder / "photos", "--eyes", "colours:x/y", "--words", words, "--features", folder / "features"]
+    given = [folder / "photos", "--detector", "colours:x/y", "--words", words, "--features", folder / "features"]
     given += ["--epochs", 1, "--out", out, *(part for each in SMALL for part in ("--set", each)), *arguments]
     result = CliRunner().invoke(frozen.main, [str(argument) for argument in given], catch_exceptions=False)
     assert result.exit_code == code, result.output
@@ -55,7 +55,7 @@ def test_systems_are_run_once_and_written_side_by_side(folder: Path, tmp_path: P
     (file,) = tmp_path.glob("photos,colours-x-y,bigru,batch_size=8,*.md")
     document = file.read_text()
     assert "- Changed for all: batch_size=8, min_count=1, " in document
-    assert document.startswith("## photos: eyes colours:x/y, words bigru\n\n| | image to text R@1/5/10 ")
+    assert document.startswith("## photos: detector colours:x/y, words bigru\n\n| | image to text R@1/5/10 ")
     assert "nDCG@10 text to image | a step, s |" in document
     assert "1 epoch in batches of 8" in document
     assert "- its captions were drawn" in document
@@ -79,8 +79,8 @@ def test_text_encoders_are_held_against_each_other(folder: Path, tmp_path: Path,
 
 
 def test_towers_of_two_models_are_not_compared_without_training() -> None:
-    def untrained(eyes: str, words: str, zero_shot: bool | None = None) -> list[str]:
-        found = frozen.systems(eyes, words, {}, zero_shot=zero_shot)
+    def untrained(detector: str, words: str, zero_shot: bool | None = None) -> list[str]:
+        found = frozen.systems(detector, words, {}, zero_shot=zero_shot)
         return [setting.label for setting in found if "zero-shot" in setting.label]
 
     assert untrained("bottom-up", "minilm") == untrained("hf:a/b", "hf:a/c") == []

@@ -78,8 +78,8 @@ def train(
     from han_retrieval.training import train as train_model
 
     named = (f"model.matcher={matcher}",) if matcher else ()
-    eyes = ("backbone.trained=true",) if train_backbone else ()
-    settings = load_config(TrainingConfig, config, overrides=(*named, *eyes, *overrides))
+    along = ("backbone.trained=true",) if train_backbone else ()
+    settings = load_config(TrainingConfig, config, overrides=(*named, *along, *overrides))
     if train_backbone and not settings.backbone.trained:
         raise ConfigError("--train-backbone and --set backbone.trained=false contradict each other; give one of them")
     if matcher and settings.model.matcher != matcher:

@@ -53,7 +53,7 @@ def score_all_pairs(
         region_mask: (I, m) bool, at least one true an image.
         text_tokens: (T, n, d) unit-length tokens, of the same dtype.
         word_mask: (T, n) bool, at least one true a text.
-        blocks: The rounds of attention, their weights of the same dtype.
+        blocks: The blocks of attention, their weights of the same dtype.
         matching: What makes a score of the attended tokens.
         precision: "float32" for all, or "bfloat16" for the large products of float32 tokens without blocks or through
             one (on a GPU, unless it is one-way: where words alone attend), if no gradient is asked for; all else stays

@@ -33,7 +33,7 @@ class Collection:
         tokens: (N, t, d) float32 tokens, as a model's encoder gives them, or such that are stored already.
         mask: (N, t) bool, at least one true an item.
         of: "images" or "texts".
-        blocks: The rounds of attention, whose weights must stay as they are.
+        blocks: The blocks of attention, whose weights must stay as they are.
         matching: What makes a score.
         storage: How float32 tokens are kept, one of ``STORAGES``. Scores are exactly those of the rounded tokens.
         wait: Whether to wait for the kernels where they are not loaded or compiled yet; else plain torch scores.
