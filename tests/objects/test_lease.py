@@ -152,3 +152,14 @@ def test_an_answer_that_was_lost_is_no_other_writer(url):
         lease._file.write_bytes(lease._content)
         lease.renew()
         lease.require()
+
+
+def test_a_machine_that_slept_asks_before_it_commits(url, monkeypatch):
+    folder = to_path(url)
+    lock = Lease(folder, LOCK_NAME)
+    (folder / LOCK_NAME).write_bytes(b"another writer")
+    wall = time.time()
+    monkeypatch.setattr(lease_module.time, "time", lambda: wall + 61)  # time.monotonic stood still
+    with pytest.raises(StoreError, match="another process writes to it by now"):
+        lock.require()
+    lock.close()

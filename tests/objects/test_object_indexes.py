@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from commands import run_han
@@ -12,7 +13,7 @@ from tiny_index import SENTENCE, FakeDetector, change_photos, make_model, make_p
 
 from han_retrieval.errors import StoreError
 from han_retrieval.evidence import evidence_from_index
-from han_retrieval.objects import to_path
+from han_retrieval.objects import ObjectPath, to_path
 from han_retrieval.regions import extract
 from han_retrieval.search import Index
 from han_retrieval.search import tables as tables_module
@@ -51,6 +52,7 @@ def same(there: str, here) -> bool:
             hit.path.name for hit in local.similar(local.files(local.named(photo))[0], k=5)
         ]
         summary, other = remote.describe(), local.describe()
+        assert summary.bytes_a_photo > 0.9 * other.bytes_a_photo  # versions of before are kept there for a while
         assert (summary.photos, summary.files, summary.broken) == (other.photos, other.files, other.broken)
     return True
 
@@ -209,3 +211,25 @@ def test_a_vector_index_finds_what_it_finds_in_a_folder_and_is_kept_up(url, mode
             near = {hit.path.name for hit in index.search(SENTENCE, k=40, candidates=200)}
             assert len(exact & near) >= 36  # eight bits a number
     assert check_index(there) == check_index(out) == []
+
+
+def test_a_photo_of_a_list_that_is_replaced_while_it_is_read_is_noticed(url, model, tmp_path, monkeypatch):
+    photos = make_photos(tmp_path / "photos", 3)
+    copy_folder(photos, f"{url}/photos")
+    listed = tmp_path / "photos.txt"
+    listed.write_text("".join(f"{url}/photos/{each.name}\n" for each in sorted(photos.iterdir())))
+    read, other, done = ObjectPath.read, make_picture(tmp_path / "other.png", 8).read_bytes(), []
+
+    def replaced(self):
+        found = read(self)
+        if self.name == "001.png" and not done:
+            done.append(True)
+            time.sleep(1.1)  # the storage's clock may have whole seconds
+            to_path(str(self)).write_bytes(other)
+        return found
+
+    monkeypatch.setattr(ObjectPath, "read", replaced)
+    assert update(listed, tmp_path / "index", model).added == 3
+    assert done
+    again = update(listed, tmp_path / "index")
+    assert (again.added, again.removed) == (1, 1)

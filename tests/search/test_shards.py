@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from tiny_index import SENTENCE, FakeDetector, make_model, make_photo, make_photos, update
 
 from han_retrieval.data import open_photo
-from han_retrieval.errors import HANError
+from han_retrieval.errors import HANError, QueryError
 from han_retrieval.search import Index
 from han_retrieval.search.shards import Shard, ShardedIndex, first_row
 
@@ -109,3 +111,23 @@ def test_a_shard_follows_the_front_to_a_new_state(tmp_path):
             after = found(whole.search(SENTENCE, k=99))
             assert found(parts.search(SENTENCE, k=99)) == after != before
             assert np.array_equal(np.concatenate([each._reader.pooled for each in shards.shards]), whole.pooled)
+
+
+def test_an_index_that_was_made_anew_with_as_many_commits_is_another(tmp_path):
+    out, model = tmp_path / "index", make_model(tmp_path / "model")
+    update(make_photos(tmp_path / "before", 9), out, model)
+    shards = Here(out, 2)
+    with ShardedIndex(out, shards) as parts:
+        parts.search(SENTENCE)
+        shutil.rmtree(out)
+        update(make_photos(tmp_path / "after", 9, first=50), out, model)
+        parts.refresh()
+        with Index.open(out) as whole:
+            assert found(parts.search(SENTENCE, k=9)) == found(whole.search(SENTENCE, k=9))
+
+
+def test_a_row_that_the_index_does_not_have_is_refused(index):
+    with Index.open(index) as whole:
+        for row in (-1, 33):
+            with pytest.raises(QueryError, match=f"row {row}: the index has 33 photos"):
+                whole.similar(row)

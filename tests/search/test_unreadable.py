@@ -14,6 +14,7 @@ from tiny_index import FakeDetector, files, make_model, make_photo, update
 from han_retrieval.data import photos as photos_module
 from han_retrieval.errors import HANError
 from han_retrieval.search import Index
+from han_retrieval.search import additions as additions_module
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and errors are others there")
 
@@ -198,3 +199,46 @@ def test_what_is_no_file_is_left_out_and_said(tmp_path, model, photos):
     assert report.photos == 6
     wanted = [(str(photos / name), "is no regular file") for name in ("pipe.jpg", "zero.jpg")]
     assert sorted(report.broken) == wanted
+
+
+def test_a_rebuild_keeps_photos_below_a_folder_that_cannot_be_listed(tmp_path, model, photos, monkeypatch):
+    out = tmp_path / "index"
+    make_photo(photos / "below" / "a.png", 9)
+    update(photos, out, model)
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "below":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        assert update(photos, out).photos == 7
+        with pytest.raises(HANError, match=r"a\.png: is below a folder that cannot be listed.* of the present index"):
+            update(None, out, rebuild=True)
+    assert len(files(out)) == 7
+    assert update(None, out, rebuild=True).photos == 7
+
+
+def test_an_interrupt_between_a_photo_s_row_and_its_files_loses_none(tmp_path, model, photos, monkeypatch):
+    appended = []
+
+    class Interrupted(list):
+        def append(self, row):
+            if len(appended) == 2:
+                appended.append(row)
+                raise KeyboardInterrupt
+            appended.append(row)
+            super().append(row)
+
+    made = additions_module.Additions.__init__
+
+    def with_rows(self, *given, **options):
+        made(self, *given, **options)
+        self._rows = Interrupted(self._rows)
+
+    monkeypatch.setattr(additions_module.Additions, "__init__", with_rows)
+    with pytest.raises(KeyboardInterrupt):
+        update(photos, tmp_path / "index", model)
+    assert len(files(tmp_path / "index")) == 2

@@ -118,3 +118,16 @@ def test_tables_side_by_side_have_locks_of_their_own(tmp_path):
 def test_without_a_place_for_locks_reading_goes_on(tmp_path):
     (tmp_path / "readers").touch()
     assert hold_version(tmp_path / "photos-1", 1) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other locks")
+def test_a_version_is_held_where_locks_need_what_they_protect_open_for_reading(tmp_path, monkeypatch):
+    import fcntl
+
+    import portalocker
+
+    # As NFS does for flock.
+    monkeypatch.setattr(portalocker.portalocker, "LOCKER", fcntl.lockf)
+    held = hold_version(tmp_path / "photos-1", 3)
+    assert held is not None
+    held.close()

@@ -132,6 +132,12 @@ def explain(path: InBucket, text: str) -> str:
     if re.search(r"error sending request|[Cc]onnection|timed out|dns error", text):
         at = where or "its address"
         return f"object storage cannot be reached at {at}; mend {_ENDPOINTS[path.scheme]}, or try again later"
+    if "invalid path" in text:
+        odd = re.search(r"invalid path: (.*?): ", text)
+        return (
+            f"an object's key{f' {odd[1]!r}' if odd else ''} has an empty part, '.' or '..', so that nothing beside it "
+            "can be listed; rename the object"
+        )
     if where and "list request" in text and "404 Not Found" in text and not code:
         return f"what answers at {where} is no object storage; mend {_ENDPOINTS[path.scheme]}"
     return " ".join(re.sub(r"<[^>]*>", " ", text.split("\n\nDebug source")[0]).split())[:300]

@@ -208,8 +208,18 @@ class ObjectPath:
             if facts["path"].strip("/") != self.key:
                 yield self._of(facts)
 
+    def with_state(self) -> Self:
+        """The same object with what is known of it now, so that whoever reads it can tell later that it was replaced.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+        """
+        return type(self)(str(self), self.stat())
+
     def glob(self, pattern: str) -> Iterator[Self]:
         """What is directly below it and has a name that fits a pattern without slashes."""
+        if "/" in pattern:
+            raise ValueError(f"{pattern!r}: a pattern of names has no slash; walk_files() gives what is deeper")
         return (each for each in self.iterdir() if fnmatchcase(each.name, pattern))
 
     def walk_files(self) -> Iterator[Self]:

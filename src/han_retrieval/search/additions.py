@@ -136,8 +136,8 @@ class Additions:
                 self._broken[place] = Broken(state, encoded, PHOTO_READER)
             else:
                 assert encoded is not None  # this photo is new
+                self._files[photo.id] = [file]  # first: an interrupt in between would leave a row without files
                 self._rows.append(PhotoRow(photo.id, (file,), photo.state.size, photo.info, encoded))
-                self._files[photo.id] = [file]
 
     def _take_error(self, place: Place, error: DataError) -> None:
         reason = reason_without(path_of(place), error)

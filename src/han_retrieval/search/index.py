@@ -13,7 +13,7 @@ from PIL import Image
 
 from han_retrieval.data import open_photo, upright_rgb
 from han_retrieval.data.url_path import UrlPath, is_url
-from han_retrieval.errors import DataError, ModelError
+from han_retrieval.errors import DataError, ModelError, QueryError
 from han_retrieval.files import from_home
 from han_retrieval.matchers import AligningMatcher, Matcher, model_folder
 from han_retrieval.objects import is_remote, to_path
@@ -321,6 +321,8 @@ class Index(IndexReader):
 
     def _row_or_regions(self, photo: str | Path | Image.Image | int | Regions | PhotoWithRegions) -> int | Regions:
         if isinstance(photo, int | Integral):  # also of NumPy, as of ``filter``
+            if not 0 <= photo < len(self):
+                raise QueryError(f"row {photo}: the index has {len(self):,} photos, whose rows begin at 0")
             return int(photo)
         if isinstance(photo, Regions):
             return photo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ class Opened(NamedTuple):
     table: The folder of the table.
     dataset: Its version, as Lance's dataset.
     newest: The table's newest version when this one was opened, which a power cut may have torn.
+    content: A hash of the version's manifest, the same on every machine.
     """
 
     settings: Settings
@@ -36,6 +38,7 @@ class Opened(NamedTuple):
     newest: int | None
     held: IO[str] | None
     stamp: tuple[int, int, int] | None
+    content: str
 
     def is_in(self, table: Path) -> bool:
         """Whether the version is one of this table; a table made anew counts its versions from the start."""
@@ -65,13 +68,21 @@ def open_newest(index: Path) -> Opened:
         latest, version = newest(table), open_dataset(table).version
         held, found = hold_version(table, version), stamp(manifest_path(table, version))
         try:
-            return Opened(settings, table, open_version(table, version), latest, held, found)
+            content = _hash_of(manifest_path(table, version))
+            return Opened(settings, table, open_version(table, version), latest, held, found, content)
         except StoreError:
             if held is not None:
                 held.close()
             if found is not None and stamp(manifest_path(table, version)) == found:
                 raise
     raise StoreError(f"{index}: the index's table cannot be opened; index the photos into a new folder")
+
+
+def _hash_of(manifest: Path) -> str:
+    try:
+        return hashlib.blake2b(manifest.read_bytes(), digest_size=8).hexdigest()
+    except OSError:  # deleted just now
+        return ""
 
 
 @contextmanager

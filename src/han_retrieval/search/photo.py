@@ -23,8 +23,8 @@ from han_retrieval.data import (
     read_info,
 )
 from han_retrieval.data.url_path import UrlPath
-from han_retrieval.errors import DataError
-from han_retrieval.objects import is_remote
+from han_retrieval.errors import DataError, StoreError
+from han_retrieval.objects import ObjectPath, is_remote
 from han_retrieval.search.scan import FileState
 from han_retrieval.stages import stage
 
@@ -81,6 +81,8 @@ def _read_photo(
 ) -> tuple[int, Callable[[], Photo | DataError]]:
     photo: Path | PhotoBytes
     try:
+        if is_remote(path):
+            path = _with_state(path)  # type: ignore[assignment]  # see ``to_path``
         with open_file(path) as file:
             if isinstance(path, UrlPath):
                 photo = PhotoBytes(str(path), file.read())
@@ -98,6 +100,13 @@ def _read_photo(
     if not pixels:
         return 0, lambda: Photo(state, photo_id, None, PhotoInfo())
     return pixels, lambda: _decode(photo, path, state, photo_id, shrink_to)
+
+
+def _with_state(path: ObjectPath) -> ObjectPath:
+    try:
+        return path.with_state()
+    except (OSError, StoreError) as error:
+        raise UnreadablePhotoError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _decode(

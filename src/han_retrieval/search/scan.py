@@ -64,10 +64,11 @@ class Scan:
         Raises:
             OSError: Nothing is known of it.
         """
-        status = file.stat()
+        there = file.with_state() if is_remote(file) else file
+        status = there.stat()
         self.files[place] = FileState(status.st_size, status.st_mtime_ns)
-        if bool(is_remote(file)):
-            self._objects[place] = file
+        if is_remote(there):
+            self._objects[place] = there  # type: ignore[assignment]  # see ``to_path``
 
     def overlooks(self, place: Place) -> bool:
         """Whether nothing is known of a file: it cannot be read, or is below a folder that could not be listed."""

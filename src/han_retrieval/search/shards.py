@@ -37,15 +37,20 @@ if TYPE_CHECKING:
 
 
 class Version(NamedTuple):
-    """A state of an index: the folder of its table, and the table's version. Rows of two states are not the same."""
+    """A state of an index: the folder of its table, the table's version, and a hash of what this version says.
+
+    Rows of two states are not the same. Of a table that was made anew, versions have the same numbers.
+    """
 
     table: str
     number: int
+    content: str
 
 
 def version_of(index: IndexReader) -> Version:
     """The state that was opened."""
-    return Version(index.settings.table, int(index._dataset.version))
+    assert index._opened is not None
+    return Version(index.settings.table, int(index._dataset.version), index._opened.content)
 
 
 def first_row(photos: int, shard: int, shards: int) -> int:

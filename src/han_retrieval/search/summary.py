@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from han_retrieval.objects import ObjectPath, is_remote
 from han_retrieval.search.table import read_broken
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ class IndexSummary:
 def summarise_index(index: IndexReader) -> IndexSummary:
     """Count what an index holds."""
     photos, table, made_by = index.photos, index.path / index.settings.table, index.made_by
-    data_bytes = sum(file.stat().st_size for name in ("data/*", "_indices/*/*") for file in table.glob(name))
+    data_bytes = sum(_size(file) for name in ("data", "_indices") for file in _files(table / name))
     dates = [date for date in photos["date"].to_pylist() if date]
     return IndexSummary(
         photos=len(photos),
@@ -70,3 +73,15 @@ def summarise_index(index: IndexReader) -> IndexSummary:
         vector_index=index.vectors.indexed(),
         exact_up_to=index.settings.exact_up_to,
     )
+
+
+def _files(folder: Path) -> Iterable[Path | ObjectPath]:
+    """All files below a folder, or below a prefix of object storage."""
+    return folder.walk_files() if is_remote(folder) else folder.rglob("*")
+
+
+def _size(file: Path | ObjectPath) -> int:
+    try:
+        return file.stat().st_size if is_remote(file) or file.is_file() else 0
+    except FileNotFoundError:  # a writer has just deleted it
+        return 0

@@ -138,7 +138,7 @@ def index_photos(
             additions.run(encode, exact_up_to=exact_up_to, progress=progress)
         if rebuild:
             assert before is not None
-            _require_all(PhotoTable(out / before.table), table, additions.unread)
+            _require_all(PhotoTable(out / before.table), table, additions.unread, found)
         photos = len(table)
         if before is None and not photos and not additions.unread:  # what is unread is tried again
             remove_begun(out)
@@ -230,15 +230,16 @@ def _require(path: Path, maker: Maker) -> PhotoTable:
     )
 
 
-def _require_all(old: PhotoTable, new: PhotoTable, unread: dict[Place, str]) -> None:
+def _require_all(old: PhotoTable, new: PhotoTable, unread: dict[Place, str], found: Scan) -> None:
     """Check that a new table lacks no photo of the old one because its file cannot be read now."""
     there, _ = new.files()
     places = [
         (each.root, each.path) for photo_id, files in old.files()[0].items() if photo_id not in there for each in files
     ]
-    lost = [place for place in places if place in unread]
+    lost = [place for place in places if place in unread or found.overlooks(place)]
     if lost:
+        reason = unread.get(lost[0], "is below a folder that cannot be listed")
         raise StoreError(
-            f"{path_of(lost[0])}: {unread[lost[0]]}, as are {len(lost) - 1:,} other files of the present index, which "
+            f"{path_of(lost[0])}: {reason}, as are {len(lost) - 1:,} other files of the present index, which "
             "therefore stays; give the command again when they can be read, or move them out of their folders"
         )

@@ -6,12 +6,13 @@ Legend: N photos, K rows, T queries, e numbers a pooled vector.
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from han_retrieval.search.rows import to_vectors
+from han_retrieval.search.rows import COLUMNS, to_vectors
 from han_retrieval.search.vector_index import COLUMN, MEND, Segments, warn
 from han_retrieval.storage.damage import Damage
 from han_retrieval.storage.failures import is_failure, reason_of
@@ -105,7 +106,9 @@ class OnDisk:
         """See ``Vectors.nearest``; a few of the nearest may be missing, with others in their place."""
         if self._in_memory is not None:
             return self._in_memory.nearest(queries, k, rows=rows, where=where)
-        if rows is not None and (len(rows) <= max(_FEW, k) or where is None):
+        # A table of before lacks columns that conditions may name, which have nulls then.
+        lacks = where is not None and bool({*COLUMNS} - {*self._dataset.schema.names} & {*re.findall(r"\w+", where)})
+        if rows is not None and (len(rows) <= max(_FEW, k) or where is None or lacks):
             return rows[nearest(queries, self.take(rows), k)]
         share = 1.0 if rows is None else len(rows) / len(self._ids)
         try:

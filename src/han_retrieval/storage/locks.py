@@ -86,7 +86,7 @@ def hold_version(table: Path, version: int) -> IO[str] | None:
     try:
         path = _lock_path(table, version)
         path.parent.mkdir(exist_ok=True)
-        file = path.open("a")
+        file = path.open("a+")  # NFS refuses a shared lock on what is open for writing alone
     except OSError:
         return None
     try:
@@ -112,7 +112,7 @@ def lock_unread(table: Path, versions: Sequence[int]) -> Iterator[int]:
         for version in sorted(versions):
             path = _lock_path(table, version)
             path.parent.mkdir(exist_ok=True)
-            file = path.open("a")
+            file = path.open("a+")
             try:
                 portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
             except portalocker.LockException:
