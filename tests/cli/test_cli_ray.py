@@ -64,7 +64,8 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(tmp_path, photos, run):
 def test_what_a_cluster_has_no_use_for_is_refused(tmp_path, photos, run):
     cluster = ["--engine", "ray"]
     assert "--gpus-per-worker" in run("index", photos, "--out", tmp_path / "i", "--device", "cpu", *cluster)
-    assert "shards score on CPUs" in run("serve", tmp_path, "--gpus-per-worker", 1, *cluster)
+    for more in (["--gpus-per-worker", 1], ["--workers", 2]):  # shards have a number of their own and score on CPUs
+        assert f"No such option '{more[0]}'" in run("serve", tmp_path, *more, *cluster)
     assert "leave --engine (ray) out" in run("extract", "--preview", photos / "000.png", *cluster)
 
 

@@ -89,45 +89,55 @@ reading_options = together(
 """How photo files are read and handed to a detector."""
 
 
+_ENGINE = (
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="ray: on the machines of a Ray cluster.",
+    ),
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Of the Ray cluster; auto is that of this machine [default: RAY_ADDRESS in the environment, else Ray is "
+        "started here].",
+    ),
+)
+_WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), help="Ray's workers [default: as many as there is room for]."
+)
+_CPUS = click.option(
+    "--cpus-per-worker",
+    type=click.FloatRange(min=0, min_open=True),
+    help="CPUs of a worker of Ray [default: 1].",
+)
+_GPUS = click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(min=0, min_open=True),
+    help="GPUs of a worker of Ray [default: none].",
+)
+
+
 def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Where the work is done, as the argument ``cluster``: a ``Cluster`` of Ray, or None for this machine."""
-    options = together(
-        click.option(
-            "--engine",
-            type=click.Choice(["local", "ray"]),
-            default="local",
-            show_default=True,
-            help="ray: on the machines of a Ray cluster.",
-        ),
-        click.option(
-            "--address",
-            metavar="HOST:PORT",
-            help="Of the Ray cluster; auto is that of this machine [default: RAY_ADDRESS in the environment, else Ray "
-            "is started here].",
-        ),
-        click.option(
-            "--workers", type=click.IntRange(min=1), help="Ray's workers [default: as many as there is room for]."
-        ),
-        click.option(
-            "--cpus-per-worker",
-            type=click.FloatRange(min=0, min_open=True),
-            help="CPUs of a worker of Ray [default: 1].",
-        ),
-        click.option(
-            "--gpus-per-worker",
-            type=click.FloatRange(min=0, min_open=True),
-            help="GPUs of a worker of Ray [default: none].",
-        ),
-    )
+    return together(*_ENGINE, _WORKERS, _CPUS, _GPUS)(_with_cluster(function))
 
+
+def shard_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``engine_options``, of shards, whose number is an option of its own and which score on CPUs."""
+    return together(*_ENGINE, _CPUS)(_with_cluster(function))
+
+
+def _with_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def with_cluster(
         *args: Any,
         engine: str,
         address: str | None,
-        workers: int | None,
         cpus_per_worker: float | None,
-        gpus_per_worker: float | None,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
         **others: Any,
     ) -> Any:
         given = {
@@ -144,7 +154,7 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise ConfigError(f"{name} is for a Ray cluster: add --engine ray, or leave it out")
         return function(*args, cluster=None, **others)
 
-    return options(with_cluster)
+    return with_cluster
 
 
 format_option = click.option("--format", "format_name", help="The dataset's format, if it is not recognised.")

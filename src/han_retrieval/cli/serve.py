@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from han_retrieval.cli.options import FOLDER, cpu_option, engine_options, moved_model_option
+from han_retrieval.cli.options import FOLDER, cpu_option, moved_model_option, shard_options
 from han_retrieval.cluster import Cluster
 from han_retrieval.errors import ConfigError
 from han_retrieval.search.settings import Settings
@@ -29,7 +29,7 @@ from han_retrieval.search.settings import Settings
 @click.option("--token", envvar="HAN_TOKEN", help="Token that requests must send [or in the environment: HAN_TOKEN].")
 @moved_model_option
 @cpu_option
-@engine_options
+@shard_options
 @click.option("--shards", type=click.IntRange(min=1), help="Parts of the index, each on a worker of Ray [default: 2].")
 def serve(
     index: Path,
@@ -49,10 +49,6 @@ def serve(
         raise ConfigError("--shards is for a Ray cluster: add --engine ray, or leave it out")
     if cluster is not None and device != "cpu":
         raise ConfigError(f"--device {device} is for one machine: shards score on CPUs, leave it out")
-    if cluster is not None and cluster.workers:
-        raise ConfigError("--workers is for extracting and indexing: say --shards instead")
-    if cluster is not None and cluster.gpus:
-        raise ConfigError("--gpus-per-worker is for extracting and indexing: shards score on CPUs, leave it out")
     Settings.read(index)  # before torch is imported
     try:
         from han_retrieval.serve import SearchService, check_access, listen
