@@ -41,6 +41,7 @@ def test_a_folder_is_left_to_windows_to_keep(tmp_path, monkeypatch):
     sync(tmp_path)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "file").write_text("old")
@@ -50,6 +51,9 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
         assert (tmp_path / name).is_symlink()
         assert (tmp_path / target).read_text() == "new"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["dangling", "far", "file", "link", "new"]
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(HANError, match="circle: cannot be written"):
+        write_whole(tmp_path / "circle", "new")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")

@@ -37,8 +37,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
             path.write_bytes(data)
             return
         path = path.resolve() if path.is_symlink() else path
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise StoreError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
