@@ -170,7 +170,9 @@ def test_a_worker_without_the_weights_or_with_others_is_told_in_one_line(tmp_pat
 
 def test_a_cluster_without_room_for_a_worker_is_refused(tmp_path):
     photos = make_photos(tmp_path / "photos", 2)
-    with pytest.raises(ConfigError, match="2 CPUs and 0 GPUs, and a worker takes 1 and 1: start more machines"):
+    with pytest.raises(
+        ConfigError, match="2 CPUs and 0 GPUs at most, and a worker takes 1 and 1: start larger machines"
+    ):
         extract_on_ray(photos, FakeDetector, tmp_path / "out", cluster=Cluster(gpus=1))
 
 
